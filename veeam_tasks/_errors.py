@@ -1,0 +1,224 @@
+"""The error tree, and the part of it that tells of one exchange with the server.
+
+Root `VeeamTasksError`; marked (r) what polling rides out (`retryable`):
+
+* `TransportError` (r): no usable reply came
+    * `RequestTimeoutError` (r)
+    * `CertificateError`: the server is not trusted
+    * `SubmitUncertainError`: the action may have been carried out
+* `StatusError`: the server answered with an error
+    * `LogonError`, `ForbiddenError`, `TaskNotFoundError`
+    * `ServerBusyError` (r): 503
+* `MalformedReplyError` (r): a reply that the protocol does not allow
+* `ClosedError`: used before it was opened or after it was closed
+* `TaskFailedError`, `TaskLostError` (in `_model`), `WatchTimeoutError` (in `_events`):
+  what became of a task or a watch
+
+Every class composes its own message from typed fields. What the server said is shown
+with control characters visible; secrets were hidden by whoever passed the text in.
+"""
+
+from typing import ClassVar, Self
+
+
+def _revive(
+    cls: type["VeeamTasksError"], text: str, state: dict[str, object]
+) -> "VeeamTasksError":
+    error = cls.__new__(cls, text)
+    error.args = (text,)
+    error.__dict__.update(state)
+    return error
+
+
+class VeeamTasksError(Exception):
+    """The root of all errors that this package raises about its work."""
+
+    retryable: ClassVar[bool] = False
+    """Whether a watch goes on after it; never a licence to repeat a `submit`."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _revive, (type(self), str(self), self.__dict__.copy())
+
+    def again(self) -> Self:
+        """Return a fresh copy, so that many raisers do not share one traceback."""
+        copy = _revive(type(self), str(self), self.__dict__)
+        assert isinstance(copy, type(self))
+        return copy
+
+
+class TransportError(VeeamTasksError):
+    """No usable reply came. Whoever runs the network or the server must act.
+
+    Attributes:
+        request: What was asked, as ``GET https://em.example:9398/api/tasks/task-1``.
+        reason: What happened instead.
+    """
+
+    retryable = True
+    request: str
+    reason: str
+
+    def __init__(self, *, request: str, reason: str) -> None:
+        super().__init__(self._compose(request, reason))
+        self.request = request
+        self.reason = reason
+
+    def _compose(self, request: str, reason: str) -> str:
+        return f"{request}: {reason}"
+
+
+class RequestTimeoutError(TransportError):
+    """The reply did not come within `request_timeout`. The server is slow or gone."""
+
+
+class CertificateError(TransportError):
+    """The server's certificate is not trusted, so nothing was sent to it.
+
+    Whoever runs the server confirms the fingerprint; then pin it or name the CA.
+
+    Attributes:
+        fingerprint: SHA-256 of the certificate that was shown, or None.
+        subject: Whom that certificate names, or None.
+        expires: When it ends, as it says itself, or None.
+    """
+
+    retryable = False
+    fingerprint: str | None
+    subject: str | None
+    expires: str | None
+
+    def __init__(
+        self,
+        *,
+        request: str,
+        reason: str,
+        fingerprint: str | None = None,
+        subject: str | None = None,
+        expires: str | None = None,
+    ) -> None:
+        self.fingerprint = fingerprint
+        self.subject = subject
+        self.expires = expires
+        super().__init__(request=request, reason=reason)
+
+    def _compose(self, request: str, reason: str) -> str:
+        text = f"{request}: the server's certificate is not trusted: {reason}."
+        if self.fingerprint is None:
+            return f"{text} Name its CA with ca_file=, or pin it with fingerprint=."
+        about = [f"SHA-256 {self.fingerprint}"]
+        if self.subject:
+            about.append(f"subject {self.subject}")
+        if self.expires:
+            about.append(f"expires {self.expires}")
+        return (
+            f"{text} It showed: {', '.join(about)}. Compare that with what the server's"
+            f' own console shows; if it is the same, pass fingerprint="'
+            f'{self.fingerprint}", or name the CA with ca_file=.'
+        )
+
+
+class SubmitUncertainError(TransportError):
+    """An action was sent and no answer came: it may have been carried out.
+
+    The caller finds out with `fetch_all()` before sending it again.
+    """
+
+    retryable = False
+
+    def _compose(self, request: str, reason: str) -> str:
+        return (
+            f"{request}: {reason}. The action may have been carried out: look for its"
+            " task with fetch_all() before you send it again."
+        )
+
+
+class StatusError(VeeamTasksError):
+    """The server answered with an error status.
+
+    Attributes:
+        request: What was asked.
+        status: The HTTP status code.
+        message: What the server said, or None if it said nothing readable.
+    """
+
+    request: str
+    status: int
+    message: str | None
+
+    def __init__(
+        self, *, request: str, status: int, message: str | None, advice: str = ""
+    ) -> None:
+        said = "without a readable message" if message is None else repr(message)
+        text = f"{request}: the server answered {status}, {said}"
+        super().__init__(f"{text}. {advice}" if advice else text)
+        self.request = request
+        self.status = status
+        self.message = message
+
+
+class LogonError(StatusError):
+    """The logon, or the token, was refused. The owner of the account must act.
+
+    It is final: nothing is asked again until `open()`, so that no account is locked.
+    """
+
+
+class ForbiddenError(StatusError):
+    """This account may not do that. The owner of the account must act."""
+
+
+class TaskNotFoundError(StatusError):
+    """The server knows no such task, or none in this logon session."""
+
+
+class ServerBusyError(StatusError):
+    """503: overload or maintenance. It passes; whoever runs the server may know.
+
+    Attributes:
+        retry_after: Seconds that the server asked to wait, or None.
+    """
+
+    retryable = True
+    retry_after: float | None
+
+    def __init__(
+        self,
+        *,
+        request: str,
+        status: int,
+        message: str | None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(request=request, status=status, message=message)
+        self.retry_after = retry_after
+
+
+class MalformedReplyError(VeeamTasksError):
+    """A reply that the protocol does not allow: a proxy, a wrong port, a fault.
+
+    Attributes:
+        request: What was asked.
+        problem: What is wrong with the reply.
+        excerpt: The first bytes of the body, made readable; empty for a logon.
+    """
+
+    retryable = True
+    request: str
+    problem: str
+    excerpt: str
+
+    def __init__(self, *, request: str, problem: str, excerpt: str = "") -> None:
+        text = f"{request}: {problem}"
+        super().__init__(f"{text}; it begins {excerpt}" if excerpt else text)
+        self.request = request
+        self.problem = problem
+        self.excerpt = excerpt
+
+
+class ClosedError(VeeamTasksError):
+    """Something was used before it was opened or after it was closed."""
+
+    def __init__(self, *, what: str, advice: str) -> None:
+        super().__init__(f"{what}: {advice}")
+        self.what = what
+        self.advice = advice

@@ -1,0 +1,233 @@
+"""Frozen values and enums: what the Enterprise Manager says, free of any wire.
+
+The field names follow the vendor's XML schema; the sources of each server fact
+are the reference pages at https://helpcenter.veeam.com/docs/vbr/em_rest/.
+"""
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+import attrs
+
+from veeam_tasks._errors import VeeamTasksError
+
+TASK_ID = re.compile(r"task-[0-9]{1,32}", re.ASCII)
+"""The form of every task ID ever seen: ``task-1``, ``task-297``."""
+
+
+class TaskState(StrEnum):
+    """Where a task stands. Only `FINISHED` and `LOST` end it.
+
+    The first three are the server's words (``tasks_id`` reference page).
+    """
+
+    RUNNING = "Running"
+    """In progress."""
+    OPERATION_FINISHED = "OperationFinished"
+    """Done on the backup server, but not collected by the Enterprise Manager: not
+    finished yet."""
+    FINISHED = "Finished"
+    """Done, and the Enterprise Manager's database has the result."""
+    UNKNOWN = "Unknown"
+    """Any other word of the server, kept in `Task.raw_state`; polled on."""
+    LOST = "Lost"
+    """Said by the client only: it can no longer learn of the task."""
+
+    @classmethod
+    def from_word(cls, word: str) -> "TaskState":
+        """Return the state for a word of the server; other words are `UNKNOWN`."""
+        return _STATES.get(word, cls.UNKNOWN)
+
+
+_STATES = {
+    state.value: state
+    for state in (
+        TaskState.RUNNING,
+        TaskState.OPERATION_FINISHED,
+        TaskState.FINISHED,
+    )
+}
+
+
+@attrs.frozen(kw_only=True)
+class TaskResult:
+    """How a task's operation went; proof of an end only in a Finished task."""
+
+    success: bool
+    message: str | None = None
+
+    def __repr__(self) -> str:
+        word = "success" if self.success else "failure"
+        said = "" if self.message is None else f" {self.message!r}"
+        return f"<TaskResult {word}{said}>"
+
+
+@attrs.frozen(kw_only=True)
+class Link:
+    """A link of a resource. Its host and port are the server's own idea of itself."""
+
+    rel: str
+    href: str
+    type: str | None = None
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        parts = [self.rel, self.type, self.name and repr(self.name), repr(self.href)]
+        return f"<Link {' '.join(part for part in parts if part)}>"
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """One task as the server described it in one reply.
+
+    A task carries no time, no progress and no owner: the schema has none.
+    """
+
+    task_id: str
+    state: TaskState
+    raw_state: str
+    operation: str
+    result: TaskResult | None = None
+    links: tuple[Link, ...] = ()
+    href: str | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """True for `TaskState.FINISHED` alone; OperationFinished is not finished."""
+        return self.state is TaskState.FINISHED
+
+    @property
+    def succeeded(self) -> bool | None:
+        """True or False once finished with a result, else None."""
+        if self.state is not TaskState.FINISHED or self.result is None:
+            return None
+        return self.result.success
+
+    @property
+    def related(self) -> tuple[Link, ...]:
+        """The links with ``Rel="Related"``: job and restore sessions, new objects."""
+        return tuple(link for link in self.links if link.rel == "Related")
+
+    def raise_for_failure(self) -> Self:
+        """Return the task itself unless it finished without success.
+
+        Raises:
+            TaskFailedError: It is finished, and its result is a failure or absent.
+        """
+        if self.is_finished and not self.succeeded:
+            raise TaskFailedError(task=self)
+        return self
+
+    def __repr__(self) -> str:
+        parts = [self.task_id, self.raw_state, self.operation]
+        if self.result is not None:
+            parts.append("success" if self.result.success else "failure")
+            if self.result.message is not None:
+                parts.append(repr(self.result.message))
+        return f"<Task {' '.join(parts)}>"
+
+
+class TaskFailedError(VeeamTasksError):
+    """A task finished without success. The caller decides what that means.
+
+    Attributes:
+        task: The finished task, with the server's result.
+    """
+
+    task: Task
+
+    def __init__(self, *, task: Task) -> None:
+        result = task.result
+        if result is None:
+            said = "the server gave no result"
+        elif result.message is None:
+            said = "the server gave no message"
+        else:
+            said = repr(result.message)
+        super().__init__(f"{task.task_id} ({task.operation}) failed: {said}")
+        self.task = task
+
+
+class TaskLostError(VeeamTasksError):
+    """The client can no longer learn of a task; its operation may well go on.
+
+    The operator finds out on the server what became of the operation.
+
+    Attributes:
+        task_id: The task that was lost.
+        last_seen: The last known task, or None if it was never seen.
+        reason: Why it counts as lost.
+    """
+
+    task_id: str
+    last_seen: Task | None
+    reason: str
+
+    def __init__(self, *, task_id: str, last_seen: Task | None, reason: str) -> None:
+        seen = (
+            "it was never seen"
+            if last_seen is None
+            else f"last seen {last_seen.raw_state}, {last_seen.operation}"
+        )
+        super().__init__(f"{task_id} is lost ({seen}): {reason}")
+        self.task_id = task_id
+        self.last_seen = last_seen
+        self.reason = reason
+
+
+class NoticeKind(StrEnum):
+    """What a `Notice` is about."""
+
+    LOGGED_ON = "logged_on"
+    RENEWED = "renewed"
+    UNREACHABLE = "unreachable"
+    RECOVERED = "recovered"
+    LOGGED_OUT = "logged_out"
+
+
+@attrs.frozen(kw_only=True)
+class Notice:
+    """Something about the server or the logon session, said once.
+
+    `task_ids` are the watched tasks at risk.
+    """
+
+    kind: NoticeKind
+    at: datetime
+    detail: str
+    task_ids: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Statistics:
+    """What a manager has done since it was made; `in_flight` and `watched` are now.
+
+    Attributes:
+        logons: Logons that the server accepted, renewals included.
+        renewals: Logons that replaced a refused token.
+        requests: Requests sent, of every kind.
+        polls: Replies about one watched task, asked for singly.
+        coalesced: Watched tasks answered by a collection instead of a request each.
+        retries: Requests sent again under a new token, and polls after a failure.
+        errors: Requests that ended in an error instead of a usable reply.
+        in_flight: Requests under way now.
+        watched: Tasks watched now, each once however many watches want it.
+        bytes_in: Bytes of reply bodies, after decompression.
+        coalescing: How tasks are asked for now: ``"singly"`` or ``"together"``.
+        coalescing_reason: Why, in words.
+    """
+
+    logons: int = 0
+    renewals: int = 0
+    requests: int = 0
+    polls: int = 0
+    coalesced: int = 0
+    retries: int = 0
+    errors: int = 0
+    in_flight: int = 0
+    watched: int = 0
+    bytes_in: int = 0
+    coalescing: str = "singly"
+    coalescing_reason: str = ""
