@@ -52,16 +52,19 @@ class TransportError(VeeamTasksError):
     Attributes:
         request: What was asked, as ``GET https://em.example:9398/api/tasks/task-1``.
         reason: What happened instead.
+        connected: False if no connection could be made, so that nothing was sent.
     """
 
     retryable = True
     request: str
     reason: str
+    connected: bool
 
-    def __init__(self, *, request: str, reason: str) -> None:
+    def __init__(self, *, request: str, reason: str, connected: bool = True) -> None:
         super().__init__(self._compose(request, reason))
         self.request = request
         self.reason = reason
+        self.connected = connected
 
     def _compose(self, request: str, reason: str) -> str:
         return f"{request}: {reason}"
@@ -99,7 +102,7 @@ class CertificateError(TransportError):
         self.fingerprint = fingerprint
         self.subject = subject
         self.expires = expires
-        super().__init__(request=request, reason=reason)
+        super().__init__(request=request, reason=reason, connected=False)
 
     def _compose(self, request: str, reason: str) -> str:
         text = f"{request}: the server's certificate is not trusted: {reason}."

@@ -1,0 +1,275 @@
+"""Events, their merging for a slow reader, and the report; pure.
+
+The delivery contract, per task: first the state that was found; then changes in the
+order observed, never the same state twice in a row; `previous` is the state of the
+event delivered before; exactly one final event, last. A slow reader may be spared
+states in between, never the final event.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+
+import attrs
+
+from veeam_tasks._errors import VeeamTasksError
+from veeam_tasks._model import Task, TaskFailedError, TaskLostError, TaskState
+
+
+@attrs.frozen(kw_only=True)
+class TaskEvent:
+    """A difference between two polls of one task, or what the first one found.
+
+    Attributes:
+        task_id: Whose event it is.
+        task: The latest known task; None if it was lost before it was ever seen.
+        previous: The state of the event delivered before; None for the first.
+        state: The state now.
+        is_final: Whether this is the last event of this task.
+        succeeded: True or False once finished with a result, else None.
+        observed_at: When the reply that showed it arrived; aware, UTC.
+        not_before: When the poll before was sent: the change lies between the two.
+            None for the first event; never later than `observed_at`.
+        sequence: From 1, per task, of the events delivered.
+        error: Why the task is LOST, else None.
+    """
+
+    task_id: str
+    task: Task | None
+    previous: TaskState | None
+    state: TaskState
+    is_final: bool
+    succeeded: bool | None
+    observed_at: datetime
+    not_before: datetime | None = None
+    sequence: int
+    error: VeeamTasksError | None = None
+
+    def __repr__(self) -> str:
+        before = "" if self.previous is None else f"{self.previous} -> "
+        parts = [self.task_id, before + _word(self)]
+        if self.is_final:
+            parts.append(
+                {True: "succeeded", False: "failed", None: "final"}[self.succeeded]
+            )
+        if self.task is not None and self.task.result is not None and self.is_final:
+            parts.append(repr(self.task.result.message))
+        if self.error is not None:
+            parts.append(repr(str(self.error)))
+        return f"<TaskEvent #{self.sequence} {' '.join(parts)}>"
+
+
+def _word(seen: "TaskEvent | Sighting") -> str:
+    """Return what tells two states apart: two unknown words are two states."""
+    if seen.state is TaskState.UNKNOWN and seen.task is not None:
+        return seen.task.raw_state
+    return seen.state.value
+
+
+@attrs.frozen(kw_only=True)
+class Sighting:
+    """What one reply proved about one task, before it is any reader's event."""
+
+    task_id: str
+    task: Task | None
+    state: TaskState
+    is_final: bool
+    observed_at: datetime
+    not_before: datetime | None
+    error: VeeamTasksError | None = None
+
+
+class Slot:
+    """What one watch has delivered of one task, and what it owes."""
+
+    __slots__ = ("delivered", "owed")
+
+    def __init__(self) -> None:
+        self.delivered: TaskEvent | None = None
+        self.owed: TaskEvent | None = None
+
+    @property
+    def latest(self) -> TaskEvent | None:
+        """The latest event, delivered or owed."""
+        return self.owed or self.delivered
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the final event was observed, delivered or not."""
+        latest = self.owed or self.delivered
+        return latest is not None and latest.is_final
+
+    def observe(self, seen: Sighting) -> bool:
+        """Merge a sighting; return whether an event is owed now.
+
+        The event is made against the state delivered last, so a change that
+        returns to that state takes back what was owed.
+        """
+        before = self.delivered
+        if self.is_final:
+            return self.owed is not None
+        if before is not None and not seen.is_final and _word(before) == _word(seen):
+            self.owed = None
+            return False
+        same = self.owed
+        if same is not None and not seen.is_final and _word(same) == _word(seen):
+            return True
+        self.owed = TaskEvent(
+            task_id=seen.task_id,
+            task=seen.task,
+            previous=None if before is None else before.state,
+            state=seen.state,
+            is_final=seen.is_final,
+            succeeded=(
+                seen.task.succeeded
+                if seen.task is not None and seen.state is TaskState.FINISHED
+                else None
+            ),
+            observed_at=seen.observed_at,
+            not_before=None if before is None else seen.not_before,
+            sequence=1 if before is None else before.sequence + 1,
+            error=seen.error,
+        )
+        return True
+
+    def deliver(self) -> TaskEvent:
+        """Hand out the event that is owed."""
+        event = self.owed
+        assert event is not None
+        self.delivered, self.owed = event, None
+        return event
+
+
+def _frozen_outcomes(
+    outcomes: Mapping[str, TaskEvent | None],
+) -> Mapping[str, TaskEvent | None]:
+    return MappingProxyType(dict(outcomes))
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """What became of the watched tasks; a snapshot that later polls do not change.
+
+    Attributes:
+        outcomes: From task ID to its latest event, or None before the first, in the
+            order watched.
+    """
+
+    outcomes: Mapping[str, TaskEvent | None] = attrs.field(converter=_frozen_outcomes)
+
+    @property
+    def succeeded(self) -> tuple[str, ...]:
+        """The IDs of tasks that finished with success, in the order watched."""
+        return self._ids("succeeded")
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The IDs of tasks that finished without success, in the order watched."""
+        return self._ids("failed")
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The IDs of tasks that were lost, in the order watched."""
+        return self._ids("lost")
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """The IDs of tasks without a final event, in the order watched."""
+        return self._ids("unfinished")
+
+    def raise_for_failures(self) -> None:
+        """Raise if a task failed or was lost; unfinished tasks raise nothing.
+
+        Raises:
+            ExceptionGroup: With a `TaskFailedError` or `TaskLostError` per task.
+        """
+        errors: list[VeeamTasksError] = []
+        for task_id, event in self.outcomes.items():
+            if outcome_of(event) == "failed" and event is not None:
+                assert event.task is not None
+                errors.append(TaskFailedError(task=event.task))
+            elif outcome_of(event) == "lost" and event is not None:
+                errors.append(lost_error(event))
+                assert task_id == event.task_id
+        if errors:
+            text = f"{len(errors)} of {len(self.outcomes)} tasks failed or were lost"
+            raise ExceptionGroup(text, errors)
+
+    def _ids(self, outcome: str) -> tuple[str, ...]:
+        return tuple(
+            task_id
+            for task_id, event in self.outcomes.items()
+            if outcome_of(event) == outcome
+        )
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{len(self._ids(word))} {word}"
+            for word in ("succeeded", "failed", "lost", "unfinished")
+        )
+        lines = [f"<Report of {len(self.outcomes)} tasks: {counts}"]
+        shown = [
+            (task_id, event)
+            for task_id, event in self.outcomes.items()
+            if outcome_of(event) != "succeeded"
+        ]
+        for task_id, event in shown[:_LINES_SHOWN]:
+            lines.append(
+                f"  {task_id:<12} {outcome_of(event):<10} {_told(event)}".rstrip()
+            )
+        if len(shown) > _LINES_SHOWN:
+            lines.append(f"  and {len(shown) - _LINES_SHOWN} more")
+        return "\n".join(lines) + ">"
+
+
+_LINES_SHOWN = 10
+
+
+def outcome_of(event: TaskEvent | None) -> str:
+    """Return in which list of a report the task of this latest event stands."""
+    if event is None or not event.is_final:
+        return "unfinished"
+    if event.state is TaskState.LOST:
+        return "lost"
+    return "succeeded" if event.succeeded else "failed"
+
+
+def lost_error(event: TaskEvent) -> TaskLostError:
+    """Return the error of an event whose state is LOST."""
+    if isinstance(event.error, TaskLostError):
+        return event.error.again()
+    return TaskLostError(
+        task_id=event.task_id, last_seen=event.task, reason=str(event.error)
+    )
+
+
+def _told(event: TaskEvent | None) -> str:
+    if event is None:
+        return "not seen yet"
+    if event.error is not None:
+        return str(event.error)
+    task = event.task
+    assert task is not None
+    message = task.result.message if task.result and event.is_final else None
+    return (
+        f"{task.raw_state} {task.operation} {'' if message is None else repr(message)}"
+    )
+
+
+class WatchTimeoutError(VeeamTasksError, TimeoutError):
+    """A watch or a wait ran out of its own time; the operations go on.
+
+    Attributes:
+        report: What was known at that moment.
+    """
+
+    report: Report
+
+    def __init__(self, *, seconds: float, report: Report) -> None:
+        unfinished = report.unfinished
+        shown = ", ".join(unfinished[:3]) + (", ..." if len(unfinished) > 3 else "")  # noqa: PLR2004
+        super().__init__(
+            f"time ran out after {seconds:g} s with {len(unfinished)} of"
+            f" {len(report.outcomes)} tasks unfinished ({shown}); the operations go on"
+        )
+        self.report = report

@@ -1,0 +1,86 @@
+"""The next pause between two polls of one task; pure."""
+
+import math
+from collections.abc import Iterable
+
+import attrs
+
+LONGEST_PAUSE = 600.0
+"""Seconds. Well under the 15 minutes after which the server drops an idle logon
+session (``http_authentication`` reference page)."""
+
+
+def _number(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        text = f"a pace is made of numbers, not {value!r}"
+        raise TypeError(text)
+    return float(value)
+
+
+@attrs.frozen(kw_only=True)
+class Pace:
+    """How long to pause between two polls of one task.
+
+    Args:
+        first: Seconds of the first pause, and of the first after each change.
+        growth: Factor from one pause to the next while nothing changes.
+        longest: Seconds that no pause exceeds; 600 at most.
+        jitter: Share of each pause, 0 to 1, by which it is cut at random, so that
+            many tasks do not fall due together.
+
+    Raises:
+        ValueError: A number is out of its range.
+        TypeError: An argument is not a number.
+    """
+
+    first: float = attrs.field(default=1.0, converter=_number)
+    growth: float = attrs.field(default=1.5, converter=_number)
+    longest: float = attrs.field(default=30.0, converter=_number)
+    jitter: float = attrs.field(default=0.1, converter=_number)
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("first", "growth", "longest", "jitter"):
+            if not math.isfinite(getattr(self, name)):
+                text = f"Pace({name}=...) must be a finite number"
+                raise ValueError(text)
+        if self.first <= 0:
+            text = f"Pace(first={self.first:g}): a pause must be longer than nothing"
+            raise ValueError(text)
+        if self.growth < 1:
+            text = f"Pace(growth={self.growth:g}): pauses do not shrink; use 1 or more"
+            raise ValueError(text)
+        if self.longest > LONGEST_PAUSE:
+            text = (
+                f"Pace(longest={self.longest:g}): {LONGEST_PAUSE:g} s at most, since"
+                " the server drops a logon session that is idle for 15 minutes"
+            )
+            raise ValueError(text)
+        if self.longest < self.first:
+            text = (
+                f"Pace(longest={self.longest:g}) is shorter than first={self.first:g}"
+            )
+            raise ValueError(text)
+        if not 0 <= self.jitter < 1:
+            text = f"Pace(jitter={self.jitter:g}): a share of the pause, 0 to below 1"
+            raise ValueError(text)
+
+    def after(self, pause: float) -> float:
+        """Return the pause that follows `pause` while nothing changes, unjittered."""
+        return min(self.longest, pause * self.growth)
+
+    def jittered(self, pause: float, chance: float) -> float:
+        """Return `pause`, cut by up to the share `jitter`; `chance` is in [0, 1)."""
+        return pause * (1.0 - self.jitter * chance)
+
+
+def fastest(paces: Iterable[Pace]) -> Pace:
+    """Return one pace that is as quick as the quickest of `paces` in each respect."""
+    distinct = set(paces)
+    if len(distinct) == 1:
+        return distinct.pop()
+    return Pace(
+        first=min(pace.first for pace in distinct),
+        growth=min(pace.growth for pace in distinct),
+        longest=min(pace.longest for pace in distinct),
+        jitter=max(pace.jitter for pace in distinct),
+    )
