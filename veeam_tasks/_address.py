@@ -1,0 +1,224 @@
+"""Where requests go: base URL, task IDs, resource paths, all checked; pure.
+
+Nothing that a caller or a server wrote gets into a URL unchecked, and the host of a
+link is never followed: it is the server's own idea of itself.
+"""
+
+import ipaddress
+import re
+from typing import NoReturn
+from urllib.parse import unquote
+
+from yarl import URL
+
+from veeam_tasks._model import TASK_ID, Link, Task
+from veeam_tasks._text import visible
+
+_PORTS = {"https": 9398, "http": 9399}
+_API = "api"
+_LONGEST_SHOWN = 80
+_ROUNDS = 3
+
+_ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)")
+_TASK_HREF = re.compile(
+    r"(?:(?i:https?)://[^\s/?#\\]+/|/)?(?:[^\s?#\\]*/)?tasks/"
+    rf"({TASK_ID.pattern})(?:\?[^\s#]*)?",
+    re.ASCII,
+)
+_RAW_IN_PATH = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9%._~!$&'()*+,;=:@/-]")
+_RAW_IN_QUERY = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9%._~!$&'()*+,;=:@/?-]")
+
+
+def base_url(url: str, *, insecure: bool) -> URL:
+    """Return the root of the REST API: what was given, ending in ``/api/``.
+
+    Port 9398 (9399 for http) is added where none is given. The ports, and that the
+    API lives under ``/api``, are facts of the ``logging_on`` reference page.
+
+    Args:
+        url: As ``https://em.example:9398``; with or without ``/api``, a trailing
+            slash, or the path prefix of a reverse proxy.
+        insecure: Whether ``http://`` to a host that is not loopback is allowed.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: It is no such URL; user information in it is not repeated.
+    """
+    url = _text(url, "url must be a string")
+    shown = _shown(url)
+    if not url.isprintable() or re.search(r"[\s\\]", url):
+        message = f"{shown} has a blank, a backslash or a control character in it"
+        raise ValueError(message)
+    origin = _ORIGIN.match(url)
+    if "@" in (origin[2] if origin else re.split("[/?#]", url, maxsplit=1)[0]):
+        message = (
+            "the URL has user information in it; write it without, and pass username="
+            " and password="
+        )
+        raise ValueError(message)
+    if origin is None:
+        guess = url if "@" not in url and url[:1].isalnum() else "em.example:9398"
+        message = f"{shown} has no scheme; write https://{guess.partition('?')[0]}"
+        raise ValueError(message)
+    scheme = origin[1].lower()
+    if scheme not in _PORTS:
+        message = f"{shown} is no https:// URL; write https://em.example:9398"
+        raise ValueError(message)
+    if "?" in url or "#" in url:
+        message = (
+            f"{shown} must have neither query nor fragment; leave out what follows"
+        )
+        raise ValueError(message)
+    parsed = _parsed(url, shown)
+    if scheme == "http" and not insecure and not _is_loopback(parsed.host or ""):
+        message = (
+            f"{shown} would send the password in the clear; write https://, or pass"
+            " insecure=True"
+        )
+        raise ValueError(message)
+    segments = [segment for segment in parsed.raw_path.split("/") if segment]
+    if not segments or segments[-1].lower() != _API:
+        segments.append(_API)
+    segments[-1] = _API
+    rooted = parsed.with_port(parsed.explicit_port or _PORTS[scheme])
+    return rooted.with_path(f"/{'/'.join(segments)}/", encoded=True)
+
+
+def task_id_of(value: str | Task) -> str:
+    """Return the task ID that `value` is or names.
+
+    Args:
+        value: A task ID, a `Task`, or an Href of one: a URL or a path ending in
+            ``/tasks/task-7``, whose host is ignored.
+
+    Raises:
+        TypeError: It is neither a string nor a `Task`.
+        ValueError: It names no task.
+    """
+    text = _text(
+        value.task_id if isinstance(value, Task) else value,
+        "a task is named by its ID, a Task or the Href of one",
+    )
+    if TASK_ID.fullmatch(text):
+        return text
+    href = _TASK_HREF.fullmatch(text)
+    if href is not None:
+        return href[1]
+    message = (
+        f"{_shown(text)} names no task: pass an ID like 'task-7', a Task, or the Href"
+        " of one, which ends in /tasks/task-7"
+    )
+    raise ValueError(message)
+
+
+def resource_path(value: str | Link, base: URL) -> str:
+    """Return the path of a resource below ``/api/``, with its query, encoded.
+
+    What is percent-encoded already stays as it is.
+
+    Args:
+        value: ``jobs/ID?action=start``, ``/jobs/ID``, ``/api/jobs/ID``, a whole URL
+            or a `Link`, of which only path and query are used.
+        base: What `base_url` returned.
+
+    Raises:
+        TypeError: It is neither a string nor a `Link`.
+        ValueError: It names no resource below ``/api/``.
+    """
+    text = _text(
+        value.href if isinstance(value, Link) else value,
+        "a resource is named by its path, its URL or a Link",
+    )
+    _check_text(text)
+    path, has_query, query = _relative(text, base).partition("?")
+    _check_segments(text, path)
+    encoded = _encoded(path, _RAW_IN_PATH)
+    return f"{encoded}?{_encoded(query, _RAW_IN_QUERY)}" if has_query else encoded
+
+
+def _text(value: object, rule: str) -> str:
+    if isinstance(value, str):
+        return value
+    message = f"{rule}, not {type(value).__name__}"
+    raise TypeError(message)
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        _refuse(text, "it is empty")
+    if not text.isprintable():
+        _refuse(text, "it has a control character in it")
+    if "#" in text:
+        _refuse(text, "it has a fragment (#) in it")
+    if "\\" in text:
+        _refuse(text, "it has a backslash in it")
+
+
+def _relative(text: str, base: URL) -> str:
+    """Return what follows ``/api/`` in `text`, query included, still raw."""
+    rest = text.strip()
+    origin = _ORIGIN.match(rest)
+    if origin is not None:
+        if origin[1].lower() not in _PORTS:
+            _refuse(text, "it is no https:// URL")
+        rest = rest[origin.end() :]
+    elif rest.startswith("//"):
+        _refuse(text, "it begins with //")
+    path, mark, query = rest.partition("?")
+    for root in (base.raw_path, base.path, f"/{_API}/"):
+        if f"{path}/".startswith(root):
+            return f"{path[len(root) :]}{mark}{query}"
+    if origin is not None:
+        _refuse(text, f"it is not below {base.path}")
+    return f"{path.lstrip('/').removeprefix(f'{_API}/')}{mark}{query}"
+
+
+def _check_segments(text: str, path: str) -> None:
+    # A proxy may decode once more than the server does.
+    for _ in range(_ROUNDS):
+        if any(segment in {".", ".."} for segment in re.split(r"[/\\]", path)):
+            _refuse(text, "it has a . or .. in it")
+        if not path.isprintable():
+            _refuse(text, "it has a control character in it")
+        path = unquote(path)
+
+
+def _encoded(part: str, raw: re.Pattern[bytes]) -> str:
+    return raw.sub(lambda match: b"%%%02X" % ord(match[0]), part.encode()).decode()
+
+
+def _refuse(text: str, problem: str) -> NoReturn:
+    message = (
+        f"{_shown(text)} names no resource of this server: {problem}. Write a path"
+        " like 'jobs/ID?action=start', or pass a Link or its href"
+    )
+    raise ValueError(message)
+
+
+def _parsed(url: str, shown: str) -> URL:
+    try:
+        parsed = URL(url)
+        problem = "" if parsed.raw_host else "it names no host"
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        message = f"{shown}: {problem}; write https://em.example:9398"
+        raise ValueError(message)
+    return parsed
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".") == "localhost"
+
+
+def _shown(text: str) -> str:
+    """Return `text` for a message: no user information, no query, not too long."""
+    plain = text.partition("?")[0]
+    if "@" in plain:
+        return "the URL"
+    if len(plain) > _LONGEST_SHOWN:
+        plain = f"{plain[:_LONGEST_SHOWN]}..."
+    return repr(visible(plain))

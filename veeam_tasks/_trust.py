@@ -1,0 +1,267 @@
+"""Whom to trust: what the caller said of it, and a look at the server's certificate.
+
+Enterprise Manager servers come with self-signed certificates, so a caller may name a
+CA file or pin the one certificate. Nothing is switched off but by ``insecure=True``.
+"""
+
+import hashlib
+import os
+import re
+import ssl as tls
+import warnings
+from asyncio import Protocol, get_running_loop
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+from yarl import URL
+
+from veeam_tasks._errors import RequestTimeoutError, TransportError
+from veeam_tasks._text import visible
+
+LOOK_SECONDS = 10.0
+"""How long `inspect_certificate` waits, unless told otherwise."""
+
+_HANG_UP_SECONDS = 1.0
+_SHA256_HEX = re.compile(r"[0-9A-F]{64}", re.ASCII)
+_SHORT = {
+    "commonName": "CN",
+    "countryName": "C",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "stateOrProvinceName": "ST",
+}
+_NO_CHECK_TIME = 0x200000
+"""``X509_V_FLAG_NO_CHECK_TIME`` of OpenSSL; the ssl module has no name for it."""
+
+
+@attrs.frozen(kw_only=True)
+class Trust:
+    """What a server must show before anything is sent to it.
+
+    Attributes:
+        context: Verifies the server; None for the system's CAs.
+        fingerprint: SHA-256 of the one certificate that is trusted, or None.
+        insecure: Whether any server is trusted.
+    """
+
+    context: tls.SSLContext | None = attrs.field(default=None, repr=False)
+    fingerprint: bytes | None = None
+    insecure: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Certificate:
+    """The certificate that a server shows, as it says itself: nothing was verified.
+
+    Attributes:
+        fingerprint: SHA-256, as upper-case hex pairs with colons.
+        subject: Whom it names, as ``CN=em.example, O=Example``; None if unreadable.
+        issuer: Who signed it, likewise.
+        not_before: From when on it is valid (aware, UTC), or None.
+        not_after: Until when, likewise.
+        names: The host names and addresses that it is for.
+    """
+
+    fingerprint: str
+    subject: str | None = None
+    issuer: str | None = None
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    names: tuple[str, ...] = ()
+
+
+def make_trust(
+    url: URL,
+    *,
+    ssl: tls.SSLContext | None,
+    ca_file: str | os.PathLike[str] | None,
+    fingerprint: str | None,
+    insecure: bool,
+) -> Trust:
+    """Return what was said of trust, checked; at most one of the four may be given.
+
+    Args:
+        url: Where the server is.
+        ssl: A context of the caller's own.
+        ca_file: PEM file with the certificates to trust instead of the system's.
+        fingerprint: SHA-256 of the server's certificate, hex with or without colons.
+        insecure: Trust any server, and allow ``http://`` to any host; this warns.
+
+    Raises:
+        TypeError: `ssl` is no context, or `fingerprint` no string.
+        ValueError: They contradict each other or the URL, or one of them is not
+            what it should be.
+    """
+    _check_together(
+        url,
+        {"ssl": ssl, "ca_file": ca_file, "fingerprint": fingerprint},
+        insecure=insecure,
+    )
+    if insecure:
+        warnings.warn(
+            "insecure=True: the server's certificate is not verified, so anyone on the"
+            " way can read the password",
+            stacklevel=3,
+        )
+        return Trust(insecure=True)
+    if ca_file is not None:
+        return Trust(context=_context_for(Path(ca_file)))
+    if fingerprint is not None:
+        return Trust(fingerprint=_digest_of(fingerprint))
+    return Trust(context=ssl)
+
+
+def _check_together(url: URL, given: dict[str, object], *, insecure: bool) -> None:
+    context = given["ssl"]
+    if context is False:
+        message = "ssl=False is not accepted; insecure=True switches verification off"
+        raise ValueError(message)
+    if not isinstance(context, tls.SSLContext | None):
+        message = f"ssl must be an ssl.SSLContext, not {type(context).__name__}"
+        raise TypeError(message)
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) + insecure > 1:
+        named = ", ".join([*names, *(["insecure"] if insecure else [])])
+        message = f"{named}: pass one of them at most; they contradict each other"
+        raise ValueError(message)
+    if names and url.scheme != "https":
+        message = f"{names[0]}= has no meaning for {url}, which has no TLS"
+        raise ValueError(message)
+
+
+def _context_for(ca_file: Path) -> tls.SSLContext:
+    try:
+        context = tls.create_default_context(cafile=ca_file)
+        problem = ""
+    except OSError as error:
+        problem = f"{type(error).__name__}: {error.strerror or error}"
+    if problem:
+        message = (
+            f"ca_file: {visible(str(ca_file))} holds no certificate in PEM form that"
+            f" can be read: {problem}"
+        )
+        raise ValueError(message)
+    # One certificate named by the caller is trusted as it is, whoever signed it; and
+    # what Python 3.13 demands beyond that many a company's own CA lacks.
+    context.verify_flags |= tls.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~tls.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _digest_of(fingerprint: object) -> bytes:
+    if not isinstance(fingerprint, str):
+        message = f"fingerprint must be a string, not {type(fingerprint).__name__}"
+        raise TypeError(message)
+    digits = fingerprint.strip().replace(":", "").upper()
+    if not _SHA256_HEX.fullmatch(digits):
+        message = (
+            "fingerprint must be a SHA-256: 64 hex digits, with or without colons;"
+            f" this has {len(digits)} characters without the colons"
+        )
+        raise ValueError(message)
+    return bytes.fromhex(digits)
+
+
+def readable(digest: bytes) -> str:
+    """Return a fingerprint as people compare it: ``AB:CD:...``."""
+    return digest.hex(":").upper()
+
+
+async def inspect_certificate(
+    host: str, port: int, *, seconds: float = LOOK_SECONDS
+) -> Certificate:
+    """Return the certificate that a server shows; no request is sent to it.
+
+    The second of two handshakes trusts the certificate itself, since the ssl module
+    decodes none that it did not verify. If that fails, the fingerprint is all.
+
+    Raises:
+        TransportError: The server cannot be reached, or speaks no TLS.
+        RequestTimeoutError: It did not answer within `seconds`.
+    """
+    request = f"TLS handshake with {visible(host)}:{port}"
+    found: Certificate | None = None
+    problem = ""
+    with anyio.move_on_after(seconds):
+        try:
+            der, _ = await _shake_hands(host, port, _context(None))
+            found = Certificate(fingerprint=readable(hashlib.sha256(der).digest()))
+            _, said = await _shake_hands(host, port, _context(der))
+            found = _described(found, said)
+        except (OSError, ValueError) as error:
+            problem = f"{type(error).__name__}: {visible(str(error))}"
+    if found is not None:
+        return found
+    if problem:
+        raise TransportError(request=request, reason=problem)
+    raise RequestTimeoutError(request=request, reason=f"no answer in {seconds:g} s")
+
+
+def _context(anchor: bytes | None) -> tls.SSLContext:
+    """Return a context for a look: one that trusts just `anchor`, or anything."""
+    context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    if anchor is None:
+        context.verify_mode = tls.CERT_NONE
+    else:
+        context.load_verify_locations(cadata=anchor)
+        context.verify_flags |= tls.VERIFY_X509_PARTIAL_CHAIN
+        # An expired certificate is worth a look most of all.
+        context.verify_flags |= _NO_CHECK_TIME
+    return context
+
+
+class _Look(Protocol):
+    """A connection that says nothing and tells when it is gone."""
+
+    def __init__(self) -> None:
+        self.gone = anyio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's signature
+        self.gone.set()
+
+
+async def _shake_hands(
+    host: str, port: int, context: tls.SSLContext
+) -> tuple[bytes, dict[str, Any]]:
+    """Connect, shake hands, hang up; return what the server's certificate holds."""
+    transport, look = await get_running_loop().create_connection(
+        _Look, host, port, ssl=context, server_hostname=host
+    )
+    peer = transport.get_extra_info("ssl_object")
+    der, said = peer.getpeercert(binary_form=True), peer.getpeercert()
+    transport.close()
+    with anyio.move_on_after(_HANG_UP_SECONDS, shield=True):
+        await look.gone.wait()
+    transport.abort()
+    return der, said
+
+
+def _described(found: Certificate, said: dict[str, Any]) -> Certificate:
+    return attrs.evolve(
+        found,
+        subject=_named(said["subject"]),
+        issuer=_named(said["issuer"]),
+        not_before=_moment(said["notBefore"]),
+        not_after=_moment(said["notAfter"]),
+        names=tuple(visible(name) for _, name in said.get("subjectAltName", ())),
+    )
+
+
+def _named(parts: tuple[tuple[tuple[str, str], ...], ...]) -> str:
+    return visible(
+        ", ".join(
+            f"{_SHORT.get(kind, kind)}={value}"
+            for part in parts
+            for kind, value in part
+        )
+    )
+
+
+def _moment(written: str) -> datetime:
+    return datetime.fromtimestamp(tls.cert_time_to_seconds(written), UTC)
