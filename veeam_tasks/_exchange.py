@@ -44,6 +44,7 @@ class Reply:
         body: The body after decompression.
         token: The header ``X-RestSvcSessionId``, which a logon reply has.
         retry_after: Seconds of a ``Retry-After`` header, or None.
+        location: Where a redirect points, as people may see it, or None.
     """
 
     request: str
@@ -52,3 +53,4 @@ class Reply:
     body: bytes = attrs.field(repr=False)
     token: str | None = attrs.field(default=None, repr=False)
     retry_after: float | None = None
+    location: str | None = None

@@ -1,0 +1,99 @@
+"""What the errors of aiohttp and of TLS become, and what of their text is kept."""
+
+import re
+
+import aiohttp
+
+from veeam_tasks._errors import (
+    CertificateError,
+    MalformedReplyError,
+    TransportError,
+    VeeamTasksError,
+)
+
+CUT = "Not enough data"
+"""What aiohttp says of a body that ended too early."""
+
+_QUOTED = re.compile(r"(?:^|[\s:])b?['\"]|:?\s*\n")
+
+
+class DisconnectedError(aiohttp.ClientError):
+    """Stands for an error after which aiohttp would send the request again."""
+
+
+_KINDS: dict[str, type[VeeamTasksError]] = {
+    "ClientConnectionError": TransportError,
+    "ClientConnectionResetError": TransportError,
+    "ClientConnectorCertificateError": CertificateError,
+    "ClientConnectorDNSError": TransportError,
+    "ClientConnectorError": TransportError,
+    "ClientConnectorSSLError": TransportError,
+    "ClientHttpProxyError": TransportError,
+    "ClientOSError": TransportError,
+    "ClientPayloadError": MalformedReplyError,
+    "ClientProxyConnectionError": TransportError,
+    "ClientResponseError": MalformedReplyError,
+    "ClientSSLError": TransportError,
+    "ConnectionTimeoutError": TransportError,
+    "ContentTypeError": MalformedReplyError,
+    "InvalidURL": TransportError,
+    "InvalidUrlClientError": TransportError,
+    "InvalidUrlRedirectClientError": MalformedReplyError,
+    "NonHttpUrlClientError": TransportError,
+    "NonHttpUrlRedirectClientError": MalformedReplyError,
+    "RedirectClientError": MalformedReplyError,
+    "ServerConnectionError": TransportError,
+    "ServerDisconnectedError": TransportError,
+    "ServerFingerprintMismatch": CertificateError,
+    "ServerTimeoutError": TransportError,
+    "SocketTimeoutError": TransportError,
+    "TooManyRedirects": MalformedReplyError,
+    "UnixClientConnectorError": TransportError,
+    "UploadAbortedError": TransportError,
+    "WSMessageTypeError": MalformedReplyError,
+    "WSServerHandshakeError": MalformedReplyError,
+    "DisconnectedError": TransportError,
+    "SSLCertVerificationError": CertificateError,
+    "OSError": TransportError,
+    "RuntimeError": TransportError,
+}
+"""What each foreign error becomes, by name, since not every aiohttp has them all.
+
+Anything else is the fault of what was read.
+"""
+
+
+def kind_of(error: Exception) -> type[VeeamTasksError]:
+    """Return which of our errors stands for a foreign one."""
+    if isinstance(error, aiohttp.ClientPayloadError) and CUT in str(error):
+        return TransportError
+    names = (cls.__name__ for cls in type(error).__mro__)
+    return next((_KINDS[name] for name in names if name in _KINDS), MalformedReplyError)
+
+
+def words_of(error: Exception) -> str:
+    """Return a foreign error's class and text, without what it quotes of a reply."""
+    name, text = type(error).__name__, str(error)
+    match error:
+        case DisconnectedError():
+            return text
+        case aiohttp.ClientConnectorCertificateError():
+            cause = error.certificate_error
+            text = getattr(cause, "verify_message", "") or str(cause)
+        case aiohttp.ServerFingerprintMismatch():
+            text = "its fingerprint is not the one that is pinned"
+        case aiohttp.ServerDisconnectedError():
+            # Its message may be the head of a reply, with a new token in it.
+            text = "the server closed the connection without a reply"
+        case aiohttp.ClientHttpProxyError():
+            text = f"the proxy answered {error.status} {_unquoted(error.message)}"
+        case aiohttp.ClientResponseError():
+            text = _unquoted(error.message)
+        case aiohttp.ClientPayloadError() if error.__cause__ is not None:
+            name = f"{name}, {type(error.__cause__).__name__}"
+            text = _unquoted(getattr(error.__cause__, "message", ""))
+    return f"{name}: {text}" if text else name
+
+
+def _unquoted(text: str) -> str:
+    return _QUOTED.split(text, maxsplit=1)[0]

@@ -1,0 +1,441 @@
+"""`Request` -> `Reply` over one aiohttp session; the only user of aiohttp's client.
+
+Measured facts of aiohttp 3.14 that shape this room:
+
+* It sends PUT and DELETE again by itself after a disconnect; a middleware stops that.
+* The `repr` of its errors holds the request's headers, so what stands for them is
+  raised outside the ``except`` block, and they are never kept as a cause or context.
+* It decompresses in pieces of at most its read buffer, and only as fast as they are
+  taken, so a body is counted while it is read and a bomb is cut.
+* Closing a TLS connection waits up to 30 s for the server's farewell, and a session
+  that closes does not wait for those: hence `abort`.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import ClassVar, Literal
+from weakref import WeakSet
+
+import aiohttp
+import anyio
+import anyio.lowlevel
+from aiohttp import hdrs
+from aiohttp.connector import Connection
+from yarl import URL
+
+from veeam_tasks._errors import (
+    CertificateError,
+    ClosedError,
+    MalformedReplyError,
+    RequestTimeoutError,
+    SubmitUncertainError,
+    TransportError,
+    VeeamTasksError,
+)
+from veeam_tasks._exchange import Reply, Request
+from veeam_tasks._foreign import CUT, DisconnectedError, kind_of, words_of
+from veeam_tasks._text import Secrets, visible
+from veeam_tasks._trust import Trust, inspect_certificate, readable
+
+TOKEN_HEADER = "X-RestSvcSessionId"  # noqa: S105 the name of a header is no secret
+"""Carries the token, in a logon's reply and in every request after it."""
+
+_KEEP_ALIVE_SECONDS = 110.0
+_LOOK_SECONDS = 5.0
+_MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
+_ENCODINGS = {"", "identity", "gzip", "deflate", "br", "zstd"}
+_SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
+_OK, _REDIRECT, _BAD_REQUEST = 200, 300, 400
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that knows whether it may have reached the server."""
+
+    opened: ClassVar[WeakSet[asyncio.BaseTransport]]
+    is_sent = False
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        self.is_sent = True
+        transport = conn.transport
+        if transport is not None and transport not in self.opened:
+            self.opened.add(transport)
+        return await super().send(conn)
+
+
+class _Attempt:
+    """A middleware that lets one request be sent once only."""
+
+    def __init__(self) -> None:
+        self._request: aiohttp.ClientRequest | None = None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        self._request = request
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            words = words_of(error)
+        raise DisconnectedError(words)
+
+    @property
+    def may_have_arrived(self) -> bool:
+        return isinstance(self._request, _Request) and self._request.is_sent
+
+
+class Transport:
+    """Sends requests over the connections of one session; belongs to one loop.
+
+    Args:
+        base: What `base_url` returned.
+        trust: Whom to trust.
+        secrets: Hidden in whatever an error says.
+        accept: What the server is asked to answer with.
+        request_timeout: Seconds that `send` waits for a whole reply.
+        proxy: URL of an HTTP proxy, or None.
+
+    Attributes:
+        requests: Requests sent since it was made.
+        in_flight: Requests under way now.
+        bytes_in: Bytes of bodies received, after decompression.
+    """
+
+    def __init__(
+        self,
+        base: URL,
+        trust: Trust,
+        *,
+        secrets: Secrets,
+        accept: Literal["xml", "json"] = "xml",
+        request_timeout: float = 30.0,
+        proxy: str | None = None,
+    ) -> None:
+        self.base = base
+        self.media_type = _MEDIA_TYPES[accept]
+        self.request_timeout = request_timeout
+        self.requests = 0
+        self.in_flight = 0
+        self.bytes_in = 0
+        self._trust = trust
+        self._secrets = secrets
+        self._proxy = proxy
+        self._root = str(base)
+        self._http: aiohttp.ClientSession | None = None
+        self._opened: WeakSet[asyncio.BaseTransport] = WeakSet()
+        self._token = ""
+        self._token_headers: Mapping[str, str] = {}
+        if proxy is not None:
+            secrets.add(URL(proxy).password)
+
+    def __repr__(self) -> str:
+        word = "closed" if self._http is None else f"{self.in_flight} in flight"
+        return f"<Transport {self._root} {word}, {self.requests} requests>"
+
+    async def open(self) -> None:
+        """Make the session, in the running loop; nothing is connected yet."""
+        if self._http is not None:
+            return
+        trust = self._trust
+        ssl: aiohttp.Fingerprint | bool = not trust.insecure
+        if trust.fingerprint is not None:
+            ssl = aiohttp.Fingerprint(trust.fingerprint)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                keepalive_timeout=_KEEP_ALIVE_SECONDS,
+                limit=0,  # whoever calls bounds how many are in flight
+                ssl=trust.context or ssl,
+            ),
+            # The server takes a cookie's token before the header's.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={
+                hdrs.ACCEPT: self.media_type,
+                hdrs.ACCEPT_ENCODING: "identity",
+                hdrs.USER_AGENT: "veeam-tasks",
+            },
+            proxy=self._proxy,
+            request_class=type("_Request", (_Request,), {"opened": self._opened}),
+            timeout=aiohttp.ClientTimeout(),
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection, at once; may be called twice.
+
+        Requests still under way end in `ClosedError`.
+        """
+        http, self._http = self._http, None
+        if http is None:
+            return
+        with anyio.CancelScope(shield=True):
+            for transport in list(self._opened):
+                _abort(transport)
+            await http.close()
+            for _ in range(3):
+                # An aborted TLS connection takes two rounds of the loop to go.
+                await anyio.lowlevel.checkpoint()
+
+    def url(self, path: str) -> URL:
+        """Return the URL of a checked, encoded path below ``/api/``."""
+        return URL(self._root + path, encoded=True)
+
+    async def poll(self, url: URL, token: str, limit: int) -> Reply:
+        """GET `url` under `token`, with nothing around it; the caller sets the time.
+
+        Raises:
+            TransportError, CertificateError, MalformedReplyError: No usable reply came.
+            ClosedError: The transport is not open.
+        """
+        http = self._session()
+        if token is not self._token:
+            self._token, self._token_headers = token, {TOKEN_HEADER: token}
+        self.requests += 1
+        self.in_flight += 1
+        try:
+            response = await http.request(
+                "GET", url, headers=self._token_headers, allow_redirects=False
+            )
+            content = response.content
+            if content.is_eof() and content.total_bytes <= limit:
+                body = content.read_nowait()
+                self.bytes_in += len(body)
+            else:
+                body = await self._read(response, f"GET {url}", limit)
+            return self._reply(response, f"GET {url}", body)
+        except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
+            failure = self._translated(error, f"GET {url}")
+        finally:
+            self.in_flight -= 1
+        raise await self._told(failure)
+
+    async def send(
+        self, request: Request, token: str | None = None, *, uncertain: bool = False
+    ) -> Reply:
+        """Send one request, within `request_timeout`; what is not a GET, once only.
+
+        Args:
+            request: What to send.
+            token: Sent with it.
+            uncertain: Whether it matters if the request was carried out: then a
+                failure after it may have arrived is a `SubmitUncertainError`.
+
+        Raises:
+            RequestTimeoutError: The reply took too long.
+            SubmitUncertainError: See `uncertain`.
+            TransportError, CertificateError, MalformedReplyError: No usable reply came.
+            ClosedError: The transport is not open.
+        """
+        http = self._session()
+        shown = f"{request.method} {self._root}{request.shown}"
+        attempt = _Attempt()
+        failure: VeeamTasksError = RequestTimeoutError(
+            request=shown, reason=f"no reply within {self.request_timeout:g} s"
+        )
+        self.requests += 1
+        self.in_flight += 1
+        try:
+            with anyio.move_on_after(self.request_timeout):
+                response = await self._ask(http, request, token, attempt)
+                body = await self._read(response, shown, request.max_reply_bytes)
+                return self._reply(response, shown, body)
+        except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
+            failure = self._translated(error, shown, url=self._root + request.path)
+        finally:
+            self.in_flight -= 1
+        if uncertain and attempt.may_have_arrived:
+            raise SubmitUncertainError(request=shown, reason=_reason_of(failure))
+        raise await self._told(failure)
+
+    async def _ask(
+        self,
+        http: aiohttp.ClientSession,
+        request: Request,
+        token: str | None,
+        attempt: _Attempt,
+    ) -> aiohttp.ClientResponse:
+        headers = {
+            hdrs.ACCEPT: request.media_type,
+            hdrs.ACCEPT_ENCODING: "gzip, deflate",
+            **request.headers,
+        }
+        if token is not None:
+            headers[TOKEN_HEADER] = token
+        if request.body is not None:
+            headers[hdrs.CONTENT_TYPE] = request.media_type
+        return await http.request(
+            request.method,
+            self.url(request.path),
+            data=request.body,
+            headers=headers,
+            allow_redirects=False,
+            # An action without a body must not say of which type it is.
+            skip_auto_headers=() if request.body is not None else (hdrs.CONTENT_TYPE,),
+            middlewares=() if request.method == "GET" else (attempt,),
+        )
+
+    async def _read(
+        self, response: aiohttp.ClientResponse, request: str, limit: int
+    ) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            with _told_of_the_end(response):
+                while size <= limit and (piece := await response.content.readany()):
+                    self.bytes_in += len(piece)
+                    size += len(piece)
+                    pieces.append(piece)
+        except BaseException:
+            _drop(response)
+            raise
+        if size <= limit:
+            return b"".join(pieces)
+        _drop(response)
+        problem = f"the body is longer than {limit} bytes"
+        raise MalformedReplyError(request=request, problem=problem)
+
+    def _reply(
+        self, response: aiohttp.ClientResponse, request: str, body: bytes
+    ) -> Reply:
+        headers, status = response.headers, response.status
+        if status < _OK:
+            _drop(response)
+            problem = f"status {status}, which nobody asked for"
+            raise MalformedReplyError(request=request, problem=problem)
+        encoding = headers.get(hdrs.CONTENT_ENCODING)
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            problem = f"unknown Content-Encoding {visible(encoding)!r}"
+            raise MalformedReplyError(request=request, problem=problem)
+        location = headers.get(hdrs.LOCATION) if status >= _REDIRECT else None
+        return Reply(
+            request=request,
+            status=status,
+            content_type=_media_type(headers.get(hdrs.CONTENT_TYPE, "")),
+            body=body,
+            token=None if status == _OK else headers.get(TOKEN_HEADER),
+            retry_after=_retry_after(headers) if status >= _BAD_REQUEST else None,
+            location=None if location is None else self._shown(location),
+        )
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            raise ClosedError(what="the transport", advice="it is closed; open it")
+        return self._http
+
+    def _shown(self, text: str) -> str:
+        return visible(self._secrets.hide(text))
+
+    def _translated(
+        self, error: Exception, request: str, *, url: str | None = None
+    ) -> VeeamTasksError:
+        """Return what stands for a foreign error and keeps nothing of it but words."""
+        if isinstance(error, VeeamTasksError):
+            return error
+        if self._http is None:
+            return ClosedError(
+                what=request, advice="the transport was closed meanwhile"
+            )
+        words = words_of(error)
+        if url is not None:
+            words = words.replace(url, request.partition(" ")[2])
+        words = self._shown(words)
+        kind = kind_of(error)
+        if issubclass(kind, MalformedReplyError):
+            return MalformedReplyError(request=request, problem=words)
+        if issubclass(kind, CertificateError):
+            got = getattr(error, "got", None)
+            return CertificateError(
+                request=request,
+                reason=words,
+                fingerprint=readable(got) if isinstance(got, bytes) else None,
+            )
+        return TransportError(request=request, reason=words)
+
+    async def _told(self, failure: VeeamTasksError) -> VeeamTasksError:
+        """Return `failure`, and if it is about a certificate, with a look at it."""
+        if not isinstance(failure, CertificateError) or self._proxy is not None:
+            return failure
+        try:
+            seen = await inspect_certificate(
+                self.base.raw_host or "", self.base.port or 0, seconds=_LOOK_SECONDS
+            )
+        except TransportError:
+            return failure
+        if failure.fingerprint not in {None, seen.fingerprint}:
+            return failure
+        ends = seen.not_after
+        return CertificateError(
+            request=failure.request,
+            reason=failure.reason,
+            fingerprint=seen.fingerprint,
+            subject=seen.subject,
+            expires=None if ends is None else f"{ends:%Y-%m-%d %H:%M} UTC",
+        )
+
+
+@lru_cache(maxsize=64)
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of a Retry-After; a date counts from the reply's own."""
+    value = headers.get(hdrs.RETRY_AFTER, "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        until = parsedate_to_datetime(value)
+        return max(
+            0.0, (until - parsedate_to_datetime(headers[hdrs.DATE])).total_seconds()
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _reason_of(failure: VeeamTasksError) -> str:
+    if isinstance(failure, TransportError):
+        return failure.reason
+    return failure.problem if isinstance(failure, MalformedReplyError) else str(failure)
+
+
+@contextmanager
+def _told_of_the_end(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """Let whoever reads a body know when its connection is gone.
+
+    aiohttp 3.14 forgets the reader when a later chunk is garbage, and when the server
+    closes while a compressed body waits to be read on.
+    """
+    protocol = response.connection and response.connection.protocol
+    closed = protocol and protocol.closed
+    if not closed:
+        yield
+        return
+
+    def tell(closed: asyncio.Future[None]) -> None:
+        closed.exception()  # retrieved, or asyncio complains
+        if not response.content.is_eof() and response.content.exception() is None:
+            response.content.set_exception(
+                aiohttp.ClientPayloadError(f"{CUT}: the connection was closed")
+            )
+
+    closed.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        closed.remove_done_callback(tell)
+
+
+def _abort(transport: asyncio.BaseTransport) -> None:
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.abort()
+
+
+def _drop(response: aiohttp.ClientResponse) -> None:
+    """Cut the connection of a reply that is not wanted any more."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
