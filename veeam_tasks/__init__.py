@@ -1,3 +1,124 @@
-"""Watch the tasks of a Veeam Backup Enterprise Manager."""
+"""Watch the tasks of a Veeam Backup Enterprise Manager: one logon, many tasks.
+
+Start with `connect`; the names below are loaded when they are first used.
+"""
+
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from veeam_tasks._doors import adopt, connect
+    from veeam_tasks._errors import (
+        CertificateError,
+        ClosedError,
+        ForbiddenError,
+        LogonError,
+        MalformedReplyError,
+        RequestTimeoutError,
+        ServerBusyError,
+        StatusError,
+        SubmitUncertainError,
+        TaskNotFoundError,
+        TransportError,
+        VeeamTasksError,
+    )
+    from veeam_tasks._events import Report, TaskEvent, WatchTimeoutError
+    from veeam_tasks._manager import SessionManager
+    from veeam_tasks._model import (
+        Link,
+        Notice,
+        NoticeKind,
+        Statistics,
+        Task,
+        TaskFailedError,
+        TaskLostError,
+        TaskResult,
+        TaskState,
+    )
+    from veeam_tasks._pace import Pace
+    from veeam_tasks._watch import Watch
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CertificateError",
+    "ClosedError",
+    "ForbiddenError",
+    "Link",
+    "LogonError",
+    "MalformedReplyError",
+    "Notice",
+    "NoticeKind",
+    "Pace",
+    "Report",
+    "RequestTimeoutError",
+    "ServerBusyError",
+    "SessionManager",
+    "Statistics",
+    "StatusError",
+    "SubmitUncertainError",
+    "Task",
+    "TaskEvent",
+    "TaskFailedError",
+    "TaskLostError",
+    "TaskNotFoundError",
+    "TaskResult",
+    "TaskState",
+    "TransportError",
+    "VeeamTasksError",
+    "Watch",
+    "WatchTimeoutError",
+    "adopt",
+    "connect",
+]
+
+_ROOMS = {
+    "_doors": ("adopt", "connect"),
+    "_errors": (
+        "CertificateError",
+        "ClosedError",
+        "ForbiddenError",
+        "LogonError",
+        "MalformedReplyError",
+        "RequestTimeoutError",
+        "ServerBusyError",
+        "StatusError",
+        "SubmitUncertainError",
+        "TaskNotFoundError",
+        "TransportError",
+        "VeeamTasksError",
+    ),
+    "_events": ("Report", "TaskEvent", "WatchTimeoutError"),
+    "_manager": ("SessionManager",),
+    "_model": (
+        "Link",
+        "Notice",
+        "NoticeKind",
+        "Statistics",
+        "Task",
+        "TaskFailedError",
+        "TaskLostError",
+        "TaskResult",
+        "TaskState",
+    ),
+    "_pace": ("Pace",),
+    "_watch": ("Watch",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> object:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        text = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(text)
+    value: object = getattr(import_module(f"{__name__}.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

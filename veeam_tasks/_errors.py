@@ -191,8 +191,9 @@ class ServerBusyError(StatusError):
         status: int,
         message: str | None,
         retry_after: float | None = None,
+        advice: str = "",
     ) -> None:
-        super().__init__(request=request, status=status, message=message)
+        super().__init__(request=request, status=status, message=message, advice=advice)
         self.retry_after = retry_after
 
 

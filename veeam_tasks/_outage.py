@@ -1,11 +1,12 @@
 """One view of the server's health for all pollers: who probes, who waits."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 
 import attrs
 
-from veeam_tasks._errors import TransportError, VeeamTasksError
+from veeam_tasks._errors import ServerBusyError, TransportError, VeeamTasksError
 from veeam_tasks._pace import Pace
 
 PROBE_PACE = Pace(first=2.0, growth=1.5, longest=30.0, jitter=0.25)
@@ -44,6 +45,11 @@ class Outage:
         """Whether requests of pollers wait behind the gate."""
         return self.since is not None
 
+    @property
+    def is_troubled(self) -> bool:
+        """Whether a good reply would be news."""
+        return self.since is not None or bool(self._streak)
+
     def fail(
         self, task_id: str, error: VeeamTasksError, now: float, *, watched: int
     ) -> bool:
@@ -78,3 +84,84 @@ class Outage:
         pause = PROBE_PACE.jittered(self._pause, self.chance())
         self._pause = PROBE_PACE.after(self._pause)
         return pause if retry_after is None else max(pause, retry_after)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Gate:
+    """The gate with its timers: when the next probe is due, when patience is spent.
+
+    Args:
+        loop: Whose timers are used.
+        patience: Seconds that an outage may last; None for ever.
+        on_probe: Called when the next probe may go.
+        on_spent: Called when the outage has lasted for `patience`.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    patience: float | None
+    on_probe: Callable[[], None]
+    on_spent: Callable[[], None]
+    outage: Outage
+    _is_probe_due: bool = False
+    _probe: asyncio.TimerHandle | None = None
+    _spent: asyncio.TimerHandle | None = None
+
+    def fail(
+        self,
+        task_id: str,
+        error: VeeamTasksError,
+        now: float,
+        *,
+        watched: int,
+        is_probe: bool,
+    ) -> bool:
+        """Count a failed poll, arm the timers; return whether the gate closes by it."""
+        outage = self.outage
+        closes = outage.fail(task_id, error, now, watched=watched)
+        if closes or is_probe:
+            asked = error.retry_after if isinstance(error, ServerBusyError) else None
+            self._arm(outage.next_probe(asked))
+        if closes and self.patience is not None:
+            assert outage.since is not None
+            at = outage.since + self.patience
+            self._spent = self.loop.call_at(at, self.on_spent)
+        return closes
+
+    def good(self) -> bool:
+        """Count a good reply; return whether the gate opens by it."""
+        if not self.outage.good(self.loop.time()):
+            return False
+        self.disarm()
+        return True
+
+    def take_probe(self) -> bool:
+        """Return whether a probe may go now; only one may."""
+        is_due, self._is_probe_due = self._is_probe_due, False
+        return is_due
+
+    def work(self, ready: int) -> int:
+        """Return how many of `ready` requests may go now."""
+        return int(self._is_probe_due) if self.outage.is_closed else ready
+
+    def resume(self) -> None:
+        """Probe again if the gate is closed and nobody does: someone has come anew."""
+        if self.outage.is_closed and self._probe is None and not self._is_probe_due:
+            self._arm(self.outage.next_probe())
+
+    def disarm(self) -> None:
+        """Stop the timers."""
+        for timer in (self._probe, self._spent):
+            if timer is not None:
+                timer.cancel()
+        self._probe = self._spent = None
+        self._is_probe_due = False
+
+    def _arm(self, pause: float) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+        self._probe = self.loop.call_later(pause, self._due)
+
+    def _due(self) -> None:
+        self._probe = None
+        self._is_probe_due = True
+        self.on_probe()

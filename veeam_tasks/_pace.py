@@ -74,8 +74,8 @@ class Pace:
 
 
 def fastest(paces: Iterable[Pace]) -> Pace:
-    """Return one pace that is as quick as the quickest of `paces` in each respect."""
-    distinct = set(paces)
+    """Return one pace as quick as the quickest of `paces` in each respect."""
+    distinct = set(paces) or {Pace()}
     if len(distinct) == 1:
         return distinct.pop()
     return Pace(

@@ -1,0 +1,111 @@
+"""Actions that the server answers with a task: the request, and what its reply means.
+
+87 endpoints do so (56 POST, 18 DELETE, 13 PUT), with 200, 201, 202 or 204; whether
+there is a task is seen from the body alone.
+"""
+
+from collections.abc import Mapping
+
+from yarl import URL
+
+from veeam_tasks import _document, _wire
+from veeam_tasks._address import resource_path
+from veeam_tasks._errors import (
+    MalformedReplyError,
+    ServerBusyError,
+    StatusError,
+    VeeamTasksError,
+)
+from veeam_tasks._exchange import Method, Reply, Request
+from veeam_tasks._model import Link, Task
+from veeam_tasks._text import Secrets
+
+Body = str | bytes | Mapping[str, object]
+
+_REDIRECT, _SERVER_ERROR, _BUSY = 300, 500, 503
+_NO_CONTENT = 204
+_METHODS: dict[str, Method] = {"POST": "POST", "PUT": "PUT", "DELETE": "DELETE"}
+_MAYBE = (
+    "The action may have been carried out: look for its task with fetch_all() before"
+    " you send it again"
+)
+
+
+def action_request(
+    path: str | Link, body: Body | None, method: str, base: URL, media_type: str
+) -> Request:
+    """Return the request of an action.
+
+    A body is XML and is sent as such, with an XML reply asked for, whatever the
+    manager accepts: the server reads a body as what Accept names (9.5 Update 4).
+
+    Raises:
+        ValueError, TypeError: The path, the method or the body is not usable.
+    """
+    verb = _METHODS.get(method.upper()) if isinstance(method, str) else None
+    if verb is None:
+        text = f"method={method!r}: an action is a POST, PUT or DELETE"
+        raise ValueError(text)
+    relative = resource_path(path, base)
+    content = _encoded(body)
+    return Request(
+        method=verb,
+        path=relative,
+        shown=relative,
+        body=content,
+        media_type=media_type if content is None else "application/xml",
+    )
+
+
+def task_started(reply: Reply, secrets: Secrets) -> Task:
+    """Return the task that an action was answered with.
+
+    Raises:
+        StatusError: The action was refused; from 500 on it may have been carried out.
+        MalformedReplyError: The reply has no task; it may have been carried out.
+    """
+    if reply.status >= _SERVER_ERROR:
+        raise _uncertain_status(reply, secrets)
+    if reply.status >= _REDIRECT:
+        raise _wire.status_error(reply, secrets)
+    problem = f"answered {reply.status} without a task"
+    if reply.status != _NO_CONTENT:
+        try:
+            return _wire.decode_task(reply, secrets, asked=None)
+        except MalformedReplyError as error:
+            problem = (
+                f"answered {reply.status} without a readable task: {error.problem}"
+            )
+    raise MalformedReplyError(
+        request=reply.request,
+        problem=f"{problem}. {_MAYBE}",
+        excerpt=secrets.excerpt(reply.body),
+    )
+
+
+def _uncertain_status(reply: Reply, secrets: Secrets) -> VeeamTasksError:
+    message = _wire.error_message(reply, secrets)
+    if reply.status == _BUSY:
+        return ServerBusyError(
+            request=reply.request,
+            status=reply.status,
+            message=message,
+            retry_after=reply.retry_after,
+            advice=_MAYBE,
+        )
+    return StatusError(
+        request=reply.request, status=reply.status, message=message, advice=_MAYBE
+    )
+
+
+def _encoded(body: Body | None) -> bytes | None:
+    if body is None:
+        return None
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body, Mapping):
+        return _document.encode(body)
+    text = f"a body is XML as str or bytes, or a mapping, not {type(body).__name__}"
+    raise TypeError(text)

@@ -1,0 +1,132 @@
+"""Calls: what is asked for once, and once more only under a renewed token."""
+
+import asyncio
+from collections.abc import Mapping
+
+import attrs
+
+from veeam_tasks import _wire
+from veeam_tasks._actions import task_started
+from veeam_tasks._errors import MalformedReplyError, TaskNotFoundError
+from veeam_tasks._exchange import Reply, Request
+from veeam_tasks._logon import Logon
+from veeam_tasks._model import Task
+from veeam_tasks._poll import ADVICE, Engine
+from veeam_tasks._settings import Settings
+from veeam_tasks._text import Secrets
+from veeam_tasks._verdict import Verdict, judge
+
+_REDIRECT = 300
+_MOST_PAGES = 10_000
+
+
+@attrs.define(eq=False, kw_only=True)
+class Calls:
+    """Single requests of callers, in slots of their own beside those of the pollers.
+
+    Args:
+        logon: Sends them under the token.
+        engine: Is told what they show of the server and of tasks.
+    """
+
+    logon: Logon
+    engine: Engine
+    secrets: Secrets
+    settings: Settings
+    _reads: asyncio.Semaphore = attrs.field(init=False)
+    _actions: asyncio.Semaphore = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Actions do not wait behind reads.
+        self._reads = asyncio.Semaphore(self.settings.max_in_flight)
+        self._actions = asyncio.Semaphore(self.settings.max_in_flight)
+
+    async def fetch(self, task_id: str) -> Task:
+        """GET one task."""
+        request = self._get(f"tasks/{task_id}", self.settings.resource_bytes)
+        reply = await self._read(request)
+        verdict, value = judge(reply, task_id, self.secrets)
+        if isinstance(value, Task):
+            self.engine.has_met_a_task = True
+            return value
+        if verdict is Verdict.UNKNOWN and not self.engine.has_met_a_task:
+            raise TaskNotFoundError(
+                request=reply.request,
+                status=reply.status,
+                message=_wire.error_message(reply, self.secrets),
+                advice=ADVICE,
+            )
+        raise value
+
+    async def fetch_all(self) -> list[Task]:
+        """GET the tasks of this logon session, every page."""
+        tasks: dict[str, Task] = {}
+        path: str | None = "tasks"
+        seen: set[str] = set()
+        while path is not None and path not in seen and len(seen) < _MOST_PAGES:
+            seen.add(path)
+            reply = await self._read(self._get(path, self.settings.collection_bytes))
+            self._check(reply)
+            page = _wire.decode_tasks(reply, self.secrets)
+            tasks |= {task.task_id: task for task in page.tasks}
+            path = page.next_path
+        if path is not None:
+            raise MalformedReplyError(
+                request=f"GET {self.settings.base}tasks",
+                problem=f"its {len(seen)} pages lead back to {path!r}",
+            )
+        if tasks:
+            self.engine.has_met_a_task = True
+        return list(tasks.values())
+
+    async def read(self, path: str) -> Mapping[str, object]:
+        """GET any resource below ``/api/``, decoded."""
+        reply = await self._read(self._get(path, self.settings.collection_bytes))
+        self._check(reply)
+        return _wire.decode_resource(reply, self.secrets)
+
+    async def submit(self, request: Request) -> Task:
+        """Send an action; return its task."""
+        task = task_started(await self._act(request), self.secrets)
+        self.engine.submitted(task)
+        return task
+
+    async def delete(self, task_id: str) -> None:
+        """DELETE one task."""
+        path = f"tasks/{task_id}"
+        reply = await self._act(
+            Request(
+                method="DELETE",
+                path=path,
+                shown=path,
+                media_type=self.settings.media_type,
+            )
+        )
+        self._check(reply)
+
+    async def _read(self, request: Request) -> Reply:
+        async with self._reads:
+            reply = await self.logon.send(request)
+        if reply.status < _REDIRECT:
+            self.engine.good()
+        return reply
+
+    async def _act(self, request: Request) -> Reply:
+        async with self._actions:
+            reply = await self.logon.send(request, uncertain=True)
+        if reply.status < _REDIRECT:
+            self.engine.good()
+        return reply
+
+    def _check(self, reply: Reply) -> None:
+        if reply.status >= _REDIRECT:
+            raise _wire.status_error(reply, self.secrets)
+
+    def _get(self, path: str, limit: int) -> Request:
+        return Request(
+            method="GET",
+            path=path,
+            shown=path,
+            media_type=self.settings.media_type,
+            max_reply_bytes=limit,
+        )

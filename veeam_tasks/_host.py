@@ -1,0 +1,183 @@
+"""The host task: everything that runs while a manager is open, and its orderly end.
+
+One asyncio task enters and leaves the task group of the pollers by itself, so that a
+manager may be opened, used and closed from different asyncio tasks, as the lines of a
+REPL are.
+"""
+
+import asyncio
+import logging
+import warnings
+from typing import Literal
+
+import anyio
+import attrs
+
+from veeam_tasks._calls import Calls
+from veeam_tasks._errors import ClosedError, VeeamTasksError
+from veeam_tasks._logon import LOG_OUT_SECONDS, Logon
+from veeam_tasks._model import NoticeKind, Statistics
+from veeam_tasks._notices import Notices
+from veeam_tasks._poll import Engine
+from veeam_tasks._transport import Transport
+
+_log = logging.getLogger(__name__)
+
+KEEP_ALIVE_SECONDS = 300.0
+"""How long nothing may be sent before the logon session is kept alive; the server
+drops it after 15 idle minutes (``http_authentication`` reference page)."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Host:
+    """Owns the transport, the engine and the host task of one open manager.
+
+    Args:
+        shown: The URL, for the warning of a manager that was left open.
+        keep_alive: Whether the logon session is kept alive while nothing is sent.
+    """
+
+    transport: Transport
+    engine: Engine
+    calls: Calls
+    logon: Logon
+    shown: str
+    keep_alive: bool
+    notices: Notices
+    _stop: asyncio.Event = attrs.field(factory=asyncio.Event)
+    _end: Literal["log out", "leave open"] = "log out"
+    _task: "asyncio.Task[None] | None" = None
+    _was_asked: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it runs and was not asked to stop."""
+        return self._task is not None and not self._stop.is_set()
+
+    async def start(self) -> None:
+        """Open the transport and start the host task."""
+        self.logon.transport = self.transport
+        self.logon.on_logon = self._logged_on
+        self.logon.on_refused = self.engine.cut_all
+        await self.transport.open()
+        self._task = asyncio.create_task(self._run(), name="veeam_tasks host")
+
+    async def aclose(self, *, log_out: bool) -> None:
+        """Stop everything and wait until it is gone, also if cancelled meanwhile."""
+        self._was_asked = True
+        if not self._stop.is_set():
+            self._end = "log out" if log_out else "leave open"
+            self._stop.set()
+        self.engine.cut_all(ClosedError(what="the manager", advice="it was closed"))
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while self._task is not None and not self._task.done():
+                try:
+                    await asyncio.wait([self._task])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    def statistics(self, base: Statistics) -> Statistics:
+        """Return `base` with what this open time has added to it."""
+        engine, transport = self.engine, self.transport
+        engine.roster.prune()
+        return attrs.evolve(
+            base,
+            requests=transport.requests,
+            polls=engine.polls,
+            retries=engine.retries + self.logon.retries,
+            errors=engine.errors,
+            in_flight=transport.in_flight,
+            watched=len(engine.roster.records),
+            bytes_in=transport.bytes_in,
+        )
+
+    def abandon(self) -> None:
+        """Stop everything, since the manager was forgotten; may run in any thread."""
+        if self.is_open and not self.engine.loop.is_closed():
+            self._warn()
+            self.engine.loop.call_soon_threadsafe(self._stop.set)
+
+    async def _run(self) -> None:
+        cancelled: asyncio.CancelledError | None = None
+        crash: Exception | None = None
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._poll)
+                if self.keep_alive:
+                    group.start_soon(self._keep_alive)
+                await self._stop.wait()
+                group.cancel_scope.cancel()
+        except asyncio.CancelledError as error:
+            # The loop is being shut down and nobody has closed the manager.
+            cancelled = error
+            self._stop.set()
+            if not self._was_asked:
+                self._warn()
+        except Exception as error:  # noqa: BLE001 - told to the readers and the log
+            crash = error  # whatever it is, the readers are told
+            _log.exception("the pollers stopped")
+        self.engine.cut_all(
+            crash or ClosedError(what="the manager", advice="it was closed")
+        )
+        await self._leave()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _leave(self) -> None:
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            try:
+                with anyio.move_on_after(LOG_OUT_SECONDS):
+                    await self.logon.settle()
+                    if self._end == "log out" and await self.logon.log_out():
+                        self.notices.tell(NoticeKind.LOGGED_OUT, self.shown)
+            except asyncio.CancelledError as error:
+                cancelled = error
+            await self.transport.aclose()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _poll(self) -> None:
+        """Run the pollers once there is something to watch."""
+        await self.engine.wanted.wait()
+        async with anyio.create_task_group() as group:
+            for _ in range(self.engine.max_in_flight):
+                group.start_soon(self.engine.pollers.run)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            idle = self.engine.loop.time() - self.transport.sent_at
+            if idle < KEEP_ALIVE_SECONDS:
+                await anyio.sleep(KEEP_ALIVE_SECONDS - idle)
+                continue
+            if self.logon.refused is None and not self.engine.gate.outage.is_closed:
+                try:
+                    await self.logon.keep_alive()
+                except VeeamTasksError as error:
+                    _log.debug("not kept alive: %s", error)
+            # An outage, or a refusal, leaves nothing to keep alive for now.
+            if self.engine.loop.time() - self.transport.sent_at >= KEEP_ALIVE_SECONDS:
+                await anyio.sleep(KEEP_ALIVE_SECONDS)
+
+    def _logged_on(self, renewal: bool) -> None:  # noqa: FBT001 - one fact
+        if renewal:
+            self.notices.tell(
+                NoticeKind.RENEWED,
+                "the token was refused, and a new logon session was opened",
+                self.engine.roster.records,
+            )
+            self.engine.renewed()
+        else:
+            self.notices.tell(NoticeKind.LOGGED_ON, self.shown)
+
+    def _warn(self) -> None:
+        warnings.warn(
+            f"the manager of {self.shown} was left open: use 'async with' or"
+            " 'await manager.aclose()'",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )

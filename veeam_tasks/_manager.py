@@ -1,0 +1,384 @@
+"""`connect`, `adopt` and `SessionManager`: the face, thin."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Self, Unpack
+
+import attrs
+
+from veeam_tasks._account import Account, Password
+from veeam_tasks._actions import Body, action_request
+from veeam_tasks._address import resource_path, task_id_of
+from veeam_tasks._calls import Calls
+from veeam_tasks._errors import ClosedError
+from veeam_tasks._host import Host
+from veeam_tasks._logon import Logon
+from veeam_tasks._model import Link, Statistics, Task
+from veeam_tasks._notices import Notices
+from veeam_tasks._pace import Pace
+from veeam_tasks._poll import Engine, running_loop
+from veeam_tasks._settings import Options, settle
+from veeam_tasks._text import Secrets
+from veeam_tasks._transport import Transport
+from veeam_tasks._watch import TaskLike, Waiter, Watch, check_timeout, task_ids_of
+
+
+class SessionManager:
+    r"""One logon session, shared by every poller.
+
+    Made logged on by `connect` and `adopt`; or directly, and then opened by
+    ``async with`` or ``await manager.open()``. It belongs to the event loop that it
+    was opened in.
+
+    Args:
+        url: ``https://em.example:9398``, with or without ``/api``, port and path.
+        username: ``DOMAIN\\user`` or ``user@domain``.
+        password: A string, or a callable, plain or async, that returns one and is
+            asked anew at each logon.
+        **options: See `Options`: trust, pace, timeouts and the rest.
+
+    Raises:
+        ValueError, TypeError: An argument is wrong; nothing was sent.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        username: str,
+        password: Password,
+        **options: Unpack[Options],
+    ) -> None:
+        self._prepare(url, Account(username=username, password=password), options)
+
+    def _prepare(self, url: str, account: Account | None, options: Options) -> None:
+        settings = settle(url, options)
+        self._settings = settings
+        self._secrets = Secrets()
+        self._account = account
+        self._adopted: tuple[str, str | None] | None = None
+        self._notices = Notices(settings.on_notice)
+        self._host: Host | None = None
+        self._past = Statistics()
+        self._logon = Logon(
+            secrets=self._secrets,
+            account=account,
+            api_version=settings.api_version,
+            media_type=settings.media_type,
+        )
+
+    def _adopt(self, token: str, session_id: str | None) -> None:
+        self._adopted = token, session_id
+        self._secrets.add(token, session_id)
+
+    # --- open and close
+
+    async def open(self) -> Self:
+        """Log on, unless that is done; after a refusal or a close, log on anew.
+
+        Raises:
+            LogonError: The account, or the adopted token, was refused.
+            CertificateError: The server is not trusted; nothing was sent to it.
+            TransportError, StatusError, MalformedReplyError: No usable reply came.
+            RuntimeError: No asyncio loop is running, or it is open in another one.
+        """
+        loop = running_loop()
+        host = self._host
+        if host is not None and host.is_open:
+            host.engine.check_loop()
+            if self._adopted is None:
+                await self._logon.open()
+            return self
+        if host is not None:
+            await host.aclose(log_out=True)
+            self._past = self.statistics()
+        host = self._host = self._make_host(loop)
+        try:
+            await host.start()
+            self._logon.forget()
+            if self._adopted is None:
+                await self._logon.open()
+            else:
+                self._logon.adopt(*self._adopted)
+        except BaseException:
+            await host.aclose(log_out=True)
+            raise
+        return self
+
+    async def aclose(self, *, log_out: bool = True) -> None:
+        """Stop the watches, log out, close the connections. May be called twice.
+
+        What is logged out is only what was logged on here. A cancellation in the
+        middle is honoured afterwards.
+
+        Args:
+            log_out: False leaves the logon session open, for `adopt` elsewhere;
+                `token` and `session_id` stay readable.
+        """
+        if self._host is not None:
+            await self._host.aclose(log_out=log_out)
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        host: Host | None = getattr(self, "_host", None)
+        if host is not None:
+            host.abandon()
+
+    # --- tasks
+
+    async def fetch(self, task: TaskLike) -> Task:
+        """GET one task, once.
+
+        Raises:
+            ValueError, TypeError: Not a task ID, a `Task` or an Href of one.
+            TaskNotFoundError: The server, or this logon session, does not know it.
+            ForbiddenError: This account may not read it.
+            VeeamTasksError: No usable reply came.
+        """
+        task_id = task_id_of(task)
+        return await self._running().calls.fetch(task_id)
+
+    async def fetch_all(self) -> list[Task]:
+        """GET the tasks of this logon session, every page.
+
+        Raises:
+            VeeamTasksError: No usable reply came.
+        """
+        return await self._running().calls.fetch_all()
+
+    def watch(
+        self,
+        *tasks: TaskLike | Iterable[TaskLike],
+        timeout: float | None = None,
+        pace: Pace | None = None,
+    ) -> Watch:
+        """Start watching tasks, at once; not a coroutine.
+
+        Args:
+            *tasks: IDs, `Task` values or Hrefs, or one iterable of them.
+            timeout: Seconds after which the watch ends with `WatchTimeoutError`.
+            pace: Instead of the manager's.
+
+        Raises:
+            ValueError, TypeError: An argument is wrong; nothing is watched.
+            ClosedError: The manager is not open.
+            LogonError: The logon was refused before.
+            RuntimeError: Called outside the event loop that it was opened in.
+        """
+        task_ids = task_ids_of(tasks)
+        seconds = check_timeout(timeout)
+        host = self._running()
+        return Watch(
+            host.engine,
+            task_ids,
+            pace=self._pace(pace),
+            timeout=seconds,
+            owner=self,
+        )
+
+    async def wait(
+        self,
+        task: TaskLike,
+        timeout: float | None = None,  # noqa: ASYNC109 - the public surface has it
+    ) -> Task:
+        """Return the task once it is Finished with success; ride out outages.
+
+        Cancelling it only unsubscribes: the task goes on.
+
+        Args:
+            task: An ID, a `Task` or an Href.
+            timeout: Seconds to wait; None for ever.
+
+        Raises:
+            TaskFailedError: It finished without success.
+            TaskLostError: The client can no longer learn of it.
+            WatchTimeoutError: `timeout` seconds passed.
+            LogonError, TransportError, CertificateError: It cannot go on.
+            ClosedError: The manager is not open, or was closed meanwhile.
+            ValueError, TypeError: An argument is wrong.
+        """
+        task_id = task_id_of(task)
+        seconds = check_timeout(timeout)
+        host = self._running()
+        return await Waiter(host.engine, task_id, self._settings.pace).wait(seconds)
+
+    async def submit(
+        self,
+        path: str | Link,
+        body: Body | None = None,
+        *,
+        method: str = "POST",
+    ) -> Task:
+        """Send an action that the server answers with a task; carry it out once.
+
+        A 401 means that it was not carried out, so it goes once more under a new
+        token. In every other case it is sent once.
+
+        Args:
+            path: Below ``/api/``: ``"jobs/b04c217b?action=start"``.
+            body: XML as `str` or `bytes`, or a mapping of its one root element, to
+                which the namespace is added; the order is kept.
+            method: "POST", "PUT" or "DELETE".
+
+        Returns:
+            The task, which may be Finished already.
+
+        Raises:
+            SubmitUncertainError: No reply came; it may have been carried out.
+            StatusError: The server refused; from 500 on it may have been carried out.
+            MalformedReplyError: A reply without a task; it may have been carried out.
+            TransportError, CertificateError: It was not sent.
+            ValueError, TypeError: An argument is wrong; nothing was sent.
+        """
+        settings = self._settings
+        request = action_request(path, body, method, settings.base, settings.media_type)
+        return await self._running().calls.submit(request)
+
+    async def delete(self, task: TaskLike) -> None:
+        """DELETE the task: the server forgets it, and may or may not stop its work.
+
+        The vendor's pages say both (``delete_task_id``), so this is best effort.
+
+        Raises:
+            TaskNotFoundError: The server, or this logon session, does not know it.
+            SubmitUncertainError: No reply came; it may be deleted.
+            VeeamTasksError: It was refused, or not sent.
+            ValueError, TypeError: Not a task.
+        """
+        task_id = task_id_of(task)
+        await self._running().calls.delete(task_id)
+
+    async def read(self, path: str | Link) -> Mapping[str, object]:
+        """GET any other resource under this URL, once, decoded.
+
+        Args:
+            path: A path below ``/api/``, a `Link` or an Href, whose path alone is
+                used: a related restore session, say.
+
+        Returns:
+            XML as xmltodict gives it (attributes as ``@Name``), without namespaces;
+            JSON as it is.
+
+        Raises:
+            StatusError: The server refused.
+            VeeamTasksError: No usable reply came.
+            ValueError, TypeError: Not a path below this URL; nothing was sent.
+        """
+        relative = resource_path(path, self._settings.base)
+        return await self._running().calls.read(relative)
+
+    # --- inspection
+
+    @property
+    def url(self) -> str:
+        """The base URL, ending in ``/api/``."""
+        return str(self._settings.base)
+
+    @property
+    def token(self) -> str | None:
+        """The token of the logon session: a secret. None without one."""
+        return self._logon.token
+
+    @property
+    def session_id(self) -> str | None:
+        """The ID of the logon session: as secret as the token. None if unknown."""
+        return self._logon.session_id
+
+    def statistics(self) -> Statistics:
+        """Return what this manager has done so far, as a frozen record."""
+        logon, host = self._logon, self._host
+        now = Statistics(logons=logon.logons, renewals=logon.renewals)
+        if host is not None:
+            now = host.statistics(now)
+        return _total(self._past, now)
+
+    def __repr__(self) -> str:
+        account = (
+            "an adopted logon session"
+            if self._account is None
+            else (self._account.username)
+        )
+        if self._logon.refused is not None:
+            state = "logon refused: open() tries again"
+        elif self._host is None or not self._host.is_open:
+            state = "not open"
+        else:
+            count = self.statistics().watched
+            state = f"logged on, {count} {'task' if count == 1 else 'tasks'} watched"
+        return f"<SessionManager {self.url} as {account}: {state}>"
+
+    # --- inside
+
+    def _make_host(self, loop: asyncio.AbstractEventLoop) -> Host:
+        settings = self._settings
+        transport = Transport(
+            settings.base,
+            settings.trust,
+            secrets=self._secrets,
+            accept=settings.accept,
+            request_timeout=settings.request_timeout,
+            proxy=settings.proxy,
+        )
+        engine = Engine(
+            loop=loop,
+            transport=transport,
+            logon=self._logon,
+            secrets=self._secrets,
+            on_notice=self._notices.tell,
+            max_in_flight=settings.max_in_flight,
+            request_timeout=settings.request_timeout,
+            patience=settings.patience,
+            max_reply_bytes=settings.resource_bytes,
+        )
+        calls = Calls(
+            logon=self._logon, engine=engine, secrets=self._secrets, settings=settings
+        )
+        return Host(
+            transport=transport,
+            engine=engine,
+            calls=calls,
+            logon=self._logon,
+            notices=self._notices,
+            shown=self.url,
+            keep_alive=settings.keep_alive,
+        )
+
+    def _running(self) -> Host:
+        refused = self._logon.refused
+        if refused is not None:
+            raise refused.again()
+        host = self._host
+        if host is None or not host.is_open:
+            word = "it is not open" if host is None else "it was closed"
+            raise ClosedError(
+                what="the manager", advice=f"{word}; open it first: await open()"
+            )
+        host.engine.check_loop()
+        return host
+
+    def _pace(self, pace: Pace | None) -> Pace:
+        if pace is None:
+            return self._settings.pace
+        if isinstance(pace, Pace):
+            return pace
+        text = f"pace must be a Pace, not {type(pace).__name__}"
+        raise TypeError(text)
+
+
+def _total(past: Statistics, now: Statistics) -> Statistics:
+    counts = {
+        name: getattr(past, name) + getattr(now, name)
+        for name in ("requests", "polls", "coalesced", "retries", "errors", "bytes_in")
+    }
+    return attrs.evolve(now, **counts)

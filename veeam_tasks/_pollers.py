@@ -1,0 +1,115 @@
+"""The pollers: a bounded set of coroutines, idle ones waiting, late ones called off."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from veeam_tasks._record import Record
+
+_CLOCK_TICK = 0.001
+
+
+@attrs.define(eq=False)
+class Poller:
+    """One long-lived coroutine that polls whichever task is due next.
+
+    Attributes:
+        is_probe: Whether its poll is the one probe of an outage.
+    """
+
+    asyncio_task: "asyncio.Task[object]"
+    is_probe: bool = False
+    deadline: float = math.inf
+    idle: "asyncio.Future[None] | None" = None
+    _was_called_off: bool = False
+
+    def call_off(self) -> None:
+        """Cancel the request under way, since its deadline has passed."""
+        self._was_called_off = True
+        self.deadline = math.inf
+        self.asyncio_task.cancel()
+
+    def is_late(self) -> bool:
+        """Tell a cancellation by `call_off` from one by somebody else.
+
+        If both came at once, the other one goes on and this returns False.
+        """
+        was, self._was_called_off = self._was_called_off, False
+        return was and self.asyncio_task.uncancel() == 0
+
+
+@attrs.define(eq=False, kw_only=True)
+class Pollers:
+    """Runs pollers, wakes idle ones, and gives up late requests with one timer.
+
+    Args:
+        request_timeout: Seconds until a request under way is called off.
+        take: Gives a poller the next record that is due, or None.
+        poll: Polls one record to its end.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    request_timeout: float
+    take: Callable[[Poller], Record | None]
+    poll: Callable[[Poller, Record], Awaitable[None]]
+    _all: list[Poller] = attrs.field(factory=list)
+    _timer: asyncio.TimerHandle | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests of pollers are under way."""
+        return sum(poller.deadline < math.inf for poller in self._all)
+
+    async def run(self) -> None:
+        """Be one poller until cancelled."""
+        current = asyncio.current_task()
+        assert current is not None
+        me = Poller(current)
+        self._all.append(me)
+        try:
+            while True:
+                record = self.take(me)
+                if record is not None:
+                    await self.poll(me, record)
+                    continue
+                me.idle = self.loop.create_future()
+                await me.idle
+                me.idle = None
+        finally:
+            self._all.remove(me)
+            if not self._all and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def wake(self, work: int) -> None:
+        """Wake as many idle pollers as there is work."""
+        for poller in self._all:
+            if work <= 0:
+                return
+            if poller.idle is not None and not poller.idle.done():
+                poller.idle.set_result(None)
+                work -= 1
+
+    def begin(self, me: Poller, sent: float) -> None:
+        """Start the clock of a request."""
+        me.deadline = sent + self.request_timeout
+        if self._timer is None:
+            self._timer = self.loop.call_at(me.deadline, self._call_off_late)
+
+    def end(self, me: Poller) -> None:
+        """Stop the clock of a request."""
+        me.deadline = math.inf
+
+    def _call_off_late(self) -> None:
+        now = self.loop.time() + _CLOCK_TICK
+        earliest = math.inf
+        for poller in self._all:
+            if poller.deadline <= now:
+                poller.call_off()
+            else:
+                earliest = min(earliest, poller.deadline)
+        self._timer = None
+        if earliest < math.inf:
+            self._timer = self.loop.call_at(earliest, self._call_off_late)

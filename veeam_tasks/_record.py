@@ -1,0 +1,275 @@
+"""One record per watched task, and what a reply means for it; decides, never acts."""
+
+import weakref
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Protocol
+
+import attrs
+from yarl import URL
+
+from veeam_tasks._errors import ServerBusyError, VeeamTasksError
+from veeam_tasks._events import Sighting
+from veeam_tasks._model import Task, TaskLostError, TaskState
+from veeam_tasks._pace import Pace
+
+RESULTLESS_REPLIES = 4
+"""Finished without a Result is asked for three more times, then final."""
+
+REFUSED_ROUNDS = 3
+"""Rounds in which one task alone may answer 401 before it counts as lost."""
+
+
+class Subscriber(Protocol):
+    """Who wants to know: a watch or a wait; held weakly."""
+
+    pace: Pace
+
+    def see(self, seen: Sighting) -> None:
+        """Take note of what a reply proved about one task."""
+
+    def cut(self, error: Exception) -> None:
+        """Take note that nothing more will be seen, and why."""
+
+
+SubscriberRef = weakref.ReferenceType[Subscriber]
+
+
+class Phase(IntEnum):
+    """Where a record stands; a phase of 0 or more is the grid tick when it is due."""
+
+    READY = -1
+    POLLING = -2
+    GONE = -3
+
+
+@attrs.define(eq=False)
+class Record:
+    """What the engine knows of one watched task, however many watches want it.
+
+    Attributes:
+        born: The generation of the logon session when it was first watched.
+        generation: The generation under which the last good reply was asked for.
+        digest: Hash of the last body, if an equal one would mean nothing new.
+        sent: Monotonic time when the last good poll was sent, and by the wall clock.
+        doubts: Replies in a row that say that the task is unknown or denied.
+        trouble_at: Monotonic time of the first failure since the last good reply.
+    """
+
+    task_id: str
+    url: URL
+    pace: Pace
+    born: int
+    subscribers: tuple[SubscriberRef, ...] = ()
+    phase: int = Phase.GONE
+    pause: float = 0.0
+    task: Task | None = None
+    digest: int | None = None
+    generation: int = 0
+    sent: float = 0.0
+    sent_wall: float = 0.0
+    doubts: int = 0
+    doubt_at: float = 0.0
+    resultless: int = 0
+    refusals: int = 0
+    failures: int = 0
+    trouble_at: float = 0.0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a subscriber is still there."""
+        return any(ref() is not None for ref in self.subscribers)
+
+    def grow(self) -> float:
+        """Lengthen the pause, since nothing changed, and return it."""
+        pace = self.pace
+        self.pause = min(pace.longest, self.pause * pace.growth)
+        return self.pause
+
+    def reset_pause(self) -> float:
+        """Fall back to the first pause, and return it."""
+        self.pause = self.pace.first
+        return self.pause
+
+
+@attrs.frozen(kw_only=True)
+class Moment:
+    """When and under what a poll was asked and answered.
+
+    Attributes:
+        generation: Of the token it was sent with.
+        sent: Monotonic seconds when it was sent; `sent_wall` by the wall clock.
+        now: Monotonic seconds when the reply came; `now_wall` by the wall clock.
+    """
+
+    generation: int
+    sent: float
+    sent_wall: float
+    now: float
+    now_wall: float
+
+
+@attrs.frozen(kw_only=True)
+class Decision:
+    """What follows from a reply: what was seen, if anything, and the next pause."""
+
+    seen: Sighting | None
+    pause: float = 0.0
+
+
+def meet_task(
+    record: Record, task: Task, moment: Moment, renewed_at: datetime | None
+) -> Decision:
+    """Decide on a reply that describes the task."""
+    before = record.task
+    if (
+        before is not None
+        and moment.generation > record.generation > 0
+        and _is_another(before, task)
+    ):
+        reason = (
+            f"{_renewed(renewed_at)}, and the new one has another task under this ID"
+            f" ({task.raw_state}, {task.operation}); the operation may well go on"
+        )
+        return Decision(seen=lose(record, moment, _lost(record, reason)))
+    not_before = _not_before(record, moment)
+    record.task, record.generation = task, moment.generation
+    record.sent, record.sent_wall = moment.sent, moment.sent_wall
+    record.doubts = record.refusals = record.failures = 0
+    is_final = False
+    if task.state is TaskState.FINISHED:
+        record.resultless += task.result is None
+        is_final = task.result is not None or record.resultless >= RESULTLESS_REPLIES
+        if not is_final:
+            return Decision(seen=None, pause=record.reset_pause())
+    else:
+        record.resultless = 0
+    seen = Sighting(
+        task_id=record.task_id,
+        task=task,
+        state=task.state,
+        is_final=is_final,
+        observed_at=_wall(moment.now_wall),
+        not_before=not_before,
+    )
+    is_same = before is not None and before.raw_state == task.raw_state
+    return Decision(seen=seen, pause=record.grow() if is_same else record.reset_pause())
+
+
+def meet_doubt(
+    record: Record,
+    error: VeeamTasksError,
+    moment: Moment,
+    renewed_at: datetime | None,
+    advice: str,
+) -> Decision:
+    """Decide on a reply that says that the task is unknown or denied.
+
+    It takes two, at least one pause apart: a task may be slow to appear.
+    """
+    record.digest = None
+    record.failures = 0
+    first = record.reset_pause()
+    if record.doubts == 0:
+        record.doubts, record.doubt_at = 1, moment.now
+        return Decision(seen=None, pause=first)
+    waited = moment.sent - record.doubt_at
+    # A new subscriber may have brought the second reply forward.
+    if waited < first * (1 - record.pace.jitter) * 0.99:
+        return Decision(seen=None, pause=first - waited)
+    reason = str(error)
+    if record.born < moment.generation and renewed_at is not None:
+        reason = (
+            f"{_renewed(renewed_at)}, and the new one does not show it: {reason}; the"
+            " operation may well go on"
+        )
+    elif record.task is None and advice:
+        reason = f"{reason}. {advice}"
+    return Decision(seen=lose(record, moment, _lost(record, reason)))
+
+
+def meet_trouble(
+    record: Record,
+    error: VeeamTasksError,
+    moment: Moment,
+    patience: float | None,
+    reopened_at: float,
+) -> Decision:
+    """Decide on a reply, or none, that tells nothing about the task."""
+    record.digest = None
+    if record.failures == 0:
+        record.trouble_at = moment.now
+        pause = record.reset_pause()
+    else:
+        pause = record.grow()
+    record.failures += 1
+    if isinstance(error, ServerBusyError) and error.retry_after is not None:
+        pause = max(pause, error.retry_after)
+    if patience is not None:
+        left = max(record.trouble_at, reopened_at) + patience - moment.now
+        if left <= 0:
+            return Decision(seen=lose(record, moment, error))
+        pause = min(pause, left)
+    return Decision(seen=None, pause=pause)
+
+
+def lose(record: Record, moment: Moment, error: VeeamTasksError) -> Sighting:
+    """Return the sighting that ends a task as LOST."""
+    return Sighting(
+        task_id=record.task_id,
+        task=record.task,
+        state=TaskState.LOST,
+        is_final=True,
+        observed_at=_wall(moment.now_wall),
+        not_before=_not_before(record, moment),
+        error=error,
+    )
+
+
+def replaced(record: Record, renewed_at: datetime | None) -> TaskLostError:
+    """Return why the task of a record is lost when a new one got its ID."""
+    return _lost(
+        record,
+        f"{_renewed(renewed_at)}, and a task submitted since then got this ID; the"
+        " operation of the old one may well go on",
+    )
+
+
+def refused_for_good(record: Record, error: VeeamTasksError) -> TaskLostError:
+    """Return why a task is lost that alone goes on to answer 401."""
+    return _lost(record, f"this account may not read it: {error}")
+
+
+def _is_another(before: Task, task: Task) -> bool:
+    backwards = (
+        before.state in {TaskState.FINISHED, TaskState.OPERATION_FINISHED}
+        and task.state is not TaskState.FINISHED
+        and task.state is not before.state
+    )
+    return backwards or before.operation != task.operation
+
+
+def _lost(record: Record, reason: str) -> TaskLostError:
+    return TaskLostError(task_id=record.task_id, last_seen=record.task, reason=reason)
+
+
+def _renewed(at: datetime | None) -> str:
+    when = "" if at is None else f" at {at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"the logon session was renewed{when}"
+
+
+def _wall(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _not_before(record: Record, moment: Moment) -> datetime | None:
+    """Return when the poll before was sent, on the safe side of both clocks.
+
+    The wall clock may have been set back since, and the monotonic one may have stood
+    still while a laptop slept: the earlier answer of the two is right.
+    """
+    if record.task is None:
+        return None
+    by_span = moment.now_wall - (moment.now - record.sent)
+    earlier = min(by_span, record.sent_wall, moment.now_wall)
+    return _wall(earlier)

@@ -1,0 +1,164 @@
+"""Who is watched by whom, and when each record is due next."""
+
+import asyncio
+import random
+import weakref
+from collections.abc import Callable, Iterable
+
+import attrs
+from yarl import URL
+
+from veeam_tasks._pace import Pace, fastest
+from veeam_tasks._record import Phase, Record, Subscriber, SubscriberRef
+from veeam_tasks._schedule import Schedule
+
+_FIRST_POLLS_APART = 0.001
+_RESUMED_APART = 0.002
+
+
+@attrs.define(eq=False, kw_only=True)
+class Roster:
+    """One record per watched task; its subscribers are held weakly.
+
+    Args:
+        loop: Whose clock and timer are used.
+        url: Gives the URL of a task by its ID.
+        wake: Called when records have become ready.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    url: Callable[[str], URL]
+    wake: Callable[[], None]
+    records: dict[str, Record] = attrs.field(factory=dict)
+    schedule: Schedule = attrs.field(init=False)
+    _subscribers: set[SubscriberRef] = attrs.field(factory=set)
+    _next_first: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        self.schedule = Schedule(loop=self.loop, wake=self.wake)
+
+    def reference(self, subscriber: Subscriber) -> SubscriberRef:
+        """Return the weak reference by which a subscriber is known here.
+
+        When the subscriber goes, its records are dropped as they come due. The
+        callback may run in any thread, so it does one thing that is atomic.
+        """
+        return weakref.ref(subscriber, self._subscribers.discard)
+
+    def add(
+        self, subscriber: SubscriberRef, task_ids: Iterable[str], generation: int
+    ) -> list[Record]:
+        """Poll the tasks from now on for a subscriber; return the new records."""
+        self._subscribers.add(subscriber)
+        new: list[Record] = []
+        for task_id in task_ids:
+            record = self.records.get(task_id)
+            if record is None:
+                record = Record(task_id, self.url(task_id), Pace(), generation)
+                self.records[task_id] = record
+                new.append(record)
+            record.subscribers = (*record.subscribers, subscriber)
+            _set_pace(record)
+            # Also an unchanged body is news to the newcomer.
+            record.digest = None
+            if record.phase >= 0 or record.phase == Phase.GONE:
+                self.put_first(record)
+        return new
+
+    def discard(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:
+        """Stop polling the tasks for a subscriber."""
+        for task_id in task_ids:
+            record = self.records.get(task_id)
+            if record is None or subscriber not in record.subscribers:
+                continue
+            rest = tuple(ref for ref in record.subscribers if ref is not subscriber)
+            record.subscribers = rest
+            if rest:
+                _set_pace(record)
+            else:
+                self.drop(record)
+
+    def forget(self, subscriber: SubscriberRef) -> None:
+        """Forget a subscriber that wants nothing any more."""
+        self._subscribers.discard(subscriber)
+
+    def prune(self) -> None:
+        """Drop the records that nobody wants any more."""
+        for record in [r for r in self.records.values() if not r.is_wanted]:
+            self.drop(record)
+
+    def clear(self) -> list[Subscriber]:
+        """Drop every record; return the subscribers that there were."""
+        refs = list(self._subscribers)
+        self._subscribers.clear()
+        for record in self.records.values():
+            record.phase = Phase.GONE
+        self.records.clear()
+        self.schedule.clear()
+        return [subscriber for ref in refs if (subscriber := ref()) is not None]
+
+    def drop(self, record: Record) -> None:
+        """Poll a record no more."""
+        record.phase = Phase.GONE
+        if self.records.get(record.task_id) is record:
+            del self.records[record.task_id]
+
+    def again(self, record: Record, pause: float) -> None:
+        """Let a record be due after a pause in seconds, cut by its jitter."""
+        if pause <= 0:
+            self.schedule.put_ready(record)
+        else:
+            chance = random.random()  # noqa: S311 - spreads polls, guards nothing
+            self.schedule.put(record, record.pace.jittered(pause, chance))
+
+    def put_first(self, record: Record) -> None:
+        """Let a record be due soon, but not all newcomers in one burst."""
+        now = self.loop.time()
+        first = record.reset_pause()
+        at = max(now, self._next_first)
+        if at - now > first:
+            self.schedule.put(record, first * random.random())  # noqa: S311
+            return
+        self._next_first = at + _FIRST_POLLS_APART
+        if at == now:
+            self.schedule.put_ready(record)
+        else:
+            self.schedule.put(record, at - now)
+
+    def spread(self) -> None:
+        """Let the records that are ready come due one by one, not as a burst."""
+        waiting = [r for r in self.schedule.ready if r.phase == Phase.READY]
+        self.schedule.ready.clear()
+        window = max(1.0, len(waiting) * _RESUMED_APART)
+        for record in waiting:
+            self.schedule.put(record, window * random.random())  # noqa: S311
+
+    def take(self) -> Record | None:
+        """Return the next record that is due and still wanted."""
+        ready = self.schedule.ready
+        while ready:
+            record = ready.popleft()
+            if record.phase != Phase.READY:
+                continue
+            if record.is_wanted:
+                record.phase = Phase.POLLING
+                return record
+            self.drop(record)
+        return None
+
+    def take_any(self) -> Record | None:
+        """Return a record that is due, or else one that is not due yet."""
+        record = self.take()
+        if record is None:
+            record = next((r for r in self.records.values() if r.phase >= 0), None)
+            if record is not None:
+                record.phase = Phase.POLLING
+        return record
+
+
+def _set_pace(record: Record) -> None:
+    alive = [subscriber for ref in record.subscribers if (subscriber := ref())]
+    pace = fastest(subscriber.pace for subscriber in alive)
+    if pace != record.pace or not record.pause:
+        record.pace = pace
+        record.pause = pace.first

@@ -1,0 +1,86 @@
+"""What is due when: a heap of due times on a grid, and one timer that never idles."""
+
+import asyncio
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+
+from veeam_tasks._record import Phase, Record
+
+GRID = 0.02
+"""Seconds. Due times are rounded up to it, so that one wake serves many tasks."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Schedule:
+    """Records by due time; those that are due wait in `ready`.
+
+    A record stands in one place only, named by its `phase`; entries left behind when
+    it moves are skipped when their time comes.
+
+    Args:
+        loop: Whose clock and timer are used.
+        wake: Called when records have become ready.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    wake: Callable[[], None]
+    ready: deque[Record] = attrs.field(factory=deque)
+    _buckets: dict[int, list[Record]] = attrs.field(factory=dict)
+    _ticks: list[int] = attrs.field(factory=list)
+    _timer: asyncio.TimerHandle | None = None
+    _armed: float = math.inf
+
+    def put(self, record: Record, delay: float) -> None:
+        """Let `record` be due in `delay` seconds, instead of when it was due."""
+        tick = math.ceil((self.loop.time() + delay) / GRID)
+        record.phase = tick
+        bucket = self._buckets.get(tick)
+        if bucket is not None:
+            bucket.append(record)
+            return
+        self._buckets[tick] = [record]
+        heapq.heappush(self._ticks, tick)
+        if tick < self._armed:
+            self._arm(tick)
+
+    def put_ready(self, record: Record) -> None:
+        """Let `record` be due now."""
+        record.phase = Phase.READY
+        self.ready.append(record)
+        self.wake()
+
+    def clear(self) -> None:
+        """Forget all records and stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._armed = math.inf
+        self._buckets.clear()
+        self._ticks.clear()
+        self.ready.clear()
+
+    def _arm(self, tick: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = tick
+        self._timer = self.loop.call_at(tick * GRID, self._due)
+
+    def _due(self) -> None:
+        # A timer may fire a clock tick early; half a grid of tolerance is enough.
+        now = self.loop.time() / GRID + 0.5
+        self._timer = None
+        self._armed = math.inf
+        while self._ticks and self._ticks[0] <= now:
+            tick = heapq.heappop(self._ticks)
+            for record in self._buckets.pop(tick):
+                if record.phase == tick:
+                    record.phase = Phase.READY
+                    self.ready.append(record)
+        if self._ticks:
+            self._arm(self._ticks[0])
+        if self.ready:
+            self.wake()

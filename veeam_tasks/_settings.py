@@ -1,0 +1,202 @@
+"""The keyword arguments of `connect`, `adopt` and `SessionManager`, checked."""
+
+import inspect
+import math
+import re
+from collections.abc import Callable
+from os import PathLike
+from ssl import SSLContext
+from typing import Literal, TypedDict
+
+import attrs
+from yarl import URL
+
+from veeam_tasks._address import base_url
+from veeam_tasks._model import Notice
+from veeam_tasks._pace import Pace
+from veeam_tasks._trust import Trust, make_trust
+
+_RESOURCE_BYTES = 1 << 20
+_COLLECTION_BYTES = 64 << 20
+_API_VERSION = re.compile(r"latest|v[0-9]+_[0-9]+", re.ASCII)
+
+Coalesce = Literal["auto", "never", "always"]
+
+
+class Options(TypedDict, total=False):
+    """What `connect`, `adopt` and `SessionManager` take beside URL and account.
+
+    Trust, at most one of the four:
+
+    * `ssl`: an `ssl.SSLContext` of your own.
+    * `ca_file`: PEM file of the CAs to trust instead of the system's.
+    * `fingerprint`: SHA-256 of the server's own certificate, hex with or without
+      colons; replaces the checks of chain, name and expiry.
+    * `insecure`: True switches verification off (it warns), and allows ``http://`` to
+      hosts that are not loopback.
+
+    The rest:
+
+    * `api_version`: the ``v=`` of the logon, "latest" or "v1_7" and the like.
+    * `accept`: "xml" or "json", what the server is asked to answer with.
+    * `pace`: a `Pace`, how long to pause between two polls of one task.
+    * `request_timeout`: seconds until a request without a reply is given up.
+    * `max_in_flight`: how many polls are under way at once.
+    * `patience`: seconds that an outage may last before watches give up; None: ever.
+    * `keep_alive`: keep the logon session alive while nothing is sent.
+    * `max_reply_bytes`: the longest reply body; None: 1 MiB for one resource, 64 MiB
+      for a collection.
+    * `coalesce`: "auto", "never" or "always" ask for all tasks with one request.
+    * `proxy`: URL of an HTTP proxy.
+    * `on_notice`: a plain function that is told `Notice` values.
+    """
+
+    ssl: SSLContext | None
+    ca_file: str | PathLike[str] | None
+    fingerprint: str | None
+    insecure: bool
+    api_version: str
+    accept: Literal["xml", "json"]
+    pace: Pace
+    request_timeout: float
+    max_in_flight: int
+    patience: float | None
+    keep_alive: bool
+    max_reply_bytes: int | None
+    coalesce: Coalesce
+    proxy: str | None
+    on_notice: Callable[[Notice], object] | None
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """`Options`, checked and with their defaults."""
+
+    base: URL
+    trust: Trust
+    api_version: str = "latest"
+    accept: Literal["xml", "json"] = "xml"
+    pace: Pace = attrs.field(factory=Pace)
+    request_timeout: float = 30.0
+    max_in_flight: int = 16
+    patience: float | None = None
+    keep_alive: bool = True
+    max_reply_bytes: int | None = None
+    coalesce: Coalesce = "auto"
+    proxy: str | None = attrs.field(default=None, repr=False)
+    on_notice: Callable[[Notice], object] | None = None
+
+    @property
+    def media_type(self) -> str:
+        """What the server is asked to answer with."""
+        return f"application/{self.accept}"
+
+    @property
+    def resource_bytes(self) -> int:
+        """How long the reply about one resource may be, in bytes."""
+        return self.max_reply_bytes or _RESOURCE_BYTES
+
+    @property
+    def collection_bytes(self) -> int:
+        """How long the reply about all tasks may be, in bytes."""
+        return self.max_reply_bytes or _COLLECTION_BYTES
+
+
+def settle(url: str, options: Options) -> Settings:
+    """Return the settings, checked before anything is sent.
+
+    Raises:
+        ValueError: An argument is out of its range, or contradicts another.
+        TypeError: An argument is of the wrong type, or unknown.
+    """
+    unknown = sorted(set(options) - Options.__optional_keys__)
+    if unknown:
+        text = f"unexpected keyword argument {unknown[0]!r}"
+        raise TypeError(text)
+    rest = dict(options)
+    insecure = options.get("insecure", False)
+    if not isinstance(insecure, bool):
+        text = f"insecure must be True or False, not {insecure!r}"
+        raise TypeError(text)
+    base = base_url(url, insecure=insecure)
+    trust = make_trust(
+        base,
+        ssl=options.get("ssl"),
+        ca_file=options.get("ca_file"),
+        fingerprint=options.get("fingerprint"),
+        insecure=insecure,
+    )
+    for name in ("ssl", "ca_file", "fingerprint", "insecure"):
+        rest.pop(name, None)
+    settings = Settings(base=base, trust=trust, **rest)  # type: ignore[arg-type] # TypedDict minus four
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    if not isinstance(settings.api_version, str) or not _API_VERSION.fullmatch(
+        settings.api_version
+    ):
+        text = f"api_version={settings.api_version!r}: write 'latest' or like 'v1_7'"
+        raise ValueError(text)
+    _check_choice("accept", settings.accept, ("xml", "json"))
+    _check_choice("coalesce", settings.coalesce, ("auto", "never", "always"))
+    if not isinstance(settings.pace, Pace):
+        text = f"pace must be a Pace, not {type(settings.pace).__name__}"
+        raise TypeError(text)
+    _check_seconds("request_timeout", settings.request_timeout)
+    if settings.patience is not None:
+        _check_seconds("patience", settings.patience)
+    _check_count("max_in_flight", settings.max_in_flight)
+    if settings.max_reply_bytes is not None:
+        _check_count("max_reply_bytes", settings.max_reply_bytes)
+    if not isinstance(settings.keep_alive, bool):
+        text = f"keep_alive must be True or False, not {settings.keep_alive!r}"
+        raise TypeError(text)
+    if settings.proxy is not None:
+        _check_proxy(settings.proxy)
+    on_notice = settings.on_notice
+    if on_notice is not None and (
+        not callable(on_notice) or inspect.iscoroutinefunction(on_notice)
+    ):
+        text = "on_notice must be a plain function, not a coroutine function"
+        raise TypeError(text)
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        text = f"{name}={value!r}: choose one of {', '.join(choices)}"
+        raise ValueError(text)
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        text = f"{name} must be seconds, not {value!r}"
+        raise TypeError(text)
+    if not math.isfinite(value) or value <= 0:
+        text = f"{name}={value!r}: it must be more than 0 seconds"
+        raise ValueError(text)
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        text = f"{name} must be a whole number, not {value!r}"
+        raise TypeError(text)
+    if value < 1:
+        text = f"{name}={value}: it must be 1 or more"
+        raise ValueError(text)
+
+
+def _check_proxy(proxy: object) -> None:
+    if not isinstance(proxy, str):
+        text = f"proxy must be a URL, not {type(proxy).__name__}"
+        raise TypeError(text)
+    try:
+        parsed = URL(proxy)
+        is_good = parsed.scheme in {"http", "https"} and bool(parsed.host)
+    except ValueError:
+        is_good = False
+    if not is_good:
+        # Not repeated: it may hold the proxy's password.
+        text = "proxy is no http:// URL; write http://proxy.example:3128"
+        raise ValueError(text)

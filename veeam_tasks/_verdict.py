@@ -1,0 +1,65 @@
+"""Which reply proves what: the one table, and the function that reads it.
+
+| reply to the GET of one task                                      | proves    |
+| ----------------------------------------------------------------- | --------- |
+| 2xx with a task of the ID that was asked for                      | `TASK`    |
+| 404 with an error body of the Enterprise Manager, or an empty one | `UNKNOWN` |
+| 500, 400 with its words "no ... task with id"                     | `UNKNOWN` |
+| 401                                                               | `REFUSED` |
+| 403 with an error body of the Enterprise Manager, or an empty one | `DENIED`  |
+| anything else: HTML, another task, 3xx, 4xx, 5xx, nonsense        | `TROUBLE` |
+| no reply: reset, cut short, timed out                             | `TROUBLE` |
+
+| verdict   | what it does                                                      |
+| --------- | ----------------------------------------------------------------- |
+| `TASK`    | opens the gate; is final if Finished with a result, or Finished   |
+|           | without one after three more, or LOST if a renewal shows that it  |
+|           | is another task; else polled on                                   |
+| `UNKNOWN` | opens the gate; LOST at the second in a row, a pause later        |
+| `DENIED`  | opens the gate; LOST at the second in a row, a pause later        |
+| `REFUSED` | renews the logon session and is asked again at once; LOST if it   |
+|           | goes on for this task alone for three rounds                      |
+| `TROUBLE` | may close the gate; polled on, at last at the longest pause; LOST |
+|           | if that went on for this task alone for as long as `patience`     |
+"""
+
+from enum import Enum
+
+from veeam_tasks import _wire
+from veeam_tasks._errors import VeeamTasksError
+from veeam_tasks._exchange import Reply
+from veeam_tasks._model import Task
+from veeam_tasks._text import Secrets
+
+_OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN = 200, 300, 401, 403
+
+
+class Verdict(Enum):
+    """What one reply proves about the task that was asked for."""
+
+    TASK = "the task, as described"
+    UNKNOWN = "the Enterprise Manager says that it does not know the ID"
+    REFUSED = "the token is refused"
+    DENIED = "the Enterprise Manager says that this account may not read it"
+    TROUBLE = "nothing about the task"
+
+
+def judge(
+    reply: Reply, task_id: str, secrets: Secrets
+) -> tuple[Verdict, Task | VeeamTasksError]:
+    """Return what a reply proves, with the task or the error that it carries."""
+    status = reply.status
+    if _OK <= status < _REDIRECT:
+        try:
+            return Verdict.TASK, _wire.decode_task(reply, secrets, asked=task_id)
+        except VeeamTasksError as malformed:
+            return Verdict.TROUBLE, malformed
+    error = _wire.status_error(reply, secrets)
+    if status == _UNAUTHORIZED:
+        return Verdict.REFUSED, error
+    if _wire.is_unknown_task(reply):
+        return Verdict.UNKNOWN, error
+    spoken = _wire.is_error_body(reply) or not reply.body.strip()
+    if status == _FORBIDDEN and spoken:
+        return Verdict.DENIED, error
+    return Verdict.TROUBLE, error

@@ -1,0 +1,354 @@
+"""`Watch` and `Waiter`: subscriptions to the engine, their events and their report.
+
+A subscription has no asyncio task of its own and opens no scope, so that each of its
+methods may be called from another asyncio task, as the lines of a REPL are.
+"""
+
+import asyncio
+import math
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+from veeam_tasks._address import task_id_of
+from veeam_tasks._errors import ClosedError
+from veeam_tasks._events import (
+    Report,
+    Sighting,
+    Slot,
+    TaskEvent,
+    WatchTimeoutError,
+    lost_error,
+    outcome_of,
+)
+from veeam_tasks._model import Task, TaskState
+from veeam_tasks._pace import Pace
+from veeam_tasks._poll import Engine
+
+TaskLike = str | Task
+
+
+def task_ids_of(tasks: Iterable[TaskLike | Iterable[TaskLike]]) -> list[str]:
+    """Return the IDs of tasks, Hrefs, IDs, or of one iterable of them, each once.
+
+    Raises:
+        ValueError: Something is not a task ID, nor the Href of a task.
+        TypeError: Something is neither a string nor a `Task`.
+    """
+    given = list(tasks)
+    if len(given) == 1 and not isinstance(given[0], str | Task):
+        only = given[0]
+        if not isinstance(only, Iterable):
+            text = f"a task is an ID, a Task or an Href, not {type(only).__name__}"
+            raise TypeError(text)
+        given = list(only)
+    ids: dict[str, None] = {}
+    for task in given:
+        if not isinstance(task, str | Task):
+            text = f"a task is an ID, a Task or an Href, not {type(task).__name__}"
+            raise TypeError(text)
+        ids[task_id_of(task)] = None
+    return list(ids)
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Return a timeout in seconds, or None for none.
+
+    Raises:
+        ValueError: It is negative or not a number.
+        TypeError: It is of another type.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        text = f"timeout must be seconds or None, not {timeout!r}"
+        raise TypeError(text)
+    if math.isnan(timeout) or timeout < 0:
+        text = f"timeout={timeout!r}: it must be 0 seconds or more, or None"
+        raise ValueError(text)
+    return None if math.isinf(timeout) else float(timeout)
+
+
+class Watch:
+    """Watches many tasks; an async iterator of `TaskEvent`.
+
+    Made by `SessionManager.watch`. It polls by itself from the moment it exists, may
+    be left by ``break`` and iterated on later, and stops quietly when nobody holds it
+    any more. Iteration ends when every watched task has had its final event.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        task_ids: Iterable[str],
+        *,
+        pace: Pace,
+        timeout: float | None,
+        owner: object,
+        is_endless: bool = False,
+    ) -> None:
+        self.pace = pace
+        self.is_endless = is_endless
+        self._engine = engine
+        self._owner = owner  # the manager lives as long as its watches
+        self._slots: dict[str, Slot] = {}
+        self._owed: dict[str, Slot] = {}
+        self._unfinished = 0
+        self._reader: asyncio.Future[None] | None = None
+        self._cut_by: Exception | None = None
+        self._me = engine.roster.reference(self)
+        self._timeout = timeout
+        self._deadline = None if timeout is None else engine.loop.time() + timeout
+        self._timer: asyncio.TimerHandle | None = None
+        self._add(task_ids)
+        self._arm()
+
+    # --- for the caller
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The latest known `Task` by ID, of those that were seen already."""
+        records = self._engine.roster.records
+        latest: dict[str, Task] = {}
+        for task_id, slot in self._slots.items():
+            record = None if slot.is_final else records.get(task_id)
+            event = slot.latest
+            seen = record if record is not None else event
+            if seen is not None and seen.task is not None:
+                latest[task_id] = seen.task
+        return MappingProxyType(latest)
+
+    @property
+    def report(self) -> Report:
+        """What is known now of every watched task; a snapshot."""
+        return Report(
+            outcomes={task_id: slot.latest for task_id, slot in self._slots.items()}
+        )
+
+    def add(self, *tasks: TaskLike | Iterable[TaskLike]) -> None:
+        """Watch further tasks; those watched already stay as they are.
+
+        Raises:
+            ValueError, TypeError: Not a task; nothing is added then.
+            ClosedError: The watch was closed.
+            VeeamTasksError: The watch was cut short, by this.
+            RuntimeError: Called outside the event loop of the manager.
+        """
+        task_ids = task_ids_of(tasks)
+        self._engine.check_loop()
+        if self._cut_by is not None:
+            raise _fresh(self._cut_by)
+        self._add(task_ids)
+
+    def discard(self, *tasks: TaskLike | Iterable[TaskLike]) -> None:
+        """Drop tasks from the watch and its report, with their undelivered events.
+
+        Raises:
+            ValueError, TypeError: Not a task; nothing is dropped then.
+            RuntimeError: Called outside the event loop of the manager.
+        """
+        task_ids = task_ids_of(tasks)
+        self._engine.check_loop()
+        for task_id in task_ids:
+            slot = self._slots.pop(task_id, None)
+            self._owed.pop(task_id, None)
+            if slot is not None and not slot.is_final:
+                self._unfinished -= 1
+        self._engine.roster.discard(self._me, task_ids)
+        self._wake()
+
+    async def wait(self) -> Report:
+        """Drain the watch to its end; return the report.
+
+        Raises:
+            WatchTimeoutError: Its time ran out.
+            LogonError, TransportError, CertificateError: It cannot go on.
+            ClosedError: It was closed, or its manager.
+        """
+        async for _ in self:
+            continue
+        return self.report
+
+    async def aclose(self) -> None:
+        """Stop watching; the tasks go on at the server. May be called twice."""
+        if self._cut_by is None:
+            self._engine.roster.discard(self._me, self._slots)
+            self.cut(ClosedError(what="the watch", advice="it was closed"))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TaskEvent:
+        self._engine.check_loop()
+        if self._reader is not None:
+            text = (
+                "another coroutine is reading this watch: one reader at a time; make"
+                " a second watch of the same tasks, it costs no poll"
+            )
+            raise RuntimeError(text)
+        while True:
+            # From here to the return there is no await: a cancelled reader must not
+            # take an event with it.
+            if self._owed:
+                return self._deliver()
+            if not self._unfinished and not self.is_endless:
+                self._rest()
+                raise StopAsyncIteration
+            if self._cut_by is not None:
+                if self.is_endless and isinstance(self._cut_by, WatchTimeoutError):
+                    raise StopAsyncIteration
+                raise _fresh(self._cut_by)
+            self._reader = self._engine.loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+
+    def __repr__(self) -> str:
+        counts = dict.fromkeys(("running", "succeeded", "failed", "lost"), 0)
+        for slot in self._slots.values():
+            outcome = outcome_of(slot.latest)
+            counts["running" if outcome == "unfinished" else outcome] += 1
+        told = ", ".join(f"{count} {word}" for word, count in counts.items())
+        state = (
+            "" if self._cut_by is None else f"; ended: {type(self._cut_by).__name__}"
+        )
+        owed = f"; {len(self._owed)} events to read" if self._owed else ""
+        return f"<Watch of {len(self._slots)} tasks: {told}{owed}{state}>"
+
+    # --- for the engine
+
+    def see(self, seen: Sighting) -> None:
+        """Take note of what a reply proved about one task."""
+        slot = self._slots.get(seen.task_id)
+        if slot is None or slot.is_final:
+            return
+        if slot.observe(seen):
+            self._owed[seen.task_id] = slot
+            self._unfinished -= seen.is_final
+            self._wake()
+        else:
+            self._owed.pop(seen.task_id, None)
+
+    def cut(self, error: Exception) -> None:
+        """Take note that nothing more will be seen, and why."""
+        if self._cut_by is None:
+            self._cut_by = error
+            self._rest()
+            self._engine.roster.forget(self._me)
+            self._wake()
+
+    def expire(self) -> None:
+        """End the watch, since its own time ran out."""
+        assert self._timeout is not None
+        if self._unfinished or self.is_endless:
+            self._engine.roster.discard(self._me, self._slots)
+            self.cut(WatchTimeoutError(seconds=self._timeout, report=self.report))
+
+    def _add(self, task_ids: Iterable[str]) -> None:
+        new = [task_id for task_id in task_ids if task_id not in self._slots]
+        for task_id in new:
+            self._slots[task_id] = Slot()
+        if new:
+            self._unfinished += len(new)
+            self._engine.subscribe(self._me, new)
+            self._arm()
+            self._wake()
+
+    def _arm(self) -> None:
+        if self._deadline is not None and self._timer is None:
+            self._timer = self._engine.loop.call_at(
+                self._deadline, _expire, weakref.ref(self)
+            )
+
+    def _deliver(self) -> TaskEvent:
+        task_id = next(iter(self._owed))
+        return self._owed.pop(task_id).deliver()
+
+    def _rest(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class Waiter:
+    """Waits for one task; what `SessionManager.wait` stands on."""
+
+    def __init__(self, engine: Engine, task_id: str, pace: Pace) -> None:
+        self.pace = pace
+        self._engine = engine
+        self._task_id = task_id
+        self._end: asyncio.Future[TaskEvent | Exception] = engine.loop.create_future()
+        self._slot = Slot()
+        self._me = engine.roster.reference(self)
+
+    async def wait(self, seconds: float | None) -> Task:
+        """Return the finished task.
+
+        Raises:
+            TaskFailedError: It finished without success.
+            TaskLostError: It can no longer be learnt of.
+            WatchTimeoutError: So many `seconds` passed.
+        """
+        engine = self._engine
+        engine.subscribe(self._me, [self._task_id])
+        timer = None
+        if seconds is not None:
+            timer = engine.loop.call_later(seconds, self._expire, seconds)
+        try:
+            end = await self._end
+        finally:
+            if timer is not None:
+                timer.cancel()
+            engine.roster.discard(self._me, [self._task_id])
+            engine.roster.forget(self._me)
+        if isinstance(end, Exception):
+            raise _fresh(end)
+        if end.state is TaskState.LOST:
+            raise lost_error(end)
+        assert end.task is not None
+        return end.task.raise_for_failure()
+
+    def see(self, seen: Sighting) -> None:
+        """Take note of what a reply proved about the task."""
+        self._slot.observe(seen)
+        event = self._slot.latest
+        if event is not None and event.is_final and not self._end.done():
+            self._end.set_result(event)
+
+    def cut(self, error: Exception) -> None:
+        """Take note that nothing more will be seen, and why."""
+        if not self._end.done():
+            self._end.set_result(error)
+
+    def _expire(self, seconds: float) -> None:
+        report = Report(outcomes={self._task_id: self._slot.latest})
+        self.cut(WatchTimeoutError(seconds=seconds, report=report))
+
+
+def _expire(watch: "weakref.ReferenceType[Watch]") -> None:
+    expiring = watch()
+    if expiring is not None:
+        expiring.expire()
+
+
+def _fresh(error: Exception) -> Exception:
+    """Return a copy to be raised, so that raisers do not share one traceback."""
+    again: Callable[[], Exception] | None = getattr(error, "again", None)
+    return error if again is None else again()
