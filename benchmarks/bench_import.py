@@ -1,0 +1,73 @@
+"""How long `import veeam_tasks` and the command line's help take; no aiohttp in them.
+
+python benchmarks/bench_import.py
+"""
+
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+STARTED = {
+    "python -c pass": ("-c", "pass"),
+    "import veeam_tasks": ("-c", "import veeam_tasks"),
+    "import aiohttp": ("-c", "import aiohttp"),
+    "veeam-tasks --help": ("-m", "veeam_tasks", "--help"),
+}
+HELP = """
+import runpy, sys
+sys.argv = ["veeam_tasks", "--help"]
+try:
+    runpy.run_module("veeam_tasks", run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    assert not end.code, end.code
+print("aiohttp" in sys.modules, file=sys.stderr)
+"""
+IMPORT = """
+import sys, veeam_tasks
+print("aiohttp" in sys.modules, file=sys.stderr)
+"""
+
+
+def loads_aiohttp(program: str) -> bool:
+    """Tell whether a Python program ends up with aiohttp loaded."""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True
+    )
+    return ended.stderr.strip().splitlines()[-1] == "True"
+
+
+def start(words: tuple[str, ...]) -> dict[str, float]:
+    """Start Python once; return the seconds that it took, and of CPU."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+    wall = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall": wall, "cpu": cpu}
+
+
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """Return the samples; end the program if aiohttp is loaded."""
+    for name, program in (("import", IMPORT), ("--help", HELP)):
+        if loads_aiohttp(program):
+            sys.exit(f"{name} loads aiohttp")
+    samples = []
+    for words in STARTED.values():
+        start(words)  # the files are in memory from now on
+    for number in range(rounds):
+        sides = list(STARTED.items())
+        random.shuffle(sides)
+        samples += [
+            {"side": side, "case": "start", "round": number} | start(words)
+            for side, words in sides
+        ]
+    return samples
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(7), indent=1))
