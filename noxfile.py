@@ -1,0 +1,153 @@
+"""Every check of the project: `python -m nox` runs what CI runs."""
+
+import os
+import shutil
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "tests", "lowest", "readme"]
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+PYTHONS = [
+    found.rpartition(" ")[2]
+    for found in PROJECT["project"]["classifiers"]
+    if found.startswith("Programming Language :: Python :: 3.")
+]
+PACKAGE = ".[cli,simulator]"
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group."""
+    return list(PROJECT["dependency-groups"][name])
+
+
+def find_kept_pythons() -> None:
+    """Put the Pythons that pyenv keeps onto the path, before its own stubs.
+
+    The stub of a version that is not the current one fails when it is run.
+    """
+    for version in PYTHONS:
+        kept = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin"))
+        if kept:
+            os.environ["PATH"] = f"{kept[-1]}{os.pathsep}{os.environ['PATH']}"
+
+
+find_kept_pythons()
+
+
+def wheel(session: nox.Session) -> str:
+    """Build the wheel and return its path, so that tests run what users install."""
+    folder = Path(session.create_tmp()) / "wheel"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run(
+        "python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), "."
+    )
+    return str(next(folder.glob("*.whl")))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format, and that imports point down only."""
+    session.install("-q", PACKAGE, *group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of the package, of the samples of its surface, of this file."""
+    session.install("-q", "-e", PACKAGE, *group("types"), *group("test"))
+    session.run("mypy", "veeam_tasks", "tests/typing", "noxfile.py")
+    session.run("pyright", "tests/typing")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests against the built wheel, on every supported Python that is here."""
+    session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
+    session.run(
+        "coverage", "run", "-m", "pytest", *session.posargs, env={"PYTHONDEVMODE": "1"}
+    )
+    session.run("coverage", "report")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests of the core with the lowest versions that are allowed."""
+    bounds = [
+        *PROJECT["project"]["dependencies"],
+        *PROJECT["project"]["optional-dependencies"]["cli"],
+        *PROJECT["project"]["optional-dependencies"]["simulator"],
+    ]
+    lowest_of_all = [bound.replace(">=", "~=") + ".0" for bound in bounds]
+    session.install("-q", wheel(session), *lowest_of_all, *group("test"))
+    session.run("pytest", "-q", *session.posargs)
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """Run the code and the commands of the README as they stand."""
+    session.install("-q", PACKAGE, *group("test"))
+    session.run("pytest", "-q", "tests/test_readme.py")
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Feed random and mutated bytes to the decoder; a million by default."""
+    session.install("-q", PACKAGE, *group("test"))
+    rounds = os.environ.get("VEEAM_TASKS_FUZZ_ROUNDS", "1000000")
+    session.run(
+        "pytest",
+        "-s",
+        "--timeout=0",
+        "tests/test_fuzz.py",
+        env={"VEEAM_TASKS_FUZZ_ROUNDS": rounds},
+    )
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Watch for hours of virtual time, with faults and renewals."""
+    session.install("-q", PACKAGE, *group("test"))
+    session.run("pytest", "-s", "--timeout=0", "-m", "soak", "tests/test_soak.py")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure against what people would use instead; see benchmarks/."""
+    session.install("-q", PACKAGE, *group("bench"))
+    session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session(default=False)
+def strangers(session: nox.Session) -> None:
+    """Let clients that we did not write talk to the simulator."""
+    session.install("-q", PACKAGE, *group("test"), *group("strangers"))
+    session.run("pytest", "-m", "strangers", "tests/strangers", *session.posargs)
+
+
+@nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Break the pure rooms one line at a time; a survivor needs a reason."""
+    session.install("-q", "-e", PACKAGE, *group("test"), "mutmut>=3.3")
+    session.run("mutmut", "run", *session.posargs)
+
+
+@nox.session(default=False)
+def audit(session: nox.Session) -> None:
+    """Ask whether a dependency has a known hole."""
+    session.install("-q", PACKAGE, "pip-audit>=2.9")
+    session.run("pip-audit", "--skip-editable")
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build the source distribution and the wheel into dist/."""
+    session.install("-q", "build>=1.3")
+    session.run("python", "-m", "build")
