@@ -79,7 +79,10 @@ class RawServer:
     """
 
     def __init__(
-        self, *answers: Answer, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+        self,
+        *answers: Answer,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.seen: list[Seen] = []
         self.connections = 0
@@ -187,7 +190,8 @@ async def _read_request(reader: asyncio.StreamReader) -> Seen:
     first, *lines = head.rstrip("\r\n").split("\r\n")
     method, target, _ = first.split(" ")
     headers = tuple(
-        (name, value.strip()) for name, _, value in (line.partition(":") for line in lines)
+        (name, value.strip())
+        for name, _, value in (line.partition(":") for line in lines)
     )
     length = next((v for k, v in headers if k.lower() == "content-length"), "0")
     return Seen(method, target, headers, await reader.readexactly(int(length)))

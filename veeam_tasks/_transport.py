@@ -2,31 +2,30 @@
 
 Measured facts of aiohttp 3.14 that shape this room:
 
-* It sends PUT and DELETE again by itself after a disconnect; a middleware stops that.
+* It sends PUT and DELETE again by itself after a disconnect; `Attempt` stops that.
 * The `repr` of its errors holds the request's headers, so what stands for them is
   raised outside the ``except`` block, and they are never kept as a cause or context.
-* It decompresses in pieces of at most its read buffer, and only as fast as they are
-  taken, so a body is counted while it is read and a bomb is cut.
 * Closing a TLS connection waits up to 30 s for the server's farewell, and a session
   that closes does not wait for those: hence `abort`.
 """
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Literal
 from weakref import WeakSet
 
 import aiohttp
 import anyio
 import anyio.lowlevel
 from aiohttp import hdrs
-from aiohttp.connector import Connection
+from multidict import istr
 from yarl import URL
 
+from veeam_tasks._attempt import Attempt, tracking
+from veeam_tasks._body import drop, read_body
 from veeam_tasks._errors import (
     CertificateError,
     ClosedError,
@@ -37,56 +36,20 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._exchange import Reply, Request
-from veeam_tasks._foreign import CUT, DisconnectedError, kind_of, words_of
+from veeam_tasks._foreign import kind_of, words_of
 from veeam_tasks._text import Secrets, visible
 from veeam_tasks._trust import Trust, inspect_certificate, readable
 
 TOKEN_HEADER = "X-RestSvcSessionId"  # noqa: S105 the name of a header is no secret
 """Carries the token, in a logon's reply and in every request after it."""
 
+_TOKEN = istr(TOKEN_HEADER)
 _KEEP_ALIVE_SECONDS = 110.0
 _LOOK_SECONDS = 5.0
 _MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
 _ENCODINGS = {"", "identity", "gzip", "deflate", "br", "zstd"}
 _SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 _OK, _REDIRECT, _BAD_REQUEST = 200, 300, 400
-
-
-class _Request(aiohttp.ClientRequest):
-    """A request that knows whether it may have reached the server."""
-
-    opened: ClassVar[WeakSet[asyncio.BaseTransport]]
-    is_sent = False
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        self.is_sent = True
-        transport = conn.transport
-        if transport is not None and transport not in self.opened:
-            self.opened.add(transport)
-        return await super().send(conn)
-
-
-class _Attempt:
-    """A middleware that lets one request be sent once only."""
-
-    def __init__(self) -> None:
-        self._request: aiohttp.ClientRequest | None = None
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        self._request = request
-        try:
-            return await handler(request)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            words = words_of(error)
-        raise DisconnectedError(words)
-
-    @property
-    def may_have_arrived(self) -> bool:
-        return isinstance(self._request, _Request) and self._request.is_sent
 
 
 class Transport:
@@ -104,6 +67,7 @@ class Transport:
         requests: Requests sent since it was made.
         in_flight: Requests under way now.
         bytes_in: Bytes of bodies received, after decompression.
+        sent_at: Monotonic time when the last request was sent.
     """
 
     def __init__(
@@ -122,6 +86,8 @@ class Transport:
         self.requests = 0
         self.in_flight = 0
         self.bytes_in = 0
+        self.sent_at = 0.0
+        self._now: Callable[[], float] = lambda: 0.0
         self._trust = trust
         self._secrets = secrets
         self._proxy = proxy
@@ -141,6 +107,8 @@ class Transport:
         """Make the session, in the running loop; nothing is connected yet."""
         if self._http is not None:
             return
+        self._now = asyncio.get_running_loop().time
+        self.sent_at = self._now()
         trust = self._trust
         ssl: aiohttp.Fingerprint | bool = not trust.insecure
         if trust.fingerprint is not None:
@@ -159,7 +127,7 @@ class Transport:
                 hdrs.USER_AGENT: "veeam-tasks",
             },
             proxy=self._proxy,
-            request_class=type("_Request", (_Request,), {"opened": self._opened}),
+            request_class=tracking(self._opened),
             timeout=aiohttp.ClientTimeout(),
         )
 
@@ -194,6 +162,7 @@ class Transport:
         if token is not self._token:
             self._token, self._token_headers = token, {TOKEN_HEADER: token}
         self.requests += 1
+        self.sent_at = self._now()
         self.in_flight += 1
         try:
             response = await http.request(
@@ -202,9 +171,9 @@ class Transport:
             content = response.content
             if content.is_eof() and content.total_bytes <= limit:
                 body = content.read_nowait()
-                self.bytes_in += len(body)
             else:
-                body = await self._read(response, f"GET {url}", limit)
+                body = await read_body(response, f"GET {url}", limit)
+            self.bytes_in += len(body)
             return self._reply(response, f"GET {url}", body)
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
             failure = self._translated(error, f"GET {url}")
@@ -231,16 +200,18 @@ class Transport:
         """
         http = self._session()
         shown = f"{request.method} {self._root}{request.shown}"
-        attempt = _Attempt()
+        attempt = Attempt()
         failure: VeeamTasksError = RequestTimeoutError(
             request=shown, reason=f"no reply within {self.request_timeout:g} s"
         )
         self.requests += 1
+        self.sent_at = self._now()
         self.in_flight += 1
         try:
             with anyio.move_on_after(self.request_timeout):
                 response = await self._ask(http, request, token, attempt)
-                body = await self._read(response, shown, request.max_reply_bytes)
+                body = await read_body(response, shown, request.max_reply_bytes)
+                self.bytes_in += len(body)
                 return self._reply(response, shown, body)
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
             failure = self._translated(error, shown, url=self._root + request.path)
@@ -255,7 +226,7 @@ class Transport:
         http: aiohttp.ClientSession,
         request: Request,
         token: str | None,
-        attempt: _Attempt,
+        attempt: Attempt,
     ) -> aiohttp.ClientResponse:
         headers = {
             hdrs.ACCEPT: request.media_type,
@@ -277,32 +248,12 @@ class Transport:
             middlewares=() if request.method == "GET" else (attempt,),
         )
 
-    async def _read(
-        self, response: aiohttp.ClientResponse, request: str, limit: int
-    ) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            with _told_of_the_end(response):
-                while size <= limit and (piece := await response.content.readany()):
-                    self.bytes_in += len(piece)
-                    size += len(piece)
-                    pieces.append(piece)
-        except BaseException:
-            _drop(response)
-            raise
-        if size <= limit:
-            return b"".join(pieces)
-        _drop(response)
-        problem = f"the body is longer than {limit} bytes"
-        raise MalformedReplyError(request=request, problem=problem)
-
     def _reply(
         self, response: aiohttp.ClientResponse, request: str, body: bytes
     ) -> Reply:
         headers, status = response.headers, response.status
         if status < _OK:
-            _drop(response)
+            drop(response)
             problem = f"status {status}, which nobody asked for"
             raise MalformedReplyError(request=request, problem=problem)
         encoding = headers.get(hdrs.CONTENT_ENCODING)
@@ -315,7 +266,7 @@ class Transport:
             status=status,
             content_type=_media_type(headers.get(hdrs.CONTENT_TYPE, "")),
             body=body,
-            token=None if status == _OK else headers.get(TOKEN_HEADER),
+            token=headers.get(_TOKEN),
             retry_after=_retry_after(headers) if status >= _BAD_REQUEST else None,
             location=None if location is None else self._shown(location),
         )
@@ -401,41 +352,6 @@ def _reason_of(failure: VeeamTasksError) -> str:
     return failure.problem if isinstance(failure, MalformedReplyError) else str(failure)
 
 
-@contextmanager
-def _told_of_the_end(response: aiohttp.ClientResponse) -> Iterator[None]:
-    """Let whoever reads a body know when its connection is gone.
-
-    aiohttp 3.14 forgets the reader when a later chunk is garbage, and when the server
-    closes while a compressed body waits to be read on.
-    """
-    protocol = response.connection and response.connection.protocol
-    closed = protocol and protocol.closed
-    if not closed:
-        yield
-        return
-
-    def tell(closed: asyncio.Future[None]) -> None:
-        closed.exception()  # retrieved, or asyncio complains
-        if not response.content.is_eof() and response.content.exception() is None:
-            response.content.set_exception(
-                aiohttp.ClientPayloadError(f"{CUT}: the connection was closed")
-            )
-
-    closed.add_done_callback(tell)
-    try:
-        yield
-    finally:
-        closed.remove_done_callback(tell)
-
-
 def _abort(transport: asyncio.BaseTransport) -> None:
     if isinstance(transport, asyncio.WriteTransport):
         transport.abort()
-
-
-def _drop(response: aiohttp.ClientResponse) -> None:
-    """Cut the connection of a reply that is not wanted any more."""
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
-    response.close()

@@ -1,0 +1,76 @@
+"""A reply's body, counted while it is read, whatever its headers say of its length.
+
+aiohttp 3.14 decompresses in pieces of its read buffer, and no faster than they are
+taken; so a body that becomes too long is cut, however small it was on the wire.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiohttp
+
+from veeam_tasks._errors import MalformedReplyError
+from veeam_tasks._foreign import CUT
+
+
+async def read_body(
+    response: aiohttp.ClientResponse, request: str, limit: int
+) -> bytes:
+    """Return the body, which may be `limit` bytes long; else cut the connection.
+
+    Raises:
+        MalformedReplyError: It is longer.
+        aiohttp.ClientError: Whatever else befell it.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        with _told_of_the_end(response):
+            while size <= limit and (piece := await response.content.readany()):
+                size += len(piece)
+                pieces.append(piece)
+    except BaseException:
+        drop(response)
+        raise
+    if size <= limit:
+        return b"".join(pieces)
+    drop(response)
+    problem = f"the body is longer than {limit} bytes"
+    raise MalformedReplyError(request=request, problem=problem)
+
+
+def drop(response: aiohttp.ClientResponse) -> None:
+    """Cut the connection of a reply that is not wanted any more."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
+
+
+@contextmanager
+def _told_of_the_end(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """Let whoever reads a body know when its connection is gone.
+
+    aiohttp 3.14 forgets the reader when a later chunk is garbage, and when the server
+    closes while a compressed body waits to be read on.
+    """
+    connection = response.connection
+    protocol = None if connection is None else connection.protocol
+    closed = None if protocol is None else protocol.closed
+    if closed is None:
+        yield
+        return
+
+    def tell(closed: asyncio.Future[None]) -> None:
+        closed.exception()  # retrieved, or asyncio complains
+        if not response.content.is_eof() and response.content.exception() is None:
+            response.content.set_exception(
+                aiohttp.ClientPayloadError(f"{CUT}: the connection was closed")
+            )
+
+    closed.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        closed.remove_done_callback(tell)
