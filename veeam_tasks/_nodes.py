@@ -1,0 +1,239 @@
+"""The neutral tree to tasks, links and paging; pure.
+
+Every function raises nothing but `ProblemError`, which says what is wrong in words.
+Facts (``tasks``, ``tasks_id``, ``get_query_task`` reference pages, the vendor's XSD):
+a task has TaskId, State and Operation, maybe Links and a Result; a Result has Success.
+"""
+
+import re
+from collections.abc import Callable
+from sys import intern
+from typing import Any
+
+import attrs
+
+from veeam_tasks._limits import shown
+from veeam_tasks._model import TASK_ID, Link, Task, TaskResult, TaskState
+from veeam_tasks._text import Secrets
+
+_SUCCESS = {"true": True, "1": True, "false": False, "0": False}
+_COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
+# Everything up to the last "/api/" of a link's path.
+_AFTER_API = re.compile(r"[^?]*/api/")
+_PATH = re.compile(
+    r"(?!/)[A-Za-z0-9._~!$&'()*+,;=@%/-]+(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?",
+    re.ASCII,
+)
+
+
+class ProblemError(Exception):
+    """What is wrong with a document; becomes a `MalformedReplyError`."""
+
+
+def single(name: str, value: Any) -> Any:
+    if name == "Task" or (name == "" and "TaskId" in value):
+        return value
+    if name == "Tasks" or (name == "" and "Tasks" in value):
+        members = _members(value if name else value["Tasks"])
+        if len(members) == 1:
+            return members[0]
+        problem = f"it holds {len(members)} tasks instead of one"
+        raise ProblemError(problem)
+    raise ProblemError(_not_a("task", name, value))
+
+
+def collection(name: str, value: Any) -> tuple[list[Any], Any]:
+    """Return the members, and the PagingInfo if there is one."""
+    if name == "Tasks":
+        return _members(value), None
+    if name == "" and "Tasks" in value:
+        return _members(value["Tasks"]), value.get("PagingInfo")
+    if name == "QueryResult" or (name == "" and "Resources" in value):
+        found = _mapping(value, "QueryResult")
+        resources = _mapping(found.get("Resources"), "Resources")
+        return _members(resources.get("Tasks")), found.get("PagingInfo")
+    raise ProblemError(_not_a("collection of tasks", name, value))
+
+
+def _not_a(what: str, name: str, value: Any) -> str:
+    if name:
+        return f"its root is <{shown(name)}>, so it is no {what}"
+    names = [shown(key.lstrip("?@")) for key in value]
+    return f"its members are {', '.join(names[:8]) or 'none'}, so it is no {what}"
+
+
+def _members(value: Any) -> list[Any]:
+    """Return the tasks of ``<Tasks>``, of a JSON list or of its doubled plural."""
+    if type(value) is dict:
+        value = value.get("Task", value.get("Tasks"))
+    if value is None:
+        return []
+    if type(value) is list:
+        return value
+    problem = "its Tasks are no list of tasks"
+    raise ProblemError(problem)
+
+
+def _mapping(value: Any, name: str) -> dict[str, Any]:
+    if type(value) is dict:
+        return value
+    if value is None:
+        return {}
+    problem = f"its {name} has no members"
+    raise ProblemError(problem)
+
+
+def task(node: Any, secrets: Secrets) -> Task:
+    if type(node) is not dict:
+        problem = "a task in it has no members"
+        raise ProblemError(problem)
+    task_id = _required(node, "TaskId")
+    if TASK_ID.fullmatch(task_id) is None:
+        problem = f"its TaskId {shown(task_id)!r} is none"
+        raise ProblemError(problem)
+    word = _required(node, "State")
+    state = TaskState.from_word(word)
+    operation = _required(node, "Operation")
+    href = text(node, "@Href")
+    links = _links(node["Links"], href) if "Links" in node else ()
+    result = _result(node["Result"]) if "Result" in node else None
+    if secrets.is_in(_told(word, operation, href, result, links)):
+        hide = secrets.hide
+        word, operation = hide(word), hide(operation)
+        href = None if href is None else hide(href)
+        links = tuple([_hidden(link, hide) for link in links])
+        if result is not None and result.message is not None:
+            result = attrs.evolve(result, message=hide(result.message))
+    return Task(
+        task_id=task_id,
+        state=state,
+        raw_state=word if state is TaskState.UNKNOWN else state.value,
+        operation=intern(operation),
+        result=result,
+        links=links,
+        href=href,
+    )
+
+
+def _told(
+    word: str,
+    operation: str,
+    href: str | None,
+    result: TaskResult | None,
+    links: tuple[Link, ...],
+) -> str:
+    """Return all that the server may have put an echo of a secret into."""
+    texts = [word, operation, href or ""]
+    if result is not None and result.message is not None:
+        texts.append(result.message)
+    for link in links:
+        if link.href is not href:
+            texts.append(link.href)
+        if link.name:
+            texts.append(link.name)
+    return "\n".join(texts)
+
+
+def _hidden(link: Link, hide: Callable[[str], str]) -> Link:
+    return Link(
+        rel=link.rel,
+        href=hide(link.href),
+        type=link.type,
+        name=None if link.name is None else hide(link.name),
+    )
+
+
+def _result(node: Any) -> TaskResult | None:
+    if type(node) is not dict:
+        problem = "its Result has no Success"
+        raise ProblemError(problem)
+    if "@Success" not in node and _is_nil(node):
+        return None
+    found = str(node.get("@Success", "nothing")).strip()
+    success = _SUCCESS.get(found.lower())
+    if success is None:
+        problem = f"the Success of its Result is {shown(found)!r}"
+        raise ProblemError(problem)
+    return TaskResult(success=success, message=text(node, "Message") or None)
+
+
+def _links(value: Any, own: str | None) -> tuple[Link, ...]:
+    if type(value) is dict:
+        value = value.get("Link")
+    if value is None:
+        return ()
+    if type(value) is dict:
+        value = [value]
+    if type(value) is not list:
+        problem = "its Links are no links"
+        raise ProblemError(problem)
+    return tuple([_link(node, own) for node in value])
+
+
+def _link(node: Any, own: str | None) -> Link:
+    if type(node) is not dict:
+        problem = "a link in it has no members"
+        raise ProblemError(problem)
+    href = _required(node, "@Href")
+    kind = text(node, "@Type")
+    return Link(
+        rel=intern(_required(node, "@Rel")),
+        # Most tasks have a link to themselves; one string serves both.
+        href=own if own is not None and href == own else href,
+        type=intern(kind) if kind else None,
+        name=text(node, "@Name"),
+    )
+
+
+def _required(node: dict[str, Any], name: str) -> str:
+    found = text(node, name)
+    if found:
+        return found
+    problem = f"it has no {name.lstrip('@')}"
+    raise ProblemError(problem)
+
+
+def text(node: dict[str, Any], name: str) -> str | None:
+    """Return a text without the blanks around it; None if it is absent or nil."""
+    value = node.get(name)
+    if type(value) is str:
+        return value.strip()
+    if value is None:
+        return None
+    if type(value) is dict and all(key[0] in "@#" for key in value):
+        # An element with attributes: xmltodict puts its text aside.
+        return None if _is_nil(value) else text(value, "#text")
+    problem = f"its {name.lstrip('@')} is no text"
+    raise ProblemError(problem)
+
+
+def _is_nil(node: dict[str, Any]) -> bool:
+    """Tell whether an element says ``xsi:nil="true"``, whatever its prefix."""
+    return any(
+        key.endswith(":nil") and str(value).strip().lower() in {"true", "1"}
+        for key, value in node.items()
+    )
+
+
+def count(paging: Any, name: str) -> int | None:
+    found = _mapping(paging, "PagingInfo").get(name)
+    if found is None:
+        return None
+    text = str(found).strip()
+    if _COUNT.fullmatch(text) is None:
+        problem = f"its {name.lstrip('@')} is {shown(text)!r}"
+        raise ProblemError(problem)
+    return int(text)
+
+
+def next_path(paging: Any) -> str | None:
+    links = _links(_mapping(paging, "PagingInfo").get("Links"), None)
+    hrefs = [link.href for link in links if link.rel.lower() == "next"]
+    if not hrefs:
+        return None
+    # Scheme and host are the server's own idea of itself; only the rest is used.
+    path = _AFTER_API.sub("", hrefs[0], count=1)
+    if len(hrefs) > 1 or _PATH.fullmatch(path) is None or ".." in path:
+        problem = f"its link to the next page is {shown(hrefs[0])!r}"
+        raise ProblemError(problem)
+    return path

@@ -1,0 +1,240 @@
+"""Replies to values: tasks, pages of them, logon sessions and errors; pure.
+
+Every function takes a whole `Reply` and raises nothing but a `VeeamTasksError`.
+Facts come from the reference pages named at each function, below
+https://helpcenter.veeam.com/docs/vbr/em_rest/, and from published captures.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from veeam_tasks import _document, _nodes
+from veeam_tasks._errors import (
+    ForbiddenError,
+    MalformedReplyError,
+    ServerBusyError,
+    StatusError,
+    TaskNotFoundError,
+    VeeamTasksError,
+)
+from veeam_tasks._exchange import Reply
+from veeam_tasks._model import Task
+from veeam_tasks._nodes import ProblemError
+from veeam_tasks._text import Secrets, visible
+
+_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
+_SERVER_ERROR, _BUSY = 500, 503
+_REDIRECTS = range(300, 400)
+
+_MAX_MESSAGE = 500
+_MAX_SESSION_ID = 256
+
+_UNKNOWN_TASK = re.compile(r"no .{0,80}\btask with id\b", re.IGNORECASE | re.DOTALL)
+_ONE_TASK = re.compile(r"/tasks/task-[0-9]+(?:\?.*)?", re.ASCII)
+_JSON_ERROR = {"@StatusCode", "FirstChanceExceptionMessage"}
+
+
+@attrs.frozen(kw_only=True)
+class Page:
+    """One page of a collection of tasks.
+
+    Attributes:
+        tasks: The tasks in the server's order; no ID stands twice.
+        next_path: Where the next page is, below ``/api/``; None on the last page.
+        number: Which page this is, from 1, if the server said.
+        pages: How many there are, if the server said.
+    """
+
+    tasks: tuple[Task, ...]
+    next_path: str | None = None
+    number: int | None = None
+    pages: int | None = None
+
+
+def decode_task(reply: Reply, secrets: Secrets, *, asked: str | None = None) -> Task:
+    """Return the task that a reply describes (``tasks_id`` reference page).
+
+    A ``<Tasks>`` around a single task is accepted, since some pages of the reference
+    show it.
+
+    Args:
+        reply: A reply to the GET of a task, or to an action.
+        secrets: Hidden from messages.
+        asked: The task ID that was asked for, or None for an action's reply. The
+            ID in the body counts, not the one in its Href.
+
+    Raises:
+        MalformedReplyError: It is no task, or another one than was asked for.
+    """
+    name, value = _document.parse(reply, secrets)
+    try:
+        task = _nodes.task(_nodes.single(name, value), secrets)
+        if asked is None or task.task_id == asked:
+            return task
+        problem = f"it describes {task.task_id}, although {asked} was asked for"
+    except ProblemError as error:
+        problem = str(error)
+    raise _malformed(reply, problem, secrets)
+
+
+def decode_tasks(reply: Reply, secrets: Secrets) -> Page:
+    """Return the tasks of a collection or of a query, and where it goes on.
+
+    Both ``GET /tasks`` and ``GET /query?type=Task`` are understood (``tasks`` and
+    ``get_query_task`` reference pages).
+
+    Raises:
+        MalformedReplyError: It is no collection of tasks, or one stands in it twice.
+    """
+    name, value = _document.parse(reply, secrets)
+    try:
+        members, paging = _nodes.collection(name, value)
+        tasks = tuple([_nodes.task(item, secrets) for item in members])
+        if len({task.task_id for task in tasks}) < len(tasks):
+            problem = "a task stands in it twice"
+        else:
+            return Page(
+                tasks=tasks,
+                next_path=_nodes.next_path(paging),
+                number=_nodes.count(paging, "@PageNum"),
+                pages=_nodes.count(paging, "@PagesCount"),
+            )
+    except ProblemError as error:
+        problem = str(error)
+    raise _malformed(reply, problem, secrets)
+
+
+def decode_logon(reply: Reply, secrets: Secrets) -> str | None:
+    """Return the session ID from a logon's body (``logging_on`` reference page).
+
+    None if the body shows none: the token in the header is what counts. The body is
+    secret, so no error tells of it; `secrets` learns the session ID.
+    """
+    try:
+        name, value = _document.parse(reply, None)
+        if name not in {"", "LogonSession"} or type(value) is not dict:
+            return None
+        session_id = _nodes.text(value, "SessionId") or _nodes.text(value, "@SessionId")
+    except (MalformedReplyError, ProblemError):
+        return None
+    if session_id is None or len(session_id) > _MAX_SESSION_ID:
+        return None
+    secrets.add(session_id)
+    return session_id
+
+
+def decode_resource(reply: Reply, secrets: Secrets) -> Mapping[str, object]:
+    """Return any resource: XML as xmltodict gives it, JSON as it is.
+
+    XML has its root as the one key; its namespaces are gone, and ``Link`` and
+    ``Task`` are lists wherever they stand below the root.
+
+    Raises:
+        MalformedReplyError: It is neither XML nor a JSON object.
+    """
+    return _document.parse_as_is(reply, secrets)
+
+
+def error_message(reply: Reply, secrets: Secrets) -> str | None:
+    """Return what an error body of the Enterprise Manager says, fit to be shown.
+
+    None if there is no such body (HTML, another service, nothing) or no message.
+    """
+    body = _error_body(reply)
+    if body is None:
+        return None
+    message = _said(body)
+    if message is None:
+        return None
+    # Hidden before it is cut, so that no half of a secret stays.
+    text = visible(secrets.hide(message[: 16 * _MAX_MESSAGE]))
+    return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "..."
+
+
+def is_error_body(reply: Reply) -> bool:
+    """Tell whether the body is an error body of the Enterprise Manager itself."""
+    return _error_body(reply) is not None
+
+
+def is_unknown_task(reply: Reply) -> bool:
+    """Tell whether the Enterprise Manager itself says that it does not know the ID.
+
+    It answers 500 with ``There is no backup task with id [task-297] in current rest
+    session`` (a published client's comment); 404 is what the reference documents.
+    Only for a reply to the GET or DELETE of one task.
+    """
+    if reply.status not in {_SERVER_ERROR, _NOT_FOUND, _BAD_REQUEST}:
+        return False
+    body = _error_body(reply)
+    if reply.status == _NOT_FOUND:
+        return body is not None or not reply.body.strip()
+    return body is not None and bool(_UNKNOWN_TASK.search(_said(body) or ""))
+
+
+def status_error(reply: Reply, secrets: Secrets) -> VeeamTasksError:
+    """Return the error that a reply with an error status means.
+
+    A refused logon is the logon room's to tell: 401 is a `ForbiddenError` here.
+    """
+    message = error_message(reply, secrets)
+    request, status = reply.request, reply.status
+    if status in {_UNAUTHORIZED, _FORBIDDEN}:
+        return ForbiddenError(request=request, status=status, message=message)
+    about_task = status != _NOT_FOUND or _ONE_TASK.search(request) is not None
+    if about_task and is_unknown_task(reply):
+        return TaskNotFoundError(
+            request=request,
+            status=status,
+            message=message,
+            advice="A task is known only in the logon session that started it",
+        )
+    if status == _BUSY:
+        return ServerBusyError(
+            request=request,
+            status=status,
+            message=message,
+            retry_after=reply.retry_after,
+        )
+    if status in _REDIRECTS:
+        advice = (
+            f"It points to {secrets.hide(visible(reply.location or 'nowhere'))},"
+            " which is not followed, since the token would go there too"
+        )
+    elif status == _NOT_FOUND and not is_error_body(reply):
+        advice = (
+            "This may not be an Enterprise Manager REST service: its port is 9398"
+            " (9419 is another Veeam API)"
+        )
+    else:
+        advice = ""
+    return StatusError(request=request, status=status, message=message, advice=advice)
+
+
+def _malformed(reply: Reply, problem: str, secrets: Secrets) -> MalformedReplyError:
+    return MalformedReplyError(
+        request=reply.request,
+        problem=secrets.hide(problem),
+        excerpt=secrets.excerpt(reply.body),
+    )
+
+
+def _error_body(reply: Reply) -> dict[str, Any] | None:
+    try:
+        name, value = _document.parse(reply, None)
+    except MalformedReplyError:
+        return None
+    if type(value) is not dict:
+        return None
+    if name == "Error":
+        known = "@Message" in value or "@StatusCode" in value
+    else:
+        known = name == "" and "Message" in value and not _JSON_ERROR.isdisjoint(value)
+    return value if known else None
+
+
+def _said(body: dict[str, Any]) -> str | None:
+    message = body.get("@Message", body.get("Message"))
+    return message.strip() or None if type(message) is str else None
