@@ -21,7 +21,7 @@ _ROUNDS = 3
 
 _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)")
 _TASK_HREF = re.compile(
-    r"(?:(?i:https?)://[^\s/?#\\]+/|/)?(?:[^\s?#\\]*/)?tasks/"
+    r"(?:(?i:https?)://[^\s/?#\\]+/|/)?(?:[^\s?#\\:]*/)?tasks/"
     rf"({TASK_ID.pattern})(?:\?[^\s#]*)?",
     re.ASCII,
 )
