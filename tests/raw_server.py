@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import socket
 import ssl
 import struct
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import attrs
+import trustme
 
 
 class _Act:
@@ -67,6 +69,19 @@ def reply(
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
+def serving(leaf: trustme.LeafCert) -> ssl.SSLContext:
+    """Return a server's context that shows `leaf`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf.configure_cert(context)
+    return context
+
+
+def pin_of(leaf: trustme.LeafCert) -> str:
+    """Return the fingerprint of a leaf, as people compare it, from its PEM text."""
+    der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
+    return hashlib.sha256(der).digest().hex(":").upper()
+
+
 class RawServer:
     """Answers the n-th request with the n-th answer, and the rest with the last.
 
@@ -94,9 +109,7 @@ class RawServer:
         self._talks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(
-            self._accept, self._host, 0, ssl=self._tls
-        )
+        self._server = await asyncio.start_server(self._accept, self._host, 0)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -144,6 +157,9 @@ class RawServer:
         try:
             # A client that goes away is what many tests are about.
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                if self._tls is not None:
+                    # Here, since asyncio's server reports each refused handshake.
+                    await writer.start_tls(self._tls)
                 while True:
                     self.seen.append(await _read_request(reader))
                     self.arrived.set()

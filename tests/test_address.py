@@ -67,7 +67,7 @@ def test_the_default_port_of_https_is_kept_when_it_is_given() -> None:
 )
 def test_a_url_that_is_no_server_is_refused(given_url: str, said: str) -> None:
     """It is a ValueError that says what to write instead."""
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         base_url(given_url, insecure=False)
     assert said in str(caught.value)
     assert caught.value.__context__ is None
@@ -88,7 +88,7 @@ def test_a_url_that_is_no_server_is_refused(given_url: str, said: str) -> None:
 )
 def test_user_information_in_a_url_is_refused_and_not_repeated(given_url: str) -> None:
     """What may be a password never gets into the message."""
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         base_url(given_url, insecure=True)
     assert "hunter2" not in repr(caught.value)
 

@@ -55,20 +55,22 @@ def _told_of_the_end(response: aiohttp.ClientResponse) -> Iterator[None]:
     aiohttp 3.14 forgets the reader when a later chunk is garbage, and when the server
     closes while a compressed body waits to be read on.
     """
-    connection = response.connection
-    protocol = None if connection is None else connection.protocol
-    closed = None if protocol is None else protocol.closed
-    if closed is None:
-        yield
-        return
 
-    def tell(closed: asyncio.Future[None]) -> None:
-        closed.exception()  # retrieved, or asyncio complains
+    def tell(closed: asyncio.Future[None] | None = None) -> None:
+        if closed is not None:
+            closed.exception()  # retrieved, or asyncio complains
         if not response.content.is_eof() and response.content.exception() is None:
             response.content.set_exception(
                 aiohttp.ClientPayloadError(f"{CUT}: the connection was closed")
             )
 
+    connection = response.connection
+    protocol = None if connection is None else connection.protocol
+    closed = None if protocol is None else protocol.closed
+    if closed is None:  # it was lost before
+        tell()
+        yield
+        return
     closed.add_done_callback(tell)
     try:
         yield

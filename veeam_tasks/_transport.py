@@ -21,7 +21,6 @@ import aiohttp
 import anyio
 import anyio.lowlevel
 from aiohttp import hdrs
-from multidict import istr
 from yarl import URL
 
 from veeam_tasks._attempt import Attempt, tracking
@@ -43,7 +42,6 @@ from veeam_tasks._trust import Trust, inspect_certificate, readable
 TOKEN_HEADER = "X-RestSvcSessionId"  # noqa: S105 the name of a header is no secret
 """Carries the token, in a logon's reply and in every request after it."""
 
-_TOKEN = istr(TOKEN_HEADER)
 _KEEP_ALIVE_SECONDS = 110.0
 _LOOK_SECONDS = 5.0
 _MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
@@ -266,7 +264,7 @@ class Transport:
             status=status,
             content_type=_media_type(headers.get(hdrs.CONTENT_TYPE, "")),
             body=body,
-            token=headers.get(_TOKEN),
+            token=headers.get(TOKEN_HEADER),
             retry_after=_retry_after(headers) if status >= _BAD_REQUEST else None,
             location=None if location is None else self._shown(location),
         )
