@@ -1,6 +1,8 @@
 """The loop that people write: aiohttp, a coroutine per task, xmltodict on every reply.
 
-As found in scripts for this server: ask, parse, look at the state, sleep, again.
+As found in scripts for this server: ask, parse, look at the state, sleep, again. With
+a pause, the coroutines start one after the other within one pause, as operations do
+that were not all submitted at the same moment.
 """
 
 import asyncio
@@ -19,8 +21,11 @@ class Loop:
         self.polls = 0
         self.tasks: dict[str, dict[str, Any]] = {}
 
-    async def watch(self, session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-        """Poll one task until it is finished."""
+    async def watch(
+        self, session: aiohttp.ClientSession, url: str, delay: float
+    ) -> dict[str, Any]:
+        """Poll one task until it is finished, after a delay in seconds."""
+        await asyncio.sleep(delay)
         while True:
             async with session.get(url) as reply:
                 task = xmltodict.parse(await reply.text())["Task"]
@@ -50,7 +55,12 @@ async def run(spec: Spec) -> Result:
     async with aiohttp.ClientSession(
         connector=connector, headers=spec.headers
     ) as session:
-        watches = [asyncio.create_task(loop.watch(session, url)) for url in spec.urls]
+        watches = [
+            asyncio.create_task(
+                loop.watch(session, url, spec.pause * place / spec.tasks)
+            )
+            for place, url in enumerate(spec.urls)
+        ]
         result = await measure_while(lambda: loop.polls, spec)
         for watch in watches:
             watch.cancel()
