@@ -28,8 +28,10 @@ _MAX_NAMESPACE = 256
 _BYTES_PER_ELEMENT = 8
 _FEW_ELEMENTS = 4096
 
-# Blanks and byte order marks, in any order; no document begins with these bytes.
-_LEAD = b" \t\r\n\xef\xbb\xbf"
+LEAD = b" \t\r\n\xef\xbb\xbf"
+"""Blanks and byte order marks, in any order; no document begins with these bytes."""
+XML_TYPES = frozenset({"application/xml", "text/xml"})
+
 _DOCTYPE = re.compile(rb"(?:\s+|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
 _ENCODINGS = {"utf-8", "utf-16", "us-ascii", "iso-8859-1"}
 _FORCED = ("Link", "Task")
@@ -44,7 +46,18 @@ class _NamespacesError(Exception):
     """The document must be read with its namespaces resolved."""
 
 
-def parse(reply: Reply, secrets: Secrets | None) -> tuple[str, Any]:
+def is_dense(size: int, elements: int) -> bool:
+    """Tell whether a document has more elements than its size can mean.
+
+    A million empty elements would take a second and mean nothing; the shortest task
+    has some 20 bytes an element.
+    """
+    return elements > max(_FEW_ELEMENTS, size // _BYTES_PER_ELEMENT)
+
+
+def parse(
+    reply: Reply, secrets: Secrets | None, *, resolve: bool = True
+) -> tuple[str, Any]:
     """Return the name of the root (empty for JSON) and what it holds.
 
     An XML root may hold None, a string or a mapping; a JSON root is a mapping.
@@ -52,12 +65,12 @@ def parse(reply: Reply, secrets: Secrets | None) -> tuple[str, Any]:
     Args:
         reply: Its Content-Type decides how it is read; without one the first byte.
         secrets: Hidden from the excerpt; None leaves the body out of the error.
+        resolve: False refuses XML whose namespaces must be resolved.
 
     Raises:
         MalformedReplyError: It is neither XML nor JSON, or breaks a limit.
     """
-    body = reply.body.lstrip(_LEAD)
-    return _read(reply, body, secrets, lambda: _json.read(body))
+    return _read(reply, secrets, _json.read, resolve=resolve)
 
 
 def parse_as_is(reply: Reply, secrets: Secrets) -> dict[str, Any]:
@@ -66,8 +79,7 @@ def parse_as_is(reply: Reply, secrets: Secrets) -> dict[str, Any]:
     Raises:
         MalformedReplyError: It is neither XML nor JSON, or breaks a limit.
     """
-    body = reply.body.lstrip(_LEAD)
-    name, value = _read(reply, body, secrets, lambda: _json.read_as_is(body))
+    name, value = _read(reply, secrets, _json.read_as_is, resolve=True)
     if name:
         return {name: value}
     assert isinstance(value, dict)
@@ -76,49 +88,57 @@ def parse_as_is(reply: Reply, secrets: Secrets) -> dict[str, Any]:
 
 def _read(
     reply: Reply,
-    body: bytes,
     secrets: Secrets | None,
-    read_json: Callable[[], dict[str, Any]],
+    read_json: Callable[[bytes], dict[str, Any]],
+    *,
+    resolve: bool,
 ) -> tuple[str, Any]:
+    body = reply.body.lstrip(LEAD)
     try:
-        kind = _kind(reply.content_type, body)
-        return _xml(body) if kind == "xml" else ("", read_json())
+        if _is_xml(reply.content_type, body):
+            return _xml(body, resolve=resolve)
+        return "", read_json(body)
     except RefusedError as error:
         problem = str(error)
     except expat.ExpatError as error:
         problem = f"it is not well-formed XML ({error})"
     except RecursionError:
         problem = f"it is nested deeper than {MAX_DEPTH}"
-    except (ValueError, LookupError) as error:
+    except ValueError as error:
         # UnicodeError and JSONDecodeError among them; their texts show no content.
         problem = f"it cannot be read ({type(error).__name__}: {_reason(error)})"
     excerpt = "" if secrets is None else secrets.excerpt(reply.body)
     raise MalformedReplyError(request=reply.request, problem=problem, excerpt=excerpt)
 
 
-def _reason(error: ValueError | LookupError) -> str:
+def _reason(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"{error.reason} at byte {error.start}"
     return shown(str(error))
 
 
-def _kind(content_type: str, body: bytes) -> str:
+def _is_xml(content_type: str, body: bytes) -> bool:
+    """Tell XML from JSON; the Content-Type decides, without one the first byte.
+
+    Raises:
+        RefusedError: It is neither.
+    """
     if not body:
-        text = f"the reply is empty (Content-Type {shown(content_type) or 'missing'})"
+        text = f"the reply is empty (Content-Type: {shown(content_type) or 'none'})"
         raise RefusedError(text)
-    if content_type in {"application/xml", "text/xml"} or content_type.endswith("+xml"):
-        return "xml"
+    if content_type in XML_TYPES or content_type.endswith("+xml"):
+        return True
     if content_type == "application/json" or content_type.endswith("+json"):
-        return "json"
+        return False
     if not content_type and body[0] in b"<\xff\xfe":
-        return "xml"
+        return True
     if not content_type and body[0] in b"{[":
-        return "json"
+        return False
     text = f"the reply is {shown(content_type) or 'of no known type'}, not XML or JSON"
     raise RefusedError(text)
 
 
-def _xml(body: bytes) -> tuple[str, Any]:
+def _xml(body: bytes, *, resolve: bool) -> tuple[str, Any]:
     if b"<!DOCTYPE" in body and _DOCTYPE.match(body):
         # Seen before expat does: after a handler's refusal it would read on.
         _refuse_doctype()
@@ -127,6 +147,9 @@ def _xml(body: bytes) -> tuple[str, Any]:
     except _NamespacesError:
         tree = None
     if tree is None:
+        if not resolve:
+            text = "its namespaces must be resolved"
+            raise RefusedError(text)
         tree = xmltodict.parse(
             body,
             expat=_Guard(len(body)),
@@ -156,7 +179,7 @@ class _Guard:
     buffer_text: bool
 
     def __init__(self, size: int) -> None:
-        self._elements = max(_FEW_ELEMENTS, size // _BYTES_PER_ELEMENT)
+        self._size = size
 
     def ParserCreate(  # noqa: N802 - expat's name
         self, _encoding: str | None, separator: str | None
@@ -181,7 +204,7 @@ class _Guard:
         begin, finish = self.StartElementHandler, self.EndElementHandler
         resolving = self._resolving
         depth = 0
-        left = self._elements
+        left = max(_FEW_ELEMENTS, self._size // _BYTES_PER_ELEMENT)
 
         def start(name: str, attributes: list[str]) -> None:
             nonlocal depth, left
@@ -222,7 +245,7 @@ def _refuse_size(depth: int, left: int) -> NoReturn:
     if depth > MAX_DEPTH:
         text = f"it is nested deeper than {MAX_DEPTH}"
     elif left < 0:
-        text = "it has far more elements than its size can mean"
+        text = "it has more elements than its size can mean"
     else:
         text = f"an element has more than {MAX_ATTRIBUTES} attributes"
     raise RefusedError(text)

@@ -80,16 +80,21 @@ def decode_task(reply: Reply, secrets: Secrets, *, asked: str | None = None) -> 
     raise _malformed(reply, problem, secrets)
 
 
-def decode_tasks(reply: Reply, secrets: Secrets) -> Page:
+def decode_tasks(reply: Reply, secrets: Secrets, *, resolve: bool = True) -> Page:
     """Return the tasks of a collection or of a query, and where it goes on.
 
     Both ``GET /tasks`` and ``GET /query?type=Task`` are understood (``tasks`` and
     ``get_query_task`` reference pages).
 
+    Args:
+        reply: A reply to the GET of a collection or a query.
+        secrets: Hidden from messages.
+        resolve: False refuses XML whose namespaces must be resolved.
+
     Raises:
         MalformedReplyError: It is no collection of tasks, or one stands in it twice.
     """
-    name, value = _document.parse(reply, secrets)
+    name, value = _document.parse(reply, secrets, resolve=resolve)
     try:
         members, paging = _nodes.collection(name, value)
         tasks = tuple([_nodes.task(item, secrets) for item in members])
