@@ -32,7 +32,7 @@ class Run:
         spec: Its `Spec`, but for what the server and the machine decide.
         rounds: How often, if not as often as everything else.
         watched: Whether the server's open connections are sampled meanwhile.
-        kind: The server's kind; None for nginx where it is there.
+        simulated: Whether the server is the simulator instead of nginx.
     """
 
     side: str
@@ -41,6 +41,7 @@ class Run:
     spec: dict[str, Any]
     rounds: int | None = None
     watched: bool = False
+    simulated: bool = False
 
     @property
     def changing(self) -> bool:
@@ -170,6 +171,21 @@ def connections(*, quick: bool) -> list[Run]:
     ]
 
 
+def detection(*, quick: bool) -> list[Run]:
+    """P8: the time from a change at the server to the event, 1,500 tasks at 1 s."""
+    return [
+        Run(
+            side="veeam_tasks",
+            case=mode,
+            program="veeam_detection",
+            spec={"tasks": 1500, "pause": 1.0, "options": {"coalesce": mode}},
+            rounds=1 if quick else 3,
+            simulated=True,
+        )
+        for mode in ("never", "auto")
+    ]
+
+
 def pause_of(size: int, mode: str) -> float:
     """Return a pause at which the client is busy, but not always."""
     if size < 10_000:
@@ -243,6 +259,7 @@ EXPERIMENTS: dict[str, Callable[..., list[Run]]] = {
     "memory": memory,
     "connections": connections,
     "bulk": bulk,
+    "detection": detection,
     "scale": scale,
     "waits": waits,
     "tricks": tricks,

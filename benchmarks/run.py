@@ -28,6 +28,7 @@ import replies
 import report
 from experiments import Run
 from server import BenchServer
+from simulated import SimulatedProcess
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -111,30 +112,33 @@ def play_once(run: Run) -> tuple[dict[str, Any], str]:
     client_core, server_core = machine.cores()
     if server_core is not None:
         os.sched_setaffinity(0, {server_core})
-    with BenchServer(tasks=run.spec["tasks"], cpu=server_core) as server:
-        before = server.seen().requests
+    kind = SimulatedProcess if run.simulated else BenchServer
+    with kind(tasks=run.spec["tasks"], cpu=server_core) as server:
+        before = server.seen()
         spec = run.spec | {
-            "url": server.url(changing=run.changing),
+            "url": server.url(changing=run.changing or run.simulated),
             "ca_file": server.ca_file,
             "token": replies.TOKEN,
             "cpu": client_core,
+            "options": run.spec.get("options", {}) | server.options,
         }
         sample, connections = play_client(run, spec, server)
-        sent = server.seen().requests - before
+        after = server.seen()
         version = server.version()
-    beyond = sent - sample["requests"]
-    if sample["wrong"] or not 0 <= beyond <= sample["cut_short"]:
-        sys.exit(
-            f"{run.side}, {run.case}: the server counted {sent} requests, the client"
-            f" {sample['requests']}; wrong in the replies: {sample['wrong'][:3]}"
-        )
+    problem = sample["wrong"][:3]
+    if before is not None and after is not None:
+        beyond = after.requests - before.requests - sample["requests"]
+        if not 0 <= beyond <= sample["cut_short"]:
+            problem.append(f"the server counted {beyond} requests beyond the client's")
+    if problem:
+        sys.exit(f"{run.side}, {run.case}: {'; '.join(problem)}")
     if run.watched:
         sample["connections"] = connections
     return sample, version
 
 
 def play_client(
-    run: Run, spec: dict[str, Any], server: BenchServer
+    run: Run, spec: dict[str, Any], server: BenchServer | SimulatedProcess
 ) -> tuple[dict[str, Any], int]:
     """Return what the client said, and the most connections that were open."""
     program = HERE / "peers" / f"{run.program}.py"
@@ -149,8 +153,9 @@ def play_client(
             if time.monotonic() > deadline:
                 client.kill()
                 sys.exit(f"{run.side}, {run.case}: not done after {ONE_RUN} s")
-            if run.watched:
-                most = max(most, server.seen().open_connections)
+            seen = server.seen() if run.watched else None
+            if seen is not None:
+                most = max(most, seen.open_connections)
             time.sleep(0.05)
         assert client.stdout is not None
         said = client.stdout.read()

@@ -110,6 +110,11 @@ class BenchServer:
             self._process.wait()
         shutil.rmtree(self._folder)
 
+    @property
+    def options(self) -> dict[str, object]:
+        """What its client must know besides: nothing."""
+        return {}
+
     def url(self, *, changing: bool = False) -> str:
         """Return the address whose replies never change, or always do."""
         return f"https://127.0.0.1:{self._changing if changing else self._still}"
