@@ -11,7 +11,8 @@ from veeam_tasks._errors import MalformedReplyError, TaskNotFoundError
 from veeam_tasks._exchange import Reply, Request
 from veeam_tasks._logon import Logon
 from veeam_tasks._model import Task
-from veeam_tasks._poll import ADVICE, Engine
+from veeam_tasks._poll import Engine
+from veeam_tasks._replies import ADVICE
 from veeam_tasks._settings import Settings
 from veeam_tasks._text import Secrets
 from veeam_tasks._verdict import Verdict, judge
@@ -47,9 +48,9 @@ class Calls:
         reply = await self._read(request)
         verdict, value = judge(reply, task_id, self.secrets)
         if isinstance(value, Task):
-            self.engine.has_met_a_task = True
+            self.engine.replies.has_met_a_task = True
             return value
-        if verdict is Verdict.UNKNOWN and not self.engine.has_met_a_task:
+        if verdict is Verdict.UNKNOWN and not self.engine.replies.has_met_a_task:
             raise TaskNotFoundError(
                 request=reply.request,
                 status=reply.status,
@@ -76,7 +77,7 @@ class Calls:
                 problem=f"its {len(seen)} pages lead back to {path!r}",
             )
         if tasks:
-            self.engine.has_met_a_task = True
+            self.engine.replies.has_met_a_task = True
         return list(tasks.values())
 
     async def read(self, path: str) -> Mapping[str, object]:
@@ -88,7 +89,7 @@ class Calls:
     async def submit(self, request: Request) -> Task:
         """Send an action; return its task."""
         task = task_started(await self._act(request), self.secrets)
-        self.engine.submitted(task)
+        self.engine.replies.submitted(task)
         return task
 
     async def delete(self, task_id: str) -> None:
@@ -108,14 +109,14 @@ class Calls:
         async with self._reads:
             reply = await self.logon.send(request)
         if reply.status < _REDIRECT:
-            self.engine.good()
+            self.engine.replies.good()
         return reply
 
     async def _act(self, request: Request) -> Reply:
         async with self._actions:
             reply = await self.logon.send(request, uncertain=True)
         if reply.status < _REDIRECT:
-            self.engine.good()
+            self.engine.replies.good()
         return reply
 
     def _check(self, reply: Reply) -> None:

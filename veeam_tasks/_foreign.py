@@ -14,7 +14,7 @@ from veeam_tasks._errors import (
 CUT = "Not enough data"
 """What aiohttp says of a body that ended too early."""
 
-_QUOTED = re.compile(r"(?:^|[\s:])b?['\"]|:?\s*\n")
+_QUOTED = re.compile(r"(?:^|[\s:]+)b?['\"]|:?\s*\n")
 
 
 class DisconnectedError(aiohttp.ClientError):

@@ -87,11 +87,14 @@ class Host:
             base,
             requests=transport.requests,
             polls=engine.polls,
-            retries=engine.retries + self.logon.retries,
-            errors=engine.errors,
+            coalesced=engine.sweep.coalesced,
+            retries=engine.replies.retries + self.logon.retries,
+            errors=engine.replies.errors,
             in_flight=transport.in_flight,
             watched=len(engine.roster.records),
             bytes_in=transport.bytes_in,
+            coalescing="together" if engine.roster.is_together else "singly",
+            coalescing_reason=engine.sweep.choice.reason,
         )
 
     def abandon(self) -> None:

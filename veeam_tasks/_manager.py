@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self, Unpack
 
-import attrs
-
 from veeam_tasks._account import Account, Password
 from veeam_tasks._actions import Body, action_request
 from veeam_tasks._address import resource_path, task_id_of
@@ -187,6 +185,35 @@ class SessionManager:
             owner=self,
         )
 
+    def watch_all(
+        self, timeout: float | None = None, pace: Pace | None = None
+    ) -> Watch:
+        """Start watching every task of the logon session, those to come included.
+
+        It ends only when it is closed or, quietly, at its timeout.
+
+        Args:
+            timeout: Seconds after which it ends.
+            pace: Instead of the manager's.
+
+        Raises:
+            ValueError, TypeError: An argument is wrong; nothing is watched.
+            ClosedError: The manager is not open.
+            LogonError: The logon was refused before.
+            RuntimeError: Called outside the event loop that it was opened in.
+        """
+        seconds = check_timeout(timeout)
+        pause = self._pace(pace)
+        host = self._running()
+        return Watch(
+            host.engine,
+            (),
+            pace=pause,
+            timeout=seconds,
+            owner=self,
+            is_endless=True,
+        )
+
     async def wait(
         self,
         task: TaskLike,
@@ -301,7 +328,7 @@ class SessionManager:
         now = Statistics(logons=logon.logons, renewals=logon.renewals)
         if host is not None:
             now = host.statistics(now)
-        return _total(self._past, now)
+        return now.added_to(self._past)
 
     def __repr__(self) -> str:
         account = (
@@ -340,6 +367,8 @@ class SessionManager:
             request_timeout=settings.request_timeout,
             patience=settings.patience,
             max_reply_bytes=settings.resource_bytes,
+            coalesce=settings.coalesce,
+            max_collection_bytes=settings.collection_bytes,
         )
         calls = Calls(
             logon=self._logon, engine=engine, secrets=self._secrets, settings=settings
@@ -374,11 +403,3 @@ class SessionManager:
             return pace
         text = f"pace must be a Pace, not {type(pace).__name__}"
         raise TypeError(text)
-
-
-def _total(past: Statistics, now: Statistics) -> Statistics:
-    counts = {
-        name: getattr(past, name) + getattr(now, name)
-        for name in ("requests", "polls", "coalesced", "retries", "errors", "bytes_in")
-    }
-    return attrs.evolve(now, **counts)

@@ -231,3 +231,15 @@ class Statistics:
     bytes_in: int = 0
     coalescing: str = "singly"
     coalescing_reason: str = ""
+
+    def added_to(self, past: "Statistics") -> "Statistics":
+        """Return this with the counts of an earlier open time added."""
+        return attrs.evolve(
+            self,
+            requests=past.requests + self.requests,
+            polls=past.polls + self.polls,
+            coalesced=past.coalesced + self.coalesced,
+            retries=past.retries + self.retries,
+            errors=past.errors + self.errors,
+            bytes_in=past.bytes_in + self.bytes_in,
+        )

@@ -4,41 +4,35 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import anyio
 import attrs
 
-from veeam_tasks import _record
 from veeam_tasks._errors import (
     CertificateError,
-    LogonError,
     RequestTimeoutError,
     TransportError,
     VeeamTasksError,
 )
-from veeam_tasks._events import Sighting
 from veeam_tasks._exchange import Reply
 from veeam_tasks._logon import Logon
-from veeam_tasks._model import NoticeKind, Task
+from veeam_tasks._model import NoticeKind
 from veeam_tasks._outage import Gate, Outage
+from veeam_tasks._pace import fastest
 from veeam_tasks._pollers import Poller, Pollers
-from veeam_tasks._record import Decision, Moment, Phase, Record, SubscriberRef
+from veeam_tasks._record import Moment, Phase, Record, SubscriberRef
+from veeam_tasks._replies import Replies
 from veeam_tasks._roster import Roster
+from veeam_tasks._sweep import Coalesce, Sweep
 from veeam_tasks._text import Secrets
 from veeam_tasks._transport import Transport
-from veeam_tasks._verdict import Verdict, judge
 
 _log = logging.getLogger(__name__)
 
 _OK = 200
-_STARTED_KEPT = 10_000
-
-ADVICE = (
-    "A task belongs to the logon session that started it, and this logon session knows"
-    " none of those it was asked for: start and watch tasks through one manager, or"
-    " share the logon session (em.token, aclose(log_out=False), adopt())"
-)
+_SWEEP_AGAIN = 30.0
+_MEASURED_AT_FIRST, _MEASURED_RARELY = 64, 15
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -81,14 +75,17 @@ class Engine:
     patience: float | None
     max_reply_bytes: int
     polls: int = 0
-    retries: int = 0
-    errors: int = 0
-    has_met_a_task: bool = False
     wanted: anyio.Event = attrs.field(factory=anyio.Event)
+    coalesce: Coalesce
+    max_collection_bytes: int
     roster: Roster = attrs.field(init=False)
+    sweep: Sweep = attrs.field(init=False)
     gate: Gate = attrs.field(init=False)
-    pollers: Pollers = attrs.field(init=False)
-    _started: dict[str, tuple[Task, Moment]] = attrs.field(factory=dict)
+    replies: Replies = attrs.field(init=False)
+    pollers: Pollers[Record | Sweep] = attrs.field(init=False)
+    _endless: set[SubscriberRef] = attrs.field(factory=set)
+    _endless_pause: float = 0.0
+    _skip: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.roster = Roster(
@@ -100,7 +97,7 @@ class Engine:
             loop=self.loop,
             request_timeout=self.request_timeout,
             take=self._take,
-            poll=self._poll,
+            work=self._work,
         )
         self.gate = Gate(
             loop=self.loop,
@@ -109,16 +106,38 @@ class Engine:
             on_spent=self._patience_spent,
             outage=Outage(chance=random.random),
         )
+        self.replies = Replies(
+            roster=self.roster,
+            gate=self.gate,
+            logon=self.logon,
+            secrets=self.secrets,
+            on_notice=self.on_notice,
+            cut_all=self.cut_all,
+            patience=self.patience,
+        )
+        self.sweep = Sweep(
+            loop=self.loop,
+            roster=self.roster,
+            transport=self.transport,
+            logon=self.logon,
+            secrets=self.secrets,
+            pollers=self.pollers,
+            mode=self.coalesce,
+            limit=self.max_collection_bytes,
+            meet_task=self.replies.meet_task,
+            discover=self._discover,
+            wake=self._wake,
+        )
 
     def subscribe(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:
         """Poll the tasks from now on for a subscriber, a first time soon."""
         generation = self.logon.generation
         for record in self.roster.add(subscriber, task_ids, generation):
-            started = self._started.get(record.task_id)
-            if started is not None:
-                record.task, moment = started
-                record.born = record.generation = moment.generation
-                record.sent, record.sent_wall = moment.sent, moment.sent_wall
+            self.replies.recall(record)
+        if self.roster.is_together:
+            self.sweep.request()
+        else:
+            self.sweep.consider()
         self.gate.resume()
         self.wanted.set()
 
@@ -139,44 +158,33 @@ class Engine:
         """End every subscription with an error; its tasks stay unfinished."""
         subscribers = self.roster.clear()
         self.gate.disarm()
+        self.sweep.stop()
+        self._endless.clear()
         for subscriber in subscribers:
             subscriber.cut(error)
 
-    def submitted(self, task: Task) -> None:
-        """Note that a submit of ours gave this task: an older watch of it is over."""
-        moment = self._moment()
-        self._started.pop(task.task_id, None)
-        self._started[task.task_id] = task, moment
-        if len(self._started) > _STARTED_KEPT:
-            del self._started[next(iter(self._started))]
-        self.has_met_a_task = True
-        record = self.roster.records.get(task.task_id)
-        if record is not None and record.born < moment.generation:
-            error = _record.replaced(record, self.logon.renewed_at)
-            self._tell(record, _record.lose(record, moment, error))
-
     def renewed(self) -> None:
         """Ask for each watched task once more, under the new logon session."""
+        if self.roster.is_together:
+            self.sweep.request(0.0)
         for record in self.roster.records.values():
             if record.phase >= 0:
                 self.roster.put_first(record)
 
-    def good(self) -> None:
-        """Note that the server gave a good reply, to whomever."""
-        if self.gate.good():
-            self._reopen()
-
     # --- the pollers
 
-    async def _poll(self, me: Poller, record: Record) -> None:
+    async def _work(self, me: Poller, work: Record | Sweep) -> None:
         try:
-            await self._ask(me, record)
+            if isinstance(work, Record):
+                await self._poll(me, work)
+            else:
+                await self._sweep_once(me)
         finally:
             if me.is_probe:
                 # Whatever became of this probe, there will be another if need be.
                 self.gate.resume()
 
-    async def _ask(self, me: Poller, record: Record) -> None:
+    async def _poll(self, me: Poller, record: Record) -> None:
         logon = self.logon
         generation = logon.generation
         sent, sent_wall = self.loop.time(), time.time()
@@ -199,6 +207,8 @@ class Engine:
         finally:
             self.pollers.end(me)
         self.polls += 1
+        if reply is not None and self.polls & self._skip == 0:
+            self._note_cost(self.loop.time() - sent, len(reply.body))
         if record.phase != Phase.POLLING:
             return  # dropped meanwhile
         if (
@@ -210,7 +220,7 @@ class Engine:
             record.sent, record.sent_wall = sent, sent_wall
             self.roster.again(record, record.grow())
             if self.gate.outage.is_troubled:
-                self.good()
+                self.replies.good()
             return
         moment = Moment(
             generation=generation,
@@ -221,150 +231,73 @@ class Engine:
         )
         if reply is None:
             assert failure is not None
-            self._meet_trouble(me, record, failure, moment)
+            self.replies.meet_trouble(me, record, failure, moment)
         else:
-            await self._meet(me, record, reply, moment)
+            await self.replies.meet(me, record, reply, moment)
 
-    async def _meet(
-        self, me: Poller, record: Record, reply: Reply, moment: Moment
-    ) -> None:
-        if moment.generation < record.generation:
-            self.roster.again(record, 0.0)  # older than what is known
-            return
-        verdict, value = judge(reply, record.task_id, self.secrets)
-        if verdict is Verdict.TASK:
-            assert isinstance(value, Task)
-            self.meet_task(record, value, hash(reply.body), moment)
-            return
-        assert isinstance(value, VeeamTasksError)
-        if verdict is Verdict.TROUBLE:
-            self._meet_trouble(me, record, value, moment)
-            return
-        self.errors += 1
-        if verdict is Verdict.REFUSED:
-            await self._meet_refusal(me, record, value, moment)
-        else:
-            self.logon.note(moment.generation)
-            self.good()
-            advice = "" if self.has_met_a_task else ADVICE
-            renewed_at = self.logon.renewed_at
-            self._carry_out(
-                record, _record.meet_doubt(record, value, moment, renewed_at, advice)
-            )
-
-    def meet_task(
-        self, record: Record, task: Task, digest: int, moment: Moment
-    ) -> None:
-        """Act on a good reply about a task, asked for singly or with all others."""
-        self.logon.note(moment.generation)
-        self.has_met_a_task = True
-        if self.gate.outage.is_troubled:
-            self.good()
-        decision = _record.meet_task(record, task, moment, self.logon.renewed_at)
-        # Finished without a Result is looked at each time.
-        record.digest = None if decision.seen is None else digest
-        self._carry_out(record, decision)
-
-    async def _meet_refusal(
-        self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment
-    ) -> None:
-        logon = self.logon
-        if moment.generation != logon.generation:
-            self.roster.again(record, 0.0)  # a late 401: the token is another by now
-            return
-        record.refusals += 1
-        if record.refusals > _record.REFUSED_ROUNDS:
-            lost = _record.refused_for_good(record, error)
-            self._tell(record, _record.lose(record, moment, lost))
-            return
-        failure: VeeamTasksError | None = None
-        pause = 0.0
-        try:
-            # The second time it may be this task alone that is refused.
-            if record.refusals > 1 and await logon.is_token_good():
-                pause = record.reset_pause()
-            else:
-                await logon.renew(moment.generation)
-                self.retries += 1
-                self.good()
-                if logon.generation == moment.generation:
-                    pause = record.reset_pause()
-        except LogonError:
-            return  # every subscription was cut by it
-        except VeeamTasksError as caught:
-            failure = caught
-        if record.phase != Phase.POLLING:
-            return
-        if failure is None:
-            self.roster.again(record, pause)
-        else:
-            record.refusals -= 1
-            self._meet_trouble(me, record, failure, moment)
-
-    def _meet_trouble(
-        self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment
-    ) -> None:
-        self.errors += 1
-        self.retries += 1
-        _log.debug("poll of %s failed: %s", record.task_id, error)
-        if isinstance(error, CertificateError):
-            self.cut_all(error)
-            return
-        outage = self.gate.outage
-        if self.gate.fail(
-            record.task_id,
-            error,
-            moment.now,
-            watched=len(self.roster.records),
-            is_probe=me.is_probe,
-        ):
-            self.on_notice(NoticeKind.UNREACHABLE, str(error), self.roster.records)
-        patience = None if outage.is_closed else self.patience
-        self._carry_out(
-            record,
-            _record.meet_trouble(record, error, moment, patience, outage.reopened_at),
-        )
-
-    # --- acting on decisions
-
-    def _carry_out(self, record: Record, decision: Decision) -> None:
-        seen = decision.seen
-        if seen is not None:
-            self._tell(record, seen)
-        if record.phase == Phase.POLLING:
-            self.roster.again(record, decision.pause)
-
-    def _tell(self, record: Record, seen: Sighting) -> None:
-        if seen.is_final:
-            self.roster.drop(record)
-            self._started.pop(record.task_id, None)
-        for ref in record.subscribers:
-            subscriber = ref()
-            if subscriber is not None:
-                subscriber.see(seen)
-
-    def _take(self, me: Poller) -> Record | None:
+    def _take(self, me: Poller) -> Record | Sweep | None:
         me.is_probe = self.gate.outage.is_closed
         if not me.is_probe:
-            return self.roster.take()
-        record = self.roster.take_any() if self.gate.take_probe() else None
-        if record is None and self.roster.records:
+            return self.sweep if self.sweep.take() else self.roster.take()
+        if not self.gate.take_probe():
+            return None
+        record = self.roster.take_any()
+        if record is not None:
+            return record
+        if self._endless:
+            return self.sweep
+        if self.roster.records:
             self.gate.resume()
-        return record
+        return None
 
     def _wake(self) -> None:
         self.wanted.set()
-        self.pollers.wake(self.gate.work(len(self.roster.schedule.ready)))
+        work = len(self.roster.schedule.ready) + self.sweep.is_due
+        self.pollers.wake(self.gate.work(work))
 
-    def _moment(self) -> Moment:
-        now, wall = self.loop.time(), time.time()
-        return Moment(
-            generation=self.logon.generation,
-            sent=now,
-            sent_wall=wall,
-            now=now,
-            now_wall=wall,
-        )
+    # --- all with one request
+
+    def subscribe_all(self, subscriber: SubscriberRef) -> None:
+        """Tell a subscriber of every task of the logon session, later ones too."""
+        self._endless.add(subscriber)
+        self.roster.admit(subscriber)
+        self._endless_pause = 0.0
+        self.gate.resume()
+        self.sweep.request(0.0)
+        self.wanted.set()
+
+    def _discover(self, found: Mapping[str, object]) -> float | None:
+        """Tell whoever watches all of new IDs; return when to look again, if so."""
+        watchers = [watch for ref in self._endless if (watch := ref()) is not None]
+        if not watchers:
+            self._endless.clear()
+            return None
+        pace = fastest(watch.pace for watch in watchers)
+        has_news = [watch.discover(found) for watch in watchers]
+        if any(has_news):
+            self._endless_pause = pace.first
+        else:
+            self._endless_pause = max(pace.first, pace.after(self._endless_pause))
+        return pace.jittered(self._endless_pause, random.random())  # noqa: S311
+
+    async def _sweep_once(self, me: Poller) -> None:
+        failure = await self.sweep.run(me)
+        if failure is None:
+            self.replies.good()
+            return
+        self.replies.errors += 1
+        if isinstance(failure, CertificateError):
+            self.cut_all(failure)
+        elif self._endless:
+            self.sweep.request(_SWEEP_AGAIN)
+            if not self.roster.records:
+                # No single poll will find out whether it is an outage.
+                self.replies.count_failure(me, "tasks", failure, self.loop.time())
+
+    def _note_cost(self, seconds: float, size: int) -> None:
+        self.sweep.choice.note_single(seconds / (self.transport.in_flight + 1), size)
+        self._skip = 0 if self.polls < _MEASURED_AT_FIRST else _MEASURED_RARELY
+        self.sweep.consider()
 
     # --- outages
 
@@ -377,9 +310,3 @@ class Engine:
                 f" patience there was; the last was: {last}",
             )
         )
-
-    def _reopen(self) -> None:
-        self.on_notice(
-            NoticeKind.RECOVERED, "the server answers again", self.roster.records
-        )
-        self.roster.spread()

@@ -3,10 +3,11 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 import attrs
 
-from veeam_tasks._record import Record
+WorkT = TypeVar("WorkT")
 
 _CLOCK_TICK = 0.001
 
@@ -41,19 +42,19 @@ class Poller:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Pollers:
+class Pollers(Generic[WorkT]):
     """Runs pollers, wakes idle ones, and gives up late requests with one timer.
 
     Args:
         request_timeout: Seconds until a request under way is called off.
-        take: Gives a poller the next record that is due, or None.
-        poll: Polls one record to its end.
+        take: Gives a poller the next work that is due, or None.
+        work: Does one piece of it to its end.
     """
 
     loop: asyncio.AbstractEventLoop
     request_timeout: float
-    take: Callable[[Poller], Record | None]
-    poll: Callable[[Poller, Record], Awaitable[None]]
+    take: Callable[[Poller], WorkT | None]
+    work: Callable[[Poller, WorkT], Awaitable[None]]
     _all: list[Poller] = attrs.field(factory=list)
     _timer: asyncio.TimerHandle | None = None
 
@@ -70,9 +71,9 @@ class Pollers:
         self._all.append(me)
         try:
             while True:
-                record = self.take(me)
-                if record is not None:
-                    await self.poll(me, record)
+                work = self.take(me)
+                if work is not None:
+                    await self.work(me, work)
                     continue
                 me.idle = self.loop.create_future()
                 await me.idle

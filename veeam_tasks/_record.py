@@ -1,6 +1,7 @@
 """One record per watched task, and what a reply means for it; decides, never acts."""
 
 import weakref
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Protocol
@@ -31,16 +32,23 @@ class Subscriber(Protocol):
     def cut(self, error: Exception) -> None:
         """Take note that nothing more will be seen, and why."""
 
+    def discover(self, task_ids: Iterable[str]) -> bool:
+        """Take note of IDs that exist; return whether one of them is wanted anew."""
+
 
 SubscriberRef = weakref.ReferenceType[Subscriber]
 
 
 class Phase(IntEnum):
-    """Where a record stands; a phase of 0 or more is the grid tick when it is due."""
+    """Where a record stands; a phase of 0 or more is the grid tick when it is due.
+
+    TOGETHER: it is answered by the next collection.
+    """
 
     READY = -1
     POLLING = -2
-    GONE = -3
+    TOGETHER = -3
+    GONE = -4
 
 
 @attrs.define(eq=False)

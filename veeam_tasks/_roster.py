@@ -12,6 +12,7 @@ from veeam_tasks._pace import Pace, fastest
 from veeam_tasks._record import Phase, Record, Subscriber, SubscriberRef
 from veeam_tasks._schedule import Schedule
 
+_BUSY = (Phase.POLLING, Phase.GONE)
 _FIRST_POLLS_APART = 0.001
 _RESUMED_APART = 0.002
 
@@ -24,6 +25,9 @@ class Roster:
         loop: Whose clock and timer are used.
         url: Gives the URL of a task by its ID.
         wake: Called when records have become ready.
+
+    Attributes:
+        is_together: Whether newcomers wait for the next collection.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -31,6 +35,8 @@ class Roster:
     wake: Callable[[], None]
     records: dict[str, Record] = attrs.field(factory=dict)
     schedule: Schedule = attrs.field(init=False)
+    is_together: bool = False
+    _has_gone: bool = False
     _subscribers: set[SubscriberRef] = attrs.field(factory=set)
     _next_first: float = 0.0
 
@@ -40,10 +46,18 @@ class Roster:
     def reference(self, subscriber: Subscriber) -> SubscriberRef:
         """Return the weak reference by which a subscriber is known here.
 
-        When the subscriber goes, its records are dropped as they come due. The
-        callback may run in any thread, so it does one thing that is atomic.
+        When the subscriber goes, its records are dropped as they come due.
         """
-        return weakref.ref(subscriber, self._subscribers.discard)
+        return weakref.ref(subscriber, self._note_gone)
+
+    def _note_gone(self, subscriber: SubscriberRef) -> None:
+        # May run in any thread, so it does nothing that is not atomic.
+        self._subscribers.discard(subscriber)
+        self._has_gone = True
+
+    def admit(self, subscriber: SubscriberRef) -> None:
+        """Know a subscriber, so that it is told when nothing can go on."""
+        self._subscribers.add(subscriber)
 
     def add(
         self, subscriber: SubscriberRef, task_ids: Iterable[str], generation: int
@@ -61,7 +75,7 @@ class Roster:
             _set_pace(record)
             # Also an unchanged body is news to the newcomer.
             record.digest = None
-            if record.phase >= 0 or record.phase == Phase.GONE:
+            if record.phase not in {Phase.READY, Phase.POLLING}:
                 self.put_first(record)
         return new
 
@@ -86,6 +100,12 @@ class Roster:
         """Drop the records that nobody wants any more."""
         for record in [r for r in self.records.values() if not r.is_wanted]:
             self.drop(record)
+
+    def prune_gone(self) -> None:
+        """Drop the records of subscribers that nobody held any more, if there were."""
+        if self._has_gone:
+            self._has_gone = False
+            self.prune()
 
     def clear(self) -> list[Subscriber]:
         """Drop every record; return the subscribers that there were."""
@@ -115,6 +135,9 @@ class Roster:
         """Let a record be due soon, but not all newcomers in one burst."""
         now = self.loop.time()
         first = record.reset_pause()
+        if self.is_together:
+            record.phase = Phase.TOGETHER
+            return
         at = max(now, self._next_first)
         if at - now > first:
             self.schedule.put(record, first * random.random())  # noqa: S311
@@ -133,6 +156,13 @@ class Roster:
         for record in waiting:
             self.schedule.put(record, window * random.random())  # noqa: S311
 
+    def scatter(self) -> None:
+        """Let what waited for a collection come due singly, spread over its pause."""
+        self.is_together = False
+        for record in self.records.values():
+            if record.phase == Phase.TOGETHER:
+                self.schedule.put(record, record.pause * random.random())  # noqa: S311
+
     def take(self) -> Record | None:
         """Return the next record that is due and still wanted."""
         ready = self.schedule.ready
@@ -150,7 +180,8 @@ class Roster:
         """Return a record that is due, or else one that is not due yet."""
         record = self.take()
         if record is None:
-            record = next((r for r in self.records.values() if r.phase >= 0), None)
+            idle = (r for r in self.records.values() if r.phase not in _BUSY)
+            record = next(idle, None)
             if record is not None:
                 record.phase = Phase.POLLING
         return record

@@ -14,13 +14,12 @@ from yarl import URL
 from veeam_tasks._address import base_url
 from veeam_tasks._model import Notice
 from veeam_tasks._pace import Pace
+from veeam_tasks._sweep import Coalesce
 from veeam_tasks._trust import Trust, make_trust
 
 _RESOURCE_BYTES = 1 << 20
 _COLLECTION_BYTES = 64 << 20
 _API_VERSION = re.compile(r"latest|v[0-9]+_[0-9]+", re.ASCII)
-
-Coalesce = Literal["auto", "never", "always"]
 
 
 class Options(TypedDict, total=False):

@@ -103,6 +103,8 @@ class Watch:
         self._timer: asyncio.TimerHandle | None = None
         self._add(task_ids)
         self._arm()
+        if is_endless:
+            engine.subscribe_all(self._me)
 
     # --- for the caller
 
@@ -250,6 +252,13 @@ class Watch:
             self._engine.roster.forget(self._me)
             self._wake()
 
+    def discover(self, task_ids: Iterable[str]) -> bool:
+        """Watch the tasks that are not watched yet; return whether there are such."""
+        before = len(self._slots)
+        if self._cut_by is None:
+            self._add(task_ids)
+        return len(self._slots) > before
+
     def expire(self) -> None:
         """End the watch, since its own time ran out."""
         assert self._timeout is not None
@@ -336,6 +345,10 @@ class Waiter:
         """Take note that nothing more will be seen, and why."""
         if not self._end.done():
             self._end.set_result(error)
+
+    def discover(self, task_ids: Iterable[str]) -> bool:  # noqa: ARG002 - a protocol
+        """Want nothing more: a wait is for one task."""
+        return False
 
     def _expire(self, seconds: float) -> None:
         report = Report(outcomes={self._task_id: self._slot.latest})

@@ -1,0 +1,116 @@
+"""Singly or together: what is cheaper, from what was measured of both; pure."""
+
+import attrs
+
+FEWEST = 8
+"""Below so many watched tasks nothing can be saved."""
+
+_SECONDS_A_BYTE = 1e-7
+"""What a byte costs beside the time it took: 10 MB/s."""
+
+_SMOOTHING = 0.1
+_GAIN, _LOSS = 0.5, 0.8
+_SAMPLES = 8
+_MANY_MORE = 4
+_LATE_FACTOR, _LATE_SECONDS = 2.0, 0.5
+_FIRST_RESPITE, _LONGEST_RESPITE = 60.0, 3600.0
+
+
+@attrs.define(eq=False)
+class Choice:
+    """Weighs a request per task against one request for all.
+
+    It changes sides only for a clear gain, and back only when most of it is gone, so
+    it does not flap.
+
+    Attributes:
+        is_together: What was chosen.
+        reason: Why, in words.
+    """
+
+    is_together: bool = False
+    reason: str = "nothing was measured yet"
+    _single: float = 0.0
+    _samples: int = 0
+    _usual: float = 0.0
+    _rest: float = _FIRST_RESPITE
+    _not_before: float = 0.0
+    _tried_with: int = 0
+    _is_given_up: bool = False
+
+    def note_single(self, seconds: float, size: int) -> None:
+        """Take note of what one poll cost: its share of the time, its bytes."""
+        cost = seconds + size * _SECONDS_A_BYTE
+        self._samples += 1
+        if self._samples == 1:
+            self._single = cost
+        self._single += (cost - self._single) * _SMOOTHING
+
+    def may_try(self, watched: int, now: float) -> bool:
+        """Whether asking for all is worth a try, also since many more are watched."""
+        if self.is_together or watched < FEWEST or self._samples < _SAMPLES:
+            return False
+        return not self._is_given_up and (
+            now >= self._not_before or watched >= _MANY_MORE * self._tried_with
+        )
+
+    def is_on_break(self, now: float) -> bool:
+        """Whether it failed not long ago."""
+        return now < self._not_before
+
+    def is_late(self, seconds: float) -> bool:
+        """Whether the collection took far longer than usual; learn the usual time."""
+        usual = self._usual
+        if usual and seconds > _LATE_FACTOR * usual + _LATE_SECONDS:
+            return True
+        self._usual = seconds if not usual else usual + (seconds - usual) * _SMOOTHING
+        return False
+
+    def weigh(
+        self,
+        *,
+        watched: int,
+        polls_a_second: float,
+        pause: float,
+        seconds: float,
+        size: int,
+        now: float,
+    ) -> bool:
+        """Choose, from a collection just fetched; return whether to ask together.
+
+        Args:
+            watched: How many tasks are watched.
+            polls_a_second: How many single polls there would be.
+            pause: Seconds between two collections.
+            seconds: What this collection took.
+            size: Its bytes.
+            now: Monotonic seconds.
+        """
+        self._tried_with = watched
+        singly = polls_a_second * self._single
+        together = (seconds + size * _SECONDS_A_BYTE) / pause
+        share = together / singly if singly else float("inf")
+        limit = _LOSS if self.is_together else _GAIN
+        self.is_together = share < limit
+        word = "together" if self.is_together else "singly"
+        self.reason = (
+            f"{word}: asking for all costs {share:.2f} of asking one by one"
+            f" ({polls_a_second:.0f} polls a second; {size} bytes every {pause:.1f} s)"
+        )
+        if self.is_together:
+            self._rest = _FIRST_RESPITE
+        else:
+            self._put_off(now)
+        return self.is_together
+
+    def give_up(self, why: str, now: float, *, for_good: bool) -> None:
+        """Ask singly from now on: for good, or until a growing break is over."""
+        self.is_together = False
+        self.reason = f"singly: {why}"
+        self._usual = 0.0
+        self._is_given_up = for_good
+        self._put_off(now)
+
+    def _put_off(self, now: float) -> None:
+        self._not_before = now + self._rest
+        self._rest = min(_LONGEST_RESPITE, self._rest * 2)

@@ -1,0 +1,210 @@
+"""What becomes of each reply: who is told, who is asked again, who ends."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from veeam_tasks import _record
+from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
+from veeam_tasks._events import Sighting
+from veeam_tasks._exchange import Reply
+from veeam_tasks._logon import Logon
+from veeam_tasks._model import NoticeKind, Task
+from veeam_tasks._outage import Gate
+from veeam_tasks._pollers import Poller
+from veeam_tasks._record import Decision, Moment, Phase, Record
+from veeam_tasks._roster import Roster
+from veeam_tasks._text import Secrets
+from veeam_tasks._verdict import Verdict, judge
+
+_log = logging.getLogger(__name__)
+
+_STARTED_KEPT = 10_000
+
+ADVICE = (
+    "A task belongs to the logon session that started it, and this logon session knows"
+    " none of those it was asked for: start and watch tasks through one manager, or"
+    " share the logon session (em.token, aclose(log_out=False), adopt())"
+)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Replies:
+    """Acts on what the replies of polls prove, as `_verdict` and `_record` decide.
+
+    Args:
+        on_notice: Told of an outage and of its end, with the tasks at risk.
+        cut_all: Ends every subscription with an error.
+
+    Attributes:
+        has_met_a_task: Whether this logon session ever knew a task asked for.
+    """
+
+    roster: Roster
+    gate: Gate
+    logon: Logon
+    secrets: Secrets
+    on_notice: Callable[[NoticeKind, str, Iterable[str]], None]
+    cut_all: Callable[[Exception], None]
+    patience: float | None
+    retries: int = 0
+    errors: int = 0
+    has_met_a_task: bool = False
+    _started: dict[str, tuple[Task, Moment]] = attrs.field(factory=dict)
+
+    def recall(self, record: Record) -> None:
+        """Let a new record know what the submit that gave its ID has shown."""
+        started = self._started.get(record.task_id)
+        if started is not None:
+            record.task, moment = started
+            record.born = record.generation = moment.generation
+            record.sent, record.sent_wall = moment.sent, moment.sent_wall
+
+    async def meet(
+        self, me: Poller, record: Record, reply: Reply, moment: Moment
+    ) -> None:
+        if moment.generation < record.generation:
+            self.roster.again(record, 0.0)  # older than what is known
+            return
+        verdict, value = judge(reply, record.task_id, self.secrets)
+        if verdict is Verdict.TASK:
+            assert isinstance(value, Task)
+            self.meet_task(record, value, hash(reply.body), moment)
+            return
+        assert isinstance(value, VeeamTasksError)
+        if verdict is Verdict.TROUBLE:
+            self.meet_trouble(me, record, value, moment)
+            return
+        self.errors += 1
+        if verdict is Verdict.REFUSED:
+            await self._meet_refusal(me, record, value, moment)
+        else:
+            self.logon.note(moment.generation)
+            self.good()
+            advice = "" if self.has_met_a_task else ADVICE
+            renewed_at = self.logon.renewed_at
+            self._carry_out(
+                record, _record.meet_doubt(record, value, moment, renewed_at, advice)
+            )
+
+    def meet_task(
+        self, record: Record, task: Task, digest: int, moment: Moment
+    ) -> None:
+        """Act on a good reply about a task, asked for singly or with all others."""
+        self.logon.note(moment.generation)
+        self.has_met_a_task = True
+        if self.gate.outage.is_troubled:
+            self.good()
+        decision = _record.meet_task(record, task, moment, self.logon.renewed_at)
+        # Finished without a Result is looked at each time.
+        record.digest = None if decision.seen is None else digest
+        self._carry_out(record, decision)
+
+    async def _meet_refusal(
+        self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment
+    ) -> None:
+        logon = self.logon
+        if moment.generation != logon.generation:
+            self.roster.again(record, 0.0)  # a late 401: the token is another by now
+            return
+        record.refusals += 1
+        if record.refusals > _record.REFUSED_ROUNDS:
+            lost = _record.refused_for_good(record, error)
+            self._tell(record, _record.lose(record, moment, lost))
+            return
+        failure: VeeamTasksError | None = None
+        pause = 0.0
+        try:
+            # The second time it may be this task alone that is refused.
+            if record.refusals > 1 and await logon.is_token_good():
+                pause = record.reset_pause()
+            else:
+                await logon.renew(moment.generation)
+                self.retries += 1
+                self.good()
+                if logon.generation == moment.generation:
+                    pause = record.reset_pause()
+        except LogonError:
+            return  # every subscription was cut by it
+        except VeeamTasksError as caught:
+            failure = caught
+        if record.phase != Phase.POLLING:
+            return
+        if failure is None:
+            self.roster.again(record, pause)
+        else:
+            record.refusals -= 1
+            self.meet_trouble(me, record, failure, moment)
+
+    def meet_trouble(
+        self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment
+    ) -> None:
+        self.errors += 1
+        self.retries += 1
+        _log.debug("poll of %s failed: %s", record.task_id, error)
+        if isinstance(error, CertificateError):
+            self.cut_all(error)
+            return
+        outage = self.gate.outage
+        self.count_failure(me, record.task_id, error, moment.now)
+        patience = None if outage.is_closed else self.patience
+        self._carry_out(
+            record,
+            _record.meet_trouble(record, error, moment, patience, outage.reopened_at),
+        )
+
+    def count_failure(
+        self, me: Poller, what: str, error: VeeamTasksError, now: float
+    ) -> None:
+        watched = len(self.roster.records)
+        if self.gate.fail(what, error, now, watched=watched, is_probe=me.is_probe):
+            self.on_notice(NoticeKind.UNREACHABLE, str(error), self.roster.records)
+
+    def _carry_out(self, record: Record, decision: Decision) -> None:
+        seen = decision.seen
+        if seen is not None:
+            self._tell(record, seen)
+        if record.phase == Phase.POLLING:
+            self.roster.again(record, decision.pause)
+
+    def _tell(self, record: Record, seen: Sighting) -> None:
+        if seen.is_final:
+            self.roster.drop(record)
+            self._started.pop(record.task_id, None)
+        for ref in record.subscribers:
+            subscriber = ref()
+            if subscriber is not None:
+                subscriber.see(seen)
+
+    def submitted(self, task: Task) -> None:
+        """Note that a submit of ours gave this task: an older watch of it is over."""
+        moment = _moment(self.roster, self.logon.generation)
+        self._started.pop(task.task_id, None)
+        self._started[task.task_id] = task, moment
+        if len(self._started) > _STARTED_KEPT:
+            del self._started[next(iter(self._started))]
+        self.has_met_a_task = True
+        record = self.roster.records.get(task.task_id)
+        if record is not None and record.born < moment.generation:
+            error = _record.replaced(record, self.logon.renewed_at)
+            self._tell(record, _record.lose(record, moment, error))
+
+    def good(self) -> None:
+        """Note that the server gave a good reply, to whomever."""
+        if self.gate.good():
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self.on_notice(
+            NoticeKind.RECOVERED, "the server answers again", self.roster.records
+        )
+        self.roster.spread()
+
+
+def _moment(roster: Roster, generation: int) -> Moment:
+    now, wall = roster.loop.time(), time.time()
+    return Moment(
+        generation=generation, sent=now, sent_wall=wall, now=now, now_wall=wall
+    )

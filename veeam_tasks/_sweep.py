@@ -1,0 +1,326 @@
+"""The sweep: one ``GET /tasks`` for all watched tasks, when that is cheaper.
+
+The collection holds the tasks of the logon session (``tasks`` reference page). A task
+that is missing from it is asked for singly before anything is said of it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Literal
+
+import attrs
+
+from veeam_tasks import _slices, _wire
+from veeam_tasks._choice import Choice
+from veeam_tasks._errors import (
+    LogonError,
+    MalformedReplyError,
+    RequestTimeoutError,
+    ServerBusyError,
+    StatusError,
+    VeeamTasksError,
+)
+from veeam_tasks._exchange import Reply
+from veeam_tasks._logon import Logon
+from veeam_tasks._model import Task
+from veeam_tasks._pollers import Poller, Pollers
+from veeam_tasks._record import Moment, Phase, Record
+from veeam_tasks._roster import Roster
+from veeam_tasks._text import Secrets
+from veeam_tasks._transport import Transport
+
+_log = logging.getLogger(__name__)
+
+_REDIRECT, _UNAUTHORIZED = 300, 401
+_MOST_PAGES = 10_000
+_LONGEST_HOLD = 0.005
+_PORTION = 64
+_SOON = 0.02
+
+Coalesce = Literal["auto", "never", "always"]
+Found = dict[str, bytes | Task]
+
+
+@attrs.frozen(kw_only=True)
+class Collection:
+    """All tasks of the logon session, as slices of the body or decoded."""
+
+    found: Found
+    moment: Moment
+    seconds: float
+    size: int
+    sample: Reply = attrs.field(repr=False)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Sweep:
+    """Fetches the collection, settles every watched task with it, chooses the mode.
+
+    Args:
+        mode: "auto" chooses by itself; "never" and "always" do not.
+        limit: How long the collection may be, in bytes.
+        meet_task: Told of each task that changed.
+        discover: Told of every ID in the collection, for whoever watches all.
+        wake: Called when a sweep is due.
+
+    Attributes:
+        choice: What was chosen, and why.
+        coalesced: Watched tasks that were answered by a sweep.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    roster: Roster
+    transport: Transport
+    logon: Logon
+    secrets: Secrets
+    pollers: "Pollers[Record | Sweep]"
+    mode: Coalesce
+    limit: int
+    meet_task: Callable[[Record, Task, int, Moment], None]
+    discover: Callable[[Mapping[str, object]], float | None]
+    wake: Callable[[], None]
+    choice: Choice = attrs.field(factory=Choice)
+    coalesced: int = 0
+    is_due: bool = False
+    _is_running: bool = False
+    _timer: asyncio.TimerHandle | None = None
+
+    def request(self, delay: float = _SOON) -> None:
+        """Let a sweep be due in `delay` seconds, or earlier if one is due already."""
+        at = self.loop.time() + delay
+        if self.is_due or (self._timer is not None and self._timer.when() <= at):
+            return
+        self.stop()
+        self._timer = self.loop.call_at(at, self._due)
+
+    def stop(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.is_due = False
+
+    def take(self) -> bool:
+        """Return whether a sweep may go now; one at a time."""
+        if not self.is_due or self._is_running:
+            return False
+        self.is_due = False
+        return True
+
+    def consider(self) -> None:
+        """Ask for all, if asking one by one looks dear."""
+        if self._is_running or self.roster.is_together:
+            return
+        now = self.loop.time()
+        if self.mode == "always":
+            if not self.choice.is_on_break(now):
+                self.request(0.0)
+        elif self.mode == "auto" and self.choice.may_try(len(self.roster.records), now):
+            self.request(0.0)
+
+    async def run(self, me: Poller) -> VeeamTasksError | None:
+        """Sweep once; return why it failed, or None."""
+        self._is_running = True
+        failure: VeeamTasksError | None = None
+        try:
+            collection = await self._fetch(me)
+            if collection is not None:
+                await self._settle(collection)
+        except LogonError:
+            return None  # every subscription was cut by it
+        except VeeamTasksError as error:
+            failure = error
+        finally:
+            self._is_running = False
+        if failure is not None:
+            self._fall_back(failure)
+        return failure
+
+    # --- fetching
+
+    async def _fetch(self, me: Poller) -> Collection | None:
+        generation, sent, sent_wall = (
+            self.logon.generation,
+            self.loop.time(),
+            time.time(),
+        )
+        found: Found = {}
+        size = 0
+        path: str | None = "tasks"
+        seen: set[str] = set()
+        reply: Reply | None = None
+        while path is not None:
+            if path in seen or len(seen) >= _MOST_PAGES:
+                problem = f"its {len(seen)} pages lead back to {path!r}"
+                raise MalformedReplyError(
+                    request=f"GET {self.transport.url('tasks')}", problem=problem
+                )
+            seen.add(path)
+            reply = await self._ask(me, path)
+            if reply.status == _UNAUTHORIZED or generation != self.logon.generation:
+                await self.logon.renew(generation)
+                self.request(0.0)
+                return None
+            if reply.status >= _REDIRECT:
+                raise _wire.status_error(reply, self.secrets)
+            size += len(reply.body)
+            path = self._read(reply, found)
+        assert reply is not None
+        self.logon.note(generation)
+        now = self.loop.time()
+        return Collection(
+            found=found,
+            moment=Moment(
+                generation=generation,
+                sent=sent,
+                sent_wall=sent_wall,
+                now=now,
+                now_wall=time.time(),
+            ),
+            seconds=now - sent,
+            size=size,
+            sample=reply,
+        )
+
+    async def _ask(self, me: Poller, path: str) -> Reply:
+        url = self.transport.url(path)
+        self.pollers.begin(me, self.loop.time())
+        try:
+            return await self.transport.poll(url, self.logon.token or "", self.limit)
+        except asyncio.CancelledError:
+            if not me.is_late():
+                raise
+        finally:
+            self.pollers.end(me)
+        raise RequestTimeoutError(
+            request=f"GET {url}",
+            reason=f"no reply within {self.pollers.request_timeout:g} s",
+        )
+
+    def _read(self, reply: Reply, found: Found) -> str | None:
+        """Add what one page holds; return the path of the next one."""
+        pieces = _slices.slices(reply)
+        if pieces is not None:
+            found.update(pieces)
+            return None
+        page = _wire.decode_tasks(reply, self.secrets)
+        found.update((task.task_id, task) for task in page.tasks)
+        return page.next_path
+
+    # --- settling
+
+    async def _settle(self, collection: Collection) -> None:
+        self.roster.prune_gone()
+        is_together = self._choose(collection)
+        pause = self.discover(collection.found)
+        self.roster.is_together = is_together
+        lowest = await self._meet_all(collection, is_together=is_together)
+        if is_together:
+            self._ask_for_missing(collection.found)
+            pause = min(lowest, pause or lowest)
+        if pause is not None and pause < float("inf"):
+            self.request(pause)
+
+    async def _meet_all(self, collection: Collection, *, is_together: bool) -> float:
+        """Settle each watched task of the collection; return the shortest pause.
+
+        The loop is let go in between, so that ten thousand tasks do not hold it.
+        """
+        lowest = float("inf")
+        hold_until = self.loop.time() + _LONGEST_HOLD
+        found = iter(collection.found.items())
+        while portion := dict(islice(found, _PORTION)):
+            changed = self._meet_unchanged(portion, collection.moment)
+            self._meet_changed(changed, collection)
+            for task_id in portion:
+                record = self.roster.records.get(task_id)
+                if record is None or record.phase == Phase.POLLING:
+                    continue
+                if is_together:
+                    record.phase = Phase.TOGETHER
+                lowest = min(lowest, record.pause)
+            if self.loop.time() > hold_until:
+                await asyncio.sleep(0)
+                hold_until = self.loop.time() + _LONGEST_HOLD
+        return lowest
+
+    def _meet_unchanged(self, portion: Found, moment: Moment) -> Found:
+        """Settle what did not change; return the rest of what is watched."""
+        records, changed = self.roster.records, Found()
+        for task_id, piece in portion.items():
+            record = records.get(task_id)
+            if record is None or record.phase == Phase.POLLING:
+                continue
+            self.coalesced += 1
+            if record.digest == hash(piece) and moment.generation == record.generation:
+                record.sent, record.sent_wall = moment.sent, moment.sent_wall
+                if record.phase == Phase.TOGETHER:
+                    record.grow()
+            elif moment.generation >= record.generation:
+                changed[task_id] = piece
+        return changed
+
+    def _meet_changed(self, changed: Found, collection: Collection) -> None:
+        slices = {key: piece for key, piece in changed.items() if type(piece) is bytes}
+        tasks = _slices.decode_slices(collection.sample, slices, self.secrets)
+        tasks += tuple(piece for piece in changed.values() if isinstance(piece, Task))
+        for task in tasks:
+            record = self.roster.records.get(task.task_id)
+            if record is not None:
+                digest = hash(changed[task.task_id])
+                self.meet_task(record, task, digest, collection.moment)
+
+    def _ask_for_missing(self, found: Found) -> None:
+        for task_id in self.roster.records.keys() - found.keys():
+            record = self.roster.records[task_id]
+            if record.phase == Phase.TOGETHER:
+                self.roster.schedule.put_ready(record)
+
+    # --- choosing
+
+    def _choose(self, collection: Collection) -> bool:
+        if self.mode != "auto":
+            return self.mode == "always"
+        if self.choice.is_late(collection.seconds):
+            self._fall_back(None)
+            return False
+        pauses = [record.pause for record in self.roster.records.values()]
+        if not pauses:
+            return False
+        was = self.choice.is_together
+        now = self.choice.weigh(
+            watched=len(pauses),
+            polls_a_second=sum(1 / pause for pause in pauses),
+            pause=min(pauses),
+            seconds=collection.seconds,
+            size=collection.size,
+            now=self.loop.time(),
+        )
+        if was and not now:
+            self.roster.scatter()
+        if was != now:
+            _log.info("%s", self.choice.reason)
+        return now
+
+    def _fall_back(self, failure: VeeamTasksError | None) -> None:
+        """Ask singly from now on, since the collection cannot be relied on."""
+        why = (
+            "the collection took twice its usual time"
+            if failure is None
+            else (f"the collection cannot be had: {failure}")
+        )
+        is_refusal = isinstance(failure, StatusError | MalformedReplyError)
+        is_busy = isinstance(failure, ServerBusyError)
+        for_good = is_refusal and not is_busy and self.mode == "auto"
+        self.choice.give_up(why, self.loop.time(), for_good=for_good)
+        _log.warning("%s", self.choice.reason)
+        self.roster.is_together = False
+        self.roster.scatter()
+
+    def _due(self) -> None:
+        self._timer = None
+        self.is_due = True
+        self.wake()
