@@ -19,12 +19,13 @@ import xmltodict
 from veeam_tasks import _json
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._exchange import Reply
-from veeam_tasks._limits import MAX_ATTRIBUTES, MAX_DEPTH, RefusedError, shown
-from veeam_tasks._text import Secrets
+from veeam_tasks._limits import MAX_ATTRIBUTES, MAX_DEPTH, RefusedError
+from veeam_tasks._text import Secrets, visible
 
 NAMESPACE = "http://www.veeam.com/ent/v1.0"
 
 _MAX_NAMESPACE = 256
+_LONGEST_PROBLEM = 160
 _BYTES_PER_ELEMENT = 8
 _FEW_ELEMENTS = 4096
 
@@ -107,14 +108,33 @@ def _read(
     except ValueError as error:
         # UnicodeError and JSONDecodeError among them; their texts show no content.
         problem = f"it cannot be read ({type(error).__name__}: {_reason(error)})"
-    excerpt = "" if secrets is None else secrets.excerpt(reply.body)
-    raise MalformedReplyError(request=reply.request, problem=problem, excerpt=excerpt)
+    raise malformed(reply, problem, secrets)
+
+
+def malformed(
+    reply: Reply, problem: str, secrets: Secrets | None
+) -> MalformedReplyError:
+    """Return the error for a reply with a problem, which may quote it at its end.
+
+    Without `secrets` neither the problem nor the body is shown.
+    """
+    if secrets is None:
+        return MalformedReplyError(request=reply.request, problem="it is unreadable")
+    # Hidden before it is cut, so that no half of a secret stays.
+    text = visible(secrets.hide(problem[: 16 * _LONGEST_PROBLEM]))
+    return MalformedReplyError(
+        request=reply.request,
+        problem=text
+        if len(text) <= _LONGEST_PROBLEM
+        else f"{text[:_LONGEST_PROBLEM]}...",
+        excerpt=secrets.excerpt(reply.body),
+    )
 
 
 def _reason(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"{error.reason} at byte {error.start}"
-    return shown(str(error))
+    return str(error)
 
 
 def _is_xml(content_type: str, body: bytes) -> bool:
@@ -124,7 +144,7 @@ def _is_xml(content_type: str, body: bytes) -> bool:
         RefusedError: It is neither.
     """
     if not body:
-        text = f"the reply is empty (Content-Type: {shown(content_type) or 'none'})"
+        text = f"the reply is empty (Content-Type: {content_type or 'none'})"
         raise RefusedError(text)
     if content_type in XML_TYPES or content_type.endswith("+xml"):
         return True
@@ -134,7 +154,7 @@ def _is_xml(content_type: str, body: bytes) -> bool:
         return True
     if not content_type and body[0] in b"{[":
         return False
-    text = f"the reply is {shown(content_type) or 'of no known type'}, not XML or JSON"
+    text = f"it is not XML or JSON but {content_type or 'of no known type'}"
     raise RefusedError(text)
 
 
@@ -259,7 +279,7 @@ def _refuse_doctype(*_: object) -> NoReturn:
 def _check_declaration(_version: str, encoding: str | None, _standalone: int) -> None:
     # Others would be looked up among Python's codecs, which hold surprises.
     if encoding is not None and encoding.lower() not in _ENCODINGS:
-        text = f"its encoding is {shown(encoding)}, which is not supported"
+        text = f"its encoding is not supported: {encoding}"
         raise RefusedError(text)
 
 

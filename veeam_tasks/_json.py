@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from veeam_tasks._limits import MAX_ATTRIBUTES, MAX_DEPTH, RefusedError, shown
+from veeam_tasks._limits import MAX_ATTRIBUTES, MAX_DEPTH, RefusedError
 
 _MAX_NUMBER = 64
 
@@ -134,7 +134,7 @@ def _check_members(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _refuse_double(key: str) -> NoReturn:
-    text = f"the member {shown(key)} stands twice in one object"
+    text = f"a member stands twice in one object: {key}"
     raise RefusedError(text)
 
 
@@ -148,5 +148,5 @@ def _float(digits: str) -> float:
 
 
 def _refuse_number(digits: str) -> NoReturn:
-    text = f"the number {shown(digits)} is out of bounds"
+    text = f"a number is out of bounds: {digits}"
     raise RefusedError(text)

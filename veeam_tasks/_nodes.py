@@ -1,6 +1,6 @@
 """The neutral tree to tasks, links and paging; pure.
 
-Every function raises nothing but `ProblemError`, which says what is wrong in words.
+Every function raises nothing but `RefusedError`, which says what is wrong in words.
 Facts (``tasks``, ``tasks_id``, ``get_query_task`` reference pages, the vendor's XSD):
 a task has TaskId, State and Operation, maybe Links and a Result; a Result has Success.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from veeam_tasks._limits import shown
+from veeam_tasks._limits import RefusedError
 from veeam_tasks._model import TASK_ID, Link, Task, TaskResult, TaskState
 from veeam_tasks._text import Secrets
 
@@ -26,11 +26,8 @@ _PATH = re.compile(
 )
 
 
-class ProblemError(Exception):
-    """What is wrong with a document; becomes a `MalformedReplyError`."""
-
-
 def single(name: str, value: Any) -> Any:
+    """Return the one task of a document."""
     if name == "Task" or (name == "" and "TaskId" in value):
         return value
     if name == "Tasks" or (name == "" and "Tasks" in value):
@@ -38,12 +35,12 @@ def single(name: str, value: Any) -> Any:
         if len(members) == 1:
             return members[0]
         problem = f"it holds {len(members)} tasks instead of one"
-        raise ProblemError(problem)
-    raise ProblemError(_not_a("task", name, value))
+        raise RefusedError(problem)
+    raise RefusedError(_not_a("task", name, value))
 
 
 def collection(name: str, value: Any) -> tuple[list[Any], Any]:
-    """Return the members, and the PagingInfo if there is one."""
+    """Return the tasks of a document, and its PagingInfo if there is one."""
     if name == "Tasks":
         return _members(value), None
     if name == "" and "Tasks" in value:
@@ -52,26 +49,27 @@ def collection(name: str, value: Any) -> tuple[list[Any], Any]:
         found = _mapping(value, "QueryResult")
         resources = _mapping(found.get("Resources"), "Resources")
         return _members(resources.get("Tasks")), found.get("PagingInfo")
-    raise ProblemError(_not_a("collection of tasks", name, value))
+    raise RefusedError(_not_a("collection of tasks", name, value))
 
 
 def _not_a(what: str, name: str, value: Any) -> str:
     if name:
-        return f"its root is <{shown(name)}>, so it is no {what}"
-    names = [shown(key.lstrip("?@")) for key in value]
-    return f"its members are {', '.join(names[:8]) or 'none'}, so it is no {what}"
+        return f"it is no {what}, since its root is <{name}>"
+    names = ", ".join([key.lstrip("?@") for key in value]) or "none"
+    return f"it is no {what}, since its members are {names}"
 
 
 def _members(value: Any) -> list[Any]:
     """Return the tasks of ``<Tasks>``, of a JSON list or of its doubled plural."""
     if type(value) is dict:
-        value = value.get("Task", value.get("Tasks"))
+        strange = [key for key in value if key[0] not in "@#"]
+        value = value.get("Task", value.get("Tasks", strange[0] if strange else None))
     if value is None:
         return []
     if type(value) is list:
         return value
     problem = "its Tasks are no list of tasks"
-    raise ProblemError(problem)
+    raise RefusedError(problem)
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:
@@ -80,17 +78,17 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
     if value is None:
         return {}
     problem = f"its {name} has no members"
-    raise ProblemError(problem)
+    raise RefusedError(problem)
 
 
 def task(node: Any, secrets: Secrets) -> Task:
     if type(node) is not dict:
         problem = "a task in it has no members"
-        raise ProblemError(problem)
+        raise RefusedError(problem)
     task_id = _required(node, "TaskId")
     if TASK_ID.fullmatch(task_id) is None:
-        problem = f"its TaskId {shown(task_id)!r} is none"
-        raise ProblemError(problem)
+        problem = f"its TaskId is no task ID: {task_id}"
+        raise RefusedError(problem)
     word = _required(node, "State")
     state = TaskState.from_word(word)
     operation = _required(node, "Operation")
@@ -146,14 +144,14 @@ def _hidden(link: Link, hide: Callable[[str], str]) -> Link:
 def _result(node: Any) -> TaskResult | None:
     if type(node) is not dict:
         problem = "its Result has no Success"
-        raise ProblemError(problem)
+        raise RefusedError(problem)
     if "@Success" not in node and _is_nil(node):
         return None
     found = str(node.get("@Success", "nothing")).strip()
     success = _SUCCESS.get(found.lower())
     if success is None:
-        problem = f"the Success of its Result is {shown(found)!r}"
-        raise ProblemError(problem)
+        problem = f"its Result has no Success but {found}"
+        raise RefusedError(problem)
     return TaskResult(success=success, message=text(node, "Message") or None)
 
 
@@ -166,14 +164,14 @@ def _links(value: Any, own: str | None) -> tuple[Link, ...]:
         value = [value]
     if type(value) is not list:
         problem = "its Links are no links"
-        raise ProblemError(problem)
+        raise RefusedError(problem)
     return tuple([_link(node, own) for node in value])
 
 
 def _link(node: Any, own: str | None) -> Link:
     if type(node) is not dict:
         problem = "a link in it has no members"
-        raise ProblemError(problem)
+        raise RefusedError(problem)
     href = _required(node, "@Href")
     kind = text(node, "@Type")
     return Link(
@@ -190,7 +188,7 @@ def _required(node: dict[str, Any], name: str) -> str:
     if found:
         return found
     problem = f"it has no {name.lstrip('@')}"
-    raise ProblemError(problem)
+    raise RefusedError(problem)
 
 
 def text(node: dict[str, Any], name: str) -> str | None:
@@ -204,7 +202,7 @@ def text(node: dict[str, Any], name: str) -> str | None:
         # An element with attributes: xmltodict puts its text aside.
         return None if _is_nil(value) else text(value, "#text")
     problem = f"its {name.lstrip('@')} is no text"
-    raise ProblemError(problem)
+    raise RefusedError(problem)
 
 
 def _is_nil(node: dict[str, Any]) -> bool:
@@ -221,8 +219,8 @@ def count(paging: Any, name: str) -> int | None:
         return None
     text = str(found).strip()
     if _COUNT.fullmatch(text) is None:
-        problem = f"its {name.lstrip('@')} is {shown(text)!r}"
-        raise ProblemError(problem)
+        problem = f"its {name.lstrip('@')} is no count: {text}"
+        raise RefusedError(problem)
     return int(text)
 
 
@@ -234,6 +232,6 @@ def next_path(paging: Any) -> str | None:
     # Scheme and host are the server's own idea of itself; only the rest is used.
     path = _AFTER_API.sub("", hrefs[0], count=1)
     if len(hrefs) > 1 or _PATH.fullmatch(path) is None or ".." in path:
-        problem = f"its link to the next page is {shown(hrefs[0])!r}"
-        raise ProblemError(problem)
+        problem = f"its link to the next page leads nowhere: {hrefs[0]}"
+        raise RefusedError(problem)
     return path

@@ -18,11 +18,10 @@ from veeam_tasks._errors import (
     ServerBusyError,
     StatusError,
     TaskNotFoundError,
-    VeeamTasksError,
 )
 from veeam_tasks._exchange import Reply
+from veeam_tasks._limits import RefusedError
 from veeam_tasks._model import Task
-from veeam_tasks._nodes import ProblemError
 from veeam_tasks._text import Secrets, visible
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
@@ -30,6 +29,7 @@ _SERVER_ERROR, _BUSY = 500, 503
 _REDIRECTS = range(300, 400)
 
 _MAX_MESSAGE = 500
+_MAX_SEARCHED = 16 * _MAX_MESSAGE
 _MAX_SESSION_ID = 256
 
 _UNKNOWN_TASK = re.compile(r"no .{0,80}\btask with id\b", re.IGNORECASE | re.DOTALL)
@@ -75,9 +75,9 @@ def decode_task(reply: Reply, secrets: Secrets, *, asked: str | None = None) -> 
         if asked is None or task.task_id == asked:
             return task
         problem = f"it describes {task.task_id}, although {asked} was asked for"
-    except ProblemError as error:
+    except RefusedError as error:
         problem = str(error)
-    raise _malformed(reply, problem, secrets)
+    raise _document.malformed(reply, problem, secrets)
 
 
 def decode_tasks(reply: Reply, secrets: Secrets, *, resolve: bool = True) -> Page:
@@ -107,9 +107,9 @@ def decode_tasks(reply: Reply, secrets: Secrets, *, resolve: bool = True) -> Pag
                 number=_nodes.count(paging, "@PageNum"),
                 pages=_nodes.count(paging, "@PagesCount"),
             )
-    except ProblemError as error:
+    except RefusedError as error:
         problem = str(error)
-    raise _malformed(reply, problem, secrets)
+    raise _document.malformed(reply, problem, secrets)
 
 
 def decode_logon(reply: Reply, secrets: Secrets) -> str | None:
@@ -123,7 +123,7 @@ def decode_logon(reply: Reply, secrets: Secrets) -> str | None:
         if name not in {"", "LogonSession"} or type(value) is not dict:
             return None
         session_id = _nodes.text(value, "SessionId") or _nodes.text(value, "@SessionId")
-    except (MalformedReplyError, ProblemError):
+    except (MalformedReplyError, RefusedError):
         return None
     if session_id is None or len(session_id) > _MAX_SESSION_ID:
         return None
@@ -148,15 +148,7 @@ def error_message(reply: Reply, secrets: Secrets) -> str | None:
 
     None if there is no such body (HTML, another service, nothing) or no message.
     """
-    body = _error_body(reply)
-    if body is None:
-        return None
-    message = _said(body)
-    if message is None:
-        return None
-    # Hidden before it is cut, so that no half of a secret stays.
-    text = visible(secrets.hide(message[: 16 * _MAX_MESSAGE]))
-    return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "..."
+    return _message(_error_body(reply), secrets)
 
 
 def is_error_body(reply: Reply) -> bool:
@@ -171,25 +163,22 @@ def is_unknown_task(reply: Reply) -> bool:
     session`` (a published client's comment); 404 is what the reference documents.
     Only for a reply to the GET or DELETE of one task.
     """
-    if reply.status not in {_SERVER_ERROR, _NOT_FOUND, _BAD_REQUEST}:
-        return False
-    body = _error_body(reply)
-    if reply.status == _NOT_FOUND:
-        return body is not None or not reply.body.strip()
-    return body is not None and bool(_UNKNOWN_TASK.search(_said(body) or ""))
+    return _is_unknown_task(reply, _error_body(reply))
 
 
-def status_error(reply: Reply, secrets: Secrets) -> VeeamTasksError:
+def status_error(reply: Reply, secrets: Secrets) -> StatusError:
     """Return the error that a reply with an error status means.
 
     A refused logon is the logon room's to tell: 401 is a `ForbiddenError` here.
     """
-    message = error_message(reply, secrets)
+    body = _error_body(reply)
+    message = _message(body, secrets)
     request, status = reply.request, reply.status
     if status in {_UNAUTHORIZED, _FORBIDDEN}:
         return ForbiddenError(request=request, status=status, message=message)
+    # A 404 to anything else means that thing.
     about_task = status != _NOT_FOUND or _ONE_TASK.search(request) is not None
-    if about_task and is_unknown_task(reply):
+    if about_task and _is_unknown_task(reply, body):
         return TaskNotFoundError(
             request=request,
             status=status,
@@ -203,27 +192,18 @@ def status_error(reply: Reply, secrets: Secrets) -> VeeamTasksError:
             message=message,
             retry_after=reply.retry_after,
         )
+    advice = ""
     if status in _REDIRECTS:
         advice = (
             f"It points to {secrets.hide(visible(reply.location or 'nowhere'))},"
             " which is not followed, since the token would go there too"
         )
-    elif status == _NOT_FOUND and not is_error_body(reply):
+    elif status == _NOT_FOUND and body is None:
         advice = (
             "This may not be an Enterprise Manager REST service: its port is 9398"
             " (9419 is another Veeam API)"
         )
-    else:
-        advice = ""
     return StatusError(request=request, status=status, message=message, advice=advice)
-
-
-def _malformed(reply: Reply, problem: str, secrets: Secrets) -> MalformedReplyError:
-    return MalformedReplyError(
-        request=reply.request,
-        problem=secrets.hide(problem),
-        excerpt=secrets.excerpt(reply.body),
-    )
 
 
 def _error_body(reply: Reply) -> dict[str, Any] | None:
@@ -240,6 +220,23 @@ def _error_body(reply: Reply) -> dict[str, Any] | None:
     return value if known else None
 
 
-def _said(body: dict[str, Any]) -> str | None:
-    message = body.get("@Message", body.get("Message"))
-    return message.strip() or None if type(message) is str else None
+def _said(body: dict[str, Any] | None) -> str | None:
+    message = None if body is None else body.get("@Message", body.get("Message"))
+    return message[:_MAX_SEARCHED].strip() or None if type(message) is str else None
+
+
+def _message(body: dict[str, Any] | None, secrets: Secrets) -> str | None:
+    said = _said(body)
+    if said is None:
+        return None
+    # Hidden before it is cut, so that no half of a secret stays.
+    text = visible(secrets.hide(said))
+    return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "..."
+
+
+def _is_unknown_task(reply: Reply, body: dict[str, Any] | None) -> bool:
+    if reply.status == _NOT_FOUND:
+        return body is not None or not reply.body.strip()
+    if reply.status not in {_SERVER_ERROR, _BAD_REQUEST}:
+        return False
+    return _UNKNOWN_TASK.search(_said(body) or "") is not None
