@@ -10,7 +10,11 @@ Value = Callable[[Sample], float]
 
 
 def cpu_per_poll(sample: Sample) -> float:
-    """Return microseconds of client CPU for each poll."""
+    """Return microseconds of client CPU for each poll.
+
+    A poll is one look at one task, be it a request of its own or a part of a
+    collection: so it does not matter how many collections fell into the measure.
+    """
     return 1e6 * sample["cpu"] / sample["polls"]
 
 
@@ -19,9 +23,9 @@ def cpu_share(sample: Sample) -> float:
     return sample["cpu"] / sample["wall"]
 
 
-def requests_per_second(sample: Sample) -> float:
-    """Return the requests in each second; a poll each, if nothing else is said."""
-    return sample.get("requests_measured", sample["polls"]) / sample["wall"]
+def requests_per_poll(sample: Sample) -> float:
+    """Return the requests for each poll; one, if nothing else is said."""
+    return sample.get("requests_measured", sample["polls"]) / sample["polls"]
 
 
 @dataclasses.dataclass(frozen=True)
