@@ -1,0 +1,101 @@
+"""What the package exports, and what importing it costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import veeam_tasks
+
+API = {
+    "CertificateError",
+    "ClosedError",
+    "ForbiddenError",
+    "Link",
+    "LogonError",
+    "MalformedReplyError",
+    "Notice",
+    "NoticeKind",
+    "Pace",
+    "Report",
+    "RequestTimeoutError",
+    "ServerBusyError",
+    "SessionManager",
+    "Statistics",
+    "StatusError",
+    "SubmitUncertainError",
+    "Task",
+    "TaskEvent",
+    "TaskFailedError",
+    "TaskLostError",
+    "TaskNotFoundError",
+    "TaskResult",
+    "TaskState",
+    "TransportError",
+    "VeeamTasksError",
+    "Watch",
+    "WatchTimeoutError",
+    "adopt",
+    "connect",
+}
+
+
+def test_all_is_what_dir_shows() -> None:
+    """`__all__` equals what `dir(veeam_tasks)` shows, sorted, all of the surface."""
+    assert veeam_tasks.__all__ == dir(veeam_tasks)
+    assert veeam_tasks.__all__ == sorted(veeam_tasks.__all__)
+    assert set(veeam_tasks.__all__) == API
+
+
+@pytest.mark.parametrize("name", sorted(API))
+def test_every_name_is_there(name: str) -> None:
+    """Each public name can be had from the package, and has a docstring."""
+    value = getattr(veeam_tasks, name)
+    assert value.__doc__
+    assert getattr(veeam_tasks, name) is value
+
+
+def test_other_names_are_not_there() -> None:
+    """A wrong name is an AttributeError as with any module."""
+    name = "Sesion"
+    with pytest.raises(AttributeError, match="has no attribute 'Sesion'"):
+        getattr(veeam_tasks, name)
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_import_loads_no_aiohttp() -> None:
+    """Importing the package loads neither aiohttp nor the shell nor the simulator."""
+    loaded = run(
+        "import sys, veeam_tasks; dir(veeam_tasks); import veeam_tasks._model;"
+        "print(*(m for m in ('aiohttp', 'anyio', 'click', 'rich', 'xmltodict',"
+        " 'veeam_tasks.simulator', 'veeam_tasks.cli') if m in sys.modules))"
+    )
+    assert loaded.strip() == ""
+
+
+def test_values_load_no_aiohttp() -> None:
+    """Values and errors can be had without aiohttp."""
+    loaded = run(
+        "import sys; from veeam_tasks import Task, TaskEvent, Report, Pace, LogonError;"
+        "print('aiohttp' in sys.modules)"
+    )
+    assert loaded.strip() == "False"
+
+
+def test_import_of_all_names() -> None:
+    """`from veeam_tasks import *` gives each name."""
+    names = run("from veeam_tasks import *; print(connect.__name__, Watch.__name__)")
+    assert names.split() == ["connect", "Watch"]

@@ -1,0 +1,95 @@
+"""The pace between two polls of one task."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veeam_tasks import Pace
+from veeam_tasks._pace import LONGEST_PAUSE, fastest
+
+seconds = st.floats(min_value=0.001, max_value=LONGEST_PAUSE)
+
+
+@st.composite
+def paces(draw: st.DrawFn) -> Pace:
+    """Draw any pace that the rules allow."""
+    first = draw(seconds)
+    return Pace(
+        first=first,
+        growth=draw(st.floats(min_value=1, max_value=10)),
+        longest=draw(st.floats(min_value=first, max_value=LONGEST_PAUSE)),
+        jitter=draw(st.floats(min_value=0, max_value=0.999)),
+    )
+
+
+def test_defaults() -> None:
+    """`Pace`: first=1.0, growth=1.5, longest=30.0, jitter=0.1."""
+    pace = Pace()
+    assert (pace.first, pace.growth, pace.longest, pace.jitter) == (1.0, 1.5, 30.0, 0.1)
+
+
+def test_whole_numbers_are_numbers() -> None:
+    """Whole numbers are taken, and kept as floats."""
+    assert repr(Pace(first=2, growth=1, longest=2, jitter=0)) == (
+        "Pace(first=2.0, growth=1.0, longest=2.0, jitter=0.0)"
+    )
+
+
+@given(pace=paces(), chance=st.floats(min_value=0, max_value=0.999))
+def test_pauses_stay_in_bounds(pace: Pace, chance: float) -> None:
+    """Pauses grow from `first` to `longest`, never past it, cut by the jitter alone."""
+    pause = pace.first
+    for _ in range(20):
+        assert pace.first <= pause <= pace.longest
+        cut = pace.jittered(pause, chance)
+        assert pause * (1 - pace.jitter) <= cut <= pause
+        after = pace.after(pause)
+        assert after >= pause
+        pause = after
+
+
+@given(several=st.lists(paces(), min_size=1, max_size=4))
+def test_fastest_is_as_quick_as_each(several: list[Pace]) -> None:
+    """Several watches of one task share a pace as quick as the quickest of them."""
+    shared = fastest(several)
+    for pace in several:
+        assert shared.first <= pace.first
+        assert shared.longest <= pace.longest
+        assert shared.growth <= pace.growth
+    if len(set(several)) == 1:
+        assert shared is several[0] or shared == several[0]
+
+
+def test_fastest_of_nobody() -> None:
+    """Without any subscriber the pace is the default."""
+    assert fastest([]) == Pace()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"longest": 601}, "longest=601): 600 s at most"),
+        ({"longest": 0.5}, "shorter than first=1"),
+        ({"first": 0}, "longer than nothing"),
+        ({"first": -1}, "longer than nothing"),
+        ({"growth": 0.9}, "do not shrink"),
+        ({"jitter": 1}, "0 to below 1"),
+        ({"jitter": -0.1}, "0 to below 1"),
+        ({"first": math.nan}, "finite"),
+        ({"longest": math.inf}, "finite"),
+    ],
+)
+def test_out_of_range(wrong: dict[str, float], said: str) -> None:
+    """`longest` over 600 is a ValueError, and so is whatever makes no pause."""
+    with pytest.raises(ValueError, match="Pace") as caught:
+        Pace(**wrong)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", ["1", None, True, 1j])
+def test_no_number(wrong: object) -> None:
+    """A pace is made of numbers."""
+    with pytest.raises(TypeError, match="made of numbers"):
+        Pace(first=wrong)  # type: ignore[arg-type] # the point of the test
