@@ -1,0 +1,48 @@
+"""A simulated Enterprise Manager: a real server on a real socket, for tests and trials.
+
+    async with SimulatedServer() as server:
+        server.add_task("Running 2s, OperationFinished 1s, Finished failed 'Disk full'")
+        ...  # any client: server.url, server.username, server.password
+
+It was written after the public documents alone and shares no code with the client in
+this package. `SimulatedServer` runs in the caller's event loop, `ThreadedServer` in a
+thread. `Fault` and `FaultKind` list what can go wrong, `Script.parse` what a task can
+go through, `Mix` how many tasks are drawn.
+"""
+
+from veeam_tasks.simulator._accounts import Account, LogonSession, Role
+from veeam_tasks.simulator._faults import Fault, FaultKind, Faults
+from veeam_tasks.simulator._jobs import Job, JobSession
+from veeam_tasks.simulator._mix import Mix
+from veeam_tasks.simulator._records import (
+    Connections,
+    LogonRecord,
+    Records,
+    RequestRecord,
+)
+from veeam_tasks.simulator._script import Script, Step
+from veeam_tasks.simulator._server import SimulatedServer
+from veeam_tasks.simulator._tasks import Related, SimulatedTask
+from veeam_tasks.simulator._threaded import ThreadedServer
+
+__all__ = [
+    "Account",
+    "Connections",
+    "Fault",
+    "FaultKind",
+    "Faults",
+    "Job",
+    "JobSession",
+    "LogonRecord",
+    "LogonSession",
+    "Mix",
+    "Records",
+    "Related",
+    "RequestRecord",
+    "Role",
+    "Script",
+    "SimulatedServer",
+    "SimulatedTask",
+    "Step",
+    "ThreadedServer",
+]

@@ -1,0 +1,108 @@
+"""How the versions of the Enterprise Manager differ on the wire.
+
+Sources: the vendor's page on versions (``em_web_api_versions``), captures of
+9.5 Update 4 and 12, and three projects that had to adapt to 13. Two things are
+guesses, since nothing public says them: the ``Server`` header of version 13, and that
+9.5 Update 4 refuses interface versions that came later.
+"""
+
+from typing import Final
+
+import attrs
+
+_ODD_REASONS: Final = {
+    200: "OK",
+    201: "Created",
+    202: "Accepted",
+    204: "NoContent",
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    415: "UnsupportedMediaType",
+    500: "InternalServerError",
+    501: "NotImplemented",
+    503: "ServiceUnavailable",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Flavor:
+    """One version of the server, as far as the wire shows it.
+
+    Attributes:
+        version: ``9.5u4``, ``12`` or ``13``.
+        supported: Interface versions (``v=``) that may log on, newest last.
+        deprecated: Those of them that the vendor calls deprecated.
+        knows_operation_finished: Whether that state exists (from 10 on).
+        camel_case: JSON keys in camelCase (13) instead of PascalCase.
+        prints_nulls: JSON prints absent members as null (from 12 on).
+        json_anywhere: JSON anywhere in Accept makes it read the request body as JSON.
+        lower_case_headers: Names of reply headers are in lower case (13).
+        server: The ``Server`` header.
+        reasons: Reason phrases, where they are odd.
+    """
+
+    version: str
+    supported: tuple[str, ...]
+    deprecated: tuple[str, ...] = ()
+    knows_operation_finished: bool = True
+    camel_case: bool = False
+    prints_nulls: bool = True
+    json_anywhere: bool = False
+    lower_case_headers: bool = False
+    server: str = "Microsoft-HTTPAPI/2.0"
+    reasons: dict[int, str] = attrs.field(factory=dict)
+
+    def key(self, name: str) -> str:
+        """Return a JSON key as this version spells it."""
+        return name[:1].lower() + name[1:] if self.camel_case else name
+
+    def accepts(self, interface_version: str) -> bool:
+        """Tell whether ``v=`` may log on; without regard to case."""
+        asked = interface_version.lower()
+        return asked in {"", "latest"} or asked in self.supported
+
+
+FLAVORS: Final = {
+    flavor.version: flavor
+    for flavor in (
+        Flavor(
+            version="9.5u4",
+            supported=("v1_1", "v1_2", "v1_3", "v1_4"),
+            knows_operation_finished=False,
+            prints_nulls=False,
+            json_anywhere=True,
+            reasons=_ODD_REASONS,
+        ),
+        Flavor(
+            version="12",
+            supported=("v1_5", "v1_6", "v1_7"),
+            deprecated=("v1_5", "v1_6"),
+            reasons=_ODD_REASONS,
+        ),
+        Flavor(
+            version="13",
+            supported=("v1_5", "v1_6", "v1_7"),
+            deprecated=("v1_5", "v1_6"),
+            camel_case=True,
+            lower_case_headers=True,
+            server="Kestrel",
+        ),
+    )
+}
+
+
+def flavor_of(version: str) -> Flavor:
+    """Return the flavor of a version.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    try:
+        return FLAVORS[version.lower()]
+    except KeyError:
+        known = ", ".join(map(repr, FLAVORS))
+        problem = f"version {version!r} is not simulated; known are {known}"
+    raise ValueError(problem)

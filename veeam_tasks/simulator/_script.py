@@ -1,0 +1,205 @@
+"""Scripts: what a simulated task goes through, as a short text or as values."""
+
+import bisect
+import itertools
+import re
+from typing import Final
+
+import attrs
+
+STATE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
+_TOKEN: Final = re.compile(
+    r"""\s*(?:
+        (?P<comma>,)
+      | '(?P<single>(?:[^']|'')*)'
+      | "(?P<double>(?:[^"]|"")*)"
+      | (?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s|m|h)(?![A-Za-z0-9])
+      | (?P<word>[A-Za-z][A-Za-z0-9_]*)
+    )""",
+    re.VERBOSE | re.ASCII,
+)
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_RESULTS: Final[dict[str, bool | None]] = {
+    "ok": True,
+    "succeeded": True,
+    "failed": False,
+    "unsettled": None,
+}
+GONE: Final = "gone"
+
+
+@attrs.frozen
+class Step:
+    """One step of a script.
+
+    Attributes:
+        state: The word that the server says: ``Running``, or any other.
+        seconds: How long it lasts, before `speed`; None for ever.
+        success: What the Result says; None for a task without a Result.
+        message: The Result's message; None leaves it to the operation.
+        is_gone: The server does not know the task in this step.
+    """
+
+    state: str
+    seconds: float | None = None
+    success: bool | None = attrs.field(default=None, kw_only=True)
+    message: str | None = attrs.field(default=None, kw_only=True)
+    is_gone: bool = attrs.field(default=False, kw_only=True)
+
+    def __str__(self) -> str:
+        parts = [GONE if self.is_gone else self.state]
+        if self.seconds is not None:
+            parts.append(f"{self.seconds:g}s")
+        if self.success is False:
+            parts.append("failed")
+        elif self.success and self.state not in _SETTLED:
+            parts.append("ok")
+        elif self.success is None and self.state in _SETTLED:
+            parts.append("unsettled")
+        if self.message is not None:
+            quoted = self.message.replace("'", "''")
+            parts.append(f"'{quoted}'")
+        return " ".join(parts)
+
+
+# Two complete vendor samples carry a Result already in OperationFinished.
+_SETTLED: Final = frozenset({"Finished", "OperationFinished"})
+
+
+@attrs.frozen
+class Script:
+    """The steps of one task, in order; the last one lasts for ever."""
+
+    steps: tuple[Step, ...]
+    _starts: tuple[float, ...] = attrs.field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.steps:
+            problem = "a script needs at least one step"
+            raise ValueError(problem)
+        for step in self.steps[:-1]:
+            if step.seconds is None:
+                problem = (
+                    f"the step {str(step)!r} needs a duration such as '2s':"
+                    " only the last step lasts for ever"
+                )
+                raise ValueError(problem)
+        if self.steps[-1].seconds is not None:
+            problem = (
+                f"the last step {str(self.steps[-1])!r} lasts for ever and takes no"
+                " duration: leave it out, or add what comes after it"
+            )
+            raise ValueError(problem)
+        lasting = [step.seconds or 0.0 for step in self.steps[:-1]]
+        starts = tuple(itertools.accumulate(lasting, initial=0.0))
+        object.__setattr__(self, "_starts", starts)
+
+    @classmethod
+    def parse(cls, text: str) -> "Script":
+        """Read a script such as ``Running 2s, Finished failed 'Disk full'``.
+
+        Steps are separated by commas. A step is a state (any word), then in any
+        order: a duration (``500ms``, ``2s``, ``1.5m``, ``1h``; not in the last step);
+        ``ok``, ``failed`` or ``unsettled`` (no Result); a message in quotes, a quote
+        in it doubled. ``gone`` instead of a state hides the task. Finished and
+        OperationFinished are ``ok``, other states ``unsettled``, unless said.
+
+        Raises:
+            ValueError: The text cannot be read; it says where.
+        """
+        return cls(tuple(_step(tokens, text) for tokens in _tokens(text)))
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes to reach the last step, before `speed`."""
+        return self._starts[-1]
+
+    def at(self, elapsed: float) -> tuple[int, float]:
+        """Return the index of the step at `elapsed` seconds and when it ends."""
+        index = max(bisect.bisect_right(self._starts, elapsed) - 1, 0)
+        ends = self._starts[index + 1] if index + 1 < len(self.steps) else float("inf")
+        return index, ends
+
+    def begins(self, index: int) -> float:
+        """Return when the step at `index` begins, in seconds from the start."""
+        return self._starts[index]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.steps))
+
+
+def as_script(script: "str | Script") -> Script:
+    """Return a script as it is, or read its text."""
+    return Script.parse(script) if isinstance(script, str) else script
+
+
+def _tokens(text: str) -> list[list[re.Match[str]]]:
+    steps: list[list[re.Match[str]]] = [[]]
+    position, end = 0, len(text.rstrip())
+    while position < end:
+        match = _TOKEN.match(text, position)
+        if match is None:
+            rest = text[position:].strip()
+            problem = f"the script {text!r} cannot be read at {rest[:30]!r}"
+            raise ValueError(problem)
+        position = match.end()
+        if match["comma"]:
+            steps.append([])
+        else:
+            steps[-1].append(match)
+    return steps
+
+
+def _step(tokens: list[re.Match[str]], text: str) -> Step:
+    if not tokens or not (word := tokens[0]["word"]):
+        problem = f"each step of the script {text!r} begins with a state"
+        raise ValueError(problem)
+    if word in _RESULTS:
+        problem = f"the step {word!r} of the script {text!r} has no state before it"
+        raise ValueError(problem)
+    said: dict[str, float | str | bool | None] = {}
+    for token in tokens[1:]:
+        name, value = _meaning(token, text)
+        if name in said:
+            problem = f"the step {word!r} of the script {text!r} says its {name} twice"
+            raise ValueError(problem)
+        said[name] = value
+    seconds, message = said.get("duration"), said.get("message")
+    success = said.get("result", True if word in _SETTLED else None)
+    if word == GONE:
+        if said.keys() - {"duration"}:
+            problem = f"a step {GONE!r} has nothing but a duration, in {text!r}"
+            raise ValueError(problem)
+        return Step(GONE, _number(seconds), is_gone=True)
+    if message is not None and success is None:
+        problem = (
+            f"the message {message!r} of the script {text!r} needs 'ok' or 'failed'"
+        )
+        raise ValueError(problem)
+    return Step(
+        word,
+        _number(seconds),
+        success=None if success is None else bool(success),
+        message=None if message is None else str(message),
+    )
+
+
+def _number(value: float | str | bool | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _meaning(token: re.Match[str], text: str) -> tuple[str, float | str | bool | None]:
+    if token["number"]:
+        return "duration", float(token["number"]) * _UNITS[token["unit"]]
+    if token["single"] is not None:
+        return "message", token["single"].replace("''", "'")
+    if token["double"] is not None:
+        return "message", token["double"].replace('""', '"')
+    if token["word"] in _RESULTS:
+        return "result", _RESULTS[token["word"]]
+    known = ", ".join(sorted(_RESULTS))
+    problem = (
+        f"{token['word']!r} in the script {text!r} is neither a duration, a message in"
+        f" quotes nor one of {known}"
+    )
+    raise ValueError(problem)

@@ -1,0 +1,233 @@
+"""What the server answers: every request in, its answer out, without any waiting."""
+
+from typing import Final
+
+from veeam_tasks.simulator._accounts import Account, LogonSession, Role
+from veeam_tasks.simulator._actions import Action, match
+from veeam_tasks.simulator._bodies import check_root, read_body
+from veeam_tasks.simulator._exchange import (
+    MEDIA_TYPES,
+    TOKEN,
+    Answer,
+    Incoming,
+    Refusal,
+    accepted_kind,
+    http_sys,
+    refused,
+    resource,
+)
+from veeam_tasks.simulator._flavor import Flavor
+from veeam_tasks.simulator._gate import Gate
+from veeam_tasks.simulator._library import Library
+from veeam_tasks.simulator._memory import Memory
+from veeam_tasks.simulator._records import LogonRecord, Records
+from veeam_tasks.simulator._resources import logon_session, logon_sessions, root
+from veeam_tasks.simulator._starter import Starter
+from veeam_tasks.simulator._tasks import SimulatedTask
+from veeam_tasks.simulator._tree import MediaKind
+
+_FORBIDDEN: Final = 403
+_NOT_FOUND: Final = 404
+_NOT_ALLOWED: Final = 405
+_LENGTH_REQUIRED: Final = 411
+_UNKNOWN_TASK: Final = 500
+_NOT_IMPLEMENTED: Final = 501
+_WITH_BODY: Final = frozenset({"POST", "PUT"})
+_TASKS: Final = "/api/tasks/"
+# Documented to answer 202 without a task.
+_SILENT: Final = frozenset({("POST", "backupservers", "create")})
+
+
+class Service:
+    """The REST service: routes, permissions, and what they lead to."""
+
+    def __init__(
+        self,
+        *,
+        memory: Memory,
+        accounts: dict[str, Account],
+        logons: Records[LogonRecord],
+        starter: Starter,
+    ) -> None:
+        self._memory = memory
+        self._flavor: Flavor = memory.looks.flavor
+        self._gate = Gate(memory=memory, accounts=accounts, logons=logons)
+        self._starter = starter
+        self._library = Library(memory)
+
+    def answer(self, incoming: Incoming) -> Answer:
+        """Answer one request."""
+        kind = accepted_kind(incoming.headers.get("Accept"), self._flavor)
+        try:
+            if incoming.method == "GET" and incoming.target.startswith(_TASKS):
+                session = self._gate.admit(incoming)
+                return self._read_task(session, incoming, kind)
+            return self._route(incoming, kind)
+        except Refusal as refusal:
+            return refused(refusal, kind, self._flavor)
+
+    def _route(self, incoming: Incoming, kind: MediaKind) -> Answer:
+        head, _, rest = incoming.path.strip("/").partition("/")
+        if head.lower() != "api":
+            return http_sys(
+                _NOT_FOUND, "Not Found", "The requested resource is not found."
+            )
+        if (
+            incoming.method in _WITH_BODY
+            and "Content-Length" not in incoming.headers
+            and "Transfer-Encoding" not in incoming.headers
+        ):
+            return http_sys(
+                _LENGTH_REQUIRED,
+                "Length Required",
+                "The request must be chunked or have a content length.",
+            )
+        path = rest.strip("/")
+        name, _, inner = path.partition("/")
+        handler = {
+            "": self._root,
+            "sessionmngr": self._log_on,
+            "logonsessions": self._logon_sessions,
+            "tasks": self._tasks,
+        }.get(name.lower(), self._other)
+        return handler(incoming, path if handler == self._other else inner, kind)
+
+    def _root(self, incoming: Incoming, _: str, kind: MediaKind) -> Answer:
+        _only(incoming, "GET")
+        return resource(
+            root(self._memory.looks.base(), self._flavor), kind, self._flavor
+        )
+
+    def _log_on(self, incoming: Incoming, inner: str, kind: MediaKind) -> Answer:
+        if inner:
+            raise _unknown(incoming)
+        _only(incoming, "POST")
+        session = self._gate.log_on(incoming, kind)
+        body = logon_session(session, self._memory.looks.base())
+        answer = resource(body, kind, self._flavor, 201)
+        answer.headers = (
+            (TOKEN, session.token),
+            ("Set-Cookie", f"{TOKEN}={session.token}; Path=/api;"),
+        )
+        return answer
+
+    def _logon_sessions(
+        self, incoming: Incoming, inner: str, kind: MediaKind
+    ) -> Answer:
+        self._gate.admit(incoming)
+        base = self._memory.looks.base()
+        sessions = self._memory.open_sessions()
+        if not inner:
+            _only(incoming, "GET")
+            return resource(logon_sessions(sessions, base), kind, self._flavor)
+        _only(incoming, "GET", "DELETE")
+        wanted = inner.lower()
+        found = next((one for one in sessions if one.session_id == wanted), None)
+        if found is None:
+            raise Refusal(_NOT_FOUND, f"There is no logon session with id [{inner}].")
+        if incoming.method == "DELETE":
+            self._memory.close_session(found.session_id)
+            return Answer(status=204)
+        return resource(logon_session(found, base), kind, self._flavor)
+
+    def _tasks(self, incoming: Incoming, inner: str, kind: MediaKind) -> Answer:
+        session = self._gate.admit(incoming)
+        if not inner:
+            _only(incoming, "GET")
+            return self._library.tasks(session, kind)
+        _only(incoming, "GET", "DELETE")
+        task = self._find(session, inner)
+        if incoming.method == "GET":
+            return self._show(task, kind)
+        self._memory.delete(session, task)
+        return Answer(status=204)
+
+    def _read_task(
+        self, session: LogonSession, incoming: Incoming, kind: MediaKind
+    ) -> Answer:
+        inner = incoming.path[len(_TASKS) :].strip("/")
+        if not inner:
+            return self._library.tasks(session, kind)
+        return self._show(self._find(session, inner), kind)
+
+    def _find(self, session: LogonSession, task_id: str) -> SimulatedTask:
+        task = self._memory.find(session, task_id)
+        if task is None:
+            raise Refusal(
+                _UNKNOWN_TASK,
+                f"There is no backup task with id [{task_id}] in current rest session",
+            )
+        return task
+
+    def _show(self, task: SimulatedTask, kind: MediaKind, status: int = 200) -> Answer:
+        return Answer(
+            status=status,
+            body=task.body(kind, is_root=True),
+            content_type=MEDIA_TYPES[kind],
+        )
+
+    def _other(self, incoming: Incoming, path: str, kind: MediaKind) -> Answer:
+        session = self._gate.admit(incoming)
+        if incoming.method == "GET":
+            found = self._library.read(path, incoming.query, session, kind)
+            if found is not None:
+                return found
+        return self._act(incoming, path, session, kind)
+
+    def _act(
+        self, incoming: Incoming, path: str, session: LogonSession, kind: MediaKind
+    ) -> Answer:
+        word = incoming.query.get("action")
+        found = match(incoming.method, path, word)
+        if found.action is not None:
+            _permit(session, found.action)
+            body = read_body(incoming, kind, self._flavor)
+            check_root(body, found.action.request_root)
+            task = self._starter.start(found.action, path, found.ids, session)
+            return self._show(task, kind, found.action.status)
+        if (incoming.method, path.lower(), (word or "").lower()) in _SILENT:
+            return Answer(status=202)
+        methods = {*found.methods, *self._library.methods(path)}
+        if incoming.method in methods - {"GET"}:
+            raise Refusal(
+                _NOT_IMPLEMENTED,
+                f"The action [{word or ''}] of [{path}] is not supported.",
+            )
+        if methods:
+            raise _not_allowed(incoming, methods)
+        raise _unknown(incoming)
+
+
+_ADMINISTRATION: Final = frozenset({Role.PORTAL_ADMINISTRATOR})
+_RESTORE: Final = frozenset(
+    {Role.PORTAL_ADMINISTRATOR, Role.PORTAL_USER, Role.RESTORE_OPERATOR}
+)
+_TENANT_PATH: Final = "cloud/cloudFailoverPlans/{ID}"
+
+
+def _permit(session: LogonSession, action: Action) -> None:
+    roles = _RESTORE if action.is_restore else _ADMINISTRATION
+    may = session.role in roles
+    if session.role is Role.TENANT:
+        # The vendor lets a tenant start and undo a cloud failover plan, no more.
+        may = action.path == _TENANT_PATH and action.action in {"start", "undo"}
+    if not may:
+        raise Refusal(_FORBIDDEN, "Access denied")
+
+
+def _only(incoming: Incoming, *methods: str) -> None:
+    if incoming.method not in methods:
+        raise _not_allowed(incoming, set(methods))
+
+
+def _not_allowed(incoming: Incoming, methods: set[str]) -> Refusal:
+    allowed = ", ".join(sorted(methods))
+    return Refusal(
+        _NOT_ALLOWED,
+        f"The method [{incoming.method}] is not supported for this resource.",
+        (("Allow", allowed),),
+    )
+
+
+def _unknown(incoming: Incoming) -> Refusal:
+    return Refusal(_NOT_FOUND, f"The resource [{incoming.path}] was not found.")

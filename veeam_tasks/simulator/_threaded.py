@@ -1,0 +1,91 @@
+"""The simulated Enterprise Manager in a thread, for synchronous tests."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Final, Self
+
+from veeam_tasks.simulator._face import Face
+
+_PATIENCE: Final = 10.0
+
+
+class ThreadedServer(Face):
+    """A simulated Enterprise Manager in a thread of its own, with its own loop.
+
+    Use it by ``with``, or by ``start()`` and ``close()``, from synchronous code or
+    beside any event loop. Its clock is the real one. All of its methods may be called
+    from the thread that made it while it serves.
+    """
+
+    _thread: threading.Thread | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> Self:
+        """Listen; return the server itself.
+
+        Raises:
+            RuntimeError: It is running.
+            OSError: The port is taken.
+        """
+        if self._runtime.is_running:
+            problem = f"{self!r} is running"
+            raise RuntimeError(problem)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="veeam-tasks-simulator", daemon=True
+        )
+        self._thread.start()
+        self._clock.bind(self._loop)
+        tls = None if self._certificates is None else self._certificates.context
+        try:
+            self._run(self._runtime.start(tls))
+        except BaseException:
+            self._end_thread()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Stop listening, end every connection and the thread; may be called twice."""
+        if self._loop is None:
+            return
+        try:
+            self._run(self._runtime.stop())
+        finally:
+            self._end_thread()
+
+    def pause(self) -> None:
+        """Refuse connections and cut the open ones, as a service that is down."""
+        self._run(self._runtime.pause())
+
+    def resume(self) -> None:
+        """Listen again, on the same port."""
+        self._run(self._runtime.resume())
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._loop is None:
+            work.close()
+            problem = f"{self!r} is not running"
+            raise RuntimeError(problem)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE)
+
+    def _end_thread(self) -> None:
+        loop, thread = self._loop, self._thread
+        self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_PATIENCE)
+        loop.close()
