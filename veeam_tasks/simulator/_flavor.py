@@ -6,9 +6,12 @@ guesses, since nothing public says them: the ``Server`` header of version 13, an
 9.5 Update 4 refuses interface versions that came later.
 """
 
+import re
 from typing import Final
 
 import attrs
+
+_CAPITALS: Final = re.compile(r"^[A-Z]+(?![a-z])|^[A-Z]")
 
 _ODD_REASONS: Final = {
     200: "OK",
@@ -57,7 +60,10 @@ class Flavor:
 
     def key(self, name: str) -> str:
         """Return a JSON key as this version spells it."""
-        return name[:1].lower() + name[1:] if self.camel_case else name
+        if not self.camel_case:
+            return name
+        # As .NET does it: a run of capitals falls together, so that UID becomes uid.
+        return _CAPITALS.sub(lambda found: found[0].lower(), name)
 
     def accepts(self, interface_version: str) -> bool:
         """Tell whether ``v=`` may log on; without regard to case."""

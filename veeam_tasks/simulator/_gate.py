@@ -1,5 +1,6 @@
 """Who comes in: logon with credentials, later requests with a token."""
 
+from enum import StrEnum
 from typing import Final
 
 from veeam_tasks.simulator._accounts import Account, LogonSession, Role, read_basic
@@ -59,8 +60,7 @@ class Gate:
             username, role = self._check(incoming, body)
             if not flavor.accepts(asked):
                 # 12a refuses v1_4 as a failed logon, not as a bad version.
-                reason = f"version {asked} is not supported"
-                raise _Refused(reason, username)
+                raise _Refused(_Why.VERSION, username)
         except Refusal as refusal:
             reason = str(refusal)
             if isinstance(refusal, _Refused):
@@ -75,18 +75,18 @@ class Gate:
             return self._check_tenant(body)
         header = incoming.headers.get("Authorization")
         if header is None:
-            raise _Refused("no credentials", None)
+            raise _Refused(_Why.NO_CREDENTIALS, None)
         credentials = read_basic(header)
         if credentials is None:
-            raise _Refused("credentials that cannot be read", None)
+            raise _Refused(_Why.UNREADABLE, None)
         username, password = credentials
         account = self._account(username)
         if account is None or account.role is Role.TENANT:
-            raise _Refused("unknown account", username)
+            raise _Refused(_Why.UNKNOWN_ACCOUNT, username)
         if account.password != password:
-            raise _Refused("wrong password", username)
+            raise _Refused(_Why.WRONG_PASSWORD, username)
         if account.role is Role.NONE:
-            raise _Refused("account without a role", username)
+            raise _Refused(_Why.NO_ROLE, username)
         return username, account.role
 
     def _check_tenant(self, body: Body) -> tuple[str, Role]:
@@ -96,9 +96,9 @@ class Gate:
         username = body.texts.get("username") or body.texts.get("login")
         account = None if username is None else self._account(username)
         if username is None or account is None or account.role is not Role.TENANT:
-            raise _Refused("unknown tenant", username)
+            raise _Refused(_Why.UNKNOWN_TENANT, username)
         if account.password != body.texts.get("password"):
-            raise _Refused("wrong password", username)
+            raise _Refused(_Why.WRONG_PASSWORD, username)
         return username, account.role
 
     def _account(self, username: str) -> Account | None:
@@ -127,14 +127,24 @@ class Gate:
         )
 
 
+class _Why(StrEnum):
+    NO_CREDENTIALS = "no credentials"
+    UNREADABLE = "credentials that cannot be read"
+    UNKNOWN_ACCOUNT = "unknown account"
+    UNKNOWN_TENANT = "unknown tenant"
+    WRONG_PASSWORD = "wrong password"  # noqa: S105 - the words of a record
+    NO_ROLE = "account without a role"
+    VERSION = "interface version not supported"
+
+
 class _Refused(Refusal):
     """A logon is refused: clients hear no reason, the record of logons does."""
 
-    def __init__(self, reason: str, username: str | None) -> None:
+    def __init__(self, reason: _Why, username: str | None) -> None:
         super().__init__(
             _UNAUTHORIZED, "The user name or password is incorrect", _CHALLENGE
         )
-        self.reason = reason
+        self.reason = reason.value
         self.username = username
 
 

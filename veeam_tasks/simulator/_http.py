@@ -5,14 +5,15 @@ from typing import Final
 
 from aiohttp import web
 
+from veeam_tasks.simulator._change import Play
 from veeam_tasks.simulator._clock import Clock
 from veeam_tasks.simulator._dress import Dresser
-from veeam_tasks.simulator._exchange import Incoming
+from veeam_tasks.simulator._exchange import Incoming, accepted_kind
 from veeam_tasks.simulator._faults import Fault, FaultKind, Faults
 from veeam_tasks.simulator._memory import Memory
 from veeam_tasks.simulator._records import Connections, Records, RequestRecord
 from veeam_tasks.simulator._service import Service
-from veeam_tasks.simulator._spoil import Play, Spoiler
+from veeam_tasks.simulator._spoil import Spoiler
 
 # HTTP.sys closes a connection on which nothing was asked for that long.
 KEEPALIVE: Final = 120.0
@@ -64,6 +65,7 @@ class Door(web.Server):
             keepalive_timeout=KEEPALIVE,
         )
         flavor = memory.looks.flavor
+        self._flavor = flavor
         self._memory = memory
         self._clock: Clock = memory.looks.clock
         self._service = service
@@ -130,7 +132,14 @@ class Door(web.Server):
             with self._memory.twisted(kind):
                 said = self._service.answer(incoming)
         play = self._spoiler.prepared(
-            Play(fault=fault, kind=kind, incoming=incoming, request=request, said=said)
+            Play(
+                fault=fault,
+                kind=kind,
+                incoming=incoming,
+                request=request,
+                media=accepted_kind(incoming.headers.get("Accept"), self._flavor),
+                said=said,
+            )
         )
         self._record(incoming, play.status, kind)
         return await self._spoiler.send(play)

@@ -44,7 +44,7 @@ _FIELDS: Final = {
     ),
 }
 _KINDS: Final = {path.lower(): kind for kind, path in COLLECTIONS}
-_PATHS: Final = {kind: path for kind, path in COLLECTIONS}
+_PATHS: Final = dict(COLLECTIONS)
 
 
 class _Entity(Protocol):
@@ -213,7 +213,7 @@ _SPELLING: Final = {
 
 
 def _spelled(query: Mapping[str, str], kind: str) -> dict[str, str]:
-    """Return the query for links: the type first, names as the reference spells them."""
+    """Return the query for links: type first, names spelled as in the reference."""
     asked = {"type": kind}
     for name, spelling in _SPELLING.items():
         if name in query:

@@ -1,12 +1,16 @@
 """What happened at the server, kept for assertions."""
 
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Generic, TypeVar, overload
+from typing import Final, Generic, TypeVar, overload
+from urllib.parse import parse_qsl
 
 import attrs
 
 Entry = TypeVar("Entry")
+# A session ID is as secret as its token.
+_SESSION: Final = re.compile(r"(/logonSessions/).+", re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True)
@@ -29,7 +33,7 @@ class RequestRecord:
     number: int
     time: float
     method: str
-    path: str
+    path: str = attrs.field(repr=lambda path: repr(_SESSION.sub(r"\1[hidden]", path)))
     query: str = ""
     headers: Sequence[tuple[str, str]] = attrs.field(default=(), repr=False)
     body: bytes = attrs.field(default=b"", repr=False)
@@ -45,8 +49,6 @@ class RequestRecord:
     @property
     def parameters(self) -> Mapping[str, str]:
         """The query, decoded; of a repeated name the last value."""
-        from urllib.parse import parse_qsl  # noqa: PLC0415 - only tests that ask pay
-
         return dict(parse_qsl(self.query, keep_blank_values=True))
 
 

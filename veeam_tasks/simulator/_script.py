@@ -157,7 +157,7 @@ def _step(tokens: list[re.Match[str]], text: str) -> Step:
     if word in _RESULTS:
         problem = f"the step {word!r} of the script {text!r} has no state before it"
         raise ValueError(problem)
-    said: dict[str, float | str | bool | None] = {}
+    said: dict[str, object] = {}
     for token in tokens[1:]:
         name, value = _meaning(token, text)
         if name in said:
@@ -184,11 +184,11 @@ def _step(tokens: list[re.Match[str]], text: str) -> Step:
     )
 
 
-def _number(value: float | str | bool | None) -> float | None:
-    return None if value is None else float(value)
+def _number(value: object) -> float | None:
+    return value if isinstance(value, float) else None
 
 
-def _meaning(token: re.Match[str], text: str) -> tuple[str, float | str | bool | None]:
+def _meaning(token: re.Match[str], text: str) -> tuple[str, object]:
     if token["number"]:
         return "duration", float(token["number"]) * _UNITS[token["unit"]]
     if token["single"] is not None:

@@ -1,4 +1,4 @@
-"""Plays a fault on the reply to one request."""
+"""Faults in the sending: replies cut, dragged out, or never sent."""
 
 import socket
 import struct
@@ -10,66 +10,18 @@ import attrs
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from veeam_tasks.simulator import _bombs
+from veeam_tasks.simulator._change import Play, changed
 from veeam_tasks.simulator._dress import Dresser
-from veeam_tasks.simulator._exchange import (
-    MEDIA_TYPES,
-    TOKEN,
-    Answer,
-    Incoming,
-    Refusal,
-    accepted_kind,
-    refused,
-)
-from veeam_tasks.simulator._faults import Fault, FaultKind
+from veeam_tasks.simulator._faults import FaultKind
 from veeam_tasks.simulator._flavor import Flavor
-from veeam_tasks.simulator._tree import MediaKind
 
-_PAGE: Final = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n"
-_MESSAGES: Final = {
-    401: "Authentication token has expired",
-    403: "Access denied",
-    500: "Object reference not set to an instance of an object.",
-    503: "The service is temporarily unavailable",
-}
+# SO_LINGER on, for no time: closing sends a reset.
 _RESET: Final = struct.pack("ii", 1, 0)
 _CHUNK: Final = b" " * 65_536
-
-
-@attrs.frozen(kw_only=True)
-class Play:
-    """What a fault is played on.
-
-    `said` is what the server says; None if the request is not carried out.
-    """
-
-    fault: Fault
-    kind: FaultKind
-    incoming: Incoming
-    request: web.BaseRequest
-    said: Answer | None
-
-    @property
-    def answer(self) -> Answer:
-        """What the server says, or the head of what it might have said."""
-        return self.said or Answer(status=200, content_type=MEDIA_TYPES["xml"])
-
-    @property
-    def status(self) -> int:
-        """The HTTP status that the client gets to see; 0 for none."""
-        return 0 if self.kind in _SILENT else self.answer.status
-
+_NOISE: Final = 512
+_EXTRA: Final = 16
 
 Send = Callable[[Play], Awaitable[web.StreamResponse]]
-_SILENT: Final = frozenset(
-    {
-        FaultKind.RESET,
-        FaultKind.RESET_IN_HEADERS,
-        FaultKind.DROP,
-        FaultKind.STALL,
-        FaultKind.GARBAGE,
-    }
-)
 
 
 class Raw(web.StreamResponse):
@@ -119,155 +71,82 @@ class Spoiler:
             FaultKind.ENDLESS_BODY: self._endless,
             FaultKind.SLOW_DRIP: self._drip,
         }
+        self._cuts: Mapping[FaultKind, Callable[[Play], Raw]] = {
+            FaultKind.RESET: self._reset,
+            FaultKind.RESET_IN_HEADERS: self._reset_in_headers,
+            FaultKind.RESET_AFTER_HEADERS: self._reset_after_headers,
+            FaultKind.DROP: self._drop,
+            FaultKind.GARBAGE: self._garbage,
+            FaultKind.CUT_BODY: self._cut_body,
+            FaultKind.CUT_CLOSE: self._cut_close,
+            FaultKind.CHUNKED_NONSENSE: self._chunked_nonsense,
+            FaultKind.WRONG_LENGTH: self._wrong_length,
+        }
 
     def prepared(self, play: Play) -> Play:
         """Return it with the answer that the fault makes of the server's."""
-        return attrs.evolve(play, said=self._changed(play))
+        return attrs.evolve(play, said=changed(play, self._flavor))
 
     async def send(self, play: Play) -> web.StreamResponse:
         """Send the answer as the fault does."""
-        send = self._sends.get(play.kind)
+        send, cut = self._sends.get(play.kind), self._cuts.get(play.kind)
         if send is not None:
             return await send(play)
-        raw = self._cut(play)
-        return self._plain(play.answer) if raw is None else raw
+        return self._plain(play) if cut is None else cut(play)
 
-    def _kind(self, play: Play) -> MediaKind:
-        return accepted_kind(play.incoming.headers.get("Accept"), self._flavor)
-
-    def _plain(self, answer: Answer) -> web.StreamResponse:
+    def _plain(self, play: Play) -> web.StreamResponse:
         return web.Response(
-            status=answer.status,
-            reason=self._dresser.reason(answer),
-            headers=self._dresser.headers(answer),
-            body=answer.body,
+            status=play.answer.status,
+            reason=self._dresser.reason(play.answer),
+            headers=self._dresser.headers(play.answer),
+            body=play.answer.body,
         )
 
-    def _cut(self, play: Play) -> web.StreamResponse | None:
-        """Return a reply written by hand, or None for a kind that needs none."""
-        answer = play.answer
-        head, body = self._dresser.head(answer), answer.body
-        half = body[: len(body) // 2]
-        match play.kind:
-            case FaultKind.RESET:
-                return Raw(b"", reset=True)
-            case FaultKind.DROP:
-                return Raw(b"")
-            case FaultKind.RESET_IN_HEADERS:
-                return Raw(head[: len(head) // 2], reset=True)
-            case FaultKind.RESET_AFTER_HEADERS:
-                return Raw(head, reset=True)
-            case FaultKind.CUT_BODY:
-                return Raw(head + half)
-            case FaultKind.CUT_CLOSE:
-                unmeasured = self._dresser.head(answer, has_length=False)
-                return Raw(unmeasured + half, abort=True)
-            case FaultKind.GARBAGE:
-                return Raw(play.fault.bytes(512))
-            case FaultKind.CHUNKED_NONSENSE:
-                chunked = self._dresser.head(answer, has_length=False)
-                chunked = chunked[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"
-                return Raw(chunked + b"zz\r\n" + half + b"\r\n-1\r\n")
-            case FaultKind.WRONG_LENGTH:
-                wrong = max(len(body) + (play.fault.amount or 16), 0)
-                return Raw(self._dresser.head(answer, length=wrong) + body)
-        return None
+    def _reset(self, _: Play) -> Raw:
+        return Raw(b"", reset=True)
 
-    def _changed(self, play: Play) -> Answer:
-        """Return another answer than the server's own."""
-        fault, answer, kind = play.fault, play.answer, self._kind(play)
-        match play.kind:
-            case FaultKind.STATUS:
-                return self._status(play, fault.status or 500)
-            case FaultKind.UNAUTHORIZED:
-                return self._status(play, 401)
-            case FaultKind.FORBIDDEN:
-                return self._status(play, 403)
-            case FaultKind.REDIRECT:
-                return Answer(
-                    status=fault.status or 302, headers=(("Location", fault.location),)
-                )
-            case FaultKind.ECHO_SECRETS:
-                return self._status(play, 500, _secrets(play.incoming))
-            case FaultKind.HTML:
-                return Answer(
-                    status=200, body=_PAGE, content_type="text/html; charset=utf-8"
-                )
-            case FaultKind.NO_TOKEN:
-                wanted = {TOKEN.lower(), "set-cookie"}
-                return attrs.evolve(
-                    answer,
-                    headers=tuple(
-                        pair for pair in answer.headers if pair[0].lower() not in wanted
-                    ),
-                )
-        return self._other_body(play, answer, kind)
+    def _reset_in_headers(self, play: Play) -> Raw:
+        head = self._dresser.head(play.answer)
+        return Raw(head[: len(head) // 2], reset=True)
 
-    def _other_body(self, play: Play, answer: Answer, kind: MediaKind) -> Answer:
-        fault = play.fault
-        media = (answer.content_type or MEDIA_TYPES[kind]).partition(";")[0]
-        size = fault.amount or _bombs.SIZE
-        match play.kind:
-            case FaultKind.EMPTY:
-                return attrs.evolve(answer, body=b"")
-            case FaultKind.GARBAGE_BODY:
-                return attrs.evolve(answer, body=fault.bytes(400))
-            case FaultKind.WRONG_CHARSET:
-                return attrs.evolve(
-                    answer, content_type=f"{media}; charset={fault.charset}"
-                )
-            case FaultKind.WRONG_TYPE:
-                return attrs.evolve(answer, content_type=fault.content_type)
-            case FaultKind.GZIP_BOMB:
-                return _encoded(answer, _bombs.gzip_bomb(size), "gzip")
-            case FaultKind.BROTLI_BOMB:
-                return _encoded(answer, _bombs.brotli_bomb(size), "br")
-            case FaultKind.ENTITY_BOMB:
-                xml = MEDIA_TYPES["xml"]
-                return attrs.evolve(answer, body=_bombs.entity_bomb(), content_type=xml)
-            case FaultKind.DEEP_BODY:
-                return attrs.evolve(answer, body=_bombs.deep_body(kind))
-            case FaultKind.WIDE_BODY:
-                xml = MEDIA_TYPES["xml"]
-                return attrs.evolve(answer, body=_bombs.wide_body(), content_type=xml)
-        # The kinds that change tasks did so while the answer was made.
-        return answer
+    def _reset_after_headers(self, play: Play) -> Raw:
+        return Raw(self._dresser.head(play.answer), reset=True)
 
-    def _status(self, play: Play, status: int, message: str | None = None) -> Answer:
-        fault = play.fault
-        text = message or fault.message or _MESSAGES.get(status, "Something went wrong")
-        headers: tuple[tuple[str, str], ...] = ()
-        if status == _UNAUTHORIZED:
-            headers = (("WWW-Authenticate", "Basic Realm=RestSvc"),)
-        if fault.retry_after is not None:
-            headers = (*headers, ("Retry-After", fault.retry_after))
-        if fault.body == "error":
-            refusal = Refusal(status, text, headers)
-            return refused(refusal, self._kind(play), self._flavor)
-        if fault.body == "empty":
-            return Answer(status=status, headers=headers)
-        page = f"<html><body><h1>{status}</h1><p>{text}</p></body></html>"
-        return Answer(
-            status=status,
-            body=page.encode(),
-            content_type="text/html; charset=utf-8",
-            headers=headers,
-        )
+    def _drop(self, _: Play) -> Raw:
+        return Raw(b"")
 
-    async def _stall(self, play: Play) -> web.StreamResponse:
-        del play
+    def _garbage(self, play: Play) -> Raw:
+        return Raw(play.fault.noise(_NOISE))
+
+    def _cut_body(self, play: Play) -> Raw:
+        return Raw(self._dresser.head(play.answer) + _half(play))
+
+    def _cut_close(self, play: Play) -> Raw:
+        head = self._dresser.head(play.answer, has_length=False)
+        return Raw(head + _half(play), abort=True)
+
+    def _chunked_nonsense(self, play: Play) -> Raw:
+        head = self._dresser.head(play.answer, has_length=False).removesuffix(b"\r\n")
+        head += b"Transfer-Encoding: chunked\r\n\r\n"
+        return Raw(head + b"zz\r\n" + _half(play) + b"\r\n-1\r\n")
+
+    def _wrong_length(self, play: Play) -> Raw:
+        body = play.answer.body
+        length = max(len(body) + (play.fault.amount or _EXTRA), 0)
+        return Raw(self._dresser.head(play.answer, length=length) + body)
+
+    async def _stall(self, _: Play) -> web.StreamResponse:
         await anyio.sleep_forever()
         return Raw(b"")
 
     async def _delay(self, play: Play) -> web.StreamResponse:
-        answer = play.answer
         await anyio.sleep(play.fault.seconds)
-        return self._plain(answer)
+        return self._plain(play)
 
     async def _endless(self, play: Play) -> web.StreamResponse:
         answer = play.answer
         reply = web.StreamResponse(status=answer.status)
-        reply.headers["Content-Type"] = answer.content_type or MEDIA_TYPES["xml"]
+        reply.headers["Content-Type"] = answer.content_type or "application/xml"
         reply.enable_chunked_encoding()
 
         async def write() -> None:
@@ -279,8 +158,9 @@ class Spoiler:
 
     async def _drip(self, play: Play) -> web.StreamResponse:
         answer = play.answer
-        headers = self._dresser.headers(answer)
-        reply = web.StreamResponse(status=answer.status, headers=headers)
+        reply = web.StreamResponse(
+            status=answer.status, headers=self._dresser.headers(answer)
+        )
 
         async def write() -> None:
             for index in range(len(answer.body)):
@@ -290,7 +170,8 @@ class Spoiler:
         return await _written(play, reply, write)
 
 
-_UNAUTHORIZED: Final = 401
+def _half(play: Play) -> bytes:
+    return play.answer.body[: len(play.answer.body) // 2]
 
 
 async def _written(
@@ -303,21 +184,3 @@ async def _written(
     except ConnectionError:
         return Raw(b"")
     return reply
-
-
-def _encoded(answer: Answer, body: bytes, encoding: str) -> Answer:
-    headers = (*answer.headers, ("Content-Encoding", encoding))
-    return attrs.evolve(answer, body=body, headers=headers)
-
-
-def _secrets(incoming: Incoming) -> str:
-    names = (TOKEN, "Cookie", "Authorization")
-    found = [
-        f"{name}: {incoming.headers[name]}"
-        for name in names
-        if name in incoming.headers
-    ]
-    body = incoming.body.decode("utf-8", "replace")
-    return (
-        f"Unexpected request {incoming.target} with {'; '.join(found)} {body}".strip()
-    )

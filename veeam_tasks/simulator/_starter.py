@@ -1,12 +1,11 @@
 """Actions become tasks: with an operation, a script and what they lead to."""
 
-import re
 from typing import Final
 
 from veeam_tasks.simulator._accounts import LogonSession
 from veeam_tasks.simulator._actions import Action
 from veeam_tasks.simulator._exchange import Refusal
-from veeam_tasks.simulator._jobs import SESSION_PATHS, Job
+from veeam_tasks.simulator._jobs import Job
 from veeam_tasks.simulator._memory import Memory
 from veeam_tasks.simulator._script import Script
 from veeam_tasks.simulator._tasks import Related, SimulatedTask
@@ -32,7 +31,6 @@ _TRIGGERED: Final = {
     "retry": "retry",
     "stop": "stop",
 }
-_JOB_PATH: Final = re.compile(r"jobs/([^/]+)", re.IGNORECASE)
 
 
 class Starter:
@@ -69,7 +67,7 @@ class Starter:
         Raises:
             Refusal: 404; there is no such job or session.
         """
-        job = self._job(action, path, ids)
+        job = self._job(action, ids)
         message = _MESSAGES.get(action.operation)
         word = action.action or action.path.rpartition("/")[2]
         if action.path.lower().startswith("backupsessions/"):
@@ -95,7 +93,7 @@ class Starter:
             type=kind, path=f"{session.path}?format=Entity", is_early=is_early
         )
 
-    def _job(self, action: Action, path: str, ids: tuple[str, ...]) -> Job | None:
+    def _job(self, action: Action, ids: tuple[str, ...]) -> Job | None:
         family = action.path.lower()
         if not family.startswith(("jobs/", "agents/jobs/", "nas/jobs/")):
             return None
@@ -161,8 +159,3 @@ class Starter:
             return f'Job Session "{session_id}" triggered to stop.'
         session.stop()
         return f'Job Session "{session.name}" triggered to stop.'
-
-
-def session_types() -> tuple[str, ...]:
-    """Return the types of sessions that a task may lead to."""
-    return tuple(SESSION_PATHS)
