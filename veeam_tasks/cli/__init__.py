@@ -1,0 +1,47 @@
+"""The shell: `veeam-tasks`. It shows what the package root decides; see `run`."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+import rich  # noqa: F401 - so that a missing extra is told before anything is done
+
+from veeam_tasks.cli._ends import Exit, hush
+from veeam_tasks.cli._words import complain, spoken
+
+__all__ = ["run"]
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; return its exit status.
+
+    Args:
+        arguments: What follows the program's name; None takes it from `sys.argv`.
+    """
+    from veeam_tasks import VeeamTasksError  # noqa: PLC0415 - PEP 562, kept lazy
+    from veeam_tasks.cli._ends import status_of  # noqa: PLC0415 - as above
+    from veeam_tasks.cli._main import main  # noqa: PLC0415 - help stays quick
+
+    try:
+        status = main.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="veeam-tasks",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return Exit.USAGE
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        complain(spoken(error.format_message()), context)
+        return Exit.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        hush()
+        return Exit.OK
+    except VeeamTasksError as error:
+        complain(spoken(str(error)))
+        return status_of(error)
+    return status if isinstance(status, int) else Exit.OK

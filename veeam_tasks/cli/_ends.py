@@ -1,0 +1,113 @@
+"""How a command ends: exit status, Ctrl-C, SIGTERM, a pipe that nobody reads."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from types import FrameType
+from typing import Any
+
+import veeam_tasks as vt
+
+_SHOW_CURSOR = b"\x1b[?25h"
+
+
+class Exit(IntEnum):
+    """Exit statuses; of several that apply, the one that stands first here."""
+
+    INTERRUPTED = 130
+    TERMINATED = 143
+    USAGE = 2
+    REFUSED = 4
+    SERVER = 3
+    TIMEOUT = 124
+    FAILED = 1
+    OK = 0
+
+
+_ORDER = list(Exit)
+
+
+def first_of(*statuses: Exit) -> Exit:
+    """Return the status that counts when several apply."""
+    return min(statuses, key=_ORDER.index, default=Exit.OK)
+
+
+def status_of(error: vt.VeeamTasksError) -> Exit:
+    """Return the exit status that an error stands for."""
+    if isinstance(error, vt.LogonError | vt.ForbiddenError):
+        return Exit.REFUSED
+    if isinstance(error, vt.WatchTimeoutError):
+        return Exit.TIMEOUT
+    if isinstance(error, vt.TaskFailedError | vt.TaskLostError):
+        return Exit.FAILED
+    return Exit.SERVER
+
+
+def hush() -> None:
+    """Let nothing more go to a standard output that nobody reads any more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+
+
+class Ending:
+    """Runs a coroutine; the first signal cancels it, the second quits at once."""
+
+    def __init__(self) -> None:
+        self.status: Exit | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+        """Return what `work` returned, or the status of the signal that ended it."""
+        status = 0
+        with self._signals(), asyncio.Runner() as runner:
+            try:
+                status = runner.run(self._owned(work))
+            except asyncio.CancelledError:
+                if self.status is None:
+                    raise
+            except vt.VeeamTasksError:
+                if self.status is None:
+                    raise
+        return status if self.status is None else self.status
+
+    async def _owned(self, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        if self.status is not None:
+            raise asyncio.CancelledError
+        return await work()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        caught = signal.SIGINT, signal.SIGTERM
+        before = [(number, signal.signal(number, self._on_signal)) for number in caught]
+        try:
+            yield
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        status = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
+        if self.status is not None:
+            if os.isatty(1):
+                os.write(1, _SHOW_CURSOR)
+            os._exit(status)
+        self.status = status
+        if self._loop is not None and self._task is not None:
+            # Also wakes a loop that sleeps until something is due.
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+
+def drive(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run the asynchronous part of a command; return its exit status.
+
+    Args:
+        work: Makes the coroutine. The first Ctrl-C or SIGTERM cancels it, so that it
+            logs out; the second quits at once.
+    """
+    return Ending().run(work)

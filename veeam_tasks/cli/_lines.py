@@ -1,0 +1,93 @@
+"""JSON lines: what each kind of object holds, and how it is written.
+
+The keys are part of the public surface: they may grow, they do not change.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+
+import anyio.to_thread
+
+import veeam_tasks as vt
+from veeam_tasks.cli._board import outcome_of
+
+JsonObject = Mapping[str, object]
+
+
+def task_object(task: vt.Task) -> dict[str, object]:
+    """Return what `list`, `get` and ``submit --no-watch`` print of a task."""
+    result = task.result
+    return {
+        "task_id": task.task_id,
+        "state": task.state.value,
+        "raw_state": task.raw_state,
+        "operation": task.operation,
+        "is_finished": task.is_finished,
+        "succeeded": task.succeeded,
+        "message": None if result is None else result.message,
+        "related": [_link(link) for link in task.related],
+    }
+
+
+def event_object(event: vt.TaskEvent) -> dict[str, object]:
+    """Return what a watch prints of an event."""
+    task = event.task
+    result = None if task is None else task.result
+    return {
+        "task_id": event.task_id,
+        "sequence": event.sequence,
+        "previous": None if event.previous is None else event.previous.value,
+        "state": event.state.value,
+        "raw_state": None if task is None else task.raw_state,
+        "operation": None if task is None else task.operation,
+        "is_final": event.is_final,
+        "succeeded": event.succeeded,
+        "outcome": outcome_of(event),
+        "message": None if result is None else result.message,
+        "error": None if event.error is None else str(event.error),
+        "observed_at": moment(event.observed_at),
+        "not_before": None if event.not_before is None else moment(event.not_before),
+        "related": [] if task is None else [_link(link) for link in task.related],
+    }
+
+
+def moment(at: datetime) -> str:
+    """Return a moment in ISO 8601, with milliseconds and offset."""
+    return at.isoformat(timespec="milliseconds")
+
+
+def _link(link: vt.Link) -> dict[str, object]:
+    return {"type": link.type, "name": link.name, "href": link.href}
+
+
+def write(value: JsonObject) -> None:
+    """Write one object as one line of ASCII, flushed.
+
+    Raises:
+        BrokenPipeError: Nobody reads it any more.
+    """
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+class Writer:
+    """Writes lines without holding up the event loop when the reader is slow.
+
+    A pipe that is not read blocks whoever writes to it; the watch must go on polling
+    meanwhile, or the server would end the logon session as idle.
+    """
+
+    def __init__(self) -> None:
+        self.is_stuck = False
+
+    async def write(self, value: JsonObject) -> None:
+        """Write one object; if cancelled meanwhile, leave the writing behind.
+
+        Raises:
+            BrokenPipeError: Nobody reads it any more.
+        """
+        self.is_stuck = True
+        await anyio.to_thread.run_sync(write, value, abandon_on_cancel=True)
+        self.is_stuck = False

@@ -1,0 +1,58 @@
+"""Log lines: on standard error above the display, and into a file."""
+
+import logging
+import sys
+
+import click
+
+from veeam_tasks._text import visible
+
+_LEVELS = {0: logging.WARNING, 1: logging.INFO}
+
+
+class _StandardError(logging.Handler):
+    """Writes to what is standard error now: a display may stand in for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(f"{visible(self.format(record))}\n")
+        sys.stderr.flush()
+
+
+def start_logs(*, verbose: int, log_file: str | None) -> None:
+    """Send the package's log lines where the options say.
+
+    Args:
+        verbose: 0 nothing, 1 what happens to the logon session, 2 every poll too.
+        log_file: Gets everything.
+
+    Raises:
+        click.UsageError: The file cannot be written.
+    """
+    logger = logging.getLogger("veeam_tasks")
+    handlers: list[logging.Handler] = []
+    if verbose:
+        shown = _StandardError()
+        shown.setLevel(_LEVELS.get(verbose, logging.DEBUG))
+        shown.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%X"))
+        handlers.append(shown)
+    if log_file is not None:
+        try:
+            handlers.append(_file_handler(log_file))
+            problem = ""
+        except OSError as error:
+            problem = f"--log-file: {log_file} cannot be written: {error.strerror}"
+        if problem:
+            raise click.UsageError(problem)
+    for handler in handlers:
+        logger.addHandler(handler)
+    if handlers:
+        logger.setLevel(min(handler.level for handler in handlers) or logging.DEBUG)
+    logger.propagate = False
+
+
+def _file_handler(path: str) -> logging.Handler:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(logging.Formatter(form, "%Y-%m-%dT%H:%M:%S%z"))
+    return handler
