@@ -1,9 +1,36 @@
-"""What every test shares: asyncio as backend, its loop in debug mode."""
+"""What every test shares: asyncio as backend, in debug mode, and ways to a server.
 
+A test marked `virtual_time` runs on looptime's loop: when nothing is left to do, its
+clock jumps to the next timer, so that an hour of polling takes milliseconds. Sockets
+work there as long as both ends live in the loop.
+"""
+
+import asyncio
+
+import looptime
 import pytest
+from doors import WIRES, Wire
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known, since unknown ones are errors."""
+    config.addinivalue_line("markers", "virtual_time: run on a clock that jumps")
+
+
+VirtualLoop = looptime.make_event_loop_class(asyncio.SelectorEventLoop)
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run async tests on asyncio in debug mode."""
-    return "asyncio", {"debug": True}
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    """Run async tests on asyncio in debug mode, with virtual time where marked."""
+    options: dict[str, object] = {"debug": True}
+    if request.node.get_closest_marker("virtual_time") is not None:
+        options["loop_factory"] = VirtualLoop
+    return "asyncio", options
+
+
+@pytest.fixture(params=WIRES, ids=str)
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """Give each way to ask and be answered: XML, JSON, plain, TLS, singly, at once."""
+    assert isinstance(request.param, Wire)
+    return request.param

@@ -48,12 +48,14 @@ class TaskEvent:
     def __repr__(self) -> str:
         before = "" if self.previous is None else f"{self.previous} -> "
         parts = [self.task_id, before + _word(self)]
-        if self.is_final:
-            parts.append(
-                {True: "succeeded", False: "failed", None: "final"}[self.succeeded]
-            )
-        if self.task is not None and self.task.result is not None and self.is_final:
-            parts.append(repr(self.task.result.message))
+        if self.is_final and self.error is None:
+            parts.append(outcome_of(self))
+            assert self.task is not None
+            result = self.task.result
+            if result is None:
+                parts.append("without a result")
+            elif result.message is not None:
+                parts.append(repr(result.message))
         if self.error is not None:
             parts.append(repr(str(self.error)))
         return f"<TaskEvent #{self.sequence} {' '.join(parts)}>"
@@ -195,6 +197,10 @@ class Report:
             text = f"{len(errors)} of {len(self.outcomes)} tasks failed or were lost"
             raise ExceptionGroup(text, errors)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # A read-only view can be neither copied deeply nor pickled by itself.
+        return _report, (dict(self.outcomes),)
+
     def _ids(self, outcome: str) -> tuple[str, ...]:
         return tuple(
             task_id
@@ -207,7 +213,8 @@ class Report:
             f"{len(self._ids(word))} {word}"
             for word in ("succeeded", "failed", "lost", "unfinished")
         )
-        lines = [f"<Report of {len(self.outcomes)} tasks: {counts}"]
+        number = len(self.outcomes)
+        lines = [f"<Report of {number} {'task' if number == 1 else 'tasks'}: {counts}"]
         shown = [
             (task_id, event)
             for task_id, event in self.outcomes.items()
@@ -220,6 +227,10 @@ class Report:
         if len(shown) > _LINES_SHOWN:
             lines.append(f"  and {len(shown) - _LINES_SHOWN} more")
         return "\n".join(lines) + ">"
+
+
+def _report(outcomes: Mapping[str, TaskEvent | None]) -> Report:
+    return Report(outcomes=outcomes)
 
 
 _LINES_SHOWN = 10

@@ -156,7 +156,9 @@ def _check(settings: Settings) -> None:
         _check_proxy(settings.proxy)
     on_notice = settings.on_notice
     if on_notice is not None and (
-        not callable(on_notice) or inspect.iscoroutinefunction(on_notice)
+        not callable(on_notice)
+        or inspect.iscoroutinefunction(on_notice)
+        or inspect.iscoroutinefunction(type(on_notice).__call__)
     ):
         text = "on_notice must be a plain function, not a coroutine function"
         raise TypeError(text)

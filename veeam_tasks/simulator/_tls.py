@@ -2,8 +2,10 @@
 
 import hashlib
 import importlib
+import shutil
 import ssl
 import tempfile
+import weakref
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,7 +37,11 @@ class Certificates:
             )
         if problem:
             raise ImportError(problem)
-        self._folder = tempfile.TemporaryDirectory(prefix="veeam-tasks-")
+        self._folder = Path(tempfile.mkdtemp(prefix="veeam-tasks-"))
+        # A TemporaryDirectory would warn when a server that was closed is forgotten.
+        self._remove = weakref.finalize(
+            self, shutil.rmtree, self._folder, ignore_errors=True
+        )
         self._names = tuple(dict.fromkeys((*_NAMES, host)))
         self._count = 0
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -65,10 +71,10 @@ class Certificates:
 
     def close(self) -> None:
         """Remove the files."""
-        self._folder.cleanup()
+        self._remove()
 
     def _new_ca(self) -> None:
         self._count += 1
         self._ca: trustme.CA = self._trustme.CA()
-        self._ca_file = Path(self._folder.name) / f"ca-{self._count}.pem"
+        self._ca_file = self._folder / f"ca-{self._count}.pem"
         self._ca.cert_pem.write_to_path(str(self._ca_file))
