@@ -1,1 +1,141 @@
-"""Fixtures for people who test their own automation."""
+"""Fixtures for people who test their own automation.
+
+* ``veeam_server``: a simulated Enterprise Manager of the test's own
+  (`veeam_tasks.simulator.ThreadedServer`), in a thread, so that synchronous and
+  asynchronous tests may use it alike.
+* ``veeam_manager``: a `veeam_tasks.SessionManager` that is logged on to it, in the loop
+  of an asynchronous test (anyio or pytest-asyncio).
+
+Options go by markers: ``@pytest.mark.veeam_server(tasks=5, tls=True, version="13")``
+takes the arguments of the server, and ``tasks``: how many to draw, or a list of
+scripts. ``@pytest.mark.veeam_manager(accept="json")`` takes those of
+`veeam_tasks.connect`. Several markers add up; the one nearest to the test wins.
+
+Nothing but pytest is imported until a fixture is used.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from veeam_tasks import SessionManager
+    from veeam_tasks.simulator import ThreadedServer
+
+_SEED: Final = 1
+_ANYIO: Final = "_veeam_manager_of_anyio"
+_ASYNCIO: Final = "_veeam_manager_of_asyncio"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the markers known, and the fixture that pytest-asyncio runs."""
+    config.addinivalue_line(
+        "markers",
+        "veeam_server(tasks=0, **options): what the fixture veeam_server simulates;"
+        " options are those of veeam_tasks.simulator.ThreadedServer.",
+    )
+    config.addinivalue_line(
+        "markers",
+        "veeam_manager(**options): how the fixture veeam_manager logs on;"
+        " options are those of veeam_tasks.connect.",
+    )
+    asyncio_plugin = config.pluginmanager.get_plugin("asyncio")
+    if asyncio_plugin is not None and hasattr(asyncio_plugin, "fixture"):
+        # Both plugins would run an async fixture of ours, each in its own loop; so each
+        # gets one, and veeam_manager chooses.
+        fixtures = ModuleType("veeam_tasks_asyncio")
+        fixture = asyncio_plugin.fixture(name=_ASYNCIO)(_managed_for_asyncio)
+        setattr(fixtures, _ASYNCIO, fixture)
+        config.pluginmanager.register(fixtures, fixtures.__name__)
+
+
+@pytest.fixture
+def veeam_server(request: pytest.FixtureRequest) -> Iterator["ThreadedServer"]:
+    """Return a simulated Enterprise Manager that runs for this test alone."""
+    from veeam_tasks.simulator import ThreadedServer  # noqa: PLC0415 - only when used
+
+    options = _options(request, "veeam_server")
+    tasks = options.pop("tasks", 0)
+    options.setdefault("seed", _SEED)
+    with ThreadedServer(**options) as server:
+        _add(server, tasks)
+        yield server
+
+
+@pytest.fixture
+def veeam_manager(
+    request: pytest.FixtureRequest, veeam_server: "ThreadedServer"
+) -> "SessionManager":
+    """Return a manager that is logged on to ``veeam_server``, in this test's loop."""
+    del veeam_server
+    names = request.fixturenames
+    config = request.config
+    has_asyncio = config.pluginmanager.has_plugin("veeam_tasks_asyncio")
+    is_marked = request.node.get_closest_marker("asyncio") is not None
+    if "anyio_backend" in names and not is_marked:
+        found = request.getfixturevalue(_ANYIO)
+    elif has_asyncio and is_marked:
+        found = request.getfixturevalue(_ASYNCIO)
+    else:
+        problem = (
+            "the fixture veeam_manager needs an asynchronous test, run by anyio or"
+            " pytest-asyncio; a synchronous test takes veeam_server and any client"
+        )
+        raise pytest.UsageError(problem)
+    manager: SessionManager = found
+    return manager
+
+
+@pytest.fixture(name=_ANYIO)
+async def _managed_for_anyio(
+    request: pytest.FixtureRequest, veeam_server: "ThreadedServer"
+) -> AsyncIterator["SessionManager"]:
+    async for manager in _managed(request, veeam_server):
+        yield manager
+
+
+async def _managed_for_asyncio(
+    request: pytest.FixtureRequest, veeam_server: "ThreadedServer"
+) -> AsyncIterator["SessionManager"]:
+    async for manager in _managed(request, veeam_server):
+        yield manager
+
+
+async def _managed(
+    request: pytest.FixtureRequest, server: "ThreadedServer"
+) -> AsyncIterator["SessionManager"]:
+    import veeam_tasks  # noqa: PLC0415 - only when used
+
+    options = _options(request, "veeam_manager")
+    if server.url.startswith("https:") and not options.keys() & _TRUST:
+        options["ca_file"] = server.ca_file
+    options.setdefault("username", server.username)
+    options.setdefault("password", server.password)
+    # Tests should not wait for a pace that spares a real server.
+    options.setdefault("pace", veeam_tasks.Pace(first=0.05, longest=0.5))
+    async with veeam_tasks.connect(server.url, **options) as manager:
+        yield manager
+
+
+_TRUST: Final = frozenset({"ssl", "ca_file", "fingerprint", "insecure"})
+
+
+def _options(request: pytest.FixtureRequest, marker: str) -> dict[str, Any]:
+    """Return what the markers of a test say, the nearest last."""
+    options: dict[str, Any] = {}
+    for found in reversed(list(request.node.iter_markers(marker))):
+        if found.args:
+            problem = f"the marker {marker} takes keyword arguments, not {found.args!r}"
+            raise pytest.UsageError(problem)
+        options |= found.kwargs
+    return options
+
+
+def _add(server: "ThreadedServer", tasks: int | str | Sequence[str]) -> None:
+    if isinstance(tasks, int):
+        server.add_tasks(tasks)
+        return
+    for script in (tasks,) if isinstance(tasks, str) else tasks:
+        server.add_task(script)
