@@ -53,6 +53,7 @@ def test_the_default_port_of_https_is_kept_when_it_is_given() -> None:
         ("https://", "it names no host; write"),
         ("https:///api", "it names no host; write"),
         ("https://em.example:99999", "Port out of range"),
+        ("https://em..example", "label"),
         ("https://em.example:x", "port can't be converted"),
         ("https://em.example?v=latest", "neither query nor fragment"),
         ("https://em.example/#top", "neither query nor fragment"),

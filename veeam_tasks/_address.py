@@ -198,7 +198,7 @@ def _refuse(text: str, problem: str) -> NoReturn:
 def _parsed(url: str, shown: str) -> URL:
     try:
         parsed = URL(url)
-        problem = "" if parsed.raw_host else "it names no host"
+        problem = "" if (parsed.raw_host or "").encode("idna") else "it names no host"
     except ValueError as error:
         problem = str(error)
     if problem:

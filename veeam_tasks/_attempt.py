@@ -14,7 +14,7 @@ from aiohttp.connector import Connection
 
 from veeam_tasks._foreign import DisconnectedError, words_of
 
-Transports = WeakSet[asyncio.BaseTransport]
+Transports = WeakSet[asyncio.Transport]
 
 
 class _Request(aiohttp.ClientRequest):
@@ -37,9 +37,14 @@ def tracking(opened: Transports) -> type[aiohttp.ClientRequest]:
 
 
 class Attempt:
-    """A middleware that lets one request be sent once only."""
+    """A middleware that knows whether a request may have arrived.
 
-    def __init__(self) -> None:
+    Args:
+        once: Whether the request may be sent once only.
+    """
+
+    def __init__(self, *, once: bool) -> None:
+        self._once = once
         self._request: aiohttp.ClientRequest | None = None
 
     async def __call__(
@@ -52,6 +57,8 @@ class Attempt:
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if not self._once:
+                raise
             words = words_of(error)
         raise DisconnectedError(words)
 

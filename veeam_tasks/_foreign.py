@@ -63,12 +63,26 @@ Anything else is the fault of what was read.
 """
 
 
+_UNCONNECTED = {
+    "ClientConnectorError",
+    "ClientHttpProxyError",
+    "ConnectionTimeoutError",
+    "InvalidURL",
+    "NonHttpUrlClientError",
+}
+
+
 def kind_of(error: Exception) -> type[VeeamTasksError]:
     """Return which of our errors stands for a foreign one."""
     if isinstance(error, aiohttp.ClientPayloadError) and CUT in str(error):
         return TransportError
     names = (cls.__name__ for cls in type(error).__mro__)
     return next((_KINDS[name] for name in names if name in _KINDS), MalformedReplyError)
+
+
+def is_about_connecting(error: Exception) -> bool:
+    """Return whether a foreign error says that no connection could be made."""
+    return any(cls.__name__ in _UNCONNECTED for cls in type(error).__mro__)
 
 
 def words_of(error: Exception) -> str:
@@ -79,7 +93,7 @@ def words_of(error: Exception) -> str:
             return text
         case aiohttp.ClientConnectorCertificateError():
             cause = error.certificate_error
-            text = getattr(cause, "verify_message", "") or str(cause)
+            text = (getattr(cause, "verify_message", "") or str(cause)).rstrip(".")
         case aiohttp.ServerFingerprintMismatch():
             text = "its fingerprint is not the one that is pinned"
         case aiohttp.ServerDisconnectedError():

@@ -35,7 +35,7 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._exchange import Reply, Request
-from veeam_tasks._foreign import kind_of, words_of
+from veeam_tasks._foreign import is_about_connecting, kind_of, words_of
 from veeam_tasks._text import Secrets, visible
 from veeam_tasks._trust import Trust, inspect_certificate, readable
 
@@ -91,7 +91,7 @@ class Transport:
         self._proxy = proxy
         self._root = str(base)
         self._http: aiohttp.ClientSession | None = None
-        self._opened: WeakSet[asyncio.BaseTransport] = WeakSet()
+        self._opened: WeakSet[asyncio.Transport] = WeakSet()
         self._token = ""
         self._token_headers: Mapping[str, str] = {}
         if proxy is not None:
@@ -139,7 +139,7 @@ class Transport:
             return
         with anyio.CancelScope(shield=True):
             for transport in list(self._opened):
-                _abort(transport)
+                transport.abort()
             await http.close()
             for _ in range(3):
                 # An aborted TLS connection takes two rounds of the loop to go.
@@ -198,10 +198,8 @@ class Transport:
         """
         http = self._session()
         shown = f"{request.method} {self._root}{request.shown}"
-        attempt = Attempt()
-        failure: VeeamTasksError = RequestTimeoutError(
-            request=shown, reason=f"no reply within {self.request_timeout:g} s"
-        )
+        attempt = Attempt(once=request.method != "GET")
+        failure: VeeamTasksError | None = None
         self.requests += 1
         self.sent_at = self._now()
         self.in_flight += 1
@@ -215,6 +213,12 @@ class Transport:
             failure = self._translated(error, shown, url=self._root + request.path)
         finally:
             self.in_flight -= 1
+        if failure is None:
+            failure = RequestTimeoutError(
+                request=shown,
+                reason=f"no reply within {self.request_timeout:g} s",
+                connected=attempt.may_have_arrived,
+            )
         if uncertain and attempt.may_have_arrived:
             raise SubmitUncertainError(request=shown, reason=_reason_of(failure))
         raise await self._told(failure)
@@ -243,7 +247,7 @@ class Transport:
             allow_redirects=False,
             # An action without a body must not say of which type it is.
             skip_auto_headers=() if request.body is not None else (hdrs.CONTENT_TYPE,),
-            middlewares=() if request.method == "GET" else (attempt,),
+            middlewares=(attempt,),
         )
 
     def _reply(
@@ -301,7 +305,9 @@ class Transport:
                 reason=words,
                 fingerprint=readable(got) if isinstance(got, bytes) else None,
             )
-        return TransportError(request=request, reason=words)
+        return TransportError(
+            request=request, reason=words, connected=not is_about_connecting(error)
+        )
 
     async def _told(self, failure: VeeamTasksError) -> VeeamTasksError:
         """Return `failure`, and if it is about a certificate, with a look at it."""
@@ -348,8 +354,3 @@ def _reason_of(failure: VeeamTasksError) -> str:
     if isinstance(failure, TransportError):
         return failure.reason
     return failure.problem if isinstance(failure, MalformedReplyError) else str(failure)
-
-
-def _abort(transport: asyncio.BaseTransport) -> None:
-    if isinstance(transport, asyncio.WriteTransport):
-        transport.abort()
