@@ -163,6 +163,17 @@ def _rest(samples: Samples) -> Iterator[Goal]:
             "connections", OURS, "singly", lambda sample: sample["connections"]
         ),
     )
+    for side in ("import veeam_tasks", "veeam-tasks --help"):
+        yield Goal(
+            name="start",
+            what=f"aiohttp loaded by: {side}",
+            bound=0.0,
+            at_least=False,
+            unit="",
+            measured=samples.spread(
+                "import", side, "aiohttp", lambda sample: sample["loaded"]
+            ),
+        )
     yield Goal(
         name="P10",
         what="cost of a task among many over among 100, together",
