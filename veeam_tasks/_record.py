@@ -152,6 +152,10 @@ def meet_task(
             return Decision(seen=None, pause=record.reset_pause())
     else:
         record.resultless = 0
+    is_same = before is not None and before.raw_state == task.raw_state
+    if is_same and not is_final and record.digest is not None:
+        # No newcomer, and no event: only something beside the state has changed.
+        return Decision(seen=None, pause=record.grow())
     seen = Sighting(
         task_id=record.task_id,
         task=task,
@@ -160,7 +164,6 @@ def meet_task(
         observed_at=_wall(moment.now_wall),
         not_before=not_before,
     )
-    is_same = before is not None and before.raw_state == task.raw_state
     return Decision(seen=seen, pause=record.grow() if is_same else record.reset_pause())
 
 

@@ -99,7 +99,7 @@ class Replies:
             self.good()
         decision = _record.meet_task(record, task, moment, self.logon.renewed_at)
         # Finished without a Result is looked at each time.
-        record.digest = None if decision.seen is None else digest
+        record.digest = None if record.resultless else digest
         self._carry_out(record, decision)
 
     async def _meet_refusal(

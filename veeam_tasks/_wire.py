@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from veeam_tasks import _document, _nodes
+from veeam_tasks import _document, _nodes, _plain
 from veeam_tasks._errors import (
     ForbiddenError,
     MalformedReplyError,
@@ -69,6 +69,9 @@ def decode_task(reply: Reply, secrets: Secrets, *, asked: str | None = None) -> 
     Raises:
         MalformedReplyError: It is no task, or another one than was asked for.
     """
+    plain = plain_task(reply.body, secrets) if _is_xml(reply) else None
+    if plain is not None and (asked is None or plain.task_id == asked):
+        return plain
     name, value = _document.parse(reply, secrets)
     try:
         task = _nodes.task(_nodes.single(name, value), secrets)
@@ -78,6 +81,19 @@ def decode_task(reply: Reply, secrets: Secrets, *, asked: str | None = None) -> 
     except RefusedError as error:
         problem = str(error)
     raise _document.malformed(reply, problem, secrets)
+
+
+def plain_task(body: bytes, secrets: Secrets) -> Task | None:
+    """Return the task of a body in the plain form, else None: have it parsed."""
+    task = _plain.task(body)
+    # In the plain form every character is one byte.
+    if task is None or secrets.is_in(body.decode("latin-1")):
+        return None
+    return task
+
+
+def _is_xml(reply: Reply) -> bool:
+    return reply.content_type in _document.XML_TYPES
 
 
 def decode_tasks(reply: Reply, secrets: Secrets, *, resolve: bool = True) -> Page:
