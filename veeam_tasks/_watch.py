@@ -28,6 +28,10 @@ from veeam_tasks._poll import Engine
 
 TaskLike = str | Task
 
+_waiting: set[object] = set()
+"""Subscriptions that a coroutine waits for. asyncio holds its tasks weakly and the
+engine its subscribers: without this, gc would end a coroutine that nobody else holds."""
+
 
 def task_ids_of(tasks: Iterable[TaskLike | Iterable[TaskLike]]) -> list[str]:
     """Return the IDs of tasks, Hrefs, IDs, or of one iterable of them, each once.
@@ -213,10 +217,12 @@ class Watch:
                     raise StopAsyncIteration
                 raise _fresh(self._cut_by)
             self._reader = self._engine.loop.create_future()
+            _waiting.add(self)
             try:
                 await self._reader
             finally:
                 self._reader = None
+                _waiting.discard(self)
 
     def __repr__(self) -> str:
         counts = dict.fromkeys(("running", "succeeded", "failed", "lost"), 0)
@@ -227,8 +233,13 @@ class Watch:
         state = (
             "" if self._cut_by is None else f"; ended: {type(self._cut_by).__name__}"
         )
-        owed = f"; {len(self._owed)} events to read" if self._owed else ""
-        return f"<Watch of {len(self._slots)} tasks: {told}{owed}{state}>"
+        count = len(self._owed)
+        owed = f"; {count} {'event' if count == 1 else 'events'} to read" * bool(count)
+        number = len(self._slots)
+        what = f"{number} {'task' if number == 1 else 'tasks'}"
+        if self.is_endless:
+            what = f"all tasks, {number} so far"
+        return f"<Watch of {what}: {told}{owed}{state}>"
 
     # --- for the engine
 
@@ -320,9 +331,11 @@ class Waiter:
         timer = None
         if seconds is not None:
             timer = engine.loop.call_later(seconds, self._expire, seconds)
+        _waiting.add(self)
         try:
             end = await self._end
         finally:
+            _waiting.discard(self)
             if timer is not None:
                 timer.cancel()
             engine.roster.discard(self._me, [self._task_id])
