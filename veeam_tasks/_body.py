@@ -1,6 +1,6 @@
 """A reply's body, counted while it is read, whatever its headers say of its length.
 
-aiohttp 3.14 decompresses in pieces of its read buffer, and no faster than they are
+Since 3.14.1 aiohttp decompresses in pieces of its read buffer, no faster than they are
 taken; so a body that becomes too long is cut, however small it was on the wire.
 """
 
