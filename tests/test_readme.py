@@ -1,0 +1,61 @@
+"""The README: its code and its commands run as they stand."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+pytestmark = pytest.mark.skipif(
+    not README.exists(), reason="the tests run without the checkout around them"
+)
+FENCE = re.compile(
+    r"<!-- (?P<mark>run|output|shell) -->\n```\w+\n(?P<text>.*?)```", re.DOTALL
+)
+
+
+def marked(mark: str) -> list[str]:
+    """Return the code blocks that carry a mark."""
+    text = README.read_text(encoding="utf-8")
+    return [found["text"] for found in FENCE.finditer(text) if found["mark"] == mark]
+
+
+def test_the_first_program_prints_what_the_readme_shows() -> None:
+    """The code of the first screen runs as it stands, with exactly that output."""
+    code, shown = marked("run")[0], marked("output")[0]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout == shown
+
+
+def test_the_first_command_watches_twenty_tasks_and_one_fails() -> None:
+    """`watch --simulate 20` ends with status 1, since one of the tasks fails."""
+    text = README.read_text(encoding="utf-8")
+    assert 'pip install ".[cli]" && python -m veeam_tasks watch --simulate 20' in text
+    done = subprocess.run(
+        [sys.executable, "-m", "veeam_tasks", "watch", "--simulate", "20"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env=os.environ | {"NO_COLOR": "1"},
+    )
+    assert done.returncode == 1
+    assert "20 tasks: 19 succeeded, 1 failed" in done.stderr
+
+
+def test_every_named_test_file_is_there() -> None:
+    """Each promise of the first screen names a test that exists."""
+    named = re.findall(r"`(tests/\w+\.py)`", README.read_text(encoding="utf-8"))
+    assert len(named) >= 5
+    missing = [name for name in named if not (README.parent / name).exists()]
+    assert not missing
