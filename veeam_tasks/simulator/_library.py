@@ -62,9 +62,15 @@ class Library:
 
     def methods(self, path: str) -> frozenset[str]:
         """Return the methods of a path that can be read; none for an unknown path."""
-        name, _, inner = path.lower().partition("/")
-        known = path.lower() in _KINDS or name in {"query", "querysvc"}
-        return frozenset({"GET"} if known or (inner and name in _KINDS) else ())
+        lowered = path.lower()
+        head, _, tail = lowered.rpartition("/")
+        is_known = (
+            lowered in _KINDS
+            or head in _KINDS
+            or lowered in {"query", "querysvc"}
+            or (head.startswith("jobs/") and tail in _KINDS)
+        )
+        return frozenset({"GET"} if is_known else ())
 
     def tasks(self, session: LogonSession, kind: MediaKind) -> Answer:
         """Answer with the whole collection of a logon session."""
