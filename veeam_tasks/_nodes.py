@@ -55,7 +55,7 @@ def collection(name: str, value: Any) -> tuple[list[Any], Any]:
 def _not_a(what: str, name: str, value: Any) -> str:
     if name:
         return f"it is no {what}, since its root is <{name}>"
-    names = ", ".join([key.lstrip("?@") for key in value]) or "none"
+    names = ", ".join([key[1:] if key[0] in "?@" else key for key in value]) or "none"
     return f"it is no {what}, since its members are {names}"
 
 
