@@ -212,18 +212,17 @@ async def test_discard_then_add_begins_anew(wire: Wire) -> None:
 @pytest.mark.parametrize("wrong", [["task-1", "job-2"], ["task-1", "tasks"]])
 async def test_wrong_tasks_change_nothing(wrong: list[str]) -> None:
     """Wrong arguments raise before anything is done."""
-    async with SimulatedServer() as server:
-        async with door(server) as em:
-            watch = em.watch("task-1")
-            for change in (watch.add, watch.discard):
-                with pytest.raises(ValueError, match="names no task"):
-                    change("task-7", *wrong)
-            for thing in (7, None, 1.5):
-                with pytest.raises(TypeError, match="a task is"):
-                    watch.add(thing)  # type: ignore[arg-type] # the point
-                with pytest.raises(TypeError, match="a task is"):
-                    watch.add("task-1", thing)  # type: ignore[arg-type] # the point
-            assert list(watch.report.outcomes) == ["task-1"]
+    async with SimulatedServer() as server, door(server) as em:
+        watch = em.watch("task-1")
+        for change in (watch.add, watch.discard):
+            with pytest.raises(ValueError, match="names no task"):
+                change("task-7", *wrong)
+        for thing in (7, None, 1.5):
+            with pytest.raises(TypeError, match="a task is"):
+                watch.add(thing)  # type: ignore[arg-type] # the point
+            with pytest.raises(TypeError, match="a task is"):
+                watch.add("task-1", thing)  # type: ignore[arg-type] # the point
+        assert list(watch.report.outcomes) == ["task-1"]
 
 
 async def test_wait_returns_the_report() -> None:
@@ -237,7 +236,7 @@ async def test_wait_returns_the_report() -> None:
 
 
 async def test_one_reader_at_a_time() -> None:
-    """A second reader at the same time is an error in plain words; the first goes on."""
+    """A second reader at the same time is an error in plain words."""
     async with SimulatedServer() as server:
         task = server.add_task("Running 5s, Finished ok").task_id
         async with door(server) as em:
@@ -406,18 +405,17 @@ async def test_watch_all(wire: Wire) -> None:
 
 async def test_watch_all_ends_when_closed() -> None:
     """A watch of all tasks wakes its reader with ClosedError when it is closed."""
-    async with SimulatedServer() as server:
-        async with door(server) as em:
-            watch = em.watch_all()
+    async with SimulatedServer() as server, door(server) as em:
+        watch = em.watch_all()
 
-            async def read() -> None:
-                with pytest.raises(ClosedError):
-                    await anext(watch)
+        async def read() -> None:
+            with pytest.raises(ClosedError):
+                await anext(watch)
 
-            async with anyio.create_task_group() as group:
-                group.start_soon(read)
-                await anyio.sleep(10)
-                await watch.aclose()
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            await anyio.sleep(10)
+            await watch.aclose()
 
 
 async def test_repr_is_one_line_of_live_counts() -> None:

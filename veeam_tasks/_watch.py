@@ -30,7 +30,7 @@ TaskLike = str | Task
 
 _waiting: set[object] = set()
 """Subscriptions that a coroutine waits for. asyncio holds its tasks weakly and the
-engine its subscribers: without this, gc would end a coroutine that nobody else holds."""
+engine its subscribers: without this, gc would end a coroutine that nobody holds."""
 
 
 def task_ids_of(tasks: Iterable[TaskLike | Iterable[TaskLike]]) -> list[str]:
