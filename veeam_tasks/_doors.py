@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from veeam_tasks._account import Password
+from veeam_tasks._logon import session_id_in
 from veeam_tasks._manager import SessionManager
 from veeam_tasks._settings import Options
 
@@ -81,6 +82,38 @@ def adopt(
     return Connecting(_Adopted(url, token, session_id, options))
 
 
+async def log_out(
+    url: str,
+    token: str,
+    *,
+    session_id: str | None = None,
+    **options: Unpack[Options],
+) -> None:
+    """End a logon session that was left open, by its token.
+
+    Args:
+        url: As in `connect`.
+        token: The ``X-RestSvcSessionId`` of the logon session.
+        session_id: Its ID; may be left out if the token is the ID in base64, as newer
+            servers have it.
+        **options: See `Options`.
+
+    Raises:
+        LogonError: It has ended already.
+        ValueError, TypeError: An argument is wrong; nothing was sent.
+        VeeamTasksError: The server could not be asked, or refused.
+    """
+    manager = _Adopted(url, token, session_id, {**options, "keep_alive": False})
+    if session_id is None and session_id_in(token) is None:
+        text = "session_id is needed: this token does not tell it"
+        raise ValueError(text)
+    await manager.open()
+    try:
+        await manager.end()
+    finally:
+        await manager.aclose()
+
+
 class _Adopted(SessionManager):
     """A manager over somebody else's logon session."""
 
@@ -92,6 +125,10 @@ class _Adopted(SessionManager):
             _check_secret("session_id", session_id)
         self._prepare(url, None, options)
         self._adopt(token, session_id)
+
+    async def end(self) -> None:
+        """End the logon session at the server."""
+        await self._logon.end()
 
 
 def _check_secret(name: str, value: object) -> None:

@@ -35,6 +35,7 @@ LOG_OUT_SECONDS = 5.0
 """How long a close waits for the log-out; the server ends the rest by itself."""
 
 _OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN = 200, 300, 401, 403
+_ALLOWED_IN = {400, _FORBIDDEN, 404, 405}
 _SESSION_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}", re.ASCII)
 
 
@@ -158,15 +159,22 @@ class Logon:
             await self._share(self._renew)
 
     async def is_token_good(self) -> bool:
-        """Ask the server for our own logon session; return whether it shows it.
+        """Ask the server for our own logon session; return whether it lets us ask.
+
+        Every answer but 401 shows that it does, but for those of a server that is
+        unwell or of something else before it, which show nothing.
 
         Raises:
-            TransportError, MalformedReplyError: No usable reply came.
+            TransportError, StatusError, MalformedReplyError: No usable reply came.
         """
         generation = self.check()
         reply = await self.transport.send(self._own("GET"), self.token)
-        self._note_reply(reply, generation)
-        return _OK <= reply.status < _REDIRECT
+        if reply.status == _UNAUTHORIZED:
+            return False
+        if not (_OK <= reply.status < _REDIRECT or reply.status in _ALLOWED_IN):
+            raise _wire.status_error(reply, self.secrets)
+        self.note(generation)
+        return True
 
     async def keep_alive(self) -> None:
         """Reset the server's idle timer; renew the token if it is void already.
@@ -183,7 +191,13 @@ class Logon:
 
     async def settle(self) -> None:
         """Wait for a logon under way, whoever asked for it, so it can be logged out."""
-        if self._owned is not None:
+        while self._owned is not None:
+            await asyncio.wait([self._owned])
+
+    async def stop(self) -> None:
+        """Give up a logon under way, which took too long to be waited for."""
+        while self._owned is not None:
+            self._owned.cancel()
             await asyncio.wait([self._owned])
 
     async def log_out(self) -> bool:
@@ -201,6 +215,7 @@ class Logon:
             _log.warning("not logged out: the server never said our session's ID")
             return False
         cancelled: asyncio.CancelledError | None = None
+        failure: VeeamTasksError | None = None
         reply: Reply | None = None
         for _ in range(2):
             try:
@@ -209,13 +224,34 @@ class Logon:
             except asyncio.CancelledError as error:
                 cancelled = error
             except VeeamTasksError as error:
-                _log.warning("not logged out, the server will do it: %s", error)
-                break
+                # A kept connection may have died unnoticed: a second one is made.
+                failure = error
         if cancelled is not None:
             raise cancelled
         if reply is None:
+            _log.warning("not logged out, the server will do it: %s", failure)
             return False
         return reply.status < _REDIRECT
+
+    async def end(self) -> None:
+        """End the logon session, whoever opened it.
+
+        Raises:
+            LogonError: It has ended already.
+            StatusError, TransportError, MalformedReplyError: Not confirmed.
+        """
+        self.check()
+        reply = await self.transport.send(self._own("DELETE"), self.token)
+        if reply.status == _UNAUTHORIZED:
+            raise LogonError(
+                request=reply.request,
+                status=reply.status,
+                message=_wire.error_message(reply, self.secrets),
+                advice="This logon session has ended already",
+            )
+        if reply.status >= _REDIRECT:
+            raise _wire.status_error(reply, self.secrets)
+        self.forget()
 
     def forget(self) -> None:
         """Drop the logon session without a word to the server."""
@@ -228,7 +264,7 @@ class Logon:
 
     def _own(self, method: Literal["GET", "DELETE"]) -> Request:
         """Return a request about our own logon session, as cheap as there is one."""
-        session_id = self.session_id or _session_id_in(self.token or "")
+        session_id = self.session_id or session_id_in(self.token or "")
         if session_id is None:
             return Request(
                 method="GET",
@@ -250,7 +286,7 @@ class Logon:
         a waiter that is cancelled must not take the logon down with it.
         """
         owned = self._owned
-        if owned is None:
+        if owned is None or owned.done():
             owned = asyncio.create_task(work(), name="veeam_tasks logon")
             self._owned = owned
             owned.add_done_callback(self._release)
@@ -263,7 +299,8 @@ class Logon:
             raise failure
 
     def _release(self, owned: asyncio.Task[None]) -> None:
-        self._owned = None
+        if self._owned is owned:
+            self._owned = None
         if not owned.cancelled():
             owned.exception()  # counts as retrieved, even if every waiter has gone
 
@@ -355,7 +392,7 @@ _REFUSED = (
 )
 
 
-def _session_id_in(token: str) -> str | None:
+def session_id_in(token: str) -> str | None:
     """Return the session ID that newer servers put into the token as base64."""
     try:
         text = base64.b64decode(token, validate=True).decode("ascii")

@@ -18,9 +18,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: What follows the program's name; None takes it from `sys.argv`.
     """
-    from veeam_tasks import VeeamTasksError  # noqa: PLC0415 - PEP 562, kept lazy
-    from veeam_tasks.cli._ends import status_of  # noqa: PLC0415 - as above
-    from veeam_tasks.cli._main import main  # noqa: PLC0415 - help stays quick
+    from veeam_tasks.cli._main import main  # noqa: PLC0415 - after the extras
 
     try:
         status = main.main(
@@ -41,7 +39,4 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         hush()
         return Exit.OK
-    except VeeamTasksError as error:
-        complain(spoken(str(error)))
-        return status_of(error)
     return status if isinstance(status, int) else Exit.OK

@@ -13,6 +13,7 @@ import attrs
 
 import veeam_tasks as vt
 from veeam_tasks._text import visible
+from veeam_tasks.cli._words import ONLY_ITS_OWN, SHARE
 
 Outcome = Literal["succeeded", "failed", "lost"]
 _RECENT = 100
@@ -30,7 +31,9 @@ def outcome_of(event: vt.TaskEvent) -> Outcome | None:
 def said(event: vt.TaskEvent) -> str:
     """Return what is to be read about a final event, on one line."""
     if event.error is not None:
-        return visible(getattr(event.error, "reason", str(event.error)))
+        reason = getattr(event.error, "reason", str(event.error))
+        # What is the same for every task is said once, by the summary.
+        return visible(reason.partition(f" {ONLY_ITS_OWN}")[0])
     result = None if event.task is None else event.task.result
     if result is None:
         return "the server gave no result"
@@ -93,6 +96,13 @@ class Board:
     failures: list[Row] = attrs.field(factory=list)
     recent: "deque[Row]" = attrs.field(factory=lambda: deque(maxlen=_RECENT))
     outage: vt.Notice | None = None
+
+    @property
+    def advice(self) -> str:
+        """What to do about tasks that this logon session never knew, if any."""
+        if any(ONLY_ITS_OWN in str(row.latest.error) for row in self.failures):
+            return f"{ONLY_ITS_OWN}, and this one knows none of these: {SHARE}"
+        return ""
 
     def take(self, event: vt.TaskEvent) -> Row:
         """Take note of an event; return the row of its task."""

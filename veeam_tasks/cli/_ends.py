@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import veeam_tasks as vt
+from veeam_tasks.cli._words import complain, spoken
 
 _SHOW_CURSOR = b"\x1b[?25h"
 
@@ -45,6 +46,12 @@ def status_of(error: vt.VeeamTasksError) -> Exit:
     if isinstance(error, vt.TaskFailedError | vt.TaskLostError):
         return Exit.FAILED
     return Exit.SERVER
+
+
+def told(error: vt.VeeamTasksError) -> Exit:
+    """Print a line about an error that ends the command; return its exit status."""
+    complain(spoken(str(error)))
+    return status_of(error)
 
 
 def hush() -> None:
@@ -110,4 +117,7 @@ def drive(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
         work: Makes the coroutine. The first Ctrl-C or SIGTERM cancels it, so that it
             logs out; the second quits at once.
     """
-    return Ending().run(work)
+    try:
+        return Ending().run(work)
+    except vt.VeeamTasksError as error:
+        return told(error)

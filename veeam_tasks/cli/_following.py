@@ -9,7 +9,7 @@ import veeam_tasks as vt
 from veeam_tasks.cli._board import Board, outcome_of
 from veeam_tasks.cli._ends import Exit, drive, first_of, hush, status_of
 from veeam_tasks.cli._shows import Show
-from veeam_tasks.cli._words import complain, say, spoken
+from veeam_tasks.cli._words import complain, spoken
 
 
 def show_to_end(show: Show, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
@@ -70,12 +70,3 @@ async def _read(
 
 def _verdict(board: Board) -> Exit:
     return Exit.FAILED if board.failures else Exit.OK
-
-
-def explain_unfinished(*, is_adopted: bool) -> None:
-    """Print what the end of this logon session means for unfinished tasks."""
-    if not is_adopted:
-        say(
-            "This logon session ends now, and another one may not know these tasks;"
-            " 'veeam-tasks logon --help' shows how to keep one open."
-        )

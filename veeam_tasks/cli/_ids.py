@@ -27,11 +27,11 @@ def read_ids(arguments: Iterable[str], file: str | None = None) -> list[str]:
     ids: dict[str, None] = {}
     for argument in arguments:
         if argument == "-":
-            ids.update(dict.fromkeys(_ids_in(_standard_input(), "standard input")))
+            ids.update(dict.fromkeys(_ids_in(standard_input(), "standard input")))
         else:
             ids[_checked(argument, "")] = None
     if file == "-":
-        ids.update(dict.fromkeys(_ids_in(_standard_input(), "standard input")))
+        ids.update(dict.fromkeys(_ids_in(standard_input(), "standard input")))
     elif file is not None:
         shown = visible(file)
         ids.update(dict.fromkeys(_ids_in(read_text(file, "--file"), shown)))
@@ -54,7 +54,12 @@ def read_text(file: str, option: str) -> str:
     raise click.UsageError(problem)
 
 
-def _standard_input() -> str:
+def standard_input() -> str:
+    """Return the text of standard input.
+
+    Raises:
+        click.UsageError: It is no text.
+    """
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -90,4 +95,4 @@ def _checked(word: str, where: str) -> str:
         return task_id_of(word)
     except ValueError as error:
         problem = f"{where}{error}"
-    raise click.UsageError(problem.replace(", a Task,", ""))
+    raise click.UsageError(problem)

@@ -12,6 +12,7 @@ import anyio.to_thread
 
 import veeam_tasks as vt
 from veeam_tasks.cli._board import outcome_of
+from veeam_tasks.cli._words import spoken
 
 JsonObject = Mapping[str, object]
 
@@ -46,7 +47,7 @@ def event_object(event: vt.TaskEvent) -> dict[str, object]:
         "succeeded": event.succeeded,
         "outcome": outcome_of(event),
         "message": None if result is None else result.message,
-        "error": None if event.error is None else str(event.error),
+        "error": None if event.error is None else spoken(str(event.error)),
         "observed_at": moment(event.observed_at),
         "not_before": None if event.not_before is None else moment(event.not_before),
         "related": [] if task is None else [_link(link) for link in task.related],

@@ -65,6 +65,8 @@ class LiveShow:
             )
         if left:
             console.print(Text(unfinished_line(left), style=STYLES["unfinished"]))
+        if board.advice:
+            console.print(Text(board.advice))
         is_good = board.counts["succeeded"] == board.ended and not left
         console.print(
             Text(counts_text(board, len(left)), style="green" if is_good else "bold")

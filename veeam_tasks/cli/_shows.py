@@ -201,6 +201,8 @@ def tell_summary(board: Board, unfinished: Iterable[str]) -> None:
     left = list(unfinished)
     if left:
         say(unfinished_line(left))
+    if board.advice:
+        say(board.advice)
     say(counts_text(board, len(left)))
 
 

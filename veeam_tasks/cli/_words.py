@@ -2,36 +2,46 @@
 
 import re
 import sys
-from collections.abc import Mapping
 from typing import Final
 
 import click
 
 from veeam_tasks._text import visible
 
-_SPOKEN: Final[Mapping[str, str | None]] = {
-    r'pass fingerprint="([^"]*)"': r"pass --fingerprint \1",
-    r"\b(?:pass )?username= and password=": "pass --username and VEEAM_EM_PASSWORD",
-    r"\bpass insecure=True": "pass --insecure",
-    r"\binsecure=True": "--insecure",
-    r"\binsecure\b(?=:| and |,)": "--insecure",
-    r"\b(ca_file|request_timeout|max_in_flight|api_version)(?==|\b)(=?)": None,
-    r"(?<![-\w])(fingerprint|patience|proxy|accept|timeout)=": r"--\1 ",
-    r"look for its task with fetch_all\(\)": "look for its task with 'list'",
-    r" until open\(\), so that": ", so that",
-    r" until open\(\)": "",
-}
+ONLY_ITS_OWN: Final = "A task belongs to the logon session that started it"
+"""How the package begins to explain why a fresh logon knows no task."""
+
+SHARE: Final = (
+    "start and watch it with one command ('submit'), or let commands share a logon"
+    " session ('veeam-tasks logon --help')"
+)
+
+_NAMES: Final = (
+    "ca_file|request_timeout|max_in_flight|api_version|fingerprint|patience|proxy"
+    "|accept|timeout|insecure"
+)
+_SPOKEN: Final[tuple[tuple[str, str], ...]] = (
+    (r"username= and password=", "--username and VEEAM_EM_PASSWORD"),
+    (rf"(?<![-\w])({_NAMES})=(?:True\b)?(?=$|[\s.,;:)])", r"--\1"),
+    (rf"(?<![-\w])({_NAMES})=(?:True\b)?", r"--\1 "),
+    (r"(?<![-\w])(ca_file|insecure)(?=[:,] | and )", r"--\1"),
+    (r"(?<=--fingerprint )\"([^\"]*)\"", r"\1"),
+    (r"look for its task with fetch_all\(\)", "look for its task with 'list'"),
+    (r" until open\(\)", ""),
+    (r", or pass a Link or its href", ""),
+    (r", a Task, or", " or"),
+    (
+        rf"(?: A task is known[^.]*\.)? ({ONLY_ITS_OWN})[^:]*:[^:]*$",
+        rf" \1, and this one knows none of those it was asked for: {SHARE}",
+    ),
+)
 
 
 def spoken(text: str) -> str:
     """Return what the package said with the names of the shell's options in it."""
-    for pattern, words in _SPOKEN.items():
-        text = re.sub(pattern, _option if words is None else words, text)
-    return text
-
-
-def _option(found: "re.Match[str]") -> str:
-    return f"--{found[1].replace('_', '-')}{' ' if found[2] else ''}"
+    for pattern, words in _SPOKEN:
+        text = re.sub(pattern, words, text)
+    return re.sub(r"--[a-z_]+", lambda found: found[0].replace("_", "-"), text)
 
 
 def complain(text: str, context: click.Context | None = None) -> None:
