@@ -60,12 +60,20 @@ class Reader:
             self.events += 1
             self.found += event.sequence == 1
 
+    async def find(self, tasks: int, interval: float = 0.02) -> None:
+        """Wait until as many tasks were found; raise what the watch raised."""
+        while self.found < tasks:
+            await asyncio.sleep(interval)
+            if self._reading.done():
+                self._reading.result()
+                return
+
     async def aclose(self) -> None:
         """Stop reading; raise what the watch raised, if it did."""
         self._reading.cancel()
         await asyncio.wait([self._reading])
         if not self._reading.cancelled():
-            await self._reading
+            self._reading.result()
 
 
 def answered(em: vt.SessionManager) -> int:
@@ -79,8 +87,7 @@ async def run(spec: Spec) -> Result:
     async with manager(spec) as em:
         watch = em.watch(spec.task_ids)
         reader = Reader(watch)
-        while reader.found < spec.tasks:  # noqa: ASYNC110 - as in contract
-            await asyncio.sleep(0.05)
+        await reader.find(spec.tasks)
         await asyncio.sleep(spec.options.get("settle", 0.0))
         before = em.statistics()
         result = await measure_while(lambda: answered(em), spec)
