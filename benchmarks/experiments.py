@@ -230,7 +230,7 @@ def waits(*, quick: bool) -> list[Run]:
             spec={
                 "tasks": 10_000,
                 "pause": 5.0,
-                "seconds": 12.5,
+                "seconds": 7.5 if quick else 12.5,
                 "options": {"coalesce": "auto", "waits": side == "waits"},
             },
             rounds=1,
