@@ -64,7 +64,8 @@ class Secrets:
     def excerpt(self, body: bytes) -> str:
         """Return the first bytes of a body: hidden, visible, quoted, short."""
         # Hidden before it is cut, so that no half of a secret stays.
-        text = self.hide(body[: 16 * _EXCERPT].decode("utf-8", "replace")).strip()
+        begin = body.lstrip()[: 16 * _EXCERPT].decode("utf-8", "replace")
+        text = self.hide(begin).strip()
         short = text if len(text) <= _EXCERPT else text[:_EXCERPT] + "..."
         return repr(visible(short)) if short else ""
 
