@@ -19,6 +19,7 @@ from veeam_tasks._logon import LOG_OUT_SECONDS, Logon
 from veeam_tasks._model import NoticeKind, Statistics
 from veeam_tasks._notices import Notices
 from veeam_tasks._poll import Engine
+from veeam_tasks._text import visible
 from veeam_tasks._transport import Transport
 
 _log = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ _log = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 300.0
 """How long nothing may be sent before the logon session is kept alive; the server
 drops it after 15 idle minutes (``http_authentication`` reference page)."""
+
+# The loop itself holds its tasks weakly.
+_running: set["asyncio.Task[None]"] = set()
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -48,11 +52,13 @@ class Host:
     _end: Literal["log out", "leave open"] = "log out"
     _task: "asyncio.Task[None] | None" = None
     _was_asked: bool = False
+    _has_left: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether it runs and was not asked to stop."""
-        return self._task is not None and not self._stop.is_set()
+        task = self._task
+        return task is not None and not task.done() and not self._stop.is_set()
 
     async def start(self) -> None:
         """Open the transport and start the host task."""
@@ -61,6 +67,8 @@ class Host:
         self.logon.on_refused = self.engine.cut_all
         await self.transport.open()
         self._task = asyncio.create_task(self._run(), name="veeam_tasks host")
+        _running.add(self._task)
+        self._task.add_done_callback(_running.discard)
 
     async def aclose(self, *, log_out: bool) -> None:
         """Stop everything and wait until it is gone, also if cancelled meanwhile."""
@@ -76,6 +84,9 @@ class Host:
                     await asyncio.wait([self._task])
                 except asyncio.CancelledError as error:
                     cancelled = error
+            if not self._has_left:
+                # It was cancelled before it took its first step, or never started.
+                await self._leave()
         if cancelled is not None:
             raise cancelled
 
@@ -105,7 +116,7 @@ class Host:
 
     async def _run(self) -> None:
         cancelled: asyncio.CancelledError | None = None
-        crash: Exception | None = None
+        crash: BaseException | None = None
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._poll)
@@ -119,17 +130,25 @@ class Host:
             self._stop.set()
             if not self._was_asked:
                 self._warn()
-        except Exception as error:  # noqa: BLE001 - told to the readers and the log
-            crash = error  # whatever it is, the readers are told
+        except BaseException as error:  # noqa: BLE001 - told to the readers and the log
+            # Whatever it is, also a Ctrl-C that struck in a poller's step.
+            crash = error
+            self._stop.set()
             _log.exception("the pollers stopped")
-        self.engine.cut_all(
-            crash or ClosedError(what="the manager", advice="it was closed")
-        )
+        advice = "it was closed" if crash is None else self._explain(crash)
+        self.engine.cut_all(ClosedError(what="the manager", advice=advice))
         await self._leave()
         if cancelled is not None:
             raise cancelled
 
+    def _explain(self, crash: BaseException) -> str:
+        while isinstance(crash, BaseExceptionGroup):
+            crash = crash.exceptions[0]
+        what = visible(self.engine.secrets.hide(repr(crash)))
+        return f"an error of its own stopped it, and is in the log: {what}"
+
     async def _leave(self) -> None:
+        self._has_left = True
         cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
             try:
@@ -140,6 +159,7 @@ class Host:
             except asyncio.CancelledError as error:
                 cancelled = error
             await self.transport.aclose()
+            await self.logon.stop()
         if cancelled is not None:
             raise cancelled
 
@@ -156,12 +176,12 @@ class Host:
             if idle < KEEP_ALIVE_SECONDS:
                 await anyio.sleep(KEEP_ALIVE_SECONDS - idle)
                 continue
-            if self.logon.refused is None and not self.engine.gate.outage.is_closed:
+            if self.logon.refused is None and not self.engine.gate.is_asking:
                 try:
                     await self.logon.keep_alive()
                 except VeeamTasksError as error:
                     _log.debug("not kept alive: %s", error)
-            # An outage, or a refusal, leaves nothing to keep alive for now.
+            # A refusal, or a server that asked for a long pause, leaves nothing to do.
             if self.engine.loop.time() - self.transport.sent_at >= KEEP_ALIVE_SECONDS:
                 await anyio.sleep(KEEP_ALIVE_SECONDS)
 

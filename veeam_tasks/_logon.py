@@ -161,8 +161,7 @@ class Logon:
     async def is_token_good(self) -> bool:
         """Ask the server for our own logon session; return whether it lets us ask.
 
-        Every answer but 401 shows that it does, but for those of a server that is
-        unwell or of something else before it, which show nothing.
+        Every answer but 401 shows that it does, unless a server that is unwell gave it.
 
         Raises:
             TransportError, StatusError, MalformedReplyError: No usable reply came.

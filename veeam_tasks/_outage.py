@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from veeam_tasks._errors import ServerBusyError, TransportError, VeeamTasksError
-from veeam_tasks._pace import Pace
+from veeam_tasks._pace import LONGEST_PAUSE, Pace
 
 PROBE_PACE = Pace(first=2.0, growth=1.5, longest=30.0, jitter=0.25)
 """Pauses between two probes of a server that is down: never two in one second."""
@@ -80,10 +80,14 @@ class Outage:
         return True
 
     def next_probe(self, retry_after: float | None = None) -> float:
-        """Return the pause before the next probe, in seconds, and lengthen it."""
+        """Return the pause before the next probe, in seconds, and lengthen it.
+
+        A server may ask for more, but not for more than the longest pause there is:
+        a slip in a header must not end a watch for days.
+        """
         pause = PROBE_PACE.jittered(self._pause, self.chance())
         self._pause = PROBE_PACE.after(self._pause)
-        return pause if retry_after is None else max(pause, retry_after)
+        return max(pause, min(retry_after or 0.0, LONGEST_PAUSE))
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -106,6 +110,11 @@ class Gate:
     _probe: asyncio.TimerHandle | None = None
     _spent: asyncio.TimerHandle | None = None
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether the next probe is due or has its time."""
+        return self._probe is not None or self._is_probe_due
+
     def fail(
         self,
         task_id: str,
@@ -118,13 +127,12 @@ class Gate:
         """Count a failed poll, arm the timers; return whether the gate closes by it."""
         outage = self.outage
         closes = outage.fail(task_id, error, now, watched=watched)
-        if closes or is_probe:
+        # A probe may come back after another reply has opened the gate.
+        if closes or (is_probe and outage.is_closed):
             asked = error.retry_after if isinstance(error, ServerBusyError) else None
             self._arm(outage.next_probe(asked))
-        if closes and self.patience is not None:
-            assert outage.since is not None
-            at = outage.since + self.patience
-            self._spent = self.loop.call_at(at, self.on_spent)
+        if closes and outage.since is not None:
+            self._be_patient(outage.since)
         return closes
 
     def good(self) -> bool:
@@ -145,8 +153,12 @@ class Gate:
 
     def resume(self) -> None:
         """Probe again if the gate is closed and nobody does: someone has come anew."""
-        if self.outage.is_closed and self._probe is None and not self._is_probe_due:
+        if not self.outage.is_closed:
+            return
+        if self._probe is None and not self._is_probe_due:
             self._arm(self.outage.next_probe())
+        if self._spent is None:
+            self._be_patient(self.loop.time())
 
     def disarm(self) -> None:
         """Stop the timers."""
@@ -160,6 +172,14 @@ class Gate:
         if self._probe is not None:
             self._probe.cancel()
         self._probe = self.loop.call_later(pause, self._due)
+
+    def _be_patient(self, since: float) -> None:
+        if self.patience is not None:
+            self._spent = self.loop.call_at(since + self.patience, self._end)
+
+    def _end(self) -> None:
+        self._spent = None
+        self.on_spent()
 
     def _due(self) -> None:
         self._probe = None

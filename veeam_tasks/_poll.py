@@ -196,6 +196,7 @@ class Engine:
                 record.url, logon.token or "", self.max_reply_bytes
             )
         except VeeamTasksError as error:
+            me.is_late()  # if so, that has become this error
             failure = error
         except asyncio.CancelledError:
             if not me.is_late():
@@ -244,7 +245,7 @@ class Engine:
         record = self.roster.take_any()
         if record is not None:
             return record
-        if self._endless:
+        if self._has_endless() and self.sweep.take_probe():
             return self.sweep
         if self.roster.records:
             self.gate.resume()
@@ -266,12 +267,16 @@ class Engine:
         self.sweep.request(0.0)
         self.wanted.set()
 
+    def _has_endless(self) -> bool:
+        """Tell whether someone still watches all; forget those who do not."""
+        self._endless = {ref for ref in self._endless if self.roster.is_known(ref)}
+        return bool(self._endless)
+
     def _discover(self, found: Mapping[str, object]) -> float | None:
         """Tell whoever watches all of new IDs; return when to look again, if so."""
-        watchers = [watch for ref in self._endless if (watch := ref()) is not None]
-        if not watchers:
-            self._endless.clear()
+        if not self._has_endless():
             return None
+        watchers = [watch for ref in self._endless if (watch := ref()) is not None]
         pace = fastest(watch.pace for watch in watchers)
         has_news = [watch.discover(found) for watch in watchers]
         if any(has_news):
@@ -288,7 +293,7 @@ class Engine:
         self.replies.errors += 1
         if isinstance(failure, CertificateError):
             self.cut_all(failure)
-        elif self._endless:
+        elif self._has_endless():
             self.sweep.request(_SWEEP_AGAIN)
             if not self.roster.records:
                 # No single poll will find out whether it is an outage.

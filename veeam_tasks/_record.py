@@ -12,7 +12,7 @@ from yarl import URL
 from veeam_tasks._errors import ServerBusyError, VeeamTasksError
 from veeam_tasks._events import Sighting
 from veeam_tasks._model import Task, TaskLostError, TaskState
-from veeam_tasks._pace import Pace
+from veeam_tasks._pace import LONGEST_PAUSE, Pace
 
 RESULTLESS_REPLIES = 4
 """Finished without a Result is asked for three more times, then final."""
@@ -49,6 +49,10 @@ class Phase(IntEnum):
     POLLING = -2
     TOGETHER = -3
     GONE = -4
+
+
+BUSY = (Phase.POLLING, Phase.GONE)
+"""Where nothing but the poller that has it, if any, may touch a record."""
 
 
 @attrs.define(eq=False)
@@ -179,7 +183,7 @@ def meet_doubt(
     It takes two, at least one pause apart: a task may be slow to appear.
     """
     record.digest = None
-    record.failures = 0
+    record.failures = record.refusals = 0
     first = record.reset_pause()
     if record.doubts == 0:
         record.doubts, record.doubt_at = 1, moment.now
@@ -215,7 +219,7 @@ def meet_trouble(
         pause = record.grow()
     record.failures += 1
     if isinstance(error, ServerBusyError) and error.retry_after is not None:
-        pause = max(pause, error.retry_after)
+        pause = max(pause, min(error.retry_after, LONGEST_PAUSE))
     if patience is not None:
         left = max(record.trouble_at, reopened_at) + patience - moment.now
         if left <= 0:

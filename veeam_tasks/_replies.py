@@ -109,34 +109,32 @@ class Replies:
         if moment.generation != logon.generation:
             self.roster.again(record, 0.0)  # a late 401: the token is another by now
             return
-        record.refusals += 1
-        if record.refusals > _record.REFUSED_ROUNDS:
-            lost = _record.refused_for_good(record, error)
-            self._tell(record, _record.lose(record, moment, lost))
-            return
         failure: VeeamTasksError | None = None
-        pause = 0.0
+        is_alone = False
         try:
-            # The second time it may be this task alone that is refused.
-            if record.refusals > 1 and await logon.is_token_good():
-                pause = record.reset_pause()
-            else:
+            # After a first round it may be this task alone that is refused.
+            is_alone = record.refusals > 0 and await logon.is_token_good()
+            if not is_alone:
+                record.refusals = 0
                 await logon.renew(moment.generation)
                 self.retries += 1
-                self.good()
-                if logon.generation == moment.generation:
-                    pause = record.reset_pause()
+            self.good()
         except LogonError:
             return  # every subscription was cut by it
         except VeeamTasksError as caught:
             failure = caught
         if record.phase != Phase.POLLING:
             return
-        if failure is None:
-            self.roster.again(record, pause)
-        else:
-            record.refusals -= 1
+        if failure is not None:
             self.meet_trouble(me, record, failure, moment)
+            return
+        record.refusals += 1
+        if record.refusals > _record.REFUSED_ROUNDS:
+            lost = _record.refused_for_good(record, error)
+            self._tell(record, _record.lose(record, moment, lost))
+            return
+        is_renewed = logon.generation != moment.generation
+        self.roster.again(record, 0.0 if is_renewed else record.reset_pause())
 
     def meet_trouble(
         self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment
@@ -201,6 +199,8 @@ class Replies:
             NoticeKind.RECOVERED, "the server answers again", self.roster.records
         )
         self.roster.spread()
+        # A collection may be due that no timer announces any more.
+        self.roster.wake()
 
 
 def _moment(roster: Roster, generation: int) -> Moment:

@@ -9,10 +9,9 @@ import attrs
 from yarl import URL
 
 from veeam_tasks._pace import Pace, fastest
-from veeam_tasks._record import Phase, Record, Subscriber, SubscriberRef
+from veeam_tasks._record import BUSY, Phase, Record, Subscriber, SubscriberRef
 from veeam_tasks._schedule import Schedule
 
-_BUSY = (Phase.POLLING, Phase.GONE)
 _FIRST_POLLS_APART = 0.001
 _RESUMED_APART = 0.002
 
@@ -48,7 +47,9 @@ class Roster:
 
         When the subscriber goes, its records are dropped as they come due.
         """
-        return weakref.ref(subscriber, self._note_gone)
+        reference = weakref.ref(subscriber, self._note_gone)
+        hash(reference)  # kept by it; it could not be asked for once it is dead
+        return reference
 
     def _note_gone(self, subscriber: SubscriberRef) -> None:
         # May run in any thread, so it does nothing that is not atomic.
@@ -95,6 +96,10 @@ class Roster:
     def forget(self, subscriber: SubscriberRef) -> None:
         """Forget a subscriber that wants nothing any more."""
         self._subscribers.discard(subscriber)
+
+    def is_known(self, subscriber: SubscriberRef) -> bool:
+        """Tell whether a subscriber is there and still wants something."""
+        return subscriber in self._subscribers
 
     def prune(self) -> None:
         """Drop the records that nobody wants any more."""
@@ -180,7 +185,7 @@ class Roster:
         """Return a record that is due, or else one that is not due yet."""
         record = self.take()
         if record is None:
-            idle = (r for r in self.records.values() if r.phase not in _BUSY)
+            idle = (r for r in self.records.values() if r.phase not in BUSY)
             record = next(idle, None)
             if record is not None:
                 record.phase = Phase.POLLING

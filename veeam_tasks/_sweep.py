@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from itertools import islice
 from typing import Literal
 
 import attrs
@@ -29,6 +28,7 @@ from veeam_tasks._model import Task
 from veeam_tasks._pollers import Poller, Pollers
 from veeam_tasks._record import Moment, Phase, Record
 from veeam_tasks._roster import Roster
+from veeam_tasks._settle import Collection, Found, Settling
 from veeam_tasks._text import Secrets
 from veeam_tasks._transport import Transport
 
@@ -36,23 +36,10 @@ _log = logging.getLogger(__name__)
 
 _REDIRECT, _UNAUTHORIZED = 300, 401
 _MOST_PAGES = 10_000
-_LONGEST_HOLD = 0.005
-_PORTION = 64
 _SOON = 0.02
+_REST, _LONGEST_REST = 4.0, 5.0
 
 Coalesce = Literal["auto", "never", "always"]
-Found = dict[str, bytes | Task]
-
-
-@attrs.frozen(kw_only=True)
-class Collection:
-    """All tasks of the logon session, as slices of the body or decoded."""
-
-    found: Found
-    moment: Moment
-    seconds: float
-    size: int
-    sample: Reply = attrs.field(repr=False)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -86,7 +73,14 @@ class Sweep:
     coalesced: int = 0
     is_due: bool = False
     _is_running: bool = False
+    _took: float = 0.0
+    _ended_at: float = 0.0
     _timer: asyncio.TimerHandle | None = None
+
+    def request_for_newcomers(self) -> None:
+        """Let a sweep be due soon, but not while it would take most of the time."""
+        since = self.loop.time() - self._ended_at
+        self.request(max(_SOON, min(self._took * _REST, _LONGEST_REST) - since))
 
     def request(self, delay: float = _SOON) -> None:
         """Let a sweep be due in `delay` seconds, or earlier if one is due already."""
@@ -110,6 +104,13 @@ class Sweep:
         self.is_due = False
         return True
 
+    def take_probe(self) -> bool:
+        """Return whether a sweep may go now as the probe of an outage."""
+        if self._is_running:
+            return False
+        self.stop()
+        return True
+
     def consider(self) -> None:
         """Ask for all, if asking one by one looks dear."""
         if self._is_running or self.roster.is_together:
@@ -124,6 +125,7 @@ class Sweep:
     async def run(self, me: Poller) -> VeeamTasksError | None:
         """Sweep once; return why it failed, or None."""
         self._is_running = True
+        started = self.loop.time()
         failure: VeeamTasksError | None = None
         try:
             collection = await self._fetch(me)
@@ -132,9 +134,12 @@ class Sweep:
         except LogonError:
             return None  # every subscription was cut by it
         except VeeamTasksError as error:
+            me.is_late()  # if so, that has become this error
             failure = error
         finally:
             self._is_running = False
+            self._ended_at = self.loop.time()
+            self._took = self._ended_at - started
         if failure is not None:
             self._fall_back(failure)
         return failure
@@ -160,14 +165,23 @@ class Sweep:
                 )
             seen.add(path)
             reply = await self._ask(me, path)
-            if reply.status == _UNAUTHORIZED or generation != self.logon.generation:
+            if generation != self.logon.generation:
+                self.request(0.0)
+                return None
+            if reply.status == _UNAUTHORIZED and not await self.logon.is_token_good():
                 await self.logon.renew(generation)
                 self.request(0.0)
                 return None
             if reply.status >= _REDIRECT:
                 raise _wire.status_error(reply, self.secrets)
             size += len(reply.body)
+            if size > self.limit:
+                problem = f"its pages have more than {self.limit} bytes"
+                raise MalformedReplyError(request=reply.request, problem=problem)
+            # Cutting up ten thousand tasks takes as long as the loop may be held.
+            await asyncio.sleep(0)
             path = self._read(reply, found)
+            await asyncio.sleep(0)
         assert reply is not None
         self.logon.note(generation)
         now = self.loop.time()
@@ -215,63 +229,29 @@ class Sweep:
     async def _settle(self, collection: Collection) -> None:
         self.roster.prune_gone()
         is_together = self._choose(collection)
+        was_requested = self._timer is not None
         pause = self.discover(collection.found)
+        if not was_requested:
+            self.stop()  # what was discovered is settled at once
         self.roster.is_together = is_together
-        lowest = await self._meet_all(collection, is_together=is_together)
+        if not is_together:
+            self.roster.scatter()
+        await asyncio.sleep(0)
+        settling = Settling(
+            loop=self.loop,
+            records=self.roster.records,
+            meet_task=self.meet_task,
+            secrets=self.secrets,
+            is_together=is_together,
+        )
+        await settling.settle(collection)
+        self.coalesced += settling.settled
+        lowest = settling.lowest
         if is_together:
             self._ask_for_missing(collection.found)
-            pause = min(lowest, pause or lowest)
-        if pause is not None and pause < float("inf"):
+            pause = lowest if pause is None else min(lowest, pause)
+        if pause is not None and pause < float("inf") and self.logon.refused is None:
             self.request(pause)
-
-    async def _meet_all(self, collection: Collection, *, is_together: bool) -> float:
-        """Settle each watched task of the collection; return the shortest pause.
-
-        The loop is let go in between, so that ten thousand tasks do not hold it.
-        """
-        lowest = float("inf")
-        hold_until = self.loop.time() + _LONGEST_HOLD
-        found = iter(collection.found.items())
-        while portion := dict(islice(found, _PORTION)):
-            changed = self._meet_unchanged(portion, collection.moment)
-            self._meet_changed(changed, collection)
-            for task_id in portion:
-                record = self.roster.records.get(task_id)
-                if record is None or record.phase == Phase.POLLING:
-                    continue
-                if is_together:
-                    record.phase = Phase.TOGETHER
-                lowest = min(lowest, record.pause)
-            if self.loop.time() > hold_until:
-                await asyncio.sleep(0)
-                hold_until = self.loop.time() + _LONGEST_HOLD
-        return lowest
-
-    def _meet_unchanged(self, portion: Found, moment: Moment) -> Found:
-        """Settle what did not change; return the rest of what is watched."""
-        records, changed = self.roster.records, Found()
-        for task_id, piece in portion.items():
-            record = records.get(task_id)
-            if record is None or record.phase == Phase.POLLING:
-                continue
-            self.coalesced += 1
-            if record.digest == hash(piece) and moment.generation == record.generation:
-                record.sent, record.sent_wall = moment.sent, moment.sent_wall
-                if record.phase == Phase.TOGETHER:
-                    record.grow()
-            elif moment.generation >= record.generation:
-                changed[task_id] = piece
-        return changed
-
-    def _meet_changed(self, changed: Found, collection: Collection) -> None:
-        slices = {key: piece for key, piece in changed.items() if type(piece) is bytes}
-        tasks = _slices.decode_slices(collection.sample, slices, self.secrets)
-        tasks += tuple(piece for piece in changed.values() if isinstance(piece, Task))
-        for task in tasks:
-            record = self.roster.records.get(task.task_id)
-            if record is not None:
-                digest = hash(changed[task.task_id])
-                self.meet_task(record, task, digest, collection.moment)
 
     def _ask_for_missing(self, found: Found) -> None:
         for task_id in self.roster.records.keys() - found.keys():
@@ -289,7 +269,7 @@ class Sweep:
             return False
         pauses = [record.pause for record in self.roster.records.values()]
         if not pauses:
-            return False
+            return self.choice.is_together
         was = self.choice.is_together
         now = self.choice.weigh(
             watched=len(pauses),
@@ -299,8 +279,6 @@ class Sweep:
             size=collection.size,
             now=self.loop.time(),
         )
-        if was and not now:
-            self.roster.scatter()
         if was != now:
             _log.info("%s", self.choice.reason)
         return now
