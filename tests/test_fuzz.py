@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from strategies import VEEAM, reply
 
-from veeam_tasks import _slices, _wire
+from veeam_tasks import _document, _nodes, _slices, _wire
 from veeam_tasks._errors import MalformedReplyError, VeeamTasksError
 from veeam_tasks._exchange import Reply
 from veeam_tasks._model import Task
@@ -133,6 +133,16 @@ def slices_and_whole(given_reply: Reply, secrets: Secrets) -> tuple[Task, ...] |
     return tasks
 
 
+def plain_and_whole(given_reply: Reply, secrets: Secrets) -> Task | None:
+    """Return the task of the plain form, having compared it with the full parse."""
+    task = _wire.plain_task(given_reply.body, secrets)
+    if task is not None:
+        alone = reply(given_reply.body)
+        node = _nodes.single(*_document.parse(alone, secrets))
+        assert task == _nodes.task(node, secrets)
+    return task
+
+
 def every_decoder(given_reply: Reply, secrets: Secrets) -> list[Callable[[], object]]:
     """Return what can be asked of a reply."""
     return [
@@ -147,6 +157,7 @@ def every_decoder(given_reply: Reply, secrets: Secrets) -> list[Callable[[], obj
         lambda: _wire.is_unknown_task(given_reply),
         lambda: _wire.status_error(given_reply, secrets),
         lambda: slices_and_whole(given_reply, secrets),
+        lambda: plain_and_whole(given_reply, secrets),
     ]
 
 

@@ -139,3 +139,21 @@ def test_mutated_bodies_read_the_same_or_not_at_all(seed: int) -> None:
             assert plain == parsed(bytes(body))
         except (MalformedReplyError, RefusedError) as error:
             pytest.fail(f"the parser refuses {bytes(body)!r}: {error}")
+
+
+NAMES = [f"{one}{two}" for one in "abc" for two in "abcdefghijklmnopqrstuvwxyz"]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "".join(f' {name}=""' for name in NAMES[:65]),
+        f' Name="{"x" * 1024}"',
+    ],
+    ids=["many", "long"],
+)
+def test_odd_attributes_are_left_to_the_parser(attributes: str) -> None:
+    """The parser's limit of 64 attributes holds, and nothing large is remembered."""
+    plain = b"<TaskId>task-7</TaskId><State>Running</State><Operation>A</Operation>"
+    assert _plain.task(b"<Task>" + plain + b"</Task>") is not None
+    assert _plain.task(f"<Task{attributes}>".encode() + plain + b"</Task>") is None

@@ -159,6 +159,8 @@ DOUBTS = {
     "instruction": task(1).replace("<State>", "<?a b?><State>"),
     "prefix": task(1).replace("<State>", "<v:Other/><State>"),
     "nested namespace": task(1).replace("<State>", '<State xmlns="urn:x">'),
+    "reserved prefix": task(1).replace("<Task ", '<Task xmlns:xml="urn:x" ')
+    + task(2).replace("<Task ", f'<Task xmlns="{VEEAM}" '),
     "nested task": task(1).replace("<State>", "<Task ></Task ><State>"),
     "ID elsewhere": task(1)
     .replace("<TaskId>task-1</TaskId>", "<TaskId >task-2</TaskId>")

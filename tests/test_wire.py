@@ -292,6 +292,13 @@ def test_the_task_id_counts_and_not_the_href() -> None:
     assert task.task_id == "task-7"
 
 
+@pytest.mark.parametrize("written", ["", " "])
+def test_an_empty_href_is_none(written: str) -> None:
+    """Read plainly or by the parser, an Href of blanks names nothing."""
+    for comment in ("", "<!-- -->"):
+        assert decode(comment, f' Href="{written}"').href is None
+
+
 def test_another_task_than_asked_for_is_refused() -> None:
     """A reply about another task proves nothing about this one."""
     problem = "it describes task-7, although task-8 was asked for"

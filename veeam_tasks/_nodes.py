@@ -92,7 +92,7 @@ def task(node: Any, secrets: Secrets) -> Task:
     word = _required(node, "State")
     state = TaskState.from_word(word)
     operation = _required(node, "Operation")
-    href = text(node, "@Href")
+    href = text(node, "@Href") or None
     links = _links(node["Links"], href) if "Links" in node else ()
     result = _result(node["Result"]) if "Result" in node else None
     if secrets.is_in(_told(word, operation, href, result, links)):

@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from sys import intern
 
+from veeam_tasks._limits import MAX_ATTRIBUTES
 from veeam_tasks._model import Link, Task, TaskResult, TaskState
 
 _S = rb"[ \t\r\n]*"
@@ -40,6 +41,8 @@ _PLAIN = re.compile(
 _NAMESPACE = b"http://www.veeam.com/ent/v1.0"
 _LINK_NAMES = {b"Rel", b"Href", b"Type", b"Name"}
 _attributes = re.compile(_ATTRIBUTE).findall
+# A task has some 300; they are kept, see `_is_plain_root`.
+_MAX_ROOT = 1024
 
 
 def task(body: bytes) -> Task | None:
@@ -48,8 +51,8 @@ def task(body: bytes) -> Task | None:
     if match is None:
         return None
     root, told, task_id, word, operation, success, message = match.groups()
-    attributes = _unique(root)
-    if attributes is None:
+    attributes = _unique(root) if len(root) <= _MAX_ROOT else None
+    if attributes is None or len(attributes) > MAX_ATTRIBUTES:
         return None
     found = attributes.pop(b"Href", b"").strip()
     if not _is_plain_root(tuple(attributes.items())):
