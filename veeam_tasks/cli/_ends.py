@@ -119,5 +119,9 @@ def drive(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """
     try:
         return Ending().run(work)
+    except BrokenPipeError:
+        # Here, since click would make a failure of it.
+        hush()
+        return Exit.OK
     except vt.VeeamTasksError as error:
         return told(error)

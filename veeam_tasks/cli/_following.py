@@ -21,7 +21,7 @@ def show_to_end(show: Show, work: Callable[[], Coroutine[Any, Any, int]]) -> int
     return status
 
 
-async def follow(watch: vt.Watch, show: Show, *, fail_fast: bool) -> Exit:
+async def follow(watch: "vt.Watch", show: Show, *, fail_fast: bool) -> Exit:
     """Read a watch to its end and tell `show` of it; return the exit status.
 
     Args:
@@ -55,7 +55,7 @@ async def follow(watch: vt.Watch, show: Show, *, fail_fast: bool) -> Exit:
 
 
 async def _read(
-    watch: vt.Watch, show: Show, *, fail_fast: bool
+    watch: "vt.Watch", show: Show, *, fail_fast: bool
 ) -> vt.VeeamTasksError | None:
     """Return what cut the watch short, if anything did."""
     try:

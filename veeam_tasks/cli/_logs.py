@@ -2,12 +2,14 @@
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from veeam_tasks._text import visible
 
-_LEVELS = {0: logging.WARNING, 1: logging.INFO}
+_LEVELS = {1: logging.INFO}
 
 
 class _StandardError(logging.Handler):
@@ -19,7 +21,8 @@ class _StandardError(logging.Handler):
         sys.stderr.flush()
 
 
-def start_logs(*, verbose: int, log_file: str | None) -> None:
+@contextmanager
+def logging_to(*, verbose: int, log_file: str | None) -> Iterator[None]:
     """Send the package's log lines where the options say.
 
     Args:
@@ -37,22 +40,29 @@ def start_logs(*, verbose: int, log_file: str | None) -> None:
         shown.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%X"))
         handlers.append(shown)
     if log_file is not None:
-        try:
-            handlers.append(_file_handler(log_file))
-            problem = ""
-        except OSError as error:
-            problem = f"--log-file: {log_file} cannot be written: {error.strerror}"
-        if problem:
-            raise click.UsageError(problem)
+        handlers.append(_file_handler(log_file))
     for handler in handlers:
         logger.addHandler(handler)
+    before = logger.level
     if handlers:
-        logger.setLevel(min(handler.level for handler in handlers) or logging.DEBUG)
-    logger.propagate = False
+        logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
 
 
 def _file_handler(path: str) -> logging.Handler:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+        problem = ""
+    except OSError as error:
+        problem = f"--log-file: {path} cannot be written: {error.strerror}"
+    if problem:
+        raise click.UsageError(problem)
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     handler.setFormatter(logging.Formatter(form, "%Y-%m-%dT%H:%M:%S%z"))
     return handler

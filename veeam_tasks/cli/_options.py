@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 import veeam_tasks as vt
-from veeam_tasks.cli._logs import start_logs
+from veeam_tasks.cli._logs import logging_to
 from veeam_tasks.cli._secrets import Password, find_password, has_terminal
 from veeam_tasks.cli._shows import Talk
 from veeam_tasks.cli._words import spoken, warn
@@ -257,8 +257,8 @@ def talk_options(command: Callable[..., R]) -> Callable[..., R]:
     def with_talk(
         *, as_json: bool, quiet: bool, verbose: int, log_file: str | None, **given: Any
     ) -> R:
-        start_logs(verbose=verbose, log_file=log_file)
-        return command(talk=Talk(as_json=as_json, quiet=quiet), **given)
+        with logging_to(verbose=verbose, log_file=log_file):
+            return command(talk=Talk(as_json=as_json, quiet=quiet), **given)
 
     return with_talk
 

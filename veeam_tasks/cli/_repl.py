@@ -67,7 +67,7 @@ def _run(life: "_Life", talk: Talk) -> int:
     return Exit.OK
 
 
-def _banner(em: vt.SessionManager) -> str:
+def _banner(em: "vt.SessionManager") -> str:
     return (
         f"{em!r} is `em`, the package is `vt`; Ctrl-D logs out.\n"
         "Try: await em.fetch_all()   or: async for event in em.watch('task-1'):"
@@ -89,7 +89,7 @@ class _Life:
         self._thread = threading.Thread(target=self._run_loop, name="veeam_tasks repl")
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    def start(self) -> vt.SessionManager:
+    def start(self) -> "vt.SessionManager":
         """Log on.
 
         Raises:

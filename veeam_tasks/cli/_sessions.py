@@ -129,7 +129,7 @@ def fingerprint(*, url: str | None, talk: Talk) -> int:
     return drive(work)
 
 
-def _settings(server: Server, em: vt.SessionManager) -> dict[str, str]:
+def _settings(server: Server, em: "vt.SessionManager") -> dict[str, str]:
     """Return the variables that let another command use this logon session."""
     ca_file = server.rest.get("ca_file")
     found = {

@@ -179,11 +179,11 @@ class LinesShow:
 
 
 _TOLD = {
-    vt.NoticeKind.UNREACHABLE: "the server cannot be reached",
-    vt.NoticeKind.RECOVERED: "the server answers again",
-    vt.NoticeKind.RENEWED: "logged on anew",
+    vt.NoticeKind.UNREACHABLE: "the server cannot be reached: ",
+    vt.NoticeKind.RECOVERED: "",
+    vt.NoticeKind.RENEWED: "logged on anew: ",
 }
-_NAMED = 5
+_NAMED = 20
 
 
 def tell_notice(notice: vt.Notice) -> None:
@@ -191,7 +191,7 @@ def tell_notice(notice: vt.Notice) -> None:
     told = _TOLD.get(notice.kind)
     if told is not None:
         time = notice.at.astimezone().strftime("%H:%M:%S")
-        say(f"{time}  {told}: {notice.detail}")
+        say(f"{time}  {told}{notice.detail}")
 
 
 def tell_summary(board: Board, unfinished: Iterable[str]) -> None:

@@ -33,7 +33,7 @@ class _Action:
     body: str | None = attrs.field(repr=False)
     method: str
 
-    async def send(self, em: vt.SessionManager) -> vt.Task:
+    async def send(self, em: "vt.SessionManager") -> vt.Task:
         """Send it, once.
 
         Raises:

@@ -24,7 +24,7 @@ _SPOKEN: Final[tuple[tuple[str, str], ...]] = (
     (r"username= and password=", "--username and VEEAM_EM_PASSWORD"),
     (rf"(?<![-\w])({_NAMES})=(?:True\b)?(?=$|[\s.,;:)])", r"--\1"),
     (rf"(?<![-\w])({_NAMES})=(?:True\b)?", r"--\1 "),
-    (r"(?<![-\w])(ca_file|insecure)(?=[:,] | and )", r"--\1"),
+    (rf"(?<![-\w])({_NAMES})(?=[:,] | and | must )", r"--\1"),
     (r"(?<=--fingerprint )\"([^\"]*)\"", r"\1"),
     (r"look for its task with fetch_all\(\)", "look for its task with 'list'"),
     (r" until open\(\)", ""),
