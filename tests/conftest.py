@@ -10,6 +10,13 @@ import asyncio
 import looptime
 import pytest
 from doors import WIRES, Wire
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure; pytest's timeout ends what hangs.
+settings.register_profile(
+    "project", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("project")
 
 
 def pytest_configure(config: pytest.Config) -> None:

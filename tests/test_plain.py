@@ -157,3 +157,10 @@ def test_odd_attributes_are_left_to_the_parser(attributes: str) -> None:
     plain = b"<TaskId>task-7</TaskId><State>Running</State><Operation>A</Operation>"
     assert _plain.task(b"<Task>" + plain + b"</Task>") is not None
     assert _plain.task(f"<Task{attributes}>".encode() + plain + b"</Task>") is None
+
+
+def test_a_huge_body_is_left_to_the_parser() -> None:
+    """A regular expression would take far more memory for it."""
+    head, tail = PUBLISHED.split(b"Ok<")
+    assert _plain.task(head + b"k" * 1000 + b"<" + tail) is not None
+    assert _plain.task(head + b"k" * (1 << 16) + b"<" + tail) is None

@@ -41,13 +41,15 @@ _PLAIN = re.compile(
 _NAMESPACE = b"http://www.veeam.com/ent/v1.0"
 _LINK_NAMES = {b"Rel", b"Href", b"Type", b"Name"}
 _attributes = re.compile(_ATTRIBUTE).findall
-# A task has some 300; they are kept, see `_is_plain_root`.
+# A task has some 500; a regular expression takes 50 bytes for each of the body's.
+_MAX_BODY = 1 << 16
+# A task has some 300 of attributes; they are kept, see `_is_plain_root`.
 _MAX_ROOT = 1024
 
 
 def task(body: bytes) -> Task | None:
     """Return the task that a body in the plain form describes, else None."""
-    match = _PLAIN.fullmatch(body)
+    match = _PLAIN.fullmatch(body) if len(body) <= _MAX_BODY else None
     if match is None:
         return None
     root, told, task_id, word, operation, success, message = match.groups()
