@@ -19,6 +19,7 @@ PYTHONS = [
     if found.startswith("Programming Language :: Python :: 3.")
 ]
 PACKAGE = ".[cli,simulator]"
+SPREAD = ("-n", "auto", "--dist", "loadfile")
 
 
 def group(name: str) -> list[str]:
@@ -71,9 +72,12 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, on every supported Python that is here."""
     session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
+    session.run("coverage", "erase")
     session.run(
-        "coverage", "run", "-m", "pytest", *session.posargs, env={"PYTHONDEVMODE": "1"}
+        *("coverage", "run", "-m", "pytest", "-q", *SPREAD, *session.posargs),
+        env={"PYTHONDEVMODE": "1"},
     )
+    session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 
 
@@ -87,7 +91,7 @@ def lowest(session: nox.Session) -> None:
     ]
     lowest_of_all = [bound.replace(">=", "~=") + ".0" for bound in bounds]
     session.install("-q", wheel(session), *lowest_of_all, *group("test"))
-    session.run("pytest", "-q", *session.posargs)
+    session.run("pytest", "-q", *SPREAD, *session.posargs)
 
 
 @nox.session
