@@ -73,10 +73,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, on every supported Python that is here."""
     session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
     session.run("coverage", "erase")
-    session.run(
-        *("coverage", "run", "-m", "pytest", "-q", *SPREAD, *session.posargs),
-        env={"PYTHONDEVMODE": "1"},
-    )
+    session.run("coverage", "run", "-m", "pytest", "-q", *SPREAD, *session.posargs)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 
