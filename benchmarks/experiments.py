@@ -33,6 +33,7 @@ class Run:
         rounds: How often, if not as often as everything else.
         watched: Whether the server's open connections are sampled meanwhile.
         simulated: Whether the server is the simulator instead of nginx.
+        collection: How many tasks the server has, if more than are watched.
     """
 
     side: str
@@ -42,6 +43,7 @@ class Run:
     rounds: int | None = None
     watched: bool = False
     simulated: bool = False
+    collection: int = 0
 
     @property
     def changing(self) -> bool:
@@ -197,7 +199,7 @@ def pause_of(size: int, mode: str) -> float:
 def scale(*, quick: bool) -> list[Run]:
     """P10 and more: from 10 tasks to 100,000, together and singly."""
     runs = []
-    sizes = (100, 1000, 10_000) if quick else (10, 30, 100, 300, 1000, 10_000, 100_000)
+    sizes = (100, 1000, 10_000) if quick else (10, 100, 1000, 10_000, 100_000)
     for size in sizes:
         for mode in ("always", "never"):
             pause = pause_of(size, mode)
@@ -218,6 +220,28 @@ def scale(*, quick: bool) -> list[Run]:
                 )
             )
     return runs
+
+
+def crossover(*, quick: bool) -> list[Run]:
+    """Few watched tasks of a logon session that has 2,000: singly or together."""
+    sizes = (10, 100) if quick else (3, 10, 30, 100, 300, 1000)
+    return [
+        Run(
+            side="veeam_tasks",
+            case=f"{size} {mode}",
+            program="veeam_watch",
+            spec={
+                "tasks": size,
+                "pause": 0.5,
+                "seconds": 1.75,
+                "options": {"coalesce": mode, "settle": 0.25},
+            },
+            rounds=1,
+            collection=2000,
+        )
+        for size in sizes
+        for mode in ("always", "never")
+    ]
 
 
 def waits(*, quick: bool) -> list[Run]:
@@ -263,6 +287,7 @@ EXPERIMENTS: dict[str, Callable[..., list[Run]]] = {
     "bulk": bulk,
     "detection": detection,
     "scale": scale,
+    "crossover": crossover,
     "waits": waits,
     "tricks": tricks,
 }

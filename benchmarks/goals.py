@@ -199,7 +199,37 @@ def growth(samples: Samples) -> Spread | None:
     return Spread(max(ratios), min(ratios), max(ratios), 1)
 
 
-def sizes(samples: Samples) -> list[tuple[int, str]]:
-    """Return the sizes and modes of the scale experiment, in order."""
-    cases = (case.split() for _, case in samples.keys("scale"))
+def sizes(samples: Samples, experiment: str = "scale") -> list[tuple[int, str]]:
+    """Return the sizes and modes of an experiment, in order."""
+    cases = (case.split() for _, case in samples.keys(experiment))
     return sorted((int(size), mode) for size, mode in cases)
+
+
+def rounds_cost(samples: Samples, mode: str) -> dict[int, float]:
+    """Return microseconds of CPU to look at all watched tasks once, by their number.
+
+    From the crossover experiment, where the collection is always as long.
+    """
+    costs = {}
+    for size, each in sizes(samples, "crossover"):
+        spread = samples.spread("crossover", OURS, f"{size} {each}", cpu_per_poll)
+        if each == mode and spread is not None:
+            costs[size] = size * spread.median
+    return costs
+
+
+def crossing(singly: dict[int, float], together: dict[int, float]) -> float | None:
+    """Return from how many tasks on to ask together costs less; None if it never does.
+
+    Between two sizes that were measured, both costs are taken for straight lines.
+    """
+    before = None
+    for size in sorted(singly.keys() & together.keys()):
+        gain = singly[size] - together[size]
+        if gain >= 0:
+            if before is None:
+                return float(size)
+            low, loss = before
+            return low + (size - low) * loss / (loss + gain)
+        before = size, -gain
+    return None

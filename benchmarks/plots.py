@@ -19,6 +19,8 @@ def draw(samples: Samples, folder: Path) -> list[Path]:
         drawn.append(_single(samples, folder / "poll.svg"))
     if samples.has("scale"):
         drawn.append(_scale(samples, folder / "scale.svg"))
+    if samples.has("crossover"):
+        drawn.append(_crossover(samples, folder / "crossover.svg"))
     return drawn
 
 
@@ -76,4 +78,21 @@ def _scale(samples: Samples, path: Path) -> Path:
         axes.grid(visible=True, alpha=0.3)
     cost.legend()
     figure.tight_layout()
+    return _save(figure, path)
+
+
+def _crossover(samples: Samples, path: Path) -> Path:
+    figure = Figure(figsize=(5, 3.5))
+    axes = figure.add_subplot()
+    for mode, label in LABELS.items():
+        costs = goals.rounds_cost(samples, mode)
+        axes.plot(
+            costs.keys(), [cost / 1e3 for cost in costs.values()], "o-", label=label
+        )
+    axes.set_xlabel("watched tasks, of 2,000 that the logon session has")
+    axes.set_ylabel("ms of CPU to look at all once")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend()
     return _save(figure, path)

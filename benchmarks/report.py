@@ -30,6 +30,7 @@ def text(results: dict[str, Any]) -> str:
         hold_table(samples),
         tricks_table(samples),
         scale_table(samples),
+        crossover_table(samples),
         waits_table(samples),
         import_table(samples),
     ]
@@ -190,6 +191,24 @@ def scale_table(samples: Samples) -> str:
         "discard us",
     )
     return table("Cost against the number of watched tasks", head, rows)
+
+
+def crossover_table(samples: Samples) -> str:
+    """Return from how many watched tasks on to ask together costs less."""
+    singly, together = (
+        goals.rounds_cost(samples, mode) for mode in ("never", "always")
+    )
+    if not singly:
+        return ""
+    found = goals.crossing(singly, together)
+    told = "at no size" if found is None else f"from {found:.0f} tasks on"
+    rows = [
+        (f"{size:,}", f"{singly[size] / 1e3:,.2f}", f"{together[size] / 1e3:,.2f}")
+        for size in singly
+    ]
+    head = ("watched of 2,000", "singly: ms of CPU", "together: ms of CPU")
+    title = f"To look at all watched tasks once: together costs less {told}"
+    return table(title, head, rows)
 
 
 def waits_table(samples: Samples) -> str:

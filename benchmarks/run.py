@@ -130,7 +130,7 @@ def play_once(run: Run) -> tuple[dict[str, Any], str]:
     if server_core is not None:
         os.sched_setaffinity(0, {server_core})
     kind = SimulatedProcess if run.simulated else BenchServer
-    with kind(tasks=run.spec["tasks"], cpu=server_core) as server:
+    with kind(tasks=run.collection or run.spec["tasks"], cpu=server_core) as server:
         before = server.seen()
         spec = run.spec | {
             "url": server.url(changing=run.changing or run.simulated),

@@ -131,6 +131,15 @@ def test_growth_is_the_worst_size_against_a_hundred(report: ModuleType) -> None:
     assert growth.median == pytest.approx(1.04)
 
 
+def test_the_crossing_lies_between_two_sizes(report: ModuleType) -> None:
+    """Singly 10 us a task against 1,000 us flat cross at 100; elsewhere never."""
+    singly = {10: 100.0, 50: 500.0, 200: 2000.0}
+    flat = dict.fromkeys(singly, 1000.0)
+    assert report.goals.crossing(singly, flat) == pytest.approx(100)
+    assert report.goals.crossing(singly, dict.fromkeys(singly, 9000.0)) is None
+    assert report.goals.crossing(singly, dict.fromkeys(singly, 1.0)) == 10
+
+
 def test_what_was_not_measured_is_said(report: ModuleType) -> None:
     """An empty file gives every goal, none of them measured, and no table else."""
     text = report.text(results())
