@@ -47,7 +47,6 @@ def _single(samples: Samples, path: Path) -> Path:
         color=["C1" if label.startswith(OURS) else "C0" for label, _ in bars],
     )
     axes.set_xlabel("microseconds of client CPU a poll")
-    axes.set_xscale("log")
     return _save(figure, path)
 
 
