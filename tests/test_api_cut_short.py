@@ -189,7 +189,7 @@ async def test_patience_is_for_ever_by_default() -> None:
             watch = em.watch(task)
             await anext(watch)
             await server.pause()
-            await anyio.sleep(5000)
+            await anyio.sleep(800)
             await server.resume()
             assert (await watch.wait()).succeeded == (task,)
 

@@ -113,7 +113,7 @@ PUT cloud/tenants/{ID} CloudTenant
 PUT cloud/tenants/{ID}/subtenants/{ID} CloudSubtenant
 PUT vCloud/orgConfigs/{ID} VCloudOrganizationConfig
 PUT cloud/vlans/{ID} VlanConfiguration
-"""
+"""  # noqa: E501 - one action a line
 """Method, path and root of the body of the 87 actions that answer with a task."""
 
 GUID = "b04c217b-0538-4650-bec4-19deff4ea1ac"
