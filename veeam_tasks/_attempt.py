@@ -5,16 +5,35 @@ itself, unless what a middleware raises is another error than those it knows.
 """
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Coroutine
 from typing import Any, ClassVar
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp.connector import Connection
 
 from veeam_tasks._foreign import DisconnectedError, words_of
 
-Transports = WeakSet[asyncio.Transport]
+_MANY = 64
+Transports = dict[asyncio.Transport, Any]
+"""The transports of connections, and their sockets.
+
+Held strongly: aiohttp forgets a TLS transport while it still says good-bye to a server
+that may never answer. (uvloop's cannot be held weakly in any case.)
+"""
+
+
+def hang_up(transports: Transports) -> None:
+    """End what `abort` did not.
+
+    asyncio's TLS transports cannot be aborted any more once `close` was called twice,
+    as aiohttp does after a broken reply; the end of their socket ends them.
+    """
+    for sock in transports.values():
+        # OSError: it is gone; TypeError: uvloop's, which abort ends in any case.
+        with contextlib.suppress(OSError, TypeError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 class _Request(aiohttp.ClientRequest):
@@ -27,7 +46,10 @@ class _Request(aiohttp.ClientRequest):
         self.is_sent = True
         transport = conn.transport
         if transport is not None and transport not in self.opened:
-            self.opened.add(transport)
+            if len(self.opened) >= _MANY:
+                for gone in [one for one in self.opened if one.is_closing()]:
+                    del self.opened[gone]
+            self.opened[transport] = transport.get_extra_info("socket")
         return super().send(conn)
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Literal
-from weakref import WeakSet
 
 import aiohttp
 import anyio
@@ -23,7 +22,7 @@ import anyio.lowlevel
 from aiohttp import hdrs
 from yarl import URL
 
-from veeam_tasks._attempt import Attempt, tracking
+from veeam_tasks._attempt import Attempt, Transports, hang_up, tracking
 from veeam_tasks._body import drop, read_body
 from veeam_tasks._errors import (
     CertificateError,
@@ -91,7 +90,7 @@ class Transport:
         self._proxy = proxy
         self._root = str(base)
         self._http: aiohttp.ClientSession | None = None
-        self._opened: WeakSet[asyncio.Transport] = WeakSet()
+        self._opened: Transports = {}
         self._token = ""
         self._token_headers: Mapping[str, str] = {}
         if proxy is not None:
@@ -141,9 +140,11 @@ class Transport:
             for transport in list(self._opened):
                 transport.abort()
             await http.close()
+            hang_up(self._opened)
             for _ in range(3):
                 # An aborted TLS connection takes two rounds of the loop to go.
                 await anyio.lowlevel.checkpoint()
+            self._opened.clear()
 
     def url(self, path: str) -> URL:
         """Return the URL of a checked, encoded path below ``/api/``."""

@@ -1,0 +1,49 @@
+"""Attempts: which transports a session has opened, and that all of them end."""
+
+import gc
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+import veeam_tasks as vt
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[str]:
+    """Give a TLS server that answers nonsense, keeps the line and says no good-bye."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    done = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        plain, _ = listener.accept()
+        with context.wrap_socket(plain, server_side=True) as line:
+            line.recv(10_000)
+            line.sendall(b"\x01\x02nonsense\r\n\r\n")
+            done.wait()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+    done.set()
+    thread.join()
+    listener.close()
+
+
+async def test_a_connection_without_a_good_bye_is_cut(
+    silent: str, tmp_path: Path
+) -> None:
+    """A broken reply under TLS leaves no socket, though the server never hangs up."""
+    with pytest.raises(vt.VeeamTasksError):
+        await vt.connect(
+            silent, username="u", password="p", ca_file=tmp_path / "ca.pem"
+        )
+    gc.collect()  # a transport that was left would warn, which is an error here
