@@ -46,4 +46,21 @@ async def test_a_connection_without_a_good_bye_is_cut(
         await vt.connect(
             silent, username="u", password="p", ca_file=tmp_path / "ca.pem"
         )
-    gc.collect()  # a transport that was left would warn, which is an error here
+    port = int(silent.rpartition(":")[2])
+    assert [one for one in open_sockets() if one.getpeername()[1] == port] == []
+
+
+def open_sockets() -> list[socket.socket]:
+    """Return the TCP sockets of this process that are connected."""
+    gc.collect()
+    found = [one for one in gc.get_objects() if type(one) is socket.socket]
+    return [one for one in found if is_connected(one)]
+
+
+def is_connected(one: socket.socket) -> bool:
+    """Tell whether a socket is open and has a peer."""
+    try:
+        one.getpeername()
+    except OSError:
+        return False
+    return True
