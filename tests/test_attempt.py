@@ -54,7 +54,7 @@ def open_sockets() -> list[socket.socket]:
     """Return the TCP sockets of this process that are connected."""
     gc.collect()
     found = [one for one in gc.get_objects() if type(one) is socket.socket]
-    return [one for one in found if is_connected(one)]
+    return [one for one in found if one.family == socket.AF_INET and is_connected(one)]
 
 
 def is_connected(one: socket.socket) -> bool:
