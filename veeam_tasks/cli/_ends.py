@@ -90,8 +90,12 @@ class Ending:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        caught = signal.SIGINT, signal.SIGTERM
-        before = [(number, signal.signal(number, self._on_signal)) for number in caught]
+        # What is ignored stays so, as it is for jobs that a script started with &.
+        before = [
+            (number, signal.signal(number, self._on_signal))
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        ]
         try:
             yield
         finally:

@@ -69,9 +69,8 @@ def _run(life: "_Life", talk: Talk) -> int:
 
 def _banner(em: "vt.SessionManager") -> str:
     return (
-        f"{em!r} is `em`, the package is `vt`; Ctrl-D logs out.\n"
-        "Try: await em.fetch_all()   or: async for event in em.watch('task-1'):"
-        " print(event)"
+        f"`em` is logged on at {em.url}; `vt` is the package. Ctrl-D ends.\n"
+        "Try: await em.fetch_all()   or: async for e in em.watch('task-1'): print(e)"
     )
 
 
@@ -86,6 +85,7 @@ class _Life:
         self._connecting = connecting
         self._ready: Future[vt.SessionManager] = Future()
         self._main: asyncio.Task[None] | None = None
+        self._has_begun = threading.Event()
         self._thread = threading.Thread(target=self._run_loop, name="veeam_tasks repl")
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -100,11 +100,13 @@ class _Life:
 
     def end(self) -> None:
         """Log out and stop the loop."""
+        if self._thread.ident is None:
+            return
+        self._has_begun.wait()
         if self.loop is not None and self._main is not None:
             with contextlib.suppress(RuntimeError):  # the loop ended by itself
                 self.loop.call_soon_threadsafe(self._main.cancel)
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
 
     def _run_loop(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -112,6 +114,7 @@ class _Life:
 
     async def _live(self) -> None:
         self.loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+        self._has_begun.set()
         try:
             async with self._connecting as em:
                 self._ready.set_result(em)

@@ -1,6 +1,7 @@
 """The commands about trust and logon sessions: `logon`, `logout`, `fingerprint`."""
 
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from veeam_tasks.cli._words import say
 if TYPE_CHECKING:
     from veeam_tasks._trust import Certificate
 
+_WHOLE_COLUMNS = 110
 _powershell = click.option(
     "--powershell", is_flag=True, help="Print lines for PowerShell."
 )
@@ -51,8 +53,11 @@ def logon(*, powershell: bool, server: Server, talk: Talk) -> int:
     async def work() -> Exit:
         async with connecting as em:
             settings = _settings(own, em)
-            sys.stdout.write(_assignments(settings, powershell=powershell))
-            sys.stdout.flush()
+            if talk.as_json:
+                write(settings)
+            else:
+                sys.stdout.write(_assignments(settings, powershell=powershell))
+                sys.stdout.flush()
             await em.aclose(log_out=False)
         return Exit.OK
 
@@ -186,7 +191,7 @@ def _print_certificate(found: "Certificate") -> None:
         ends = f"{ends} (expired)"
     print_pairs(
         [
-            ("SHA-256", found.fingerprint),
+            ("SHA-256", _halved(found.fingerprint)),
             ("subject", found.subject or "unknown"),
             ("issuer", found.issuer or "unknown"),
             ("for", ", ".join(found.names) or "unknown"),
@@ -195,10 +200,19 @@ def _print_certificate(found: "Certificate") -> None:
         ]
     )
     click.echo(
-        "\nCompare the fingerprint with what the server's own console shows. If it is"
-        f" the same, pin it:\n\n    --fingerprint {found.fingerprint}\n\nor, for all"
-        f" commands:\n\n    export VEEAM_EM_FINGERPRINT={found.fingerprint}"
+        "\nCompare the fingerprint with what the server's own console shows.\n"
+        f"If it is the same, pin it:\n\n    --fingerprint {found.fingerprint}\n\n"
+        f"or, for all commands:\n\n"
+        f"    export VEEAM_EM_FINGERPRINT={found.fingerprint}"
     )
+
+
+def _halved(fingerprint: str) -> str:
+    """Return it in two lines where one would be broken just anywhere."""
+    if shutil.get_terminal_size().columns >= _WHOLE_COLUMNS:
+        return fingerprint
+    middle = len(fingerprint) // 2 + 1
+    return f"{fingerprint[:middle]}\n{fingerprint[middle:]}"
 
 
 def _moment(at: datetime | None) -> str | None:

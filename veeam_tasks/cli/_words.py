@@ -1,7 +1,9 @@
 """What people read on standard error: one line each, in the words of the shell."""
 
 import re
+import shutil
 import sys
+import textwrap
 from typing import Final
 
 import click
@@ -16,6 +18,7 @@ SHARE: Final = (
     " session ('veeam-tasks logon --help')"
 )
 
+_FEWEST_COLUMNS: Final = 20
 _NAMES: Final = (
     "ca_file|request_timeout|max_in_flight|api_version|fingerprint|patience|proxy"
     "|accept|timeout|insecure"
@@ -58,6 +61,15 @@ def warn(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print one line for people, flushed; control characters are made visible."""
-    click.echo(visible(text), err=True)
+    """Print one line for people, flushed; control characters are made visible.
+
+    A terminal gets it in lines of its width, broken between words.
+    """
+    text = visible(text)
+    if sys.stderr.isatty():
+        columns = max(_FEWEST_COLUMNS, shutil.get_terminal_size().columns)
+        text = textwrap.fill(
+            text, columns, break_long_words=False, break_on_hyphens=False
+        )
+    click.echo(text, err=True)
     sys.stderr.flush()
