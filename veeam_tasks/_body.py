@@ -56,9 +56,7 @@ def _told_of_the_end(response: aiohttp.ClientResponse) -> Iterator[None]:
     closes while a compressed body waits to be read on.
     """
 
-    def tell(closed: asyncio.Future[None] | None = None) -> None:
-        if closed is not None:
-            closed.exception()  # retrieved, or asyncio complains
+    def tell(_: asyncio.Future[None] | None = None) -> None:
         if not response.content.is_eof() and response.content.exception() is None:
             response.content.set_exception(
                 aiohttp.ClientPayloadError(f"{CUT}: the connection was closed")
@@ -71,8 +69,17 @@ def _told_of_the_end(response: aiohttp.ClientResponse) -> Iterator[None]:
         tell()
         yield
         return
+    # Stays after this reply, and once only: the connection may be lost much later.
+    closed.remove_done_callback(_retrieve)
+    closed.add_done_callback(_retrieve)
     closed.add_done_callback(tell)
     try:
         yield
     finally:
         closed.remove_done_callback(tell)
+
+
+def _retrieve(closed: asyncio.Future[None]) -> None:
+    """Look at how a connection ended, or asyncio complains that nobody did."""
+    if not closed.cancelled():
+        closed.exception()
