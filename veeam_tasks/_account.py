@@ -78,5 +78,5 @@ def _problem_of(password: object) -> str | None:
         return f"no string but of the type {type(password).__name__}"
     # The error of the encoder would hold the password.
     if any("\ud800" <= character <= "\udfff" for character in password):
-        return "no text: it has half a surrogate pair in it"
+        return "no text: it has a lone surrogate in it"
     return None

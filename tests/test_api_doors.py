@@ -1,0 +1,407 @@
+"""api.md, sections Doors and Logons, and the loops that a manager lives in."""
+
+import asyncio
+import base64
+import gc
+import importlib.util
+import logging
+import sys
+import threading
+from collections.abc import Callable
+
+import anyio
+import pytest
+from doors import STEADY, Wire, direct, door, targets
+
+from veeam_tasks import (
+    ClosedError,
+    LogonError,
+    Notice,
+    SessionManager,
+    StatusError,
+    TransportError,
+    adopt,
+    connect,
+)
+from veeam_tasks.simulator import Fault, SimulatedServer
+
+pytestmark = pytest.mark.virtual_time
+
+GUID = "b04c217b-0538-4650-bec4-19deff4ea1ac"
+
+
+async def test_connect_awaited_and_entered(wire: Wire) -> None:
+    """`connect` is both awaitable and an async context manager."""
+    async with wire.server() as server:
+        em = await door(server, **wire.options())
+        assert isinstance(em, SessionManager)
+        assert em.token
+        assert em.session_id
+        assert em.url == f"{server.url}/api/"
+        await em.aclose()
+        async with door(server, **wire.options()) as other:
+            assert len(server.logon_sessions) == 1
+            assert isinstance(other, SessionManager)
+        assert server.logon_sessions == []
+        assert server.connections.open == 0
+
+
+async def test_direct_construction() -> None:
+    """`SessionManager` may be built directly and opened by `async with` or `open()`."""
+    async with SimulatedServer() as server:
+        em = direct(server)
+        assert "not open" in repr(em)
+        assert await em.open() is em
+        assert await em.open() is em
+        assert len(server.logons) == 1
+        await em.aclose()
+        async with direct(server) as other:
+            assert other.token
+
+
+def test_unawaited_connect_says_so() -> None:
+    """Unawaited, its `repr` says "not logged on: await it"."""
+    unawaited = connect("https://em.example", username="u", password="hunter22")
+    assert "not logged on: await it" in repr(unawaited)
+    assert "hunter22" not in repr(unawaited)
+    adopted = adopt("https://em.example", "dG9rZW4tdG9rZW4=")
+    assert "dG9rZW4" not in repr(adopted)
+
+
+async def test_adopt(wire: Wire) -> None:
+    """`adopt` uses someone else's logon session and never logs it out."""
+    async with wire.server() as server:
+        first = await door(server, **wire.options())
+        task = server.add_task("Running 3s, Finished ok").task_id
+        await first.aclose(log_out=False)
+        token, session_id = first.token, first.session_id
+        assert token
+        assert session_id
+        options = wire.options(pace=STEADY)
+        if wire.tls:
+            options["ca_file"] = server.ca_file
+        async with adopt(server.url, token, session_id=session_id, **options) as em:
+            assert (await em.wait(task)).succeeded
+            assert (em.token, em.session_id) == (token, session_id)
+            for secret in (token, session_id):
+                assert secret not in repr(em)
+        assert len(server.logon_sessions) == 1
+        assert len(server.logons) == 1
+
+
+async def test_dead_adopted_token() -> None:
+    """A dead token is a `LogonError` that says so; nobody logs on anew."""
+    token = base64.b64encode(b"7d3bd4ca-99b5-4b3e-8c5b-0f30fd4dd6d8").decode()
+    async with SimulatedServer() as server, adopt(server.url, token) as em:
+        for _ in range(2):
+            with pytest.raises(LogonError, match="adopted token is dead") as caught:
+                await em.fetch("task-1")
+            assert token not in str(caught.value)
+        with pytest.raises(LogonError):
+            em.watch("task-1")
+        assert len(server.logons) == 0
+
+
+@pytest.mark.parametrize("wrong", ["", "a b", "tök", "a\nb"])
+def test_adopt_checks_its_words(wrong: str) -> None:
+    """What cannot stand in a header is refused without being repeated."""
+    with pytest.raises(ValueError, match="token is empty or has"):
+        adopt("https://em", wrong)
+    with pytest.raises(ValueError, match="session_id is empty or has"):
+        adopt("https://em", "abc", session_id=wrong)
+    with pytest.raises(TypeError, match="token must be a string"):
+        adopt("https://em", None)  # type: ignore[arg-type] # the point
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "kind"),
+    [
+        (7, "p", TypeError),
+        ("", "p", ValueError),
+        ("a:b", "p", ValueError),
+        ("a\n", "p", ValueError),
+        ("u", 7, TypeError),
+        ("u", None, TypeError),
+        ("u", "half\ud800", ValueError),
+    ],
+)
+def test_account_is_checked(
+    username: str, password: str, kind: type[Exception]
+) -> None:
+    """Wrong accounts raise before anything is sent, without the password."""
+    with pytest.raises(kind) as caught:
+        connect("https://em", username=username, password=password)
+    assert "half" not in str(caught.value)
+
+
+async def test_password_callables() -> None:
+    """`password` may be a callable, plain or async, asked anew at each logon."""
+    async with SimulatedServer() as server:
+        asked: list[str] = []
+
+        def plain() -> str:
+            asked.append("plain")
+            return server.password
+
+        async def slow() -> str:
+            await anyio.sleep(5)
+            asked.append("async")
+            return server.password
+
+        for password in (plain, slow):
+            async with connect(
+                server.url, username=server.username, password=password
+            ) as em:
+                await em.fetch_all()
+                server.expire_logon_sessions()
+                server.change_password(f"new-{len(asked)}")
+                await em.fetch_all()
+                assert em.statistics().renewals == 1
+        assert asked == ["plain", "plain", "async", "async"]
+
+
+def _raising() -> str:
+    text = "the vault says hunter22"
+    raise RuntimeError(text)
+
+
+@pytest.mark.parametrize(
+    ("password", "said"),
+    [
+        (_raising, "raised RuntimeError"),
+        (lambda: None, "returned no string but of the type NoneType"),
+        (lambda: "half\ud800", "returned no text"),
+    ],
+)
+async def test_password_callable_that_fails(
+    password: Callable[[], str], said: str
+) -> None:
+    """What the callable raises is told by its kind alone: its words may be secret."""
+    async with SimulatedServer() as server:
+        with pytest.raises(TransportError, match=said) as caught:
+            await connect(server.url, username="u", password=password)
+        assert caught.value.__cause__ is caught.value.__context__ is None
+        assert "hunter22" not in repr(caught.value)
+        assert server.requests.total == 0
+
+
+async def test_refused_logon_is_final() -> None:
+    """After a refused logon every call raises it without asking, until `open()`."""
+    async with SimulatedServer() as server:
+        em = direct(server)
+        server.change_password("another-one")
+        with pytest.raises(LogonError):
+            await em.open()
+        asked = server.requests.total
+        for attempt in (em.fetch_all, lambda: em.fetch("task-1")):
+            with pytest.raises(LogonError):
+                await attempt()
+        with pytest.raises(LogonError):
+            em.watch("task-1")
+        assert server.requests.total == asked
+        assert "logon refused" in repr(em)
+        with pytest.raises(LogonError):
+            await em.open()
+        assert len(server.logons) == 2
+        await em.aclose()
+
+
+async def test_token_never_accepted_is_not_renewed() -> None:
+    """A token that is refused before it was ever accepted is not renewed."""
+    async with SimulatedServer() as server:
+        server.faults.add(Fault("unauthorized", method="GET"))
+        async with door(server) as em:
+            with pytest.raises(LogonError, match="refused its own token"):
+                await em.fetch_all()
+            with pytest.raises(LogonError):
+                await em.fetch_all()
+        assert len(server.logons) == 1
+
+
+async def test_before_it_is_open() -> None:
+    """`watch()` before `open` is a `ClosedError` ("open it first")."""
+    async with SimulatedServer() as server:
+        em = direct(server)
+        with pytest.raises(ClosedError, match="open it first"):
+            em.watch("task-1")
+        with pytest.raises(ClosedError, match="open it first"):
+            await em.fetch("task-1")
+        await em.aclose()
+        await em.open()
+        await em.aclose()
+        await em.aclose()
+        with pytest.raises(ClosedError, match="it was closed; open it first"):
+            await em.wait("task-1")
+        assert server.logon_sessions == []
+
+
+async def test_open_close_open() -> None:
+    """A manager can be opened, closed and opened again; counts go on."""
+    async with SimulatedServer() as server:
+        em = direct(server)
+        for number in (1, 2, 3):
+            async with em:
+                await em.fetch_all()
+                assert em.statistics().logons == number
+        assert em.statistics().requests == server.requests.total
+        assert len(server.logons) == 3
+
+
+async def test_close_without_log_out() -> None:
+    """After `log_out=False` the token and session ID stay readable."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        await em.aclose(log_out=False)
+        assert em.token == server.logon_sessions[0].token
+        assert em.session_id == server.logon_sessions[0].session_id
+        assert server.connections.open == 0
+        async with door(server) as other:
+            token = other.token
+        assert other.token is None
+        assert token
+
+
+async def test_on_notice() -> None:
+    """`on_notice` is told; what it raises is logged and harms nothing."""
+    told: list[Notice] = []
+
+    def on_notice(notice: Notice) -> None:
+        told.append(notice)
+        text = "no printer"
+        raise OSError(text)
+
+    async with SimulatedServer() as server:
+        task = server.add_task("Running 60s, Finished ok").task_id
+        async with door(server, on_notice=on_notice) as em:
+            waiting = asyncio.create_task(em.wait(task))
+            await anyio.sleep(5)
+            server.expire_logon_sessions(keep_tasks=True)
+            await anyio.sleep(5)
+            await server.pause()
+            await anyio.sleep(20)
+            await server.resume()
+            assert (await waiting).succeeded
+    kinds = [str(notice.kind) for notice in told]
+    assert kinds == ["logged_on", "renewed", "unreachable", "recovered", "logged_out"]
+    assert told[1].task_ids == told[2].task_ids == (task,)
+    assert all(notice.at.tzinfo is not None for notice in told)
+
+
+async def test_another_thread_is_refused() -> None:
+    """From another loop or thread a `RuntimeError`; outside of any loop as well."""
+    async with SimulatedServer() as server, door(server) as em:
+        watch = em.watch("task-1")
+        caught: list[BaseException] = []
+
+        async def elsewhere() -> None:
+            for call in (
+                lambda: em.watch("task-1"),
+                lambda: watch.add("task-2"),
+                lambda: watch.discard("task-2"),
+            ):
+                with pytest.raises(RuntimeError, match="belongs to the event loop"):
+                    call()
+            for attempt in (em.fetch_all, em.open, watch.__anext__):
+                with pytest.raises(RuntimeError, match="belongs to the event loop"):
+                    await attempt()
+
+        def work() -> None:
+            try:
+                with pytest.raises(RuntimeError, match="there is none running"):
+                    em.watch("task-1")
+                asyncio.run(elsewhere())
+            except BaseException as error:  # noqa: BLE001 - told to the main thread
+                caught.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert caught == []
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("trio") is None, reason="trio is not installed"
+)
+def test_trio_is_refused() -> None:
+    """A loop that is not asyncio's is a `RuntimeError` that says so."""
+
+    async def main() -> None:
+        await connect("http://127.0.0.1:9", username="u", password="p")
+
+    with pytest.raises(RuntimeError, match="trio is not supported"):
+        anyio.run(main, backend="trio")
+
+
+async def _whole(server: SimulatedServer) -> None:
+    task = server.add_task("Running 100ms, Finished ok").task_id
+    async with door(server) as em, em.watch(task) as watch:
+        assert (await watch.wait()).succeeded == (task,)
+        assert (await em.wait(task)).succeeded
+        assert (await em.submit(f"jobs/{GUID}?action=start")).task_id
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
+)
+@pytest.mark.parametrize("tls", [True, False])
+def test_uvloop(tls: bool) -> None:
+    """Uvloop works."""
+
+    async def main() -> None:
+        async with SimulatedServer(tls=tls, speed=5) as server:
+            await _whole(server)
+
+    anyio.run(main, backend_options={"use_uvloop": True})
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+async def test_eager_task_factory() -> None:
+    """Eager task factories work."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+    async with SimulatedServer() as server:
+        await _whole(server)
+
+
+async def test_manager_that_is_forgotten_warns() -> None:
+    """An owner left open warns with `ResourceWarning` and stops."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        with pytest.warns(ResourceWarning, match="was left open"):  # noqa: PT031 - two
+            del em
+            gc.collect()
+        await anyio.sleep(10)
+        assert server.connections.open == 0
+
+
+async def test_no_secret_is_shown(caplog: pytest.LogCaptureFixture, wire: Wire) -> None:
+    """No message, `repr` or log line holds a password, a token or a session ID."""
+    caplog.set_level(logging.DEBUG)
+    shown: list[str] = []
+    async with wire.server() as server:
+        task = server.add_task("Running").task_id
+        async with door(server, **wire.options()) as em:
+            watch = em.watch(task)
+            await anext(watch)
+            secrets = [em.token or "", em.session_id or "", server.password]
+            server.faults.add(Fault("echo_secrets"))
+            for attempt in (
+                em.fetch_all,
+                lambda: em.fetch(task),
+                lambda: em.read("jobs"),
+                lambda: em.submit("jobs/1?action=start"),
+                lambda: em.delete(task),
+            ):
+                with pytest.raises(StatusError) as caught:
+                    await attempt()
+                shown += [str(caught.value), repr(caught.value.__dict__)]
+                assert caught.value.__cause__ is None
+            await anyio.sleep(10)
+            server.faults.clear()
+            shown += [repr(em), repr(watch), repr(vars(em)), repr(em.statistics())]
+    shown += [record.getMessage() for record in caplog.records]
+    assert all(secrets)
+    for secret in [*secrets, base64.b64encode(secrets[2].encode()).decode()]:
+        assert not [text for text in shown if secret in text]
+    assert targets(server, "DELETE")
