@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -49,8 +48,6 @@ def clean_environment(**variables: str | None) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("VEEAM_EM_") and name not in names
     }
-    # Found by a process that starts in another folder, too.
-    kept["PYTHONPATH"] = str(Path(__file__).parent.parent)
     return kept | {name: value for name, value in variables.items() if value}
 
 

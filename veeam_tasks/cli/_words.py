@@ -31,6 +31,8 @@ _SPOKEN: Final[tuple[tuple[str, str], ...]] = (
     (r"(?<=--fingerprint )\"([^\"]*)\"", r"\1"),
     (r"look for its task with fetch_all\(\)", "look for its task with 'list'"),
     (r" until open\(\)", ""),
+    (r"^token is", "VEEAM_EM_TOKEN is"),
+    (r"^session_id is", "VEEAM_EM_SESSION_ID is"),
     (r", or pass a Link or its href", ""),
     (r", a Task, or", " or"),
     (
