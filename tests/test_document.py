@@ -181,7 +181,7 @@ MANY = "".join(f' a{number}=""' for number in range(65))
         (f"<A{MANY}/>", "an element has more than 64 attributes"),
         (f"<A><B{MANY}/></A>", "an element has more than 64 attributes"),
         ("<A>" + "<B/>" * 9000 + "</A>", "it has more elements than its size can mean"),
-        (f"<v:A xmlns:v='{'u' * 257}'/>", "a namespace is longer than 256"),
+        (f"<v:A xmlns:v='{'u' * 129}'/>", "a namespace is longer than 128"),
         ("<v:A/>", "it is not well-formed XML (unbound prefix"),
         ("<A>", "it is not well-formed XML (no element found"),
         ("<A></B>", "it is not well-formed XML (mismatched tag"),

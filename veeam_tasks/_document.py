@@ -24,9 +24,9 @@ from veeam_tasks._text import Secrets, visible
 
 NAMESPACE = "http://www.veeam.com/ent/v1.0"
 
-_MAX_NAMESPACE = 256
+_MAX_NAMESPACE = 128
 _LONGEST_PROBLEM = 160
-_BYTES_PER_ELEMENT = 8
+_BYTES_PER_ELEMENT = 12
 _FEW_ELEMENTS = 4096
 
 LEAD = b" \t\r\n\xef\xbb\xbf"

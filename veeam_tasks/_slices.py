@@ -61,17 +61,17 @@ def slices(reply: Reply) -> dict[str, bytes] | None:
         or _document.is_dense(len(body), body.count(b"<"))
     ):
         return None
-    parts = body[head.end() :].split(_CUT)
+    parts = body.split(_CUT)
+    parts[0] = parts[0][head.end() :]
     if _TAIL.fullmatch(parts.pop()) is None:
         return None
-    parts = [part.lstrip(b" \t\r\n") for part in parts]
     ids = b" ".join(_ID.findall(body)).decode().split()
-    found = dict(zip(ids, parts, strict=False))
-    if not len(found) == len(ids) == len(parts):
-        return None
     if not all(map(_begins, parts)):
-        return None
-    return found
+        parts = [part.lstrip(b" \t\r\n") for part in parts]
+        if not all(map(_begins, parts)):
+            return None
+    found = dict(zip(ids, parts, strict=False))
+    return found if len(found) == len(ids) == len(parts) else None
 
 
 def _is_plain(declarations: bytes) -> bool:
