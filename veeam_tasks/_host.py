@@ -11,6 +11,7 @@ import warnings
 from typing import Literal
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from veeam_tasks._calls import Calls
@@ -166,6 +167,8 @@ class Host:
     async def _poll(self) -> None:
         """Run the pollers once there is something to watch."""
         await self.engine.wanted.wait()
+        # A close in the same step must not meet pollers that have not begun.
+        await anyio.lowlevel.checkpoint()
         async with anyio.create_task_group() as group:
             for _ in range(self.engine.max_in_flight):
                 group.start_soon(self.engine.pollers.run)

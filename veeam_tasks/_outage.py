@@ -79,6 +79,10 @@ class Outage:
         self.last_error = None
         return True
 
+    def hurry(self) -> None:
+        """Begin again with the first pause."""
+        self._pause = PROBE_PACE.first
+
     def next_probe(self, retry_after: float | None = None) -> float:
         """Return the pause before the next probe, in seconds, and lengthen it.
 
@@ -167,6 +171,8 @@ class Gate:
                 timer.cancel()
         self._probe = self._spent = None
         self._is_probe_due = False
+        # Whoever comes next is not to wait for what others have waited for.
+        self.outage.hurry()
 
     def _arm(self, pause: float) -> None:
         if self._probe is not None:

@@ -1,0 +1,187 @@
+"""The host task: what runs while a manager is open, and its orderly end."""
+
+import asyncio
+import gc
+
+import anyio
+import pytest
+from doors import direct, door, targets
+from virtual import QUICK_BACKEND
+
+from veeam_tasks import ClosedError, VeeamTasksError, connect
+from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on a clock that jumps."""
+    return QUICK_BACKEND
+
+
+async def test_a_crash_reaches_every_reader(caplog: pytest.LogCaptureFixture) -> None:
+    """An unexpected error in a poller ends every watch, logs out, and closes."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        task_id = server.add_task("Running 1h, Finished ok").task_id
+        watch = em.watch(task_id)
+        await anext(watch)
+        host = em._host
+        assert host is not None
+
+        def crash(_: object) -> None:
+            raise KeyError("a bug")
+
+        host.engine.pollers.take = crash
+        with pytest.raises(ClosedError, match="KeyError"), anyio.fail_after(60):
+            await watch.wait()
+        await anyio.sleep(1)
+        assert server.logon_sessions == []
+        with pytest.raises(ClosedError):
+            em.watch(task_id)
+        assert any(record.exc_info for record in caplog.records)
+        # And it may be opened again.
+        async with em:
+            assert em.token
+        await em.aclose()
+
+
+async def test_keep_alive_over_days() -> None:
+    """Nothing is sent but one cheap GET each five minutes; one logon for days."""
+    async with SimulatedServer() as server, door(server):
+        await anyio.sleep(2 * 24 * 3600)
+        assert server.logons.total == 1
+        gets = targets(server)
+        assert 570 <= len(gets) <= 577
+        assert {path.partition("/")[0] for path in gets} == {"logonSessions"}
+
+
+async def test_no_keep_alive() -> None:
+    """`keep_alive=False` sends nothing, and the next call renews."""
+    async with SimulatedServer() as server, door(server, keep_alive=False) as em:
+        await em.fetch_all()
+        await anyio.sleep(3600)
+        assert server.logons.total == 1
+        await em.fetch_all()
+        assert server.logons.total == 2
+
+
+async def test_keep_alive_renews_a_session_that_ended_in_sleep() -> None:
+    """A laptop that slept wakes to an expired logon session: it is renewed."""
+    async with SimulatedServer() as server, door(server) as em:
+        await em.fetch_all()
+        server.expire_logon_sessions()
+        await anyio.sleep(700)
+        assert server.logons.total == 2
+        assert em.statistics().renewals == 1
+
+
+async def test_keep_alive_survives_an_outage_and_a_refusal() -> None:
+    """It goes on after failures; after a refusal it stays silent."""
+    async with SimulatedServer() as server, door(server) as em:
+        await em.fetch_all()
+        server.faults.add(Fault("status", status=503, path="logonSessions", times=1))
+        await anyio.sleep(1300)
+        assert server.requests[-1].status == 200
+        server.change_password("another")
+        server.expire_logon_sessions()
+        await anyio.sleep(3600)
+        assert [record.accepted for record in server.logons] == [True, False]
+
+
+async def test_aclose_from_many_asyncio_tasks_at_once() -> None:
+    """Closing twice, from any asyncio task, in mid-renewal: one log-out."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        watch = em.watch(server.add_task("Running 1h, Finished ok").task_id)
+        await anext(watch)
+        server.faults.add(Fault("delay", path="sessionMngr", seconds=2))
+        server.expire_logon_sessions(keep_tasks=True)
+        await anyio.sleep(2.5)
+        await asyncio.gather(*(asyncio.create_task(em.aclose()) for _ in range(5)))
+        assert server.logon_sessions == []
+        assert server.connections.open == 0
+        with pytest.raises(ClosedError):
+            await anext(watch)
+
+
+async def test_a_logon_that_never_ends_does_not_outlive_the_close() -> None:
+    """A close waits five seconds for a logon under way, then gives it up."""
+    async with SimulatedServer() as server:
+        server.faults.add(Fault("stall", path="sessionMngr"))
+        opening = asyncio.create_task(direct(server).open())
+        await anyio.sleep(1)
+        opening.cancel()
+        with anyio.fail_after(6), pytest.raises(asyncio.CancelledError):
+            await opening
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        assert not any("veeam_tasks" in name for name in names)
+
+
+async def test_log_out_goes_again_over_a_new_connection() -> None:
+    """A kept connection that died unnoticed does not leave the session open."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        server.faults.add(Fault("reset", method="DELETE", times=1))
+        await em.aclose()
+        assert server.logon_sessions == []
+
+
+async def test_a_forgotten_manager_warns_and_is_closed() -> None:
+    """ResourceWarning says what to do; the logon session does not stay open."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        with pytest.warns(ResourceWarning, match="async with"):
+            del em
+            gc.collect()
+        await anyio.sleep(1)
+        assert server.logon_sessions == []
+        assert server.connections.open == 0
+
+
+async def test_a_forgotten_empty_watch_harms_nothing() -> None:
+    """Its weak reference was never stored anywhere."""
+    async with SimulatedServer() as server, door(server) as em:
+        em.watch([])
+        gc.collect()
+        assert em.statistics().watched == 0
+
+
+async def test_a_closed_watch_all_stops_asking() -> None:
+    """Also while its object is still held."""
+    async with SimulatedServer() as server, door(server, keep_alive=False) as em:
+        server.add_task("Running 1h, Finished ok")
+        async with em.watch_all() as watch:
+            await anext(watch)
+        await anyio.sleep(60)
+        before = server.requests.total
+        await anyio.sleep(600)
+        assert server.requests.total == before
+        assert watch.report.unfinished
+
+
+def test_the_loop_shuts_down_with_a_manager_open() -> None:
+    """asyncio.run ends: it warns, logs out and closes."""
+
+    kept: list[object] = []
+    with ThreadedServer() as server, pytest.warns(ResourceWarning):
+        asyncio.run(use(server.url, server.username, server.password, kept))
+    assert server.logon_sessions == []
+    assert kept
+
+
+async def use(url: str, username: str, password: str, kept: list[object]) -> None:
+    em = await connect(url, username=username, password=password)
+    em.watch("task-1")
+    kept.append(em)
+
+
+async def test_errors_of_the_face_are_ours() -> None:
+    """A watch on a manager closed in mid-poll ends with one of ours."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        watch = em.watch(server.add_task("Running 1h, Finished ok").task_id)
+        await em.aclose(log_out=False)
+        assert em.token
+        with pytest.raises(VeeamTasksError):
+            await watch.wait()
+        assert len(server.logon_sessions) == 1

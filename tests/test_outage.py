@@ -1,0 +1,279 @@
+"""The gate: when it closes, who probes, when it opens, when patience is spent."""
+
+import asyncio
+
+import anyio
+import pytest
+from doors import door
+from virtual import QUICK_BACKEND
+
+from veeam_tasks import NoticeKind, Pace, TransportError
+from veeam_tasks._errors import RequestTimeoutError, ServerBusyError
+from veeam_tasks._outage import Gate, Outage
+from veeam_tasks._pace import LONGEST_PAUSE
+from veeam_tasks.simulator import Fault, SimulatedServer
+
+DOWN = TransportError(request="GET x", reason="refused", connected=False)
+LATE = RequestTimeoutError(request="GET x", reason="late")
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on a clock that jumps, without debug mode: there are many polls."""
+    return QUICK_BACKEND
+
+
+def outage() -> Outage:
+    return Outage(chance=lambda: 0.0)
+
+
+class Seen:
+    """What a gate told."""
+
+    def __init__(self, patience: float | None = None) -> None:
+        self.probes = self.spent = 0
+        self.gate = Gate(
+            loop=asyncio.get_running_loop(),
+            patience=patience,
+            on_probe=self.probe,
+            on_spent=self.end,
+            outage=outage(),
+        )
+
+    def probe(self) -> None:
+        self.probes += 1
+
+    def end(self) -> None:
+        self.spent += 1
+
+    def fail(self, *, is_probe: bool = False, error: Exception = DOWN) -> bool:
+        assert isinstance(error, TransportError | ServerBusyError)
+        now = asyncio.get_running_loop().time()
+        return self.gate.fail("task-1", error, now, watched=9, is_probe=is_probe)
+
+
+def test_an_unreachable_server_closes_at_once() -> None:
+    """The gate closes when a connection cannot be made."""
+    gate = outage()
+    assert gate.fail("task-1", DOWN, 5.0, watched=100)
+    assert gate.since == 5.0
+    assert not gate.fail("task-2", LATE, 6.0, watched=100)
+    assert gate.last_error is LATE
+    assert gate.good(9.0)
+    assert gate.reopened_at == 9.0
+    assert not gate.is_troubled
+
+
+@pytest.mark.parametrize(
+    ("names", "watched", "closes"),
+    [
+        ("aab", 2, True),
+        ("aaa", 2, False),
+        ("aaa", 1, True),
+        ("ab", 2, False),
+        ("aaab", 9, True),
+        ("aaaa", 9, False),
+    ],
+)
+def test_three_failures_of_two_tasks_close(
+    names: str, watched: int, closes: bool
+) -> None:
+    """Or when the last three replies, of two tasks if two are watched, were bad."""
+    gate = outage()
+    told = [gate.fail(name, LATE, 1.0, watched=watched) for name in names]
+    assert told[-1] is closes
+    assert not any(told[:-1])
+
+
+def test_a_good_reply_ends_the_streak() -> None:
+    """Any good reply between failures keeps the gate open."""
+    gate = outage()
+    for _ in range(9):
+        assert not gate.fail("a", LATE, 1.0, watched=5)
+        assert not gate.fail("b", LATE, 1.0, watched=5)
+        assert not gate.good(2.0)
+
+
+def test_probes_pause_longer_and_longer() -> None:
+    """The pause grows to its ceiling; Retry-After is honoured, but not for days."""
+    gate = outage()
+    assert gate.fail("a", DOWN, 0.0, watched=1)
+    pauses = [gate.next_probe() for _ in range(12)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= 1.5
+    assert pauses[-1] == 30.0
+    assert gate.next_probe(77.0) == 77.0
+    assert gate.next_probe(999_999.0) == LONGEST_PAUSE
+
+
+async def test_late_failures_neither_wake_nor_move_the_probe() -> None:
+    """The failures of requests already in flight arm nothing."""
+    seen = Seen()
+    assert seen.fail()
+    for _ in range(15):
+        await anyio.sleep(0.1)
+        assert not seen.fail()
+    await anyio.sleep(0.6)
+    assert seen.probes == 1
+    assert seen.gate.take_probe()
+    assert not seen.gate.take_probe()
+    assert seen.gate.work(50) == 0
+    await anyio.sleep(100)
+    assert seen.probes == 1
+    seen.gate.resume()
+    await anyio.sleep(100)
+    assert seen.probes == 2
+
+
+async def test_a_failed_probe_after_the_gate_opened_arms_nothing() -> None:
+    """Another good reply may open the gate while the probe is under way."""
+    seen = Seen()
+    seen.fail()
+    await anyio.sleep(3)
+    assert seen.gate.take_probe()
+    assert seen.gate.good()
+    assert not seen.gate.good()
+    assert not seen.fail(is_probe=True, error=LATE)
+    await anyio.sleep(100)
+    assert seen.probes == 1
+    seen.gate.resume()
+    assert not seen.gate.is_asking
+    assert seen.gate.work(50) == 50
+
+
+async def test_patience_is_spent_once_and_begins_anew_for_newcomers() -> None:
+    """A watch that comes in mid-outage has patience too."""
+    seen = Seen(patience=10.0)
+    seen.fail()
+    await anyio.sleep(11)
+    assert seen.spent == 1
+    seen.gate.disarm()
+    await anyio.sleep(100)
+    seen.gate.resume()
+    seen.gate.resume()
+    assert seen.gate.is_asking
+    await anyio.sleep(9)
+    assert seen.spent == 1
+    await anyio.sleep(2)
+    assert seen.spent == 2
+    seen.gate.disarm()
+
+
+async def test_one_outage_under_a_thousand_pollers() -> None:
+    """R4: at most one request a second, one notice down, one up, no burst after it."""
+    notices: list[str] = []
+    async with (
+        SimulatedServer(keep_requests=200_000) as server,
+        door(
+            server,
+            pace=Pace(first=4, longest=4),
+            coalesce="never",
+            on_notice=lambda notice: notices.append(notice.kind.value),
+        ) as em,
+    ):
+        watch = em.watch(
+            [server.add_task("Running 120s, Finished ok").task_id for _ in range(1000)]
+        )
+        await anyio.sleep(20)
+        stalled = server.faults.add(Fault("status", status=503))
+        await anyio.sleep(1)
+        before = server.requests.total
+        await anyio.sleep(60)
+        asked = server.requests.total - before
+        server.faults.remove(stalled)
+        await anyio.sleep(31)
+        times = [r.time for r in server.requests if r.status == 200]
+        report = await watch.wait()
+    print(f"R4: {asked} requests in 60 s of outage; notices {notices}")
+    assert asked <= 60
+    assert notices.count(NoticeKind.UNREACHABLE.value) == 1
+    assert notices.count(NoticeKind.RECOVERED.value) == 1
+    assert len(report.succeeded) == 1000
+    first = next(time for time in times if time > 80)
+    assert sum(first <= time < first + 0.2 for time in times) < 250
+
+
+async def test_a_server_that_is_down() -> None:
+    """Refused connections close the gate; all watches go on afterwards."""
+    notices: list[str] = []
+    async with (
+        SimulatedServer() as server,
+        door(server, on_notice=lambda notice: notices.append(notice.kind.value)) as em,
+    ):
+        ids = [server.add_task("Running 300s, Finished ok").task_id for _ in range(50)]
+        watch = em.watch(ids)
+        await anyio.sleep(10)
+        await server.pause()
+        await anyio.sleep(60)
+        assert em.statistics().errors < 60
+        await server.resume()
+        report = await watch.wait()
+        assert report.succeeded == tuple(ids)
+    assert notices == ["logged_on", "unreachable", "recovered", "logged_out"]
+
+
+async def test_patience_ends_every_watch_with_the_transport_error() -> None:
+    """Patience spent: TransportError with the last bad reply's text, and a report."""
+    async with (
+        SimulatedServer() as server,
+        door(server, patience=20.0) as em,
+    ):
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(20)]
+        watch, other = em.watch(ids), em.watch_all()
+        await anyio.sleep(10)
+        await server.pause()
+        with pytest.raises(TransportError, match="20 s.*patience") as caught:
+            await watch.wait()
+        assert watch.report.unfinished == tuple(ids)
+        assert caught.value.__context__ is None
+        with pytest.raises(TransportError):
+            await other.wait()
+        # A watch that comes now has patience too, and hangs no more than that.
+        with pytest.raises(TransportError), anyio.fail_after(30):
+            await em.watch(ids).wait()
+        await server.resume()
+        await anyio.sleep(1)
+        late = em.watch(ids)
+        with anyio.fail_after(60):
+            assert not (await anext(late)).is_final
+
+
+async def test_one_task_alone_is_lost_after_patience() -> None:
+    """A task that alone gets only errors: LOST with that error, when patience ends."""
+    async with (
+        SimulatedServer() as server,
+        door(server, patience=100.0, coalesce="never") as em,
+    ):
+        bad = server.add_task("Running 400s, Finished ok").task_id
+        good = server.add_task("Running 400s, Finished ok").task_id
+        server.faults.add(Fault("html", path=f"{bad}$"))
+        report = await em.watch(bad, good).wait()
+        assert report.succeeded == (good,)
+        assert report.lost == (bad,)
+        event = report.outcomes[bad]
+        assert event is not None
+        assert event.task is None
+        assert "HTML" in str(event.error) or "html" in str(event.error)
+
+
+async def test_watch_all_alone_rides_out_an_outage() -> None:
+    """With nothing known yet, the collection itself is the probe."""
+    async with SimulatedServer() as server, door(server) as em:
+        server.faults.add(Fault("status", status=502, path="/tasks", times=6))
+        task = server.add_task("Running 1h, Finished ok")
+        watch = em.watch_all()
+        with anyio.fail_after(600):
+            assert (await anext(watch)).task_id == task.task_id
+
+
+async def test_watch_all_goes_on_when_a_fetch_opened_the_gate() -> None:
+    """A good reply to whomever opens the gate, and what is due is done."""
+    async with SimulatedServer() as server, door(server) as em:
+        task = server.add_task("Running 1h, Finished ok")
+        fault = server.faults.add(Fault("status", status=503, retry_after="500"))
+        watch = em.watch_all()
+        await anyio.sleep(200)
+        server.faults.remove(fault)
+        await em.fetch(task.task_id)
+        with anyio.fail_after(60):
+            assert (await anext(watch)).task_id == task.task_id
