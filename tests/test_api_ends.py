@@ -1,0 +1,167 @@
+"""api.md: what ends a task, and the single requests of `SessionManager`."""
+
+import asyncio
+
+import anyio
+import pytest
+from doors import Wire, door, targets
+
+from veeam_tasks import (
+    MalformedReplyError,
+    StatusError,
+    TaskFailedError,
+    TaskLostError,
+    TaskNotFoundError,
+    TaskState,
+    TransportError,
+    WatchTimeoutError,
+)
+from veeam_tasks.simulator import Fault, SimulatedServer
+
+pytestmark = pytest.mark.virtual_time
+
+
+async def test_finished_alone_ends_a_task(wire: Wire) -> None:
+    """Not a Result, not OperationFinished, not an unknown word: Finished alone."""
+    async with wire.server() as server, door(server, **wire.options()) as em:
+        task = server.add_task("Running")
+        watch = em.watch(task.task_id, timeout=100)
+        await anext(watch)
+        for state in ("Running", "OperationFinished", "Odd"):
+            task.set_state(state, success=True, message="Ok")
+            await anyio.sleep(10)
+            assert watch.report.unfinished == (task.task_id,)
+        task.finish()
+        assert (await watch.wait()).succeeded == (task.task_id,)
+
+
+async def test_finished_without_a_result(wire: Wire) -> None:
+    """Finished without a Result is asked for three more times, then final, failed."""
+    async with wire.server() as server, door(server, **wire.options()) as em:
+        task = server.add_task("Finished unsettled").task_id
+        (event,) = [event async for event in em.watch(task)]
+        assert (event.state, event.succeeded) == (TaskState.FINISHED, None)
+        if wire.coalesce == "never":
+            assert targets(server).count(f"tasks/{task}") == 4
+        with pytest.raises(TaskFailedError, match="the server gave no result"):
+            await em.wait(task)
+
+
+async def test_lost_after_two_replies_a_pause_apart(wire: Wire) -> None:
+    """Two replies, at least one pause apart, in which the server does not know it."""
+    async with wire.server() as server, door(server, **wire.options()) as em:
+        task = server.add_task("Running 5s, gone")
+        watch = em.watch(task.task_id)
+        found = await anext(watch)
+        lost = await anext(watch)
+        assert (found.state, lost.state) == (TaskState.RUNNING, TaskState.LOST)
+        assert lost.is_final
+        assert lost.succeeded is None
+        assert isinstance(lost.error, TaskLostError)
+        assert lost.task is not None
+        assert watch.report.lost == (task.task_id,)
+        with pytest.raises(TaskLostError) as caught:
+            await em.wait(task.task_id)
+        assert caught.value.task_id == task.task_id
+
+
+async def test_unknown_once_is_not_lost() -> None:
+    """One such reply alone proves nothing."""
+    async with SimulatedServer() as server, door(server) as em:
+        task = server.add_task("Running 2s, gone 500ms, Running 5s, Finished ok")
+        assert (await em.wait(task.task_id)).succeeded
+
+
+async def test_a_fresh_logon_knows_none_of_the_ids() -> None:
+    """When a fresh logon knows none of the IDs, the error says exactly this."""
+    async with SimulatedServer() as server, door(server) as em:
+        with pytest.raises(TaskNotFoundError, match="belongs to the logon session"):
+            await em.fetch("task-5")
+        with pytest.raises(TaskLostError, match="belongs to the logon session"):
+            await em.wait("task-5")
+
+
+async def test_403_is_lost() -> None:
+    """LOST: this account may not read it (403)."""
+    async with SimulatedServer() as server, door(server) as em:
+        task = server.add_task("Running").task_id
+        server.faults.add(Fault("forbidden", path=f"tasks/{task}$"))
+        with pytest.raises(TaskLostError):
+            await em.wait(task)
+
+
+async def test_another_task_is_a_malformed_reply() -> None:
+    """A reply about another task than the one asked for is a MalformedReplyError."""
+    async with SimulatedServer() as server, door(server) as em:
+        task = server.add_task("Running").task_id
+        server.add_task("Running")
+        server.faults.add(Fault("other_task", path=f"tasks/{task}$"))
+        with pytest.raises(MalformedReplyError):
+            await em.fetch(task)
+
+
+async def test_only_errors_for_one_task() -> None:
+    """LOST: only errors for this one task for as long as `patience`."""
+    async with SimulatedServer() as server, door(server, patience=40) as em:
+        bad, good = (server.add_task("Running").task_id for _ in range(2))
+        server.faults.add(Fault("status", status=502, path=f"tasks/{bad}$"))
+        watch = em.watch(bad, good, timeout=300)
+        with pytest.raises(WatchTimeoutError):
+            await watch.wait()
+        assert watch.report.lost == (bad,)
+        assert watch.report.unfinished == (good,)
+
+
+async def test_wait(wire: Wire) -> None:
+    """`wait` raises if the task failed or time ran out; cancelling unsubscribes."""
+    async with wire.server() as server, door(server, **wire.options()) as em:
+        bad = server.add_task("Running 3s, Finished failed 'Disk full'").task_id
+        slow = server.add_task("Running").task_id
+        with pytest.raises(TaskFailedError, match="Disk full") as caught:
+            await em.wait(bad)
+        assert caught.value.task.task_id == bad
+        with pytest.raises(WatchTimeoutError) as out:
+            await em.wait(slow, timeout=5)
+        assert out.value.report.unfinished == (slow,)
+        with anyio.move_on_after(5):
+            await em.wait(slow)
+        assert em.statistics().watched == 0
+        assert not [p for p in targets(server, "DELETE") if p.startswith("tasks/")]
+
+
+async def test_many_waits() -> None:
+    """Two thousand of them gathered are as cheap as one watch."""
+    async with SimulatedServer() as server, door(server) as em:
+        task = server.add_task("Running 10s, Finished ok").task_id
+        waits = [em.wait(task) for _ in range(2_000)]
+        ended = await asyncio.gather(*waits)
+        assert all(one.succeeded for one in ended)
+        assert server.requests.total < 20
+        assert em.statistics().watched == 0
+
+
+async def test_single_requests(wire: Wire) -> None:
+    """`fetch`, `fetch_all` and `read` make one attempt each."""
+    async with wire.server() as server, door(server, **wire.options()) as em:
+        ids = [server.add_task("Running").task_id for _ in range(3)]
+        assert [task.task_id for task in await em.fetch_all()] == ids
+        assert (await em.fetch(ids[0])).task_id == ids[0]
+        assert await em.read("jobs")
+        for attempt in (
+            em.fetch_all,
+            lambda: em.fetch(ids[0]),
+            lambda: em.read("jobs"),
+        ):
+            fault = server.faults.add(Fault("status", status=502))
+            with pytest.raises(StatusError) as caught:
+                await attempt()
+            assert caught.value.status == 502
+            assert fault.matched == 1
+            server.faults.clear()
+        server.faults.add(Fault("reset"))
+        with pytest.raises(TransportError):
+            await em.fetch(ids[0])
+        server.faults.clear()
+        counts = em.statistics()
+        assert counts.logons == 1
+        assert counts.bytes_in > 0
