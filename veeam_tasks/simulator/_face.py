@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -26,7 +27,7 @@ from veeam_tasks.simulator._records import (
     Records,
     RequestRecord,
 )
-from veeam_tasks.simulator._runtime import Runtime
+from veeam_tasks.simulator._runtime import Address, Runtime
 from veeam_tasks.simulator._script import Script, as_script
 from veeam_tasks.simulator._service import Service
 from veeam_tasks.simulator._starter import Starter
@@ -98,13 +99,17 @@ class Face:
         for name, given in (accounts or {}).items():
             account = given if isinstance(given, Account) else Account(given)
             self._accounts[name] = account
-        self._link_base = link_base
-        self._count = ConnectionCount()
         self._certificates = Certificates(host) if tls else None
+        self._address = Address(
+            host=host,
+            port=port,
+            scheme="https" if tls else "http",
+            believed=link_base,
+        )
         looks = Looks(
             clock=self._clock,
             flavor=flavor_of(version),
-            base=self._base,
+            base=self._address.base,
             related_delay=related_delay,
         )
         self._memory = Memory(
@@ -115,7 +120,22 @@ class Face:
             per_session_counter=per_session_counter,
         )
         self._starter = Starter(self._memory, any_id=any_id)
-        self._runtime = Runtime(host, port, self._make_door)
+        self._count = ConnectionCount()
+        service = Service(
+            memory=self._memory,
+            accounts=self._accounts,
+            logons=self.logons,
+            starter=self._starter,
+        )
+        make_door = partial(
+            Door,
+            memory=self._memory,
+            service=service,
+            faults=self.faults,
+            requests=self.requests,
+            count=self._count,
+        )
+        self._runtime = Runtime(self._address, make_door)
 
     @property
     def url(self) -> str:
@@ -124,13 +144,7 @@ class Face:
         Raises:
             RuntimeError: It was not started, so it has no port yet.
         """
-        if not self._runtime.port:
-            problem = "the simulated server has no URL before it is started"
-            raise RuntimeError(problem)
-        scheme = "http" if self._certificates is None else "https"
-        host = self._runtime.host
-        shown = f"[{host}]" if ":" in host else host
-        return f"{scheme}://{shown}:{self._runtime.port}"
+        return self._address.url
 
     @property
     def version(self) -> str:
@@ -340,7 +354,7 @@ class Face:
         self._runtime.drop()
 
     def __repr__(self) -> str:
-        where = self.url if self._runtime.port else "not started"
+        where = self.url if self._address.port else "not started"
         state = "" if self._runtime.is_running else ", not running"
         return (
             f"<{type(self).__name__} {where}{state}, version {self.version},"
@@ -363,21 +377,3 @@ class Face:
             problem = "this simulated server does not speak TLS: make it with tls=True"
             raise RuntimeError(problem)
         return self._certificates
-
-    def _base(self) -> str:
-        return f"{(self._link_base or self.url).rstrip('/')}/api/"
-
-    def _make_door(self) -> Door:
-        service = Service(
-            memory=self._memory,
-            accounts=self._accounts,
-            logons=self.logons,
-            starter=self._starter,
-        )
-        return Door(
-            memory=self._memory,
-            service=service,
-            faults=self.faults,
-            requests=self.requests,
-            count=self._count,
-        )

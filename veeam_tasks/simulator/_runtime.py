@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+import attrs
+from aiohttp import web
 
 from veeam_tasks.simulator._http import Door
 
@@ -12,18 +15,82 @@ _GRACE: Final = 0.1
 _BACKLOG: Final = 4096
 
 
+@attrs.define(kw_only=True)
+class Address:
+    """Where the server is, and where it believes to be.
+
+    Attributes:
+        host: Where to listen.
+        port: The port; 0 until one was found.
+        scheme: ``http`` or ``https``.
+        believed: What stands in links instead of the URL, or None.
+    """
+
+    host: str
+    port: int
+    scheme: str
+    believed: str | None
+
+    @property
+    def url(self) -> str:
+        """The URL.
+
+        Raises:
+            RuntimeError: There is no port yet.
+        """
+        if not self.port:
+            problem = "the simulated server has no URL before it is started"
+            raise RuntimeError(problem)
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{shown}:{self.port}"
+
+    def base(self) -> str:
+        """Return the beginning of every link."""
+        return f"{(self.believed or self.url).rstrip('/')}/api/"
+
+
+def _ignore_broken_handshakes(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep a loop in debug mode from reporting clients that distrust the certificate.
+
+    That a client breaks the handshake off is what a test of it wants to see. It stays
+    in force, since the loop may learn of it after the server was closed.
+    """
+    before = loop.get_exception_handler()
+    if isinstance(getattr(before, "__self__", None), _Quiet):
+        return
+    loop.set_exception_handler(_Quiet(before).handle)
+
+
+_Handler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+
+
+@attrs.frozen
+class _Quiet:
+    before: _Handler | None
+
+    def handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        is_ours = isinstance(context.get("protocol"), web.RequestHandler)
+        if is_ours and isinstance(context.get("exception"), OSError):
+            return
+        if self.before is None:
+            loop.default_exception_handler(context)
+        else:
+            self.before(loop, context)
+
+
 class Runtime:
     """Listens in one event loop at a time.
 
+    It knows nothing of the face in front of it, so that one which nobody holds any
+    more can warn that it was left open.
+
     Args:
-        host: Where to listen.
-        port: The port; 0 for any that is free, which is then kept.
+        address: Where to listen; its port is filled in.
         make_door: Makes what accepts connections; called in the loop.
     """
 
-    def __init__(self, host: str, port: int, make_door: Callable[[], Door]) -> None:
-        self.host = host
-        self.port = port
+    def __init__(self, address: Address, make_door: Callable[[], Door]) -> None:
+        self._address = address
         self._make_door = make_door
         self._loop: asyncio.AbstractEventLoop | None = None
         self._door: Door | None = None
@@ -44,10 +111,12 @@ class Runtime:
         self._loop = asyncio.get_running_loop()
         self._tls = tls
         self._door = self._make_door()
+        if tls is not None:
+            _ignore_broken_handshakes(self._loop)
         try:
             await self.resume()
         except BaseException:
-            self._door = None
+            await self.stop()
             raise
 
     async def stop(self) -> None:
@@ -69,9 +138,13 @@ class Runtime:
             return
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            self._door, self.host, self.port, ssl=self._tls, backlog=_BACKLOG
+            self._door,
+            self._address.host,
+            self._address.port,
+            ssl=self._tls,
+            backlog=_BACKLOG,
         )
-        self.port = self._listener.sockets[0].getsockname()[1]
+        self._address.port = self._listener.sockets[0].getsockname()[1]
 
     def drop(self) -> None:
         """Cut every open connection; from any thread."""
