@@ -20,8 +20,21 @@ settings.load_profile("project")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, since unknown ones are errors."""
+    """Make the markers known, since unknown ones are errors."""
     config.addinivalue_line("markers", "virtual_time: run on a clock that jumps")
+    config.addinivalue_line("markers", "soak: takes minutes; only runs by `-m soak`")
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave the soak out, unless an expression of markers was given."""
+    if config.getoption("markexpr"):
+        return
+    left_out = pytest.mark.skip(reason="takes minutes: nox -s soak")
+    for item in items:
+        if item.get_closest_marker("soak") is not None:
+            item.add_marker(left_out)
 
 
 VirtualLoop = looptime.make_event_loop_class(asyncio.SelectorEventLoop)

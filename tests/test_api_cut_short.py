@@ -183,13 +183,13 @@ async def test_timeouts_of_other_types(wrong: float) -> None:
 
 async def test_patience_is_for_ever_by_default() -> None:
     """`patience=None`: watches ride out an outage however long it lasts."""
-    async with SimulatedServer() as server:
+    async with SimulatedServer(idle_expiry=10_000) as server:
         task = server.add_task("Running 60s, Finished ok").task_id
         async with door(server) as em:
             watch = em.watch(task)
             await anext(watch)
             await server.pause()
-            await anyio.sleep(800)
+            await anyio.sleep(5_000)
             await server.resume()
             assert (await watch.wait()).succeeded == (task,)
 

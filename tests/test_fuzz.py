@@ -226,7 +226,7 @@ def test_a_million_of_them_are_neither_slow_nor_large(
             assert seconds < MOST_SECONDS, given_reply.body[:200]
             assert traced < MOST_BYTES, given_reply.body[:200]
     with capsys.disabled():
-        print(  # noqa: T201 - the figure that is asked for
+        print(
             f"\nfuzz: {rounds} bodies, {values} values, the rest errors of ours;"
             f" slowest {slowest:.3f} s, largest {largest / (1 << 20):.1f} MiB;"
             f" {time.perf_counter() - began:.0f} s in all, seed {SEED}"

@@ -29,7 +29,7 @@ async def test_a_crash_reaches_every_reader(caplog: pytest.LogCaptureFixture) ->
         assert host is not None
 
         def crash(_: object) -> None:
-            raise KeyError("a bug")
+            raise KeyError(host)
 
         host.engine.pollers.take = crash
         with pytest.raises(ClosedError, match="KeyError"), anyio.fail_after(60):
@@ -130,9 +130,10 @@ async def test_a_forgotten_manager_warns_and_is_closed() -> None:
     """ResourceWarning says what to do; the logon session does not stay open."""
     async with SimulatedServer() as server:
         em = await door(server)
+        kept = [em]
+        del em
         with pytest.warns(ResourceWarning, match="async with"):
-            del em
-            gc.collect()
+            kept.clear()
         await anyio.sleep(1)
         assert server.logon_sessions == []
         assert server.connections.open == 0
@@ -161,7 +162,6 @@ async def test_a_closed_watch_all_stops_asking() -> None:
 
 def test_the_loop_shuts_down_with_a_manager_open() -> None:
     """asyncio.run ends: it warns, logs out and closes."""
-
     kept: list[object] = []
     with ThreadedServer() as server, pytest.warns(ResourceWarning):
         asyncio.run(use(server.url, server.username, server.password, kept))
@@ -170,6 +170,7 @@ def test_the_loop_shuts_down_with_a_manager_open() -> None:
 
 
 async def use(url: str, username: str, password: str, kept: list[object]) -> None:
+    """Leave a manager open that polls."""
     em = await connect(url, username=username, password=password)
     em.watch("task-1")
     kept.append(em)

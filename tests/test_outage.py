@@ -24,6 +24,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 
 def outage() -> Outage:
+    """Return an outage whose pauses have no jitter."""
     return Outage(chance=lambda: 0.0)
 
 
@@ -41,12 +42,15 @@ class Seen:
         )
 
     def probe(self) -> None:
+        """Count that a probe may go."""
         self.probes += 1
 
     def end(self) -> None:
+        """Count that patience is spent."""
         self.spent += 1
 
     def fail(self, *, is_probe: bool = False, error: Exception = DOWN) -> bool:
+        """Count a failure; return whether the gate closes by it."""
         assert isinstance(error, TransportError | ServerBusyError)
         now = asyncio.get_running_loop().time()
         return self.gate.fail("task-1", error, now, watched=9, is_probe=is_probe)
@@ -222,7 +226,7 @@ async def test_patience_ends_every_watch_with_the_transport_error() -> None:
         watch, other = em.watch(ids), em.watch_all()
         await anyio.sleep(10)
         await server.pause()
-        with pytest.raises(TransportError, match="20 s.*patience") as caught:
+        with pytest.raises(TransportError, match=r"20 s.*patience") as caught:
             await watch.wait()
         assert watch.report.unfinished == tuple(ids)
         assert caught.value.__context__ is None

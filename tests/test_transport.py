@@ -678,16 +678,24 @@ async def test_a_logon_or_a_log_out_is_sent_once_too(
     assert len(server.seen) == 1
 
 
-async def test_a_get_may_be_sent_again_after_a_disconnect() -> None:
-    """A kept connection that the server has just given up harms nobody."""
+async def test_a_call_makes_one_attempt_also_by_get() -> None:
+    """A GET that the server gave no reply to is not sent again by `send`."""
+    async with (
+        RawServer(reply(RUNNING), CLOSE, reply(RUNNING)) as server,
+        opened(server) as transport,
+    ):
+        assert (await transport.send(submit("GET"), TOKEN)).status == 200
+        with pytest.raises(TransportError):
+            await transport.send(submit("GET"), TOKEN)
+        assert len(server.seen) == 2
+
+
+async def test_a_poll_may_be_sent_again_after_a_disconnect() -> None:
+    """A kept connection that the server has just given up harms no poll."""
     answers = (reply(RUNNING), CLOSE, reply(RUNNING))
     async with RawServer(*answers) as server, opened(server) as transport:
         for _ in range(2):
             assert (await poll(transport)).status == 200
-        assert len(server.seen) == 3
-    async with RawServer(*answers) as server, opened(server) as transport:
-        for _ in range(2):
-            assert (await transport.send(submit("GET"), TOKEN)).status == 200
         assert len(server.seen) == 3
 
 

@@ -76,12 +76,16 @@ def base_url(url: str, *, insecure: bool) -> URL:
             " insecure=True"
         )
         raise ValueError(message)
-    segments = [segment for segment in parsed.raw_path.split("/") if segment]
+    return _rooted(parsed.with_port(parsed.explicit_port or _PORTS[scheme]))
+
+
+def _rooted(url: URL) -> URL:
+    """Return a URL whose path ends in ``/api/``, once."""
+    segments = [segment for segment in url.raw_path.split("/") if segment]
     if not segments or segments[-1].lower() != _API:
         segments.append(_API)
     segments[-1] = _API
-    rooted = parsed.with_port(parsed.explicit_port or _PORTS[scheme])
-    return rooted.with_path(f"/{'/'.join(segments)}/", encoded=True)
+    return url.with_path(f"/{'/'.join(segments)}/", encoded=True)
 
 
 def task_id_of(value: str | Task) -> str:

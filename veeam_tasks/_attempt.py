@@ -1,7 +1,7 @@
 """One attempt at a request: whether it may have arrived, and that it stays one.
 
-Measured (aiohttp 3.14): after a disconnect it sends PUT and DELETE a second time by
-itself, unless what a middleware raises is another error than those it knows.
+Measured (aiohttp 3.14): after a disconnect it sends GET, PUT and DELETE a second time
+by itself, unless what a middleware raises is another error than those it knows.
 """
 
 import asyncio
@@ -59,14 +59,9 @@ def tracking(opened: Transports) -> type[aiohttp.ClientRequest]:
 
 
 class Attempt:
-    """A middleware that knows whether a request may have arrived.
+    """A middleware that knows whether a request may have arrived."""
 
-    Args:
-        once: Whether the request may be sent once only.
-    """
-
-    def __init__(self, *, once: bool) -> None:
-        self._once = once
+    def __init__(self) -> None:
         self._request: aiohttp.ClientRequest | None = None
 
     async def __call__(
@@ -79,8 +74,6 @@ class Attempt:
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if not self._once:
-                raise
             words = words_of(error)
         raise DisconnectedError(words)
 

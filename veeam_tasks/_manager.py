@@ -85,8 +85,7 @@ class SessionManager:
         host = self._host
         if host is not None and host.is_open:
             host.engine.check_loop()
-            if self._adopted is None:
-                await self._logon.open()
+            await self._log_on(host)
             return self
         if host is not None:
             await host.aclose(log_out=True)
@@ -95,14 +94,19 @@ class SessionManager:
         try:
             await host.start()
             self._logon.forget()
-            if self._adopted is None:
-                await self._logon.open()
-            else:
-                self._logon.adopt(*self._adopted)
+            await self._log_on(host)
         except BaseException:
             await host.aclose(log_out=True)
             raise
         return self
+
+    async def _log_on(self, host: Host) -> None:
+        if self._adopted is None:
+            await self._logon.open()
+        elif self._logon.token is None:
+            self._logon.adopt(*self._adopted)
+        if not host.is_open:
+            raise ClosedError(what="the manager", advice="closed while it was opened")
 
     async def aclose(self, *, log_out: bool = True) -> None:
         """Stop the watches, log out, close the connections. May be called twice.
@@ -176,11 +180,10 @@ class SessionManager:
         """
         task_ids = task_ids_of(tasks)
         seconds = check_timeout(timeout)
-        host = self._running()
         return Watch(
-            host.engine,
+            self._running().engine,
             task_ids,
-            pace=self._pace(pace),
+            pace=self._settings.pace_for(pace),
             timeout=seconds,
             owner=self,
         )
@@ -203,7 +206,7 @@ class SessionManager:
             RuntimeError: Called outside the event loop that it was opened in.
         """
         seconds = check_timeout(timeout)
-        pause = self._pace(pace)
+        pause = self._settings.pace_for(pace)
         host = self._running()
         return Watch(
             host.engine,
@@ -395,11 +398,3 @@ class SessionManager:
             )
         host.engine.check_loop()
         return host
-
-    def _pace(self, pace: Pace | None) -> Pace:
-        if pace is None:
-            return self._settings.pace
-        if isinstance(pace, Pace):
-            return pace
-        text = f"pace must be a Pace, not {type(pace).__name__}"
-        raise TypeError(text)

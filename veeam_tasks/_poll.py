@@ -264,7 +264,7 @@ class Engine:
         self.roster.admit(subscriber)
         self._endless_pause = 0.0
         self.gate.resume()
-        self.sweep.request(0.0)
+        self.sweep.look_anew()
         self.wanted.set()
 
     def _has_endless(self) -> bool:

@@ -62,6 +62,7 @@ class Record:
     Attributes:
         born: The generation of the logon session when it was first watched.
         generation: The generation under which the last good reply was asked for.
+        subscribers: Who wants it, in order; a dict, since there may be ten thousand.
         digest: Hash of the last body, if an equal one would mean nothing new.
         sent: Monotonic time when the last good poll was sent, and by the wall clock.
         doubts: Replies in a row that say that the task is unknown or denied.
@@ -72,7 +73,7 @@ class Record:
     url: URL
     pace: Pace
     born: int
-    subscribers: tuple[SubscriberRef, ...] = ()
+    subscribers: dict[SubscriberRef, None] = attrs.field(factory=dict)
     phase: int = Phase.GONE
     pause: float = 0.0
     task: Task | None = None

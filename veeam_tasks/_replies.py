@@ -171,7 +171,7 @@ class Replies:
         if seen.is_final:
             self.roster.drop(record)
             self._started.pop(record.task_id, None)
-        for ref in record.subscribers:
+        for ref in list(record.subscribers):
             subscriber = ref()
             if subscriber is not None:
                 subscriber.see(seen)

@@ -12,6 +12,7 @@ from veeam_tasks._pace import Pace, fastest
 from veeam_tasks._record import BUSY, Phase, Record, Subscriber, SubscriberRef
 from veeam_tasks._schedule import Schedule
 
+_FEW = 16
 _FIRST_POLLS_APART = 0.001
 _RESUMED_APART = 0.002
 
@@ -65,6 +66,8 @@ class Roster:
     ) -> list[Record]:
         """Poll the tasks from now on for a subscriber; return the new records."""
         self._subscribers.add(subscriber)
+        wanting = subscriber()
+        pace = Pace() if wanting is None else wanting.pace
         new: list[Record] = []
         for task_id in task_ids:
             record = self.records.get(task_id)
@@ -72,8 +75,9 @@ class Roster:
                 record = Record(task_id, self.url(task_id), Pace(), generation)
                 self.records[task_id] = record
                 new.append(record)
-            record.subscribers = (*record.subscribers, subscriber)
-            _set_pace(record)
+            record.subscribers[subscriber] = None
+            alone = len(record.subscribers) == 1
+            _use_pace(record, pace if alone else fastest((record.pace, pace)))
             # Also an unchanged body is news to the newcomer.
             record.digest = None
             if record.phase not in {Phase.READY, Phase.POLLING}:
@@ -86,12 +90,13 @@ class Roster:
             record = self.records.get(task_id)
             if record is None or subscriber not in record.subscribers:
                 continue
-            rest = tuple(ref for ref in record.subscribers if ref is not subscriber)
-            record.subscribers = rest
-            if rest:
-                _set_pace(record)
-            else:
+            del record.subscribers[subscriber]
+            if not record.subscribers:
                 self.drop(record)
+            elif len(record.subscribers) <= _FEW:
+                # With many left it costs more than too quick a pace for a while.
+                paces = [one.pace for ref in record.subscribers if (one := ref())]
+                _use_pace(record, fastest(paces))
 
     def forget(self, subscriber: SubscriberRef) -> None:
         """Forget a subscriber that wants nothing any more."""
@@ -192,9 +197,7 @@ class Roster:
         return record
 
 
-def _set_pace(record: Record) -> None:
-    alive = [subscriber for ref in record.subscribers if (subscriber := ref())]
-    pace = fastest(subscriber.pace for subscriber in alive)
+def _use_pace(record: Record, pace: Pace) -> None:
     if pace != record.pace or not record.pause:
         record.pace = pace
         record.pause = pace.first

@@ -90,6 +90,19 @@ class Settings:
         """What the server is asked to answer with."""
         return f"application/{self.accept}"
 
+    def pace_for(self, pace: Pace | None) -> Pace:
+        """Return `pace`, or that of the settings.
+
+        Raises:
+            TypeError: It is no pace.
+        """
+        if pace is None:
+            return self.pace
+        if isinstance(pace, Pace):
+            return pace
+        text = f"pace must be a Pace, not {type(pace).__name__}"
+        raise TypeError(text)
+
     @property
     def resource_bytes(self) -> int:
         """How long the reply about one resource may be, in bytes."""

@@ -21,13 +21,20 @@ Found = dict[str, bytes | Task]
 
 @attrs.frozen(kw_only=True)
 class Collection:
-    """All tasks of the logon session, as slices of the body or decoded."""
+    """All tasks of the logon session, as slices of the body or decoded.
+
+    Attributes:
+        is_as_before: The whole body is that of the last one; then nothing was cut.
+        digest: Hash of the whole body, if it was one page.
+    """
 
     found: Found
     moment: Moment
     seconds: float
     size: int
     sample: Reply = attrs.field(repr=False)
+    is_as_before: bool = False
+    digest: int | None = None
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -66,6 +73,9 @@ class Settling:
             MalformedReplyError: It is no collection after all.
         """
         moment = collection.moment
+        if collection.is_as_before:
+            await self._meet_same(list(self.records.values()), moment)
+            return
         same, changed = await self._compare(collection.found, moment)
         tasks = await self._decode(changed, collection)
         if tasks is None:

@@ -73,6 +73,7 @@ class Sweep:
     coalesced: int = 0
     is_due: bool = False
     _is_running: bool = False
+    _last: tuple[int, int] | None = None
     _took: float = 0.0
     _ended_at: float = 0.0
     _timer: asyncio.TimerHandle | None = None
@@ -89,6 +90,11 @@ class Sweep:
             return
         self.stop()
         self._timer = self.loop.call_at(at, self._due)
+
+    def look_anew(self) -> None:
+        """Sweep soon, and read the collection even if it is as before."""
+        self._last = None
+        self.request(0.0)
 
     def stop(self) -> None:
         """Stop the timer."""
@@ -153,17 +159,13 @@ class Sweep:
             time.time(),
         )
         found: Found = {}
+        is_as_before = False
         size = 0
         path: str | None = "tasks"
         seen: set[str] = set()
         reply: Reply | None = None
         while path is not None:
-            if path in seen or len(seen) >= _MOST_PAGES:
-                problem = f"its {len(seen)} pages lead back to {path!r}"
-                raise MalformedReplyError(
-                    request=f"GET {self.transport.url('tasks')}", problem=problem
-                )
-            seen.add(path)
+            self._check_page(path, seen)
             reply = await self._ask(me, path)
             if generation != self.logon.generation:
                 self.request(0.0)
@@ -180,7 +182,8 @@ class Sweep:
                 raise MalformedReplyError(request=reply.request, problem=problem)
             # Cutting up ten thousand tasks takes as long as the loop may be held.
             await asyncio.sleep(0)
-            path = self._read(reply, found)
+            is_as_before = self._is_as_before(reply, generation)
+            path = None if is_as_before else self._read(reply, found)
             await asyncio.sleep(0)
         assert reply is not None
         self.logon.note(generation)
@@ -197,7 +200,18 @@ class Sweep:
             seconds=now - sent,
             size=size,
             sample=reply,
+            is_as_before=is_as_before,
+            # More than one page is not compared as a whole.
+            digest=hash(reply.body) if len(seen) == 1 else None,
         )
+
+    def _check_page(self, path: str, seen: set[str]) -> None:
+        if path in seen or len(seen) >= _MOST_PAGES:
+            problem = f"its {len(seen)} pages lead back to {path!r}"
+            raise MalformedReplyError(
+                request=f"GET {self.transport.url('tasks')}", problem=problem
+            )
+        seen.add(path)
 
     async def _ask(self, me: Poller, path: str) -> Reply:
         url = self.transport.url(path)
@@ -212,6 +226,13 @@ class Sweep:
         raise RequestTimeoutError(
             request=f"GET {url}",
             reason=f"no reply within {self.pollers.request_timeout:g} s",
+        )
+
+    def _is_as_before(self, reply: Reply, generation: int) -> bool:
+        """Tell whether the last collection has settled all that this one could."""
+        return self._last == (hash(reply.body), generation) and all(
+            record.phase == Phase.TOGETHER and record.digest is not None
+            for record in self.roster.records.values()
         )
 
     def _read(self, reply: Reply, found: Found) -> str | None:
@@ -230,6 +251,7 @@ class Sweep:
         self.roster.prune_gone()
         is_together = self._choose(collection)
         was_requested = self._timer is not None
+        self._last = None
         pause = self.discover(collection.found)
         if not was_requested:
             self.stop()  # what was discovered is settled at once
@@ -245,10 +267,13 @@ class Sweep:
             is_together=is_together,
         )
         await settling.settle(collection)
+        if collection.digest is not None:
+            self._last = collection.digest, collection.moment.generation
         self.coalesced += settling.settled
         lowest = settling.lowest
         if is_together:
-            self._ask_for_missing(collection.found)
+            if not collection.is_as_before:
+                self._ask_for_missing(collection.found)
             pause = lowest if pause is None else min(lowest, pause)
         if pause is not None and pause < float("inf") and self.logon.refused is None:
             self.request(pause)

@@ -204,7 +204,7 @@ class Transport:
         """
         http = self._session()
         shown = f"{request.method} {self._root}{request.shown}"
-        attempt = Attempt(once=request.method != "GET")
+        attempt = Attempt()
         failure: VeeamTasksError | None = None
         self.requests += 1
         self.sent_at = self._now()
