@@ -1,0 +1,71 @@
+"""The lines of api.md, typed into `python -m asyncio` over a real terminal.
+
+nox runs this on each Python that is there.
+"""
+
+import sys
+from collections.abc import Iterator
+
+import pexpect
+import pytest
+
+from veeam_tasks.simulator import ThreadedServer
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadedServer]:
+    """Run a simulated server in a thread of this process."""
+    with ThreadedServer() as running:
+        yield running
+
+
+def test_lines(server: ThreadedServer) -> None:
+    """Each line runs in an asyncio task of its own; Ctrl-C leaves the watch alive."""
+    one = server.add_task("Running 2s, Finished ok").task_id
+    two = server.add_task("Running").task_id
+    shell = pexpect.spawn(
+        sys.executable,
+        ["-W", "error", "-m", "asyncio"],
+        encoding="utf-8",
+        timeout=15,
+        env={"PYTHON_BASIC_REPL": "1", "TERM": "dumb", "PATH": "/usr/bin:/bin"},
+        dimensions=(50, 400),
+    )
+
+    def line(text: str, *wanted: str) -> None:
+        shell.sendline(text)
+        for one in wanted:
+            shell.expect(one)
+        shell.expect("\n>>> ")
+
+    shell.expect(">>> ")
+    line("import veeam_tasks as vt")
+    account = f"username='{server.username}', password='{server.password}'"
+    line(f"vt.connect('{server.url}', {account})", "not logged on: await it")
+    line(f"em = await vt.connect('{server.url}', {account})")
+    line("em", "logged on, 0 tasks watched")
+    line(f"w = em.watch('{one}', '{two}')")
+    line("w", "<Watch of 2 tasks: 2 running")
+    line("await anext(w)", r"<TaskEvent #1 task-\d+ Running>")
+    shell.sendline("async for event in w: break")
+    shell.expect(r"\.\.\. ")
+    line("")
+    line("event", f"<TaskEvent #1 {two} Running>")
+    line("await anext(w)", f"<TaskEvent #2 {one} Running -> Finished succeeded 'Ok'>")
+    shell.sendline("await w.wait()")
+    shell.expect("await w.wait")
+    shell.sendintr()
+    shell.expect("KeyboardInterrupt")
+    shell.expect(">>> ")
+    server.task(two).finish()
+    line("await w.wait()", "<Report of 2 tasks: 2 succeeded")
+    line("w.report.succeeded", f"'{one}', '{two}'")
+    line("await em.aclose()")
+    line("em", "not open")
+    shell.sendline("exit()")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    said = shell.before.replace("exit()", "").replace("exiting asyncio REPL...", "")
+    assert said.strip() == ""
+    assert shell.exitstatus == 0
+    assert server.logon_sessions == []
