@@ -48,8 +48,9 @@ def test_lines(server: ThreadedServer) -> None:
     line("w", "<Watch of 2 tasks: 2 running")
     line("await anext(w)", r"<TaskEvent #1 task-\d+ Running>")
     shell.sendline("async for event in w: break")
-    shell.expect(r"\.\.\. ")
-    line("")
+    # Before 3.13 a loop on one line wants an empty line after it.
+    if shell.expect([r"\.\.\. $", "\n>>> "]) == 0:
+        line("")
     line("event", f"<TaskEvent #1 {two} Running>")
     line("await anext(w)", f"<TaskEvent #2 {one} Running -> Finished succeeded 'Ok'>")
     shell.sendline("await w.wait()")
