@@ -6,6 +6,7 @@ work there as long as both ends live in the loop.
 """
 
 import asyncio
+from pathlib import Path
 
 import looptime
 import pytest
@@ -22,7 +23,15 @@ settings.load_profile("project")
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known, since unknown ones are errors."""
     config.addinivalue_line("markers", "virtual_time: run on a clock that jumps")
+    config.addinivalue_line("markers", "strangers: needs clients of other people")
     config.addinivalue_line("markers", "soak: takes minutes; only runs by `-m soak`")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the clients of other people out unless they are named."""
+    is_stranger = collection_path.name == "strangers"
+    asked = any("strangers" in str(arg) for arg in config.invocation_params.args)
+    return True if is_stranger and not asked else None
 
 
 def pytest_collection_modifyitems(

@@ -33,7 +33,7 @@ async def read_into(came: bytearray, client: Client) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop go round until something is true; the test's time limit bounds it."""
+    """Let the loop go round until something is true."""
     while not condition():
         await anyio.lowlevel.checkpoint()
 

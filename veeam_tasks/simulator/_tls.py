@@ -69,10 +69,6 @@ class Certificates:
         der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode("ascii"))
         self.fingerprint = hashlib.sha256(der).hexdigest()
 
-    def close(self) -> None:
-        """Remove the files."""
-        self._remove()
-
     def _new_ca(self) -> None:
         self._count += 1
         self._ca: trustme.CA = self._trustme.CA()
