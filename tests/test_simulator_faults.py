@@ -210,6 +210,15 @@ async def test_bodies_that_are_deep_wide_or_declare_entities(
         assert wide.body.count(b"a199999") == 1
 
 
+async def test_what_may_come_before_a_document() -> None:
+    """A byte order mark, which servers of this kind send, or blanks."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await ready(server, client, Fault("byte_order_mark", times=1))
+        assert (await client.get(TASK)).body.startswith(b"\xef\xbb\xbf<?xml")
+        server.faults.add(Fault("blanks"))
+        assert (await client.get(TASK)).body.startswith(b"\r\n \t<?xml")
+
+
 async def test_pages_nothing_and_noise_with_200() -> None:
     """A sign-in page, an empty body, random bytes, chunks that are no chunks."""
     async with SimulatedServer() as server, Client(server.url) as client:

@@ -527,6 +527,40 @@ async def test_a_tenant_logs_on_with_a_body() -> None:
         assert basic_logon.status == 401
 
 
+async def test_request_bodies_in_json() -> None:
+    """From 12 on the Content-Type decides; a tenant may log on in JSON."""
+    accounts = {"abc": Account("t-secret", role=Role.TENANT)}
+    kind = {"Content-Type": "application/json"}
+    body = b'{"TenantCredentials":{"Username":"abc","Password":"t-secret"}}'
+    async with (
+        SimulatedServer(accounts=accounts) as server,
+        Client(server.url) as client,
+    ):
+        path = "/api/sessionMngr/?v=latest"
+        assert (await client.post(path, kind, body)).status == 201
+        assert (await client.post(path, kind, b'{"Username":"x"}')).status == 401
+        for broken in (b"[1]", b"{", b"<LoginSpec/>"):
+            got = await client.post(path, kind, broken)
+            assert got.status == 400
+            assert got.xml.get("Message") == "Node [root] does not exist."
+        xml = {"Content-Type": "application/xml"}
+        assert (await client.post(path, xml, b"<Nonsense/>")).status == 400
+        await client.log_on()
+        clone = b'{"BackupJobCloneInfo":{"JobName":"Copy"}}'
+        assert (await client.post(f"{JOB}?action=clone", kind, clone)).status == 202
+        assert server.logons[1].reason == "unknown tenant"
+
+
+async def test_the_session_manager_has_nothing_below_it() -> None:
+    """Other paths there are 404; a collection may end in a slash."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        assert (await client.post("/api/sessionMngr/x")).status == 404
+        assert (await client.get("/api/tasks/")).status == 401
+        await client.log_on()
+        assert (await client.get("/api/tasks/")).names == ["Tasks"]
+        assert (await client.post("/api/tasks/")).status == 405
+
+
 async def test_the_media_type_bug_of_9_5() -> None:
     """JSON anywhere in Accept makes 9.5 Update 4 read the request body as JSON."""
     mixed = {

@@ -139,6 +139,20 @@ async def test_who_owns_a_task_that_a_test_adds() -> None:
         assert await known() == ["task-4", "task-5"]
 
 
+async def test_a_task_can_be_forgotten_wholly() -> None:
+    """So that days of tasks that come and go hold no more than one hour of them."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        server.add_task(PENDING)
+        await client.log_on()
+        server.add_task(PENDING, shared=True)
+        for task_id in ("task-1", "task-2"):
+            server.forget_task(task_id)
+            assert (await client.get(f"/api/tasks/{task_id}")).status == 500
+        assert server.tasks == []
+        with pytest.raises(KeyError, match="the newest are: none"):
+            server.forget_task("task-1")
+
+
 async def test_everything_is_on_record() -> None:
     """Requests with their headers in order and case, bodies and statuses; logons."""
     async with SimulatedServer() as server, Client(server.url) as client:

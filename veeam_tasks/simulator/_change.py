@@ -144,6 +144,14 @@ def _empty(play: Play, _: Flavor) -> Answer:
     return attrs.evolve(play.answer, body=b"")
 
 
+def _byte_order_mark(play: Play, _: Flavor) -> Answer:
+    return attrs.evolve(play.answer, body=b"\xef\xbb\xbf" + play.answer.body)
+
+
+def _blanks(play: Play, _: Flavor) -> Answer:
+    return attrs.evolve(play.answer, body=b"\r\n \t" + play.answer.body)
+
+
 def _garbage_body(play: Play, _: Flavor) -> Answer:
     return attrs.evolve(play.answer, body=play.fault.noise(400))
 
@@ -196,6 +204,8 @@ _CHANGES: Final[Mapping[FaultKind, Callable[[Play, Flavor], Answer]]] = {
     FaultKind.HTML: _html,
     FaultKind.NO_TOKEN: _no_token,
     FaultKind.EMPTY: _empty,
+    FaultKind.BYTE_ORDER_MARK: _byte_order_mark,
+    FaultKind.BLANKS: _blanks,
     FaultKind.GARBAGE_BODY: _garbage_body,
     FaultKind.WRONG_CHARSET: _wrong_charset,
     FaultKind.WRONG_TYPE: _wrong_type,

@@ -206,6 +206,14 @@ class Face:
         """
         return self._memory.latest(task_id)
 
+    def forget_task(self, task_id: str) -> None:
+        """Forget a task wholly, here as well, so that a long run holds no more.
+
+        Raises:
+            KeyError: There was none.
+        """
+        self._memory.forget_task(task_id)
+
     def add_task(
         self,
         script: str | Script | None = None,

@@ -34,6 +34,7 @@ class FaultKind(StrEnum):
     * ``gzip_bomb``, ``brotli_bomb``: expands to `amount` bytes; ``entity_bomb``,
       ``deep_body``, ``wide_body``: nested entities, elements, many attributes
     * ``html`` (-), ``empty``, ``garbage_body``: 200 with a page, nothing, random bytes
+    * ``byte_order_mark``, ``blanks``: that comes before the document
     * ``chunked_nonsense``: chunks whose sizes are no numbers
 
     The answer:
@@ -74,6 +75,8 @@ class FaultKind(StrEnum):
     HTML = "html"
     EMPTY = "empty"
     GARBAGE_BODY = "garbage_body"
+    BYTE_ORDER_MARK = "byte_order_mark"
+    BLANKS = "blanks"
     CHUNKED_NONSENSE = "chunked_nonsense"
     STATUS = "status"
     UNAUTHORIZED = "unauthorized"

@@ -136,7 +136,7 @@ class Memory:
         """
         everyone = shared or not self.session_scoped
         if owner is None and not everyone:
-            owner = max(self.open_sessions(), key=lambda one: one.opened, default=None)
+            owner = next(reversed(self.open_sessions()), None)
         task = SimulatedTask(
             task_id=f"task-{self._next_number(None if everyone else owner)}",
             operation=operation,
@@ -204,6 +204,22 @@ class Memory:
         task.is_deleted = True
         session.tasks.pop(task.task_id, None)
         self._shared.pop(task.task_id, None)
+
+    def forget_task(self, task_id: str) -> None:
+        """Forget a task wholly, also for `latest`.
+
+        Raises:
+            KeyError: There was none.
+        """
+        task = self.latest(task_id)
+        for home in (
+            self._waiting,
+            self._shared,
+            self._latest,
+            *(session.tasks for session in tuple(self._by_token.values())),
+        ):
+            if home.get(task_id) is task:
+                del home[task_id]
 
     def latest(self, task_id: str) -> SimulatedTask:
         """Return the newest task of that ID, whoever knows it.
