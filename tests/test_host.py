@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 
 import anyio
 import pytest
@@ -186,3 +188,26 @@ async def test_errors_of_the_face_are_ours() -> None:
         with pytest.raises(VeeamTasksError):
             await watch.wait()
         assert len(server.logon_sessions) == 1
+
+
+def test_a_warning_that_is_an_error_does_not_prevent_the_log_out() -> None:
+    """With warnings as errors the end of the loop logs out all the same."""
+    code = (
+        "import asyncio, sys, veeam_tasks as vt\n"
+        "async def main():\n"
+        "    em = await vt.connect(sys.argv[1], username='admin',"
+        " password='admin-secret')\n"
+        "    sys.kept = em\n"
+        "asyncio.run(main())\n"
+    )
+    with ThreadedServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code, server.url],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        assert "was left open" in done.stderr
+        assert "Unclosed" not in done.stderr
+        assert server.logon_sessions == []

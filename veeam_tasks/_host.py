@@ -112,8 +112,8 @@ class Host:
     def abandon(self) -> None:
         """Stop everything, since the manager was forgotten; may run in any thread."""
         if self.is_open and not self.engine.loop.is_closed():
-            self._warn()
             self.engine.loop.call_soon_threadsafe(self._stop.set)
+            self._warn()
 
     async def _run(self) -> None:
         cancelled: asyncio.CancelledError | None = None
@@ -129,8 +129,6 @@ class Host:
             # The loop is being shut down and nobody has closed the manager.
             cancelled = error
             self._stop.set()
-            if not self._was_asked:
-                self._warn()
         except BaseException as error:  # noqa: BLE001 - told to the readers and the log
             # Whatever it is, also a Ctrl-C that struck in a poller's step.
             crash = error
@@ -138,7 +136,12 @@ class Host:
             _log.exception("the pollers stopped")
         advice = "it was closed" if crash is None else self._explain(crash)
         self.engine.cut_all(ClosedError(what="the manager", advice=advice))
-        await self._leave()
+        try:
+            await self._leave()
+        finally:
+            # Last, since a warning may be an error.
+            if cancelled is not None and not self._was_asked:
+                self._warn()
         if cancelled is not None:
             raise cancelled
 
