@@ -65,7 +65,7 @@ class Record:
         subscribers: Who wants it, in order; a dict, since there may be ten thousand.
         digest: Hash of the last body, if an equal one would mean nothing new.
         sent: Monotonic time when the last good poll was sent, and by the wall clock.
-        doubts: Replies in a row that say that the task is unknown or denied.
+        doubts: Replies since the last good one that say: unknown, or denied.
         trouble_at: Monotonic time of the first failure since the last good reply.
     """
 

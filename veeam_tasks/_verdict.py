@@ -15,8 +15,9 @@
 | `TASK`    | opens the gate; is final if Finished with a result, or Finished   |
 |           | without one after three more, or LOST if a renewal shows that it  |
 |           | is another task; else polled on                                   |
-| `UNKNOWN` | opens the gate; LOST at the second in a row, a pause later        |
-| `DENIED`  | opens the gate; LOST at the second in a row, a pause later        |
+| `UNKNOWN` | opens the gate; LOST at the second with no `TASK` in between, a   |
+|           | pause later                                                       |
+| `DENIED`  | the same                                                          |
 | `REFUSED` | renews the logon session and is asked again at once; LOST if it   |
 |           | goes on for this task alone for three rounds                      |
 | `TROUBLE` | may close the gate; polled on, at last at the longest pause; LOST |
