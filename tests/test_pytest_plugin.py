@@ -24,7 +24,8 @@ def suite(
     pytester.makepyprojecttoml(STRICT.format(more=more))
     pytester.makepyfile(code)
     unwanted = (without, "cacheprovider", *LOOPTIME)
-    return pytester.runpytest_inprocess(*(f"-pno:{name}" for name in unwanted))
+    # In a process of its own: extension modules bear no second import.
+    return pytester.runpytest_subprocess(*(f"-pno:{name}" for name in unwanted))
 
 
 def test_a_synchronous_test_gets_a_server_of_its_own(

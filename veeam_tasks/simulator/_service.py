@@ -5,6 +5,7 @@ from typing import Final
 from veeam_tasks.simulator._accounts import Account, LogonSession, Role
 from veeam_tasks.simulator._actions import Action, match
 from veeam_tasks.simulator._bodies import check_root, read_body
+from veeam_tasks.simulator._catalog import Catalog
 from veeam_tasks.simulator._exchange import (
     MEDIA_TYPES,
     TOKEN,
@@ -18,7 +19,6 @@ from veeam_tasks.simulator._exchange import (
 )
 from veeam_tasks.simulator._flavor import Flavor
 from veeam_tasks.simulator._gate import Gate
-from veeam_tasks.simulator._library import Library
 from veeam_tasks.simulator._memory import Memory
 from veeam_tasks.simulator._records import LogonRecord, Records
 from veeam_tasks.simulator._resources import logon_session, logon_sessions, root
@@ -53,7 +53,7 @@ class Service:
         self._flavor: Flavor = memory.looks.flavor
         self._gate = Gate(memory=memory, accounts=accounts, logons=logons)
         self._starter = starter
-        self._library = Library(memory)
+        self._catalog = Catalog(memory)
 
     def answer(self, incoming: Incoming) -> Answer:
         """Answer one request."""
@@ -134,7 +134,7 @@ class Service:
         session = self._gate.admit(incoming)
         if not inner:
             _only(incoming, "GET")
-            return self._library.tasks(session, kind)
+            return self._catalog.tasks(session, kind)
         _only(incoming, "GET", "DELETE")
         task = self._find(session, inner)
         if incoming.method == "GET":
@@ -147,7 +147,7 @@ class Service:
     ) -> Answer:
         inner = incoming.path[len(_TASKS) :].strip("/")
         if not inner:
-            return self._library.tasks(session, kind)
+            return self._catalog.tasks(session, kind)
         return self._show(self._find(session, inner), kind)
 
     def _find(self, session: LogonSession, task_id: str) -> SimulatedTask:
@@ -169,7 +169,7 @@ class Service:
     def _other(self, incoming: Incoming, path: str, kind: MediaKind) -> Answer:
         session = self._gate.admit(incoming)
         if incoming.method == "GET":
-            found = self._library.read(path, incoming.query, session, kind)
+            found = self._catalog.read(path, incoming.query, session, kind)
             if found is not None:
                 return found
         return self._act(incoming, path, session, kind)
@@ -187,7 +187,7 @@ class Service:
             return self._show(task, kind, found.action.status)
         if (incoming.method, path.lower(), (word or "").lower()) in _SILENT:
             return Answer(status=202)
-        methods = {*found.methods, *self._library.methods(path)}
+        methods = {*found.methods, *self._catalog.methods(path)}
         if incoming.method in methods - {"GET"}:
             raise Refusal(
                 _NOT_IMPLEMENTED,

@@ -53,7 +53,7 @@ class _Entity(Protocol):
     def reference(self, base: str, element: str) -> Node: ...
 
 
-class Library:
+class Catalog:
     """Reads the server's memory in the forms of the reference."""
 
     def __init__(self, memory: Memory) -> None:
