@@ -19,6 +19,8 @@ PYTHONS = [
     if found.startswith("Programming Language :: Python :: 3.")
 ]
 PACKAGE = ".[cli,simulator]"
+# Keeps the checkout off the path, so that the installed wheel is what is tested.
+WHEEL = {"PYTHONSAFEPATH": "1"}
 SPREAD = ("-n", "auto", "--dist", "loadfile")
 
 
@@ -76,10 +78,11 @@ def tests(session: nox.Session) -> None:
     """
     session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
     if session.python != PYTHONS[0]:
-        session.run("pytest", "-q", *SPREAD, *session.posargs)
+        session.run("pytest", "-q", *SPREAD, *session.posargs, env=WHEEL)
         return
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-q", *SPREAD, *session.posargs)
+    run = ("coverage", "run", "-m", "pytest", "-q", *SPREAD)
+    session.run(*run, *session.posargs, env=WHEEL)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 
@@ -99,7 +102,7 @@ def lowest(session: nox.Session) -> None:
     ]
     lowest_of_all = [bound.replace(">=", "~=") + ".0" for bound in bounds]
     session.install("-q", wheel(session), *lowest_of_all, *group("test"))
-    session.run("pytest", "-q", *SPREAD, *core, *session.posargs)
+    session.run("pytest", "-q", *SPREAD, *core, *session.posargs, env=WHEEL)
 
 
 @nox.session

@@ -74,7 +74,7 @@ class Calls:
         if path is not None:
             raise MalformedReplyError(
                 request=f"GET {self.settings.base}tasks",
-                problem=f"its {len(seen)} pages lead back to {path!r}",
+                problem=f"after {len(seen)} pages it goes on at {path!r} without end",
             )
         if tasks:
             self.engine.replies.has_met_a_task = True

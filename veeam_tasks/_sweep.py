@@ -207,7 +207,7 @@ class Sweep:
 
     def _check_page(self, path: str, seen: set[str]) -> None:
         if path in seen or len(seen) >= _MOST_PAGES:
-            problem = f"its {len(seen)} pages lead back to {path!r}"
+            problem = f"after {len(seen)} pages it goes on at {path!r} without end"
             raise MalformedReplyError(
                 request=f"GET {self.transport.url('tasks')}", problem=problem
             )
