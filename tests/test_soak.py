@@ -149,7 +149,8 @@ def assert_flat(samples: list[Sample]) -> None:
     """Fail if the last third holds more than the second: the first is warm-up."""
     third = len(samples) // 3
     middle, last = samples[third : 2 * third], samples[-third:]
-    # A leak of hours is far above this; the records of a server that warms up are not.
+    # Loose on purpose: in two hours memory was seen to grow by some 150 to 220 KiB, and
+    # whether that is warm-up is not known. Only the full soak can tell.
     for name, slack in (("memory", 512 * 1024), ("objects", 5000)):
         before = statistics.median(getattr(one, name) for one in middle)
         after = statistics.median(getattr(one, name) for one in last)
