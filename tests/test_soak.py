@@ -149,9 +149,8 @@ def assert_flat(samples: list[Sample]) -> None:
     """Fail if the last third holds more than the second: the first is warm-up."""
     third = len(samples) // 3
     middle, last = samples[third : 2 * third], samples[-third:]
-    # Loose on purpose: in two hours memory was seen to grow by some 150 to 220 KiB, and
-    # whether that is warm-up is not known. Only the full soak can tell.
-    for name, slack in (("memory", 512 * 1024), ("objects", 5000)):
+    # A connection more or less at the moment of a sample is worth some 10 KiB.
+    for name, slack in (("memory", 192 * 1024), ("objects", 2000)):
         before = statistics.median(getattr(one, name) for one in middle)
         after = statistics.median(getattr(one, name) for one in last)
         assert after <= before * 1.03 + slack, f"{name}: from {before} to {after}"
@@ -182,11 +181,7 @@ class Crowd:
 
     def go(self, task_id: str) -> None:
         """Let the server forget a task wholly; it keeps them as long as it lives."""
-        memory = self.server._memory
-        for session in memory.open_sessions():
-            session.tasks.pop(task_id, None)
-        memory._waiting.pop(task_id, None)
-        memory._latest.pop(task_id, None)
+        self.server.forget_task(task_id)
         del self.outcomes[task_id]
 
 

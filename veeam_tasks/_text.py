@@ -27,39 +27,53 @@ class Secrets:
     """The secrets of one manager, to be hidden from whatever people see.
 
     Secrets of fewer than four characters are not hidden: they stand in any text.
-    The oldest are forgotten, so that days of renewals do not fill the memory.
+    The oldest are forgotten, so that days of renewals do not fill the memory; one that
+    is added again counts as new.
     """
 
     def __init__(self) -> None:
-        self._forms: deque[str] = deque(maxlen=_KEPT)
-        self._lowered: list[str] = []
-        self._pattern: re.Pattern[str] | None = None
+        self._passing: deque[str] = deque(maxlen=_KEPT)
+        self._lasting: list[str] = []
+        self._folded: list[str] = []
 
     def add(self, *secrets: str | None) -> None:
         """Hide `secrets` from now on, also in base64, percent or XML encoding."""
         for secret in secrets:
             for form in _forms(secret or ""):
-                if form not in self._forms:
-                    self._forms.append(form)
-        self._lowered = [form.lower() for form in self._forms]
-        longest_first = sorted(self._forms, key=len, reverse=True)
-        self._pattern = (
-            re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
-            if longest_first
-            else None
-        )
+                if form in self._passing:
+                    self._passing.remove(form)
+                self._passing.append(form)
+        self._fold()
+
+    def keep(self, secret: str | None) -> None:
+        """Hide one that is told once only, and never forget it."""
+        self._lasting.extend(_forms(secret or ""))
+        self._fold()
 
     def hide(self, text: str) -> str:
         """Return `text` with every known secret replaced."""
-        return text if self._pattern is None else self._pattern.sub(_HIDDEN, text)
+        if not self.is_in(text):
+            return text
+        # Not compiled before it is needed: each renewal would leave a pattern of
+        # 20 KiB in the cache of `re`, which keeps 512.
+        longest_first = sorted(self._known(), key=len, reverse=True)
+        pattern = "|".join(map(re.escape, longest_first))
+        return re.sub(pattern, _HIDDEN, text, flags=re.IGNORECASE)
 
     def is_in(self, text: str) -> bool:
         """Tell whether a known secret stands in `text`; far cheaper than `hide`."""
-        lowered = text.lower()
-        for form in self._lowered:  # noqa: SIM110 - a generator costs twice as much
-            if form in lowered:
+        # Not lower(), which writes a sigma by what follows it.
+        folded = text.casefold()
+        for form in self._folded:  # noqa: SIM110 - a generator costs twice as much
+            if form in folded:
                 return True
         return False
+
+    def _known(self) -> list[str]:
+        return [*self._lasting, *self._passing]
+
+    def _fold(self) -> None:
+        self._folded = [form.casefold() for form in self._known()]
 
     def excerpt(self, body: bytes) -> str:
         """Return the first bytes of a body: hidden, visible, quoted, short."""
@@ -70,7 +84,7 @@ class Secrets:
         return repr(visible(short)) if short else ""
 
     def __repr__(self) -> str:
-        return f"<Secrets {len(self._forms)} hidden>"
+        return f"<Secrets {len(self._folded)} hidden>"
 
 
 def _forms(secret: str) -> set[str]:

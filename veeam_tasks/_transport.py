@@ -95,7 +95,7 @@ class Transport:
         self._token = ""
         self._token_headers: Mapping[str, str] = {}
         if proxy is not None:
-            secrets.add(URL(proxy).password)
+            secrets.keep(URL(proxy).password)
 
     def __repr__(self) -> str:
         word = "closed" if self._http is None else f"{self.in_flight} in flight"
