@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from slicing import cut_whole
 from strategies import VEEAM, reply
 
 from veeam_tasks import _document, _nodes, _slices, _wire
@@ -122,7 +123,7 @@ def replies(rounds: int, *, share_of_long: float) -> Iterator[Reply]:
 
 def slices_and_whole(given_reply: Reply, secrets: Secrets) -> tuple[Task, ...] | None:
     """Return the tasks by way of slices, having compared them with the full parse."""
-    found = _slices.slices(given_reply)
+    found = cut_whole(given_reply)
     if found is None:
         return None
     try:

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slicing import cut_whole
 from strategies import VEEAM, reply, xml_collections
 
 from veeam_tasks import _slices, _wire
@@ -27,11 +28,23 @@ def tasks(*elements: str) -> bytes:
     return f'<Tasks xmlns="{VEEAM}">{"".join(elements)}</Tasks>'.encode()
 
 
+PORTIONS = (700, 1)
+"""Sizes of portions: some tasks, and never more than one."""
+
+
 def sliced(given_reply: Reply) -> tuple[Task, ...] | None:
-    """Return the tasks by way of slices, all at once and one by one, or None."""
-    found = _slices.slices(given_reply)
-    if found is None:
-        return None
+    """Return the tasks by way of slices, or None; in any portions the same or None."""
+    found = cut_whole(given_reply)
+    tasks = None if found is None else decoded(given_reply, found)
+    for size in PORTIONS:
+        again = cut_whole(given_reply, portion=size)
+        other = None if again is None else decoded(given_reply, again)
+        assert other is None or other == whole(given_reply)
+    return tasks
+
+
+def decoded(given_reply: Reply, found: dict[str, bytes]) -> tuple[Task, ...] | None:
+    """Return slices decoded, the same all at once and one by one; None if refused."""
     singly: list[Task] | None = []
     for task_id, part in found.items():
         try:
@@ -59,7 +72,7 @@ def whole(given_reply: Reply) -> tuple[Task, ...] | None:
 
 def test_a_published_collection_is_cut_into_its_tasks() -> None:
     """Each slice holds one task's bytes, in the server's order."""
-    found = _slices.slices(reply(tasks(task(29, "Finished"), "\n  ", task(30), "\n")))
+    found = cut_whole(reply(tasks(task(29, "Finished"), "\n  ", task(30), "\n")))
     assert found is not None
     assert list(found) == ["task-29", "task-30"]
     assert found["task-30"] + b"</Task>" == task(30).encode()
@@ -89,14 +102,32 @@ def test_what_servers_print_around_tasks_is_no_surprise(
     """A declaration, a byte order mark and namespaces are expected."""
     body = f"{head}<Tasks{declared}>{task(1)}</Tasks>\n".encode()
     given_reply = reply(body)
-    assert _slices.slices(given_reply) is not None
+    assert cut_whole(given_reply) is not None
     assert sliced(given_reply) == whole(given_reply) != ()
+
+
+def test_any_portions_give_the_same_slices() -> None:
+    """A collection is cut up a portion at a time; a task may be longer than one."""
+    given_reply = reply(tasks(*[task(number) for number in range(1, 30)]))
+    found = cut_whole(given_reply)
+    assert found is not None
+    assert len(found) == 29
+    for size in PORTIONS:
+        assert cut_whole(given_reply, portion=size) == found
+    assert len(list(_slices.cut(given_reply, portion=700))) == 10
+    assert len(list(_slices.cut(given_reply, portion=1))) == 29
+
+
+def test_a_task_twice_is_a_surprise_across_portions() -> None:
+    """An ID that stands in two portions is refused like one that stands in one."""
+    given_reply = reply(tasks(task(1), task(2), task(1)))
+    assert cut_whole(given_reply, portion=1) is None
 
 
 def test_an_empty_collection_has_no_slices() -> None:
     """No tasks are no surprise, and decode to none."""
     given_reply = reply(tasks())
-    assert _slices.slices(given_reply) == {}
+    assert cut_whole(given_reply) == {}
     assert _slices.decode_slices(given_reply, {}, SECRETS) == ()
 
 
@@ -147,7 +178,7 @@ def test_a_surprise_leaves_the_whole_to_be_parsed(
     body: bytes, content_type: str
 ) -> None:
     """Nothing is cut that is not exactly what servers print."""
-    assert _slices.slices(reply(body, content_type)) is None
+    assert cut_whole(reply(body, content_type)) is None
 
 
 DOUBTS = {

@@ -7,10 +7,11 @@ import attrs
 
 from veeam_tasks import _wire
 from veeam_tasks._actions import task_started
-from veeam_tasks._errors import MalformedReplyError, TaskNotFoundError
+from veeam_tasks._errors import TaskNotFoundError
 from veeam_tasks._exchange import Reply, Request
 from veeam_tasks._logon import Logon
 from veeam_tasks._model import Task
+from veeam_tasks._pages import Pages
 from veeam_tasks._poll import Engine
 from veeam_tasks._replies import ADVICE
 from veeam_tasks._settings import Settings
@@ -18,7 +19,6 @@ from veeam_tasks._text import Secrets
 from veeam_tasks._verdict import Verdict, judge
 
 _REDIRECT = 300
-_MOST_PAGES = 10_000
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -61,24 +61,20 @@ class Calls:
 
     async def fetch_all(self) -> list[Task]:
         """GET the tasks of this logon session, every page."""
-        tasks: dict[str, Task] = {}
-        path: str | None = "tasks"
-        seen: set[str] = set()
-        while path is not None and path not in seen and len(seen) < _MOST_PAGES:
-            seen.add(path)
+        pages = Pages(
+            loop=self.engine.loop,
+            shown=f"GET {self.settings.base}tasks",
+            limit=self.settings.collection_bytes,
+            secrets=self.secrets,
+        )
+        while (path := pages.next_path()) is not None:
             reply = await self._read(self._get(path, self.settings.collection_bytes))
             self._check(reply)
-            page = _wire.decode_tasks(reply, self.secrets)
-            tasks |= {task.task_id: task for task in page.tasks}
-            path = page.next_path
-        if path is not None:
-            raise MalformedReplyError(
-                request=f"GET {self.settings.base}tasks",
-                problem=f"after {len(seen)} pages it goes on at {path!r} without end",
-            )
+            await pages.read(reply)
+        tasks = await pages.tasks()
         if tasks:
             self.engine.replies.has_met_a_task = True
-        return list(tasks.values())
+        return tasks
 
     async def read(self, path: str) -> Mapping[str, object]:
         """GET any resource below ``/api/``, decoded."""

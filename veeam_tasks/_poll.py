@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import anyio
 import attrs
@@ -88,11 +88,7 @@ class Engine:
     _skip: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self.roster = Roster(
-            loop=self.loop,
-            url=lambda task_id: self.transport.url(f"tasks/{task_id}"),
-            wake=self._wake,
-        )
+        self.roster = Roster(loop=self.loop, wake=self._wake)
         self.pollers = Pollers(
             loop=self.loop,
             request_timeout=self.request_timeout,
@@ -126,6 +122,7 @@ class Engine:
             limit=self.max_collection_bytes,
             meet_task=self.replies.meet_task,
             discover=self._discover,
+            look_again=self._look_again,
             wake=self._wake,
         )
 
@@ -135,7 +132,7 @@ class Engine:
         for record in self.roster.add(subscriber, task_ids, generation):
             self.replies.recall(record)
         if self.roster.is_together:
-            self.sweep.request()
+            self.sweep.request_for_newcomers()
         else:
             self.sweep.consider()
         self.gate.resume()
@@ -187,13 +184,17 @@ class Engine:
     async def _poll(self, me: Poller, record: Record) -> None:
         logon = self.logon
         generation = logon.generation
+        url = record.url
+        if url is None:
+            # Made when it is needed: a task that is asked for together needs none.
+            url = record.url = self.transport.url(f"tasks/{record.task_id}")
         sent, sent_wall = self.loop.time(), time.time()
         reply: Reply | None = None
         failure: VeeamTasksError | None = None
         self.pollers.begin(me, sent)
         try:
             reply = await self.transport.poll(
-                record.url, logon.token or "", self.max_reply_bytes
+                url, logon.token or "", self.max_reply_bytes
             )
         except VeeamTasksError as error:
             me.is_late()  # if so, that has become this error
@@ -202,7 +203,7 @@ class Engine:
             if not me.is_late():
                 raise
             failure = RequestTimeoutError(
-                request=f"GET {record.url}",
+                request=f"GET {url}",
                 reason=f"no reply within {self.request_timeout:g} s",
             )
         finally:
@@ -272,14 +273,19 @@ class Engine:
         self._endless = {ref for ref in self._endless if self.roster.is_known(ref)}
         return bool(self._endless)
 
-    def _discover(self, found: Mapping[str, object]) -> float | None:
-        """Tell whoever watches all of new IDs; return when to look again, if so."""
+    def _discover(self, found: Iterable[str]) -> bool:
+        """Tell whoever watches all of IDs; return whether one of them is new."""
+        has_news = False
+        for watch in [watch for ref in self._endless if (watch := ref())]:
+            has_news |= watch.discover(found)
+        return has_news
+
+    def _look_again(self, has_news: bool) -> float | None:  # noqa: FBT001 - one fact
+        """Return after what pause to look for new tasks again; None if nobody does."""
         if not self._has_endless():
             return None
-        watchers = [watch for ref in self._endless if (watch := ref()) is not None]
-        pace = fastest(watch.pace for watch in watchers)
-        has_news = [watch.discover(found) for watch in watchers]
-        if any(has_news):
+        pace = fastest(watch.pace for ref in self._endless if (watch := ref()))
+        if has_news:
             self._endless_pause = pace.first
         else:
             self._endless_pause = max(pace.first, pace.after(self._endless_pause))

@@ -61,6 +61,7 @@ class Record:
 
     Attributes:
         born: The generation of the logon session when it was first watched.
+        url: Where it is asked for singly; None until it is.
         generation: The generation under which the last good reply was asked for.
         subscribers: Who wants it, in order; a dict, since there may be ten thousand.
         digest: Hash of the last body, if an equal one would mean nothing new.
@@ -70,9 +71,9 @@ class Record:
     """
 
     task_id: str
-    url: URL
     pace: Pace
     born: int
+    url: URL | None = None
     subscribers: dict[SubscriberRef, None] = attrs.field(factory=dict)
     phase: int = Phase.GONE
     pause: float = 0.0

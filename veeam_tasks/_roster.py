@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Callable, Iterable
 
 import attrs
-from yarl import URL
 
 from veeam_tasks._pace import Pace, fastest
 from veeam_tasks._record import BUSY, Phase, Record, Subscriber, SubscriberRef
@@ -23,7 +22,6 @@ class Roster:
 
     Args:
         loop: Whose clock and timer are used.
-        url: Gives the URL of a task by its ID.
         wake: Called when records have become ready.
 
     Attributes:
@@ -31,7 +29,6 @@ class Roster:
     """
 
     loop: asyncio.AbstractEventLoop
-    url: Callable[[str], URL]
     wake: Callable[[], None]
     records: dict[str, Record] = attrs.field(factory=dict)
     schedule: Schedule = attrs.field(init=False)
@@ -72,7 +69,7 @@ class Roster:
         for task_id in task_ids:
             record = self.records.get(task_id)
             if record is None:
-                record = Record(task_id, self.url(task_id), Pace(), generation)
+                record = Record(task_id, pace, generation)
                 self.records[task_id] = record
                 new.append(record)
             record.subscribers[subscriber] = None

@@ -6,33 +6,29 @@ from itertools import islice
 
 import attrs
 
-from veeam_tasks import _slices, _wire
-from veeam_tasks._errors import MalformedReplyError
-from veeam_tasks._exchange import Reply
+from veeam_tasks._breath import Breath
 from veeam_tasks._model import Task
+from veeam_tasks._pages import Found, Pages
 from veeam_tasks._record import BUSY, Moment, Phase, Record
-from veeam_tasks._text import Secrets
 
-_LONGEST_HOLD = 0.005
 _PORTION = 64
-
-Found = dict[str, bytes | Task]
 
 
 @attrs.frozen(kw_only=True)
 class Collection:
-    """All tasks of the logon session, as slices of the body or decoded.
+    """All tasks of the logon session, as they were fetched.
 
     Attributes:
+        seconds: What it took to fetch and to cut them.
+        size: Bytes of all pages.
         is_as_before: The whole body is that of the last one; then nothing was cut.
         digest: Hash of the whole body, if it was one page.
     """
 
-    found: Found
+    pages: Pages
     moment: Moment
     seconds: float
     size: int
-    sample: Reply = attrs.field(repr=False)
     is_as_before: bool = False
     digest: int | None = None
 
@@ -57,14 +53,13 @@ class Settling:
     loop: asyncio.AbstractEventLoop
     records: Mapping[str, Record]
     meet_task: Callable[[Record, Task, int, Moment], None]
-    secrets: Secrets
     is_together: bool
     settled: int = 0
     lowest: float = float("inf")
-    _breath: "_Breath" = attrs.field(init=False)
+    _breath: Breath = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._breath = _Breath(self.loop)
+        self._breath = Breath(self.loop)
 
     async def settle(self, collection: Collection) -> None:
         """Compare, decode what changed, and tell.
@@ -72,16 +67,15 @@ class Settling:
         Raises:
             MalformedReplyError: It is no collection after all.
         """
-        moment = collection.moment
+        moment, pages = collection.moment, collection.pages
         if collection.is_as_before:
             await self._meet_same(list(self.records.values()), moment)
             return
-        same, changed = await self._compare(collection.found, moment)
-        tasks = await self._decode(changed, collection)
+        same, changed = await self._compare(pages.found, moment)
+        tasks = await pages.decode(changed)
         if tasks is None:
             # A slice does not stand for itself, so none is relied on.
-            whole = _wire.decode_tasks(collection.sample, self.secrets).tasks
-            tasks = {task.task_id: task for task in whole}
+            tasks = pages.decode_whole()
             same, changed = await self._compare(tasks, moment)
         await self._meet_same(same, moment)
         await self._meet_changed(changed, tasks, moment)
@@ -108,26 +102,6 @@ class Settling:
             if breath.is_due:
                 await breath.take()
         return same, changed
-
-    async def _decode(
-        self, changed: Found, collection: Collection
-    ) -> Mapping[str, Task] | None:
-        """Return what changed, decoded; None if a slice does not stand for itself."""
-        tasks = {key: piece for key, piece in changed.items() if type(piece) is Task}
-        slices = {key: piece for key, piece in changed.items() if type(piece) is bytes}
-        breath = self._breath
-        items = iter(slices.items())
-        while portion := dict(islice(items, _PORTION)):
-            try:
-                decoded = _slices.decode_slices(
-                    collection.sample, portion, self.secrets
-                )
-            except MalformedReplyError:
-                return None
-            tasks.update((task.task_id, task) for task in decoded)
-            if breath.is_due:
-                await breath.take()
-        return tasks
 
     async def _meet_same(self, same: Iterable[Record], moment: Moment) -> None:
         breath = self._breath
@@ -163,19 +137,3 @@ class Settling:
                     record.phase = Phase.TOGETHER
             if breath.is_due:
                 await breath.take()
-
-
-class _Breath:
-    """Tells when the loop has been held for long enough, and lets it go."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._until = loop.time() + _LONGEST_HOLD
-
-    @property
-    def is_due(self) -> bool:
-        return self._loop.time() > self._until
-
-    async def take(self) -> None:
-        await asyncio.sleep(0)
-        self._until = self._loop.time() + _LONGEST_HOLD

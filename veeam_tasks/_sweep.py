@@ -7,12 +7,14 @@ that is missing from it is asked for singly before anything is said of it.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Literal
 
 import attrs
 
-from veeam_tasks import _slices, _wire
+from veeam_tasks import _wire
+from veeam_tasks._breath import Breath
 from veeam_tasks._choice import Choice
 from veeam_tasks._errors import (
     LogonError,
@@ -25,18 +27,19 @@ from veeam_tasks._errors import (
 from veeam_tasks._exchange import Reply
 from veeam_tasks._logon import Logon
 from veeam_tasks._model import Task
+from veeam_tasks._pages import Found, Pages
 from veeam_tasks._pollers import Poller, Pollers
 from veeam_tasks._record import Moment, Phase, Record
 from veeam_tasks._roster import Roster
-from veeam_tasks._settle import Collection, Found, Settling
+from veeam_tasks._settle import Collection, Settling
 from veeam_tasks._text import Secrets
 from veeam_tasks._transport import Transport
 
 _log = logging.getLogger(__name__)
 
 _REDIRECT, _UNAUTHORIZED = 300, 401
-_MOST_PAGES = 10_000
 _SOON = 0.02
+_IDS_AT_ONCE = 64
 _REST, _LONGEST_REST = 4.0, 5.0
 
 Coalesce = Literal["auto", "never", "always"]
@@ -50,7 +53,9 @@ class Sweep:
         mode: "auto" chooses by itself; "never" and "always" do not.
         limit: How long the collection may be, in bytes.
         meet_task: Told of each task that changed.
-        discover: Told of every ID in the collection, for whoever watches all.
+        discover: Told of every ID in the collection, for whoever watches all; says
+            whether one was new.
+        look_again: Asked, with what that said, after what pause to look for new ones.
         wake: Called when a sweep is due.
 
     Attributes:
@@ -67,13 +72,15 @@ class Sweep:
     mode: Coalesce
     limit: int
     meet_task: Callable[[Record, Task, int, Moment], None]
-    discover: Callable[[Mapping[str, object]], float | None]
+    discover: Callable[[Iterable[str]], bool]
+    look_again: Callable[[bool], float | None]
     wake: Callable[[], None]
     choice: Choice = attrs.field(factory=Choice)
     coalesced: int = 0
     is_due: bool = False
     _is_running: bool = False
     _last: tuple[int, int] | None = None
+    _looks: int = 0
     _took: float = 0.0
     _ended_at: float = 0.0
     _timer: asyncio.TimerHandle | None = None
@@ -93,6 +100,7 @@ class Sweep:
 
     def look_anew(self) -> None:
         """Sweep soon, and read the collection even if it is as before."""
+        self._looks += 1
         self._last = None
         self.request(0.0)
 
@@ -158,14 +166,15 @@ class Sweep:
             self.loop.time(),
             time.time(),
         )
-        found: Found = {}
+        pages = Pages(
+            loop=self.loop,
+            shown=f"GET {self.transport.url('tasks')}",
+            limit=self.limit,
+            secrets=self.secrets,
+        )
         is_as_before = False
-        size = 0
-        path: str | None = "tasks"
-        seen: set[str] = set()
         reply: Reply | None = None
-        while path is not None:
-            self._check_page(path, seen)
+        while not is_as_before and (path := pages.next_path()) is not None:
             reply = await self._ask(me, path)
             if generation != self.logon.generation:
                 self.request(0.0)
@@ -176,20 +185,14 @@ class Sweep:
                 return None
             if reply.status >= _REDIRECT:
                 raise _wire.status_error(reply, self.secrets)
-            size += len(reply.body)
-            if size > self.limit:
-                problem = f"its pages have more than {self.limit} bytes"
-                raise MalformedReplyError(request=reply.request, problem=problem)
-            # Cutting up ten thousand tasks takes as long as the loop may be held.
-            await asyncio.sleep(0)
             is_as_before = self._is_as_before(reply, generation)
-            path = None if is_as_before else self._read(reply, found)
-            await asyncio.sleep(0)
+            if not is_as_before:
+                await pages.read(reply)
         assert reply is not None
         self.logon.note(generation)
         now = self.loop.time()
         return Collection(
-            found=found,
+            pages=pages,
             moment=Moment(
                 generation=generation,
                 sent=sent,
@@ -198,20 +201,11 @@ class Sweep:
                 now_wall=time.time(),
             ),
             seconds=now - sent,
-            size=size,
-            sample=reply,
+            size=len(reply.body) if is_as_before else pages.size,
             is_as_before=is_as_before,
             # More than one page is not compared as a whole.
-            digest=hash(reply.body) if len(seen) == 1 else None,
+            digest=hash(reply.body) if pages.count == 1 else None,
         )
-
-    def _check_page(self, path: str, seen: set[str]) -> None:
-        if path in seen or len(seen) >= _MOST_PAGES:
-            problem = f"after {len(seen)} pages it goes on at {path!r} without end"
-            raise MalformedReplyError(
-                request=f"GET {self.transport.url('tasks')}", problem=problem
-            )
-        seen.add(path)
 
     async def _ask(self, me: Poller, path: str) -> Reply:
         url = self.transport.url(path)
@@ -235,26 +229,14 @@ class Sweep:
             for record in self.roster.records.values()
         )
 
-    def _read(self, reply: Reply, found: Found) -> str | None:
-        """Add what one page holds; return the path of the next one."""
-        pieces = _slices.slices(reply)
-        if pieces is not None:
-            found.update(pieces)
-            return None
-        page = _wire.decode_tasks(reply, self.secrets)
-        found.update((task.task_id, task) for task in page.tasks)
-        return page.next_path
-
     # --- settling
 
     async def _settle(self, collection: Collection) -> None:
         self.roster.prune_gone()
         is_together = self._choose(collection)
-        was_requested = self._timer is not None
         self._last = None
-        pause = self.discover(collection.found)
-        if not was_requested:
-            self.stop()  # what was discovered is settled at once
+        looks = self._looks
+        pause = self.look_again(await self._tell_ids(collection.pages.found))
         self.roster.is_together = is_together
         if not is_together:
             self.roster.scatter()
@@ -263,20 +245,34 @@ class Sweep:
             loop=self.loop,
             records=self.roster.records,
             meet_task=self.meet_task,
-            secrets=self.secrets,
             is_together=is_together,
         )
         await settling.settle(collection)
-        if collection.digest is not None:
+        # Whoever began to watch all meanwhile has not been told of what is as before.
+        if collection.digest is not None and looks == self._looks:
             self._last = collection.digest, collection.moment.generation
         self.coalesced += settling.settled
         lowest = settling.lowest
         if is_together:
             if not collection.is_as_before:
-                self._ask_for_missing(collection.found)
+                self._ask_for_missing(collection.pages.found)
             pause = lowest if pause is None else min(lowest, pause)
         if pause is not None and pause < float("inf") and self.logon.refused is None:
             self.request(pause)
+
+    async def _tell_ids(self, found: Iterable[str]) -> bool:
+        """Tell whoever watches all of every ID; return whether one was new."""
+        breath = Breath(self.loop)
+        has_news = False
+        ids = iter(found)
+        while portion := tuple(islice(ids, _IDS_AT_ONCE)):
+            was_requested = self._timer is not None
+            has_news |= self.discover(portion)
+            if not was_requested:
+                self.stop()  # what was discovered is settled at once
+            if breath.is_due:
+                await breath.take()
+        return has_news
 
     def _ask_for_missing(self, found: Found) -> None:
         for task_id in self.roster.records.keys() - found.keys():

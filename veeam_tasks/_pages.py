@@ -1,0 +1,148 @@
+"""The pages of a collection of tasks, read so that the loop is never held for long.
+
+``GET /tasks`` answers with every task of the logon session (``tasks`` reference page);
+queries come in pages, so a link to a next one is followed wherever it stands.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from itertools import islice
+
+import attrs
+
+from veeam_tasks import _slices, _wire
+from veeam_tasks._breath import Breath
+from veeam_tasks._errors import MalformedReplyError
+from veeam_tasks._exchange import Reply
+from veeam_tasks._limits import RefusedError
+from veeam_tasks._model import Task
+from veeam_tasks._text import Secrets
+
+_MOST_PAGES = 10_000
+_PORTION = 64
+
+Found = dict[str, bytes | Task]
+"""Tasks by ID, decoded or still as the slice of a body."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Pages:
+    """Reads a collection page by page: cuts what can be cut, decodes the rest.
+
+    Args:
+        loop: Whose clock tells how long it has been held.
+        shown: What is asked for, as people may see it.
+        limit: How many bytes all pages together may have.
+
+    Attributes:
+        found: What was read so far, in the server's order.
+        size: Bytes of the pages read so far.
+        count: How many pages were asked for.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    shown: str
+    limit: int
+    secrets: Secrets
+    found: Found = attrs.field(factory=Found)
+    size: int = 0
+    _next: str | None = "tasks"
+    _seen: set[str] = attrs.field(factory=set)
+    _cut: Reply | None = None
+    _breath: Breath = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._breath = Breath(self.loop)
+
+    @property
+    def count(self) -> int:
+        return len(self._seen)
+
+    def next_path(self) -> str | None:
+        """Return the path of the page to ask for next; None after the last one.
+
+        Raises:
+            MalformedReplyError: The pages go on without end.
+        """
+        path = self._next
+        if path is None:
+            return None
+        if path in self._seen or self.count >= _MOST_PAGES:
+            problem = f"after {self.count} pages it goes on at {path!r} without end"
+            raise MalformedReplyError(request=self.shown, problem=problem)
+        self._seen.add(path)
+        return path
+
+    async def read(self, reply: Reply) -> None:
+        """Add what one page holds.
+
+        Raises:
+            MalformedReplyError: It is no page of tasks, or all together are too long.
+        """
+        self.size += len(reply.body)
+        if self.size > self.limit:
+            problem = f"its pages have more than {self.limit} bytes"
+            raise MalformedReplyError(request=reply.request, problem=problem)
+        await self._breath.take()
+        slices = await self._slices_of(reply)
+        if slices is not None:
+            self.found |= slices
+            self._cut, self._next = reply, None
+            return
+        page = _wire.decode_tasks(reply, self.secrets)
+        self.found.update((task.task_id, task) for task in page.tasks)
+        self._next = page.next_path
+        await self._breath.take()
+
+    async def _slices_of(self, reply: Reply) -> Found | None:
+        slices = Found()
+        try:
+            for portion in _slices.cut(reply):
+                slices |= portion
+                if self._breath.is_due:
+                    await self._breath.take()
+        except RefusedError:
+            return None
+        return slices
+
+    async def decode(self, part: Found) -> Mapping[str, Task] | None:
+        """Return some of `found`, decoded; None if a slice does not stand for itself.
+
+        Then none of the slices is to be relied on: ask for `decode_whole`.
+        """
+        tasks = {key: piece for key, piece in part.items() if type(piece) is Task}
+        slices = {key: piece for key, piece in part.items() if type(piece) is bytes}
+        items = iter(slices.items())
+        while portion := dict(islice(items, _PORTION)):
+            assert self._cut is not None
+            try:
+                decoded = _slices.decode_slices(self._cut, portion, self.secrets)
+            except MalformedReplyError:
+                return None
+            tasks.update((task.task_id, task) for task in decoded)
+            if self._breath.is_due:
+                await self._breath.take()
+        return tasks
+
+    def decode_whole(self) -> Mapping[str, Task]:
+        """Return all tasks, having parsed the page that was cut as a whole.
+
+        Raises:
+            MalformedReplyError: It is no page of tasks after all.
+        """
+        tasks = {key: each for key, each in self.found.items() if type(each) is Task}
+        if self._cut is not None:
+            whole = _wire.decode_tasks(self._cut, self.secrets).tasks
+            tasks |= {task.task_id: task for task in whole}
+        return tasks
+
+    async def tasks(self) -> list[Task]:
+        """Return every task, in the server's order.
+
+        Raises:
+            MalformedReplyError: It is no collection of tasks after all.
+        """
+        tasks = await self.decode(self.found)
+        if tasks is None:
+            tasks = self.decode_whole()
+        return list(tasks.values())
