@@ -1,5 +1,6 @@
 """Ways to a simulated server, short to write in a test."""
 
+import os
 from typing import Literal, Unpack
 
 import attrs
@@ -8,6 +9,11 @@ from veeam_tasks import Pace, SessionManager, connect
 from veeam_tasks._doors import Connecting
 from veeam_tasks._settings import Options
 from veeam_tasks.simulator import SimulatedServer
+
+MODE: Literal["auto", "never", "always"] = os.environ.get(  # type: ignore[assignment] # set by nox
+    "VEEAM_TASKS_COALESCE", "never"
+)
+"""How tasks are asked for where a test does not say it itself."""
 
 STEADY = Pace(first=1.0, growth=1.0, longest=1.0, jitter=0.0)
 """A second between two polls of one task, always."""
@@ -53,7 +59,7 @@ WIRES = (
 
 def settings_for(server: SimulatedServer, options: Options) -> Options:
     """Return options with the server's CA, and a steady pace, unless they say else."""
-    mine: Options = {"pace": STEADY, "coalesce": "never"}
+    mine: Options = {"pace": STEADY, "coalesce": MODE}
     if server.url.startswith("https:"):
         mine["ca_file"] = server.ca_file
     return {**mine, **options}

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from itertools import islice
 
+import anyio.to_thread
 import attrs
 
 from veeam_tasks import _slices, _wire
@@ -20,6 +21,8 @@ from veeam_tasks._text import Secrets
 
 _MOST_PAGES = 10_000
 _PORTION = 64
+# Some 500 tasks in JSON, which take 6 ms; the interpreter takes turns every 5 ms.
+_LONG = 1 << 17
 
 Found = dict[str, bytes | Task]
 """Tasks by ID, decoded or still as the slice of a body."""
@@ -89,7 +92,7 @@ class Pages:
             self.found |= slices
             self._cut, self._next = reply, None
             return
-        page = _wire.decode_tasks(reply, self.secrets)
+        page = await self._parsed(reply)
         self.found.update((task.task_id, task) for task in page.tasks)
         self._next = page.next_path
         await self._breath.take()
@@ -124,7 +127,7 @@ class Pages:
                 await self._breath.take()
         return tasks
 
-    def decode_whole(self) -> Mapping[str, Task]:
+    async def decode_whole(self) -> Mapping[str, Task]:
         """Return all tasks, having parsed the page that was cut as a whole.
 
         Raises:
@@ -132,9 +135,15 @@ class Pages:
         """
         tasks = {key: each for key, each in self.found.items() if type(each) is Task}
         if self._cut is not None:
-            whole = _wire.decode_tasks(self._cut, self.secrets).tasks
-            tasks |= {task.task_id: task for task in whole}
+            whole = await self._parsed(self._cut)
+            tasks |= {task.task_id: task for task in whole.tasks}
         return tasks
+
+    async def _parsed(self, reply: Reply) -> _wire.Page:
+        """Return a page that cannot be cut, parsed in a thread if it is long."""
+        if len(reply.body) < _LONG:
+            return _wire.decode_tasks(reply, self.secrets)
+        return await anyio.to_thread.run_sync(_wire.decode_tasks, reply, self.secrets)
 
     async def tasks(self) -> list[Task]:
         """Return every task, in the server's order.
@@ -144,5 +153,5 @@ class Pages:
         """
         tasks = await self.decode(self.found)
         if tasks is None:
-            tasks = self.decode_whole()
+            tasks = await self.decode_whole()
         return list(tasks.values())

@@ -75,7 +75,7 @@ class Settling:
         tasks = await pages.decode(changed)
         if tasks is None:
             # A slice does not stand for itself, so none is relied on.
-            tasks = pages.decode_whole()
+            tasks = await pages.decode_whole()
             same, changed = await self._compare(tasks, moment)
         await self._meet_same(same, moment)
         await self._meet_changed(changed, tasks, moment)
