@@ -83,11 +83,13 @@ async def test_a_fresh_logon_knows_none_of_the_ids() -> None:
 
 async def test_403_is_lost() -> None:
     """LOST: this account may not read it (403)."""
-    async with SimulatedServer() as server, door(server) as em:
+    async with SimulatedServer() as server, door(server, coalesce="never") as em:
         task = server.add_task("Running").task_id
         server.faults.add(Fault("forbidden", path=f"tasks/{task}$"))
-        with pytest.raises(TaskLostError):
+        with pytest.raises(TaskLostError, match="this account may not read it") as lost:
             await em.wait(task)
+        # Another logon session would not help.
+        assert "adopt" not in str(lost.value)
 
 
 async def test_another_task_is_a_malformed_reply() -> None:
@@ -102,7 +104,11 @@ async def test_another_task_is_a_malformed_reply() -> None:
 
 async def test_only_errors_for_one_task() -> None:
     """LOST: only errors for this one task for as long as `patience`."""
-    async with SimulatedServer() as server, door(server, patience=40) as em:
+    async with (
+        SimulatedServer() as server,
+        # Asked for together with all others it would not give any.
+        door(server, patience=40, coalesce="never") as em,
+    ):
         bad, good = (server.add_task("Running").task_id for _ in range(2))
         server.faults.add(Fault("status", status=502, path=f"tasks/{bad}$"))
         watch = em.watch(bad, good, timeout=300)

@@ -9,13 +9,15 @@ from typing import Protocol
 import attrs
 from yarl import URL
 
-from veeam_tasks._errors import ServerBusyError, VeeamTasksError
+from veeam_tasks._errors import ForbiddenError, ServerBusyError, VeeamTasksError
 from veeam_tasks._events import Sighting
 from veeam_tasks._model import Task, TaskLostError, TaskState
 from veeam_tasks._pace import LONGEST_PAUSE, Pace
 
 RESULTLESS_REPLIES = 4
 """Finished without a Result is asked for three more times, then final."""
+
+_DENIED = "this account may not read it"
 
 REFUSED_ROUNDS = 3
 """Rounds in which one task alone may answer 401 before it counts as lost."""
@@ -195,6 +197,8 @@ def meet_doubt(
     if waited < first * (1 - record.pace.jitter) * 0.99:
         return Decision(seen=None, pause=first - waited)
     reason = str(error)
+    if isinstance(error, ForbiddenError):
+        reason = f"{_DENIED}: {reason}"
     if record.born < moment.generation and renewed_at is not None:
         reason = (
             f"{_renewed(renewed_at)}, and the new one does not show it: {reason}; the"
@@ -254,7 +258,7 @@ def replaced(record: Record, renewed_at: datetime | None) -> TaskLostError:
 
 def refused_for_good(record: Record, error: VeeamTasksError) -> TaskLostError:
     """Return why a task is lost that alone goes on to answer 401."""
-    return _lost(record, f"this account may not read it: {error}")
+    return _lost(record, f"{_DENIED}: {error}")
 
 
 def _is_another(before: Task, task: Task) -> bool:

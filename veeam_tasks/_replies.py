@@ -83,7 +83,8 @@ class Replies:
         else:
             self.logon.note(moment.generation)
             self.good()
-            advice = "" if self.has_met_a_task else ADVICE
+            is_foreign = verdict is Verdict.UNKNOWN and not self.has_met_a_task
+            advice = ADVICE if is_foreign else ""
             renewed_at = self.logon.renewed_at
             self._carry_out(
                 record, _record.meet_doubt(record, value, moment, renewed_at, advice)
