@@ -22,6 +22,8 @@ PACKAGE = ".[cli,simulator]"
 # Keeps the checkout off the path, so that the installed wheel is what is tested.
 WHEEL = {"PYTHONSAFEPATH": "1"}
 SPREAD = ("-n", "auto", "--dist", "loadfile")
+MODES = ("never", "auto", "always")
+"""How tasks are asked for in tests that do not say it: each Python takes another."""
 
 
 def group(name: str) -> list[str]:
@@ -74,15 +76,18 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, on every supported Python that is here.
 
-    The first one measures coverage too, which doubles the time.
+    The first one measures coverage too, which doubles the time. Each takes another of
+    the three ways to ask for tasks; `modes` runs all of them on one Python.
     """
     session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
-    if session.python != PYTHONS[0]:
-        session.run("pytest", "-q", *SPREAD, *session.posargs, env=WHEEL)
+    number = PYTHONS.index(str(session.python))
+    env = WHEEL | {"VEEAM_TASKS_COALESCE": MODES[number % len(MODES)]}
+    if number:
+        session.run("pytest", "-q", *SPREAD, *session.posargs, env=env)
         return
     session.run("coverage", "erase")
     run = ("coverage", "run", "-m", "pytest", "-q", *SPREAD)
-    session.run(*run, *session.posargs, env=WHEEL)
+    session.run(*run, *session.posargs, env=env)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 
@@ -110,6 +115,15 @@ def readme(session: nox.Session) -> None:
     """Run the code and the commands of the README as they stand."""
     session.install("-q", PACKAGE, *group("test"))
     session.run("pytest", "-q", "tests/test_readme.py")
+
+
+@nox.session(default=False)
+def modes(session: nox.Session) -> None:
+    """Run all tests in each of the three ways to ask for tasks, on one Python."""
+    session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
+    for mode in MODES:
+        env = WHEEL | {"VEEAM_TASKS_COALESCE": mode}
+        session.run("pytest", "-q", *SPREAD, *session.posargs, env=env)
 
 
 @nox.session(default=False)

@@ -210,7 +210,7 @@ def test_not_before_when_the_wall_clock_steps_back() -> None:
         operation="StartJob",
     )
     ended = attrs.evolve(task, state=TaskState.UNKNOWN, raw_state="Queued")
-    record = Record("task-1", None, Pace(), 1)  # type: ignore[arg-type] # no URL needed
+    record = Record("task-1", Pace(), 1)
     wall = 1_700_000_000.0
     first = Moment(generation=1, sent=10, sent_wall=wall, now=11, now_wall=wall + 1)
     assert meet_task(record, task, first, None).seen is not None

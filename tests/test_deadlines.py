@@ -114,7 +114,7 @@ async def hanging(
     """Yield a server whose polls all hang in both slots, and a watch of ten tasks."""
     async with (
         SimulatedServer() as server,
-        door(server, max_in_flight=2, request_timeout=600) as em,
+        door(server, coalesce="never", max_in_flight=2, request_timeout=600) as em,
     ):
         ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(10)]
         server.faults.add(Fault("stall", method="GET", path=POLLS))
@@ -277,7 +277,10 @@ async def test_no_patience_is_for_ever() -> None:
 async def test_pace_is_kept_between_the_polls_of_a_task() -> None:
     """Each task is asked for at its watch's pace; the fastest of several counts."""
     slow = Pace(first=10, growth=1, longest=10, jitter=0)
-    async with SimulatedServer() as server, door(server, pace=slow) as em:
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce="never", pace=slow) as em,
+    ):
         task_id = server.add_task("Running 1h, Finished ok").task_id
         async with em.watch(task_id):
             await anyio.sleep(100)

@@ -238,7 +238,10 @@ async def test_an_outage_is_told_once_down_and_once_up() -> None:
     async with (
         SimulatedServer() as server,
         door(
-            server, pace=QUICK, on_notice=lambda notice: kinds.append(notice.kind)
+            server,
+            coalesce="never",
+            pace=QUICK,
+            on_notice=lambda notice: kinds.append(notice.kind),
         ) as em,
     ):
         ids, _ = planned(server, 50)

@@ -88,7 +88,9 @@ class Engine:
     _skip: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self.roster = Roster(loop=self.loop, wake=self._wake)
+        self.roster = Roster(
+            loop=self.loop, wake=self._wake, is_together=self.coalesce == "always"
+        )
         self.pollers = Pollers(
             loop=self.loop,
             request_timeout=self.request_timeout,

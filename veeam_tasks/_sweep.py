@@ -85,6 +85,10 @@ class Sweep:
     _ended_at: float = 0.0
     _timer: asyncio.TimerHandle | None = None
 
+    def __attrs_post_init__(self) -> None:
+        if self.mode != "auto":
+            self.choice.reason = f"coalesce={self.mode!r} was asked for"
+
     def request_for_newcomers(self) -> None:
         """Let a sweep be due soon, but not while it would take most of the time."""
         since = self.loop.time() - self._ended_at
