@@ -301,7 +301,19 @@ async def test_another_thread_is_refused() -> None:
             ):
                 with pytest.raises(RuntimeError, match="belongs to the event loop"):
                     call()
-            for attempt in (em.fetch_all, em.open, watch.__anext__):
+            for attempt in (
+                em.fetch_all,
+                lambda: em.fetch("task-1"),
+                lambda: em.wait("task-1"),
+                lambda: em.read("jobs"),
+                lambda: em.submit("jobs/1?action=start"),
+                lambda: em.delete("task-1"),
+                watch.__anext__,
+                watch.wait,
+                watch.aclose,
+                em.open,
+                em.aclose,
+            ):
                 with pytest.raises(RuntimeError, match="belongs to the event loop"):
                     await attempt()
 
@@ -317,6 +329,9 @@ async def test_another_thread_is_refused() -> None:
         thread.start()
         thread.join()
         assert caught == []
+        # Nothing of that has ended anything here.
+        assert "logged on, 1 task watched" in repr(em)
+        assert list(watch.report.outcomes) == ["task-1"]
 
 
 @pytest.mark.skipif(

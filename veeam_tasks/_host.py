@@ -58,8 +58,10 @@ class Host:
     @property
     def is_open(self) -> bool:
         """Whether it runs and was not asked to stop."""
-        task = self._task
-        return task is not None and not task.done() and not self._stop.is_set()
+        if self._task is None or self._task.done() or self._stop.is_set():
+            return False
+        # A loop may be closed without a word to what still ran in it.
+        return not self.engine.loop.is_closed()
 
     async def start(self) -> None:
         """Open the transport and start the host task."""
@@ -72,7 +74,15 @@ class Host:
         self._task.add_done_callback(_running.discard)
 
     async def aclose(self, *, log_out: bool) -> None:
-        """Stop everything and wait until it is gone, also if cancelled meanwhile."""
+        """Stop everything and wait until it is gone, also if cancelled meanwhile.
+
+        Raises:
+            RuntimeError: It runs in another event loop.
+        """
+        is_gone = self._has_left and self._task is not None and self._task.done()
+        if is_gone or self.engine.loop.is_closed():
+            return
+        self.engine.check_loop()
         self._was_asked = True
         if not self._stop.is_set():
             self._end = "log out" if log_out else "leave open"

@@ -117,6 +117,9 @@ class SessionManager:
         Args:
             log_out: False leaves the logon session open, for `adopt` elsewhere;
                 `token` and `session_id` stay readable.
+
+        Raises:
+            RuntimeError: It is open in another event loop.
         """
         if self._host is not None:
             await self._host.aclose(log_out=log_out)
@@ -207,14 +210,9 @@ class SessionManager:
         """
         seconds = check_timeout(timeout)
         pause = self._settings.pace_for(pace)
-        host = self._running()
+        engine = self._running().engine
         return Watch(
-            host.engine,
-            (),
-            pace=pause,
-            timeout=seconds,
-            owner=self,
-            is_endless=True,
+            engine, (), pace=pause, timeout=seconds, owner=self, is_endless=True
         )
 
     async def wait(
@@ -334,11 +332,9 @@ class SessionManager:
         return now.added_to(self._past)
 
     def __repr__(self) -> str:
-        account = (
-            "an adopted logon session"
-            if self._account is None
-            else (self._account.username)
-        )
+        account = "an adopted logon session"
+        if self._account is not None:
+            account = self._account.username
         if self._logon.refused is not None:
             state = "logon refused: open() tries again"
         elif self._host is None or not self._host.is_open:

@@ -177,8 +177,13 @@ class Watch:
         return self.report
 
     async def aclose(self) -> None:
-        """Stop watching; the tasks go on at the server. May be called twice."""
+        """Stop watching; the tasks go on at the server. May be called twice.
+
+        Raises:
+            RuntimeError: Called outside the event loop of the manager.
+        """
         if self._cut_by is None:
+            self._engine.check_loop()
             self._engine.roster.discard(self._me, self._slots)
             self.cut(ClosedError(what="the watch", advice="it was closed"))
 
