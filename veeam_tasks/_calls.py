@@ -1,13 +1,14 @@
 """Calls: what is asked for once, and once more only under a renewed token."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import attrs
 
 from veeam_tasks import _wire
 from veeam_tasks._actions import task_started
-from veeam_tasks._errors import TaskNotFoundError
+from veeam_tasks._errors import TaskNotFoundError, VeeamTasksError
 from veeam_tasks._exchange import Reply, Request
 from veeam_tasks._logon import Logon
 from veeam_tasks._model import Task
@@ -28,12 +29,16 @@ class Calls:
     Args:
         logon: Sends them under the token.
         engine: Is told what they show of the server and of tasks.
+
+    Attributes:
+        errors: How many of them ended in an error.
     """
 
     logon: Logon
     engine: Engine
     secrets: Secrets
     settings: Settings
+    errors: int = 0
     _reads: asyncio.Semaphore = attrs.field(init=False)
     _actions: asyncio.Semaphore = attrs.field(init=False)
 
@@ -44,62 +49,77 @@ class Calls:
 
     async def fetch(self, task_id: str) -> Task:
         """GET one task."""
-        request = self._get(f"tasks/{task_id}", self.settings.resource_bytes)
-        reply = await self._read(request)
-        verdict, value = judge(reply, task_id, self.secrets)
-        if isinstance(value, Task):
-            self.engine.replies.has_met_a_task = True
-            return value
-        if verdict is Verdict.UNKNOWN and not self.engine.replies.has_met_a_task:
-            raise TaskNotFoundError(
-                request=reply.request,
-                status=reply.status,
-                message=_wire.error_message(reply, self.secrets),
-                advice=ADVICE,
-            )
-        raise value
+        with self._counted():
+            request = self._get(f"tasks/{task_id}", self.settings.resource_bytes)
+            reply = await self._read(request)
+            verdict, value = judge(reply, task_id, self.secrets)
+            if isinstance(value, Task):
+                self.engine.replies.has_met_a_task = True
+                return value
+            if verdict is Verdict.UNKNOWN and not self.engine.replies.has_met_a_task:
+                raise TaskNotFoundError(
+                    request=reply.request,
+                    status=reply.status,
+                    message=_wire.error_message(reply, self.secrets),
+                    advice=ADVICE,
+                )
+            raise value
 
     async def fetch_all(self) -> list[Task]:
         """GET the tasks of this logon session, every page."""
-        pages = Pages(
-            loop=self.engine.loop,
-            shown=f"GET {self.settings.base}tasks",
-            limit=self.settings.collection_bytes,
-            secrets=self.secrets,
-        )
-        while (path := pages.next_path()) is not None:
-            reply = await self._read(self._get(path, self.settings.collection_bytes))
-            self._check(reply)
-            await pages.read(reply)
-        tasks = await pages.tasks()
-        if tasks:
-            self.engine.replies.has_met_a_task = True
-        return tasks
+        with self._counted():
+            pages = Pages(
+                loop=self.engine.loop,
+                shown=f"GET {self.settings.base}tasks",
+                limit=self.settings.collection_bytes,
+                secrets=self.secrets,
+            )
+            while (path := pages.next_path()) is not None:
+                reply = await self._read(
+                    self._get(path, self.settings.collection_bytes)
+                )
+                self._check(reply)
+                await pages.read(reply)
+            tasks = await pages.tasks()
+            if tasks:
+                self.engine.replies.has_met_a_task = True
+            return tasks
 
     async def read(self, path: str) -> Mapping[str, object]:
         """GET any resource below ``/api/``, decoded."""
-        reply = await self._read(self._get(path, self.settings.collection_bytes))
-        self._check(reply)
-        return _wire.decode_resource(reply, self.secrets)
+        with self._counted():
+            reply = await self._read(self._get(path, self.settings.collection_bytes))
+            self._check(reply)
+            return _wire.decode_resource(reply, self.secrets)
 
     async def submit(self, request: Request) -> Task:
         """Send an action; return its task."""
-        task = task_started(await self._act(request), self.secrets)
-        self.engine.replies.submitted(task)
-        return task
+        with self._counted():
+            task = task_started(await self._act(request), self.secrets)
+            self.engine.replies.submitted(task)
+            return task
 
     async def delete(self, task_id: str) -> None:
         """DELETE one task."""
-        path = f"tasks/{task_id}"
-        reply = await self._act(
-            Request(
-                method="DELETE",
-                path=path,
-                shown=path,
-                media_type=self.settings.media_type,
+        with self._counted():
+            path = f"tasks/{task_id}"
+            reply = await self._act(
+                Request(
+                    method="DELETE",
+                    path=path,
+                    shown=path,
+                    media_type=self.settings.media_type,
+                )
             )
-        )
-        self._check(reply)
+            self._check(reply)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except VeeamTasksError:
+            self.errors += 1
+            raise
 
     async def _read(self, request: Request) -> Reply:
         async with self._reads:

@@ -101,17 +101,16 @@ class Host:
         if cancelled is not None:
             raise cancelled
 
-    def statistics(self, base: Statistics) -> Statistics:
-        """Return `base` with what this open time has added to it."""
+    def statistics(self) -> Statistics:
+        """Return what this open time has done, apart from the logons."""
         engine, transport = self.engine, self.transport
         engine.roster.prune()
-        return attrs.evolve(
-            base,
+        return Statistics(
             requests=transport.requests,
             polls=engine.polls,
             coalesced=engine.sweep.coalesced,
-            retries=engine.replies.retries + self.logon.retries,
-            errors=engine.replies.errors,
+            retries=engine.replies.retries,
+            errors=engine.replies.errors + self.calls.errors,
             in_flight=transport.in_flight,
             watched=len(engine.roster.records),
             bytes_in=transport.bytes_in,

@@ -87,6 +87,7 @@ class Logon:
     logons: int = 0
     renewals: int = 0
     retries: int = 0
+    errors: int = 0
     _owned: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -286,8 +287,7 @@ class Logon:
         """
         owned = self._owned
         if owned is None or owned.done():
-            owned = asyncio.create_task(work(), name="veeam_tasks logon")
-            self._owned = owned
+            self._owned = owned = asyncio.create_task(work(), name="veeam_tasks logon")
             owned.add_done_callback(self._release)
         failure: VeeamTasksError | None = None
         try:
@@ -300,8 +300,8 @@ class Logon:
     def _release(self, owned: asyncio.Task[None]) -> None:
         if self._owned is owned:
             self._owned = None
-        if not owned.cancelled():
-            owned.exception()  # counts as retrieved, even if every waiter has gone
+        # Retrieved here, since every waiter may have gone.
+        self.errors += not owned.cancelled() and owned.exception() is not None
 
     async def _renew(self) -> None:
         if self.account is None or not self.accepted:

@@ -89,7 +89,7 @@ class SessionManager:
             return self
         if host is not None:
             await host.aclose(log_out=True)
-            self._past = self.statistics()
+            self._past = host.statistics().added_to(self._past)
         host = self._host = self._make_host(loop)
         try:
             await host.start()
@@ -326,22 +326,26 @@ class SessionManager:
     def statistics(self) -> Statistics:
         """Return what this manager has done so far, as a frozen record."""
         logon, host = self._logon, self._host
-        now = Statistics(logons=logon.logons, renewals=logon.renewals)
-        if host is not None:
-            now = host.statistics(now)
-        return now.added_to(self._past)
+        now = Statistics() if host is None else host.statistics()
+        # The logon room lives as long as the manager: its counts are whole already.
+        own = Statistics(
+            logons=logon.logons,
+            renewals=logon.renewals,
+            retries=logon.retries,
+            errors=logon.errors,
+        )
+        return now.added_to(self._past).added_to(own)
 
     def __repr__(self) -> str:
         account = "an adopted logon session"
         if self._account is not None:
             account = self._account.username
+        count = self.statistics().watched
+        state = f"logged on, {count} {'task' if count == 1 else 'tasks'} watched"
         if self._logon.refused is not None:
             state = "logon refused: open() tries again"
         elif self._host is None or not self._host.is_open:
             state = "not open"
-        else:
-            count = self.statistics().watched
-            state = f"logged on, {count} {'task' if count == 1 else 'tasks'} watched"
         return f"<SessionManager {self.url} as {account}: {state}>"
 
     # --- inside

@@ -211,7 +211,8 @@ class Statistics:
         polls: Replies about one watched task, asked for singly.
         coalesced: Watched tasks answered by a collection instead of a request each.
         retries: Requests sent again under a new token, and polls after a failure.
-        errors: Requests that ended in an error instead of a usable reply.
+        errors: Polls, calls and logons that ended in an error instead of a usable
+            reply.
         in_flight: Requests under way now.
         watched: Tasks watched now, each once however many watches want it.
         bytes_in: Bytes of reply bodies, after decompression.
@@ -236,6 +237,8 @@ class Statistics:
         """Return this with the counts of an earlier open time added."""
         return attrs.evolve(
             self,
+            logons=past.logons + self.logons,
+            renewals=past.renewals + self.renewals,
             requests=past.requests + self.requests,
             polls=past.polls + self.polls,
             coalesced=past.coalesced + self.coalesced,
