@@ -6,7 +6,6 @@ import gc
 import importlib.util
 import logging
 import sys
-import threading
 from collections.abc import Callable
 
 import anyio
@@ -14,7 +13,6 @@ import pytest
 from doors import STEADY, Wire, direct, door, targets
 
 from veeam_tasks import (
-    ClosedError,
     LogonError,
     Notice,
     SessionManager,
@@ -218,49 +216,6 @@ async def test_token_never_accepted_is_not_renewed() -> None:
         assert len(server.logons) == 1
 
 
-async def test_before_it_is_open() -> None:
-    """`watch()` before `open` is a `ClosedError` ("open it first")."""
-    async with SimulatedServer() as server:
-        em = direct(server)
-        with pytest.raises(ClosedError, match="open it first"):
-            em.watch("task-1")
-        with pytest.raises(ClosedError, match="open it first"):
-            await em.fetch("task-1")
-        await em.aclose()
-        await em.open()
-        await em.aclose()
-        await em.aclose()
-        with pytest.raises(ClosedError, match="it was closed; open it first"):
-            await em.wait("task-1")
-        assert server.logon_sessions == []
-
-
-async def test_open_close_open() -> None:
-    """A manager can be opened, closed and opened again; counts go on."""
-    async with SimulatedServer() as server:
-        em = direct(server)
-        for number in (1, 2, 3):
-            async with em:
-                await em.fetch_all()
-                assert em.statistics().logons == number
-        assert em.statistics().requests == server.requests.total
-        assert len(server.logons) == 3
-
-
-async def test_close_without_log_out() -> None:
-    """After `log_out=False` the token and session ID stay readable."""
-    async with SimulatedServer() as server:
-        em = await door(server)
-        await em.aclose(log_out=False)
-        assert em.token == server.logon_sessions[0].token
-        assert em.session_id == server.logon_sessions[0].session_id
-        assert server.connections.open == 0
-        async with door(server) as other:
-            token = other.token
-        assert other.token is None
-        assert token
-
-
 async def test_on_notice() -> None:
     """`on_notice` is told; what it raises is logged and harms nothing."""
     told: list[Notice] = []
@@ -285,53 +240,6 @@ async def test_on_notice() -> None:
     assert kinds == ["logged_on", "renewed", "unreachable", "recovered", "logged_out"]
     assert told[1].task_ids == told[2].task_ids == (task,)
     assert all(notice.at.tzinfo is not None for notice in told)
-
-
-async def test_another_thread_is_refused() -> None:
-    """From another loop or thread a `RuntimeError`; outside of any loop as well."""
-    async with SimulatedServer() as server, door(server) as em:
-        watch = em.watch("task-1")
-        caught: list[BaseException] = []
-
-        async def elsewhere() -> None:
-            for call in (
-                lambda: em.watch("task-1"),
-                lambda: watch.add("task-2"),
-                lambda: watch.discard("task-2"),
-            ):
-                with pytest.raises(RuntimeError, match="belongs to the event loop"):
-                    call()
-            for attempt in (
-                em.fetch_all,
-                lambda: em.fetch("task-1"),
-                lambda: em.wait("task-1"),
-                lambda: em.read("jobs"),
-                lambda: em.submit("jobs/1?action=start"),
-                lambda: em.delete("task-1"),
-                watch.__anext__,
-                watch.wait,
-                watch.aclose,
-                em.open,
-                em.aclose,
-            ):
-                with pytest.raises(RuntimeError, match="belongs to the event loop"):
-                    await attempt()
-
-        def work() -> None:
-            try:
-                with pytest.raises(RuntimeError, match="there is none running"):
-                    em.watch("task-1")
-                asyncio.run(elsewhere())
-            except BaseException as error:  # noqa: BLE001 - told to the main thread
-                caught.append(error)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        assert caught == []
-        # Nothing of that has ended anything here.
-        assert "logged on, 1 task watched" in repr(em)
-        assert list(watch.report.outcomes) == ["task-1"]
 
 
 @pytest.mark.skipif(

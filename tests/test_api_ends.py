@@ -1,19 +1,15 @@
 """api.md: what ends a task, and the single requests of `SessionManager`."""
 
-import asyncio
-
 import anyio
 import pytest
 from doors import Wire, door, targets
 
 from veeam_tasks import (
     MalformedReplyError,
-    StatusError,
     TaskFailedError,
     TaskLostError,
     TaskNotFoundError,
     TaskState,
-    TransportError,
     WatchTimeoutError,
 )
 from veeam_tasks.simulator import Fault, SimulatedServer
@@ -116,58 +112,3 @@ async def test_only_errors_for_one_task() -> None:
             await watch.wait()
         assert watch.report.lost == (bad,)
         assert watch.report.unfinished == (good,)
-
-
-async def test_wait(wire: Wire) -> None:
-    """`wait` raises if the task failed or time ran out; cancelling unsubscribes."""
-    async with wire.server() as server, door(server, **wire.options()) as em:
-        bad = server.add_task("Running 3s, Finished failed 'Disk full'").task_id
-        slow = server.add_task("Running").task_id
-        with pytest.raises(TaskFailedError, match="Disk full") as caught:
-            await em.wait(bad)
-        assert caught.value.task.task_id == bad
-        with pytest.raises(WatchTimeoutError) as out:
-            await em.wait(slow, timeout=5)
-        assert out.value.report.unfinished == (slow,)
-        with anyio.move_on_after(5):
-            await em.wait(slow)
-        assert em.statistics().watched == 0
-        assert not [p for p in targets(server, "DELETE") if p.startswith("tasks/")]
-
-
-async def test_many_waits() -> None:
-    """Ten thousand of them gathered are as cheap as one watch."""
-    async with SimulatedServer() as server, door(server) as em:
-        task = server.add_task("Running 10s, Finished ok").task_id
-        waits = [em.wait(task) for _ in range(10_000)]
-        ended = await asyncio.gather(*waits)
-        assert all(one.succeeded for one in ended)
-        assert server.requests.total < 20
-        assert em.statistics().watched == 0
-
-
-async def test_single_requests(wire: Wire) -> None:
-    """`fetch`, `fetch_all` and `read` make one attempt each."""
-    async with wire.server() as server, door(server, **wire.options()) as em:
-        ids = [server.add_task("Running").task_id for _ in range(3)]
-        assert [task.task_id for task in await em.fetch_all()] == ids
-        assert (await em.fetch(ids[0])).task_id == ids[0]
-        assert await em.read("jobs")
-        for attempt in (
-            em.fetch_all,
-            lambda: em.fetch(ids[0]),
-            lambda: em.read("jobs"),
-        ):
-            fault = server.faults.add(Fault("status", status=502))
-            with pytest.raises(StatusError) as caught:
-                await attempt()
-            assert caught.value.status == 502
-            assert fault.matched == 1
-            server.faults.clear()
-        server.faults.add(Fault("reset"))
-        with pytest.raises(TransportError):
-            await em.fetch(ids[0])
-        server.faults.clear()
-        counts = em.statistics()
-        assert counts.logons == 1
-        assert counts.bytes_in > 0

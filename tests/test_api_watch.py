@@ -385,39 +385,6 @@ async def test_context_manager_closes() -> None:
         assert [path.partition("/")[0] for path in deleted] == ["logonSessions"]
 
 
-async def test_watch_all(wire: Wire) -> None:
-    """`watch_all`: every task of the logon session, those that appear later included.
-
-    It ends only when closed or, quietly, at its timeout.
-    """
-    async with wire.server() as server:
-        one = server.add_task("Running 5s, Finished ok").task_id
-        async with door(server, **wire.options()) as em:
-            watch = em.watch_all(timeout=300)
-            assert (await anext(watch)).task_id == one
-            assert (await anext(watch)).is_final
-            two = server.add_task("Running 5s, Finished failed").task_id
-            assert (await anext(watch)).task_id == two
-            rest = [event async for event in watch]
-            assert [event.state for event in rest] == [TaskState.FINISHED]
-            assert (await watch.wait()).failed == (two,)
-
-
-async def test_watch_all_ends_when_closed() -> None:
-    """A watch of all tasks wakes its reader with ClosedError when it is closed."""
-    async with SimulatedServer() as server, door(server) as em:
-        watch = em.watch_all()
-
-        async def read() -> None:
-            with pytest.raises(ClosedError):
-                await anext(watch)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(read)
-            await anyio.sleep(10)
-            await watch.aclose()
-
-
 async def test_repr_is_one_line_of_live_counts() -> None:
     """`repr`: one line of live counts."""
     async with SimulatedServer() as server:
