@@ -53,7 +53,12 @@ _STATES = {
 
 @attrs.frozen(kw_only=True)
 class TaskResult:
-    """How a task's operation went; proof of an end only in a Finished task."""
+    """How a task's operation went; proof of an end only in a Finished task.
+
+    Attributes:
+        success: Whether it went well.
+        message: What the server says of it, or None if it says nothing.
+    """
 
     success: bool
     message: str | None = None
@@ -66,7 +71,14 @@ class TaskResult:
 
 @attrs.frozen(kw_only=True)
 class Link:
-    """A link of a resource. Its host and port are the server's own idea of itself."""
+    """A link of a resource. Its host and port are the server's own idea of itself.
+
+    Attributes:
+        rel: How the other resource relates: ``Related``, ``Delete``, ``Up``.
+        href: Its URL; `SessionManager.read` uses the path alone.
+        type: Its type, such as ``BackupJobSession``, or None.
+        name: Its name, or None.
+    """
 
     rel: str
     href: str
@@ -82,7 +94,17 @@ class Link:
 class Task:
     """One task as the server described it in one reply.
 
-    A task carries no time, no progress and no owner: the schema has none.
+    A task carries no time, no progress and no owner: the schema has none (``tasks_id``
+    reference page).
+
+    Attributes:
+        task_id: Its ID, such as ``task-7``; of one logon session only.
+        state: Where it stands.
+        raw_state: The server's own word for that.
+        operation: The server's name for the work, such as ``StartJob``.
+        result: How it went, as far as the server says; None without a Result.
+        links: Its links in order: ``Delete`` for itself, ``Related`` to what it made.
+        href: Its URL as the server has it, or None.
     """
 
     task_id: str
@@ -181,23 +203,38 @@ class NoticeKind(StrEnum):
     """What a `Notice` is about."""
 
     LOGGED_ON = "logged_on"
+    """The account was accepted."""
     RENEWED = "renewed"
+    """The token was refused, and a new logon session was opened."""
     UNREACHABLE = "unreachable"
+    """The server gives no good replies; it is asked rarely until it does."""
     RECOVERED = "recovered"
+    """It gives good replies again."""
     LOGGED_OUT = "logged_out"
+    """The server confirmed that the logon session has ended."""
 
 
 @attrs.frozen(kw_only=True)
 class Notice:
     """Something about the server or the logon session, said once.
 
-    `task_ids` are the watched tasks at risk.
+    Attributes:
+        kind: What it is about.
+        at: When it was said; aware, UTC.
+        detail: More of it in words: the URL, or why the server is unreachable.
+        task_ids: The watched tasks at risk.
     """
 
     kind: NoticeKind
     at: datetime
     detail: str
     task_ids: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        number = len(self.task_ids)
+        risk = f"; {number} {'task' if number == 1 else 'tasks'} at risk" * bool(number)
+        at = f"{self.at:%Y-%m-%d %H:%M:%S}"
+        return f"<Notice {self.kind} at {at}: {self.detail}{risk}>"
 
 
 @attrs.frozen(kw_only=True)
