@@ -2,14 +2,12 @@
 
 import copy
 import pickle
-from datetime import UTC, datetime
 
 import attrs
 import pytest
 
 from veeam_tasks import (
     Link,
-    Notice,
     NoticeKind,
     Statistics,
     Task,
@@ -92,25 +90,6 @@ def test_related() -> None:
     related = Link(rel="Related", href="https://h/api/restoreSessions/1", type="Rest")
     one = attrs.evolve(task(), links=(delete, related))
     assert one.related == (related,)
-
-
-def test_values_are_frozen_with_slots() -> None:
-    """Values are frozen `attrs` classes with slots, keyword-only."""
-    values = [
-        task(),
-        TaskResult(success=True),
-        Link(rel="a", href="b"),
-        Statistics(),
-        Notice(kind=NoticeKind.RENEWED, at=datetime.now(UTC), detail=""),
-    ]
-    for value in values:
-        names = [field.name for field in attrs.fields(type(value))]
-        with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            setattr(value, names[0], None)
-        assert not hasattr(value, "__dict__")
-        assert all(field.kw_only for field in attrs.fields(type(value)))
-        assert copy.copy(value) == value
-        assert pickle.loads(pickle.dumps(value)) == value
 
 
 def test_reprs_read_well() -> None:
