@@ -8,7 +8,6 @@ from veeam_tasks import (
     MalformedReplyError,
     TaskFailedError,
     TaskLostError,
-    TaskNotFoundError,
     TaskState,
     WatchTimeoutError,
 )
@@ -66,15 +65,6 @@ async def test_unknown_once_is_not_lost() -> None:
     async with SimulatedServer() as server, door(server) as em:
         task = server.add_task("Running 2s, gone 500ms, Running 5s, Finished ok")
         assert (await em.wait(task.task_id)).succeeded
-
-
-async def test_a_fresh_logon_knows_none_of_the_ids() -> None:
-    """When a fresh logon knows none of the IDs, the error says exactly this."""
-    async with SimulatedServer() as server, door(server) as em:
-        with pytest.raises(TaskNotFoundError, match="belongs to the logon session"):
-            await em.fetch("task-5")
-        with pytest.raises(TaskLostError, match="belongs to the logon session"):
-            await em.wait("task-5")
 
 
 async def test_403_is_lost() -> None:

@@ -184,16 +184,6 @@ async def test_every_action(wire: Wire) -> None:
                 assert sent.body == b""
 
 
-async def test_start_and_wait(wire: Wire) -> None:
-    """Awaited: `submit`, then `wait` gives the finished task."""
-    async with wire.server() as server, door(server, **wire.options()) as em:
-        started = await em.submit(f"jobs/{GUID}?action=start")
-        assert started.operation == "StartJob"
-        task = await em.wait(started, timeout=600)
-        assert task.succeeded
-        assert task.related
-
-
 @pytest.mark.parametrize(
     "status", ["200 OK", "201 Created", "202 Accepted", "200 Success"]
 )

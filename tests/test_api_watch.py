@@ -9,34 +9,11 @@ import anyio
 import pytest
 from doors import Wire, door, targets
 
-from veeam_tasks import ClosedError, Report, Task, TaskEvent, TaskState, Watch
+from veeam_tasks import ClosedError, Report, Task, TaskState
 from veeam_tasks._events import Sighting
 from veeam_tasks.simulator import SimulatedServer
 
 pytestmark = pytest.mark.virtual_time
-
-
-async def test_bulk(wire: Wire) -> None:
-    """A bulk watcher over many task IDs; the first event per task is what was found."""
-    async with wire.server() as server:
-        tasks = [
-            server.add_task("Running 20s, Finished ok"),
-            server.add_task("Running 5s, OperationFinished 20s, Finished failed 'No'"),
-            server.add_task("Finished ok"),
-        ]
-        ids = [task.task_id for task in tasks]
-        async with door(server, **wire.options()) as em, em.watch(ids) as watch:
-            told: dict[str, list[TaskState]] = {task_id: [] for task_id in ids}
-            async for event in watch:
-                assert isinstance(event, TaskEvent)
-                told[event.task_id].append(event.state)
-            report = watch.report
-    assert told[ids[0]] == ["Running", "Finished"]
-    between = [] if wire.version == "9.5u4" else ["OperationFinished"]
-    assert told[ids[1]] == ["Running", *between, "Finished"]
-    assert told[ids[2]] == ["Finished"]
-    assert report.succeeded == (ids[0], ids[2])
-    assert report.failed == (ids[1],)
 
 
 async def test_three_kinds_of_task_are_taken(wire: Wire) -> None:
@@ -71,26 +48,6 @@ async def test_bare_iteration_break_and_resume(wire: Wire) -> None:
             assert rest[0].sequence == 2
             bare = [event.state async for event in em.watch(task.task_id)]
             assert bare == [TaskState.FINISHED]
-
-
-async def test_break_and_resume_from_other_asyncio_tasks() -> None:
-    """Each step may run in an asyncio task of its own, as the lines of a REPL do."""
-    async with SimulatedServer() as server:
-        task = server.add_task("Running 5s, Finished ok")
-        em = await asyncio.create_task(door(server).__aenter__())
-
-        async def begin() -> Watch:
-            watch = em.watch(task.task_id)
-            async for _ in watch:
-                break
-            return watch
-
-        watch = await asyncio.create_task(begin())
-        report = await asyncio.create_task(watch.wait())
-        assert report.succeeded == (task.task_id,)
-        await asyncio.create_task(watch.aclose())
-        await asyncio.create_task(em.aclose())
-        assert server.logon_sessions == []
 
 
 async def test_it_polls_by_itself(wire: Wire) -> None:
