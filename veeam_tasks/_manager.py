@@ -183,13 +183,9 @@ class SessionManager:
         """
         task_ids = task_ids_of(tasks)
         seconds = check_timeout(timeout)
-        return Watch(
-            self._running().engine,
-            task_ids,
-            pace=self._settings.pace_for(pace),
-            timeout=seconds,
-            owner=self,
-        )
+        pause = self._settings.pace_for(pace)
+        engine = self._running().engine
+        return Watch(engine, task_ids, pace=pause, timeout=seconds, owner=self)
 
     def watch_all(
         self, timeout: float | None = None, pace: Pace | None = None
