@@ -242,19 +242,6 @@ async def test_on_notice() -> None:
     assert all(notice.at.tzinfo is not None for notice in told)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("trio") is None, reason="trio is not installed"
-)
-def test_trio_is_refused() -> None:
-    """A loop that is not asyncio's is a `RuntimeError` that says so."""
-
-    async def main() -> None:
-        await connect("http://127.0.0.1:9", username="u", password="p")
-
-    with pytest.raises(RuntimeError, match="trio is not supported"):
-        anyio.run(main, backend="trio")
-
-
 async def _whole(server: SimulatedServer) -> None:
     task = server.add_task("Running 100ms, Finished ok").task_id
     async with door(server) as em, em.watch(task) as watch:
