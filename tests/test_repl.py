@@ -52,12 +52,17 @@ def test_lines(server: ThreadedServer) -> None:
     if shell.expect([r"\.\.\. $", "\n>>> "]) == 0:
         line("")
     line("event", f"<TaskEvent #1 {two} Running>")
-    line("await anext(w)", f"<TaskEvent #2 {one} Running -> Finished succeeded 'Ok'>")
-    shell.sendline("await (print('now' + ' waiting'), w.wait())[1]")
-    shell.expect("now waiting")
+    shell.sendline("async for event in w: print(event)")
+    if shell.expect([r"\.\.\. $", "\n<TaskEvent #2 "]) == 0:
+        shell.sendline("")
+        shell.expect("\n<TaskEvent #2 ")
+    shell.expect(f"{one} Running -> Finished succeeded 'Ok'>")
+    # It waits for the other task now.
     shell.sendintr()
     shell.expect("KeyboardInterrupt")
     shell.expect(">>> ")
+    line("w", "1 running, 1 succeeded, 0 failed, 0 lost>")
+    line(f"await em.fetch('{one}')", f"<Task {one} Finished StartJob success 'Ok'>")
     server.task(two).finish()
     line("await w.wait()", "<Report of 2 tasks: 2 succeeded")
     line("w.report.succeeded", f"'{one}', '{two}'")
