@@ -223,15 +223,26 @@ async def test_success_without_a_task(answer: bytes, said: str) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_5xx_may_have_been_carried_out(status: int) -> None:
+async def test_5xx_may_have_been_carried_out(status: int, wire: Wire) -> None:
     """A 5xx is a `StatusError` that says that it may have been carried out."""
-    async with SimulatedServer() as server, door(server) as em:
-        server.faults.add(Fault("status", status=status, message="Busy", method="POST"))
-        with pytest.raises(StatusError, match="may have been carried out") as caught:
-            await em.submit(f"jobs/{GUID}?action=start")
-        assert (caught.value.status, caught.value.message) == (status, "Busy")
-        assert isinstance(caught.value, ServerBusyError) is (status == 503)
-        assert targets(server, "POST").count(f"jobs/{GUID}") == 1
+    async with wire.server() as server, door(server, **wire.options()) as em:
+        for method in ("POST", "DELETE"):
+            server.faults.add(
+                Fault("status", status=status, message="Busy", method=method)
+            )
+        task = server.add_task("Running").task_id
+        before = server.requests.total
+        said = r"may have been carried out: .*fetch_all\(\)"
+        for attempt in (
+            lambda: em.submit(f"jobs/{GUID}?action=start"),
+            lambda: em.delete(task),
+        ):
+            with pytest.raises(StatusError, match=said) as caught:
+                await attempt()
+            assert (caught.value.status, caught.value.message) == (status, "Busy")
+            assert isinstance(caught.value, ServerBusyError) is (status == 503)
+        assert server.requests.total == before + 2
+        server.faults.clear()
 
 
 @pytest.mark.parametrize(

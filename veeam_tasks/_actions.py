@@ -14,7 +14,7 @@ from veeam_tasks._errors import (
     MalformedReplyError,
     ServerBusyError,
     StatusError,
-    VeeamTasksError,
+    TaskNotFoundError,
 )
 from veeam_tasks._exchange import Method, Reply, Request
 from veeam_tasks._model import Link, Task
@@ -64,10 +64,7 @@ def task_started(reply: Reply, secrets: Secrets) -> Task:
         StatusError: The action was refused; from 500 on it may have been carried out.
         MalformedReplyError: The reply has no task; it may have been carried out.
     """
-    if reply.status >= _SERVER_ERROR:
-        raise _uncertain_status(reply, secrets)
-    if reply.status >= _REDIRECT:
-        raise _wire.status_error(reply, secrets)
+    check_carried_out(reply, secrets)
     problem = f"answered {reply.status} without a task"
     if reply.status != _NO_CONTENT:
         try:
@@ -83,7 +80,23 @@ def task_started(reply: Reply, secrets: Secrets) -> Task:
     )
 
 
-def _uncertain_status(reply: Reply, secrets: Secrets) -> VeeamTasksError:
+def check_carried_out(reply: Reply, secrets: Secrets) -> None:
+    """Raise unless the server says that it carried an action out.
+
+    Raises:
+        TaskNotFoundError: The server knows no such task.
+        StatusError: It was refused; from 500 on it may have been carried out.
+    """
+    if reply.status < _REDIRECT:
+        return
+    error = _wire.status_error(reply, secrets)
+    # A task that the server does not know is a 500 too.
+    if reply.status >= _SERVER_ERROR and not isinstance(error, TaskNotFoundError):
+        error = _uncertain_status(reply, secrets)
+    raise error
+
+
+def _uncertain_status(reply: Reply, secrets: Secrets) -> StatusError:
     message = _wire.error_message(reply, secrets)
     if reply.status == _BUSY:
         return ServerBusyError(
