@@ -47,7 +47,8 @@ def connect(
         **options: See `Options`: trust, pace, timeouts and the rest.
 
     Returns:
-        What gives a logged-on `SessionManager`, awaited or entered.
+        What gives a logged-on `SessionManager`, awaited or entered; it makes one
+        attempt and raises what `SessionManager.open` raises.
 
     Raises:
         ValueError, TypeError: An argument is wrong; nothing was sent.

@@ -220,7 +220,17 @@ class MalformedReplyError(VeeamTasksError):
 
 
 class ClosedError(VeeamTasksError):
-    """Something was used before it was opened or after it was closed."""
+    """Something was used before it was opened or after it was closed.
+
+    The caller opens it, or holds it open for longer.
+
+    Attributes:
+        what: What was used: the manager, the watch.
+        advice: Why that cannot be, and what to do.
+    """
+
+    what: str
+    advice: str
 
     def __init__(self, *, what: str, advice: str) -> None:
         super().__init__(f"{what}: {advice}")

@@ -27,7 +27,8 @@ class SessionManager:
 
     Made logged on by `connect` and `adopt`; or directly, and then opened by
     ``async with`` or ``await manager.open()``. It belongs to the event loop that it
-    was opened in.
+    was opened in. Until it is open each call raises `ClosedError`, after a refused
+    logon that `LogonError`, and from another loop or thread a RuntimeError.
 
     Args:
         url: ``https://em.example:9398``, with or without ``/api``, port and path.
@@ -149,7 +150,7 @@ class SessionManager:
             ValueError, TypeError: Not a task ID, a `Task` or an Href of one.
             TaskNotFoundError: The server, or this logon session, does not know it.
             ForbiddenError: This account may not read it.
-            VeeamTasksError: No usable reply came.
+            StatusError, TransportError, MalformedReplyError: No usable reply came.
         """
         task_id = task_id_of(task)
         return await self._running().calls.fetch(task_id)
@@ -158,7 +159,7 @@ class SessionManager:
         """GET the tasks of this logon session, every page.
 
         Raises:
-            VeeamTasksError: No usable reply came.
+            StatusError, TransportError, MalformedReplyError: No usable reply came.
         """
         return await self._running().calls.fetch_all()
 
@@ -277,7 +278,8 @@ class SessionManager:
         Raises:
             TaskNotFoundError: The server, or this logon session, does not know it.
             SubmitUncertainError: No reply came; it may be deleted.
-            VeeamTasksError: It was refused, or not sent.
+            StatusError: It was refused; from 500 on it may be deleted.
+            TransportError, CertificateError: It was not sent.
             ValueError, TypeError: Not a task.
         """
         task_id = task_id_of(task)
@@ -296,7 +298,7 @@ class SessionManager:
 
         Raises:
             StatusError: The server refused.
-            VeeamTasksError: No usable reply came.
+            TransportError, MalformedReplyError: No usable reply came.
             ValueError, TypeError: Not a path below this URL; nothing was sent.
         """
         relative = resource_path(path, self._settings.base)

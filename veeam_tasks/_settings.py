@@ -25,29 +25,37 @@ _API_VERSION = re.compile(r"latest|v[0-9]+_[0-9]+", re.ASCII)
 class Options(TypedDict, total=False):
     """What `connect`, `adopt` and `SessionManager` take beside URL and account.
 
-    Trust, at most one of the four:
+    A wrong one is a ValueError or TypeError before anything is sent.
+
+    Trust, at most one of the four; the system's CAs by default:
 
     * `ssl`: an `ssl.SSLContext` of your own.
     * `ca_file`: PEM file of the CAs to trust instead of the system's.
     * `fingerprint`: SHA-256 of the server's own certificate, hex with or without
       colons; replaces the checks of chain, name and expiry.
     * `insecure`: True switches verification off (it warns), and allows ``http://`` to
-      hosts that are not loopback.
+      hosts that are not loopback. The other three have no meaning with ``http://``.
 
-    The rest:
+    The rest, with defaults:
 
-    * `api_version`: the ``v=`` of the logon, "latest" or "v1_7" and the like.
-    * `accept`: "xml" or "json", what the server is asked to answer with.
-    * `pace`: a `Pace`, how long to pause between two polls of one task.
-    * `request_timeout`: seconds until a request without a reply is given up.
-    * `max_in_flight`: how many polls are under way at once.
-    * `patience`: seconds that an outage may last before watches give up; None: ever.
-    * `keep_alive`: keep the logon session alive while nothing is sent.
-    * `max_reply_bytes`: the longest reply body; None: 1 MiB for one resource, 64 MiB
-      for a collection.
-    * `coalesce`: "auto", "never" or "always" ask for all tasks with one request.
-    * `proxy`: URL of an HTTP proxy.
-    * `on_notice`: a plain function that is told `Notice` values.
+    * `api_version` ("latest"): the ``v=`` of the logon, or "v1_7" and the like.
+    * `accept` ("xml"): or "json", what the server is asked to answer with.
+    * `pace` (``Pace()``): how long to pause between two polls of one task.
+    * `request_timeout` (30.0): seconds until a request without a reply is given up;
+      more than 0.
+    * `max_in_flight` (16): how many polls are under way at once; 1 or more. Calls and
+      actions have as many slots of their own.
+    * `patience` (None): seconds that an outage may last before watches give up, more
+      than 0; None: for ever.
+    * `keep_alive` (True): ask for the logon session when nothing was sent for five
+      minutes, since the server drops it after 15 (``http_authentication`` page).
+    * `max_reply_bytes` (None): the longest reply body in bytes, 1 or more; None: 1 MiB
+      for one task, 64 MiB for a collection or what `read` asks for.
+    * `coalesce` ("auto"): whether one request asks for all tasks: when that is cheaper,
+      "never" or "always".
+    * `proxy` (None): URL of an HTTP proxy, ``http://proxy.example:3128``.
+    * `on_notice` (None): a plain function that is told each `Notice` in the event loop;
+      what it raises is logged and harms nothing.
     """
 
     ssl: SSLContext | None

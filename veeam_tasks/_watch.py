@@ -79,7 +79,12 @@ class Watch:
 
     Made by `SessionManager.watch`. It polls by itself from the moment it exists, may
     be left by ``break`` and iterated on later, and stops quietly when nobody holds it
-    any more. Iteration ends when every watched task has had its final event.
+    any more. Iteration ends when every watched task has had its final event; one
+    reader at a time. It raises what `wait` raises, once the events owed are delivered.
+
+    Attributes:
+        pace: How long it pauses between two polls of one task.
+        is_endless: Whether it watches all tasks, so that it never ends by itself.
     """
 
     def __init__(
