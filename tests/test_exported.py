@@ -1,5 +1,6 @@
 """What the package exports, and what importing it costs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,13 @@ def test_every_name_is_there(name: str) -> None:
     value = getattr(veeam_tasks, name)
     assert value.__doc__
     assert getattr(veeam_tasks, name) is value
+
+
+@pytest.mark.parametrize("name", sorted(API))
+def test_every_name_is_in_the_typed_samples(name: str) -> None:
+    """Mypy and pyright see each public name in use."""
+    samples = Path(__file__).with_name("typing") / "api.py"
+    assert re.search(rf"\bvt\.{name}\b", samples.read_text(encoding="utf-8"))
 
 
 def test_other_names_are_not_there() -> None:

@@ -3,7 +3,8 @@
 import ssl
 from collections.abc import Mapping
 from datetime import datetime
-from typing import assert_type
+from pathlib import Path
+from typing import Literal, assert_type
 
 import veeam_tasks as vt
 
@@ -16,7 +17,11 @@ async def password() -> str:
 def told(notice: vt.Notice) -> None:
     """Be told a notice."""
     assert_type(notice.kind, vt.NoticeKind)
+    assert_type(notice.at, datetime)
+    assert_type(notice.detail, str)
     assert_type(notice.task_ids, tuple[str, ...])
+    if notice.kind is vt.NoticeKind.UNREACHABLE:
+        assert_type(notice.kind, Literal[vt.NoticeKind.UNREACHABLE])
 
 
 async def awaited(secret: str, actions: list[str]) -> None:
@@ -95,8 +100,90 @@ async def direct(context: ssl.SSLContext) -> None:
         assert_type(opened, vt.SessionManager)
 
 
-def errors(error: vt.VeeamTasksError) -> str | None:
-    """Tell errors apart."""
+async def calls(em: vt.SessionManager, task: vt.Task, link: vt.Link) -> None:
+    """Call each method with each kind of argument."""
+    assert_type(await em.fetch("task-1"), vt.Task)
+    assert_type(await em.fetch(task), vt.Task)
+    assert_type(await em.wait("task-1", 5), vt.Task)
+    assert_type(await em.wait(task, timeout=None), vt.Task)
+    for watch in (
+        em.watch(),
+        em.watch(task),
+        em.watch({"task-1", "task-2"}, timeout=3.5),
+        em.watch((task, "task-2"), pace=None),
+        em.watch(name for name in ("task-1",)),
+        em.watch_all(),
+        em.watch_all(5, vt.Pace(first=5, growth=1, longest=5, jitter=0)),
+    ):
+        assert_type(watch, vt.Watch)
+        watch.add([task])
+        watch.discard("task-1", task)
+        assert_type(aiter(watch), vt.Watch)
+    assert_type(await em.submit("jobs/1", "<Spec/>", method="PUT"), vt.Task)
+    assert_type(await em.submit(link, b"<Spec/>"), vt.Task)
+    assert_type(await em.submit("jobs/1", None, method="DELETE"), vt.Task)
+    assert_type(await em.read("jobs"), Mapping[str, object])
+    assert_type(await em.delete("task-1"), None)
+    assert_type(await em.aclose(), None)
+    async with vt.adopt(em.url, "token", ca_file=Path("ca.pem")) as adopted:
+        assert_type(adopted, vt.SessionManager)
+    async with vt.connect(
+        em.url, username="u", password="p", fingerprint="ab", on_notice=None
+    ) as pinned:
+        assert_type(pinned, vt.SessionManager)
+
+
+def values(task: vt.Task, event: vt.TaskEvent, counts: vt.Statistics) -> None:
+    """Read each field and property of each value."""
+    assert_type(task.task_id, str)
+    assert_type(task.state, vt.TaskState)
+    assert_type(task.raw_state, str)
+    assert_type(task.operation, str)
+    assert_type(task.result, vt.TaskResult | None)
+    assert_type(task.links, tuple[vt.Link, ...])
+    assert_type(task.related, tuple[vt.Link, ...])
+    assert_type(task.href, str | None)
+    assert_type(task.is_finished, bool)
+    assert_type(task.succeeded, bool | None)
+    assert_type(task.raise_for_failure(), vt.Task)
+    if task.result is not None:
+        assert_type(task.result.success, bool)
+        assert_type(task.result.message, str | None)
+    for link in task.links:
+        assert_type((link.rel, link.href), tuple[str, str])
+        assert_type((link.type, link.name), tuple[str | None, str | None])
+    assert_type(event.task_id, str)
+    assert_type(event.is_final, bool)
+    assert_type(event.succeeded, bool | None)
+    assert_type(event.not_before, datetime | None)
+    assert_type(event.sequence, int)
+    report = vt.Report(outcomes={event.task_id: event, "task-2": None})
+    for ids in (report.succeeded, report.failed, report.lost, report.unfinished):
+        assert_type(ids, tuple[str, ...])
+    pace = vt.Pace(first=1, growth=1.5, longest=30.0, jitter=0.1)
+    assert_type(pace.first + pace.growth + pace.longest + pace.jitter, float)
+    assert_type(counts.logons + counts.renewals + counts.requests, int)
+    assert_type(counts.polls + counts.coalesced + counts.retries, int)
+    assert_type(counts.errors + counts.in_flight + counts.watched, int)
+    assert_type(counts.bytes_in, int)
+
+
+def word(state: vt.TaskState) -> str:
+    """Tell each state apart; whoever adds one learns of it here."""
+    match state:
+        case vt.TaskState.RUNNING | vt.TaskState.OPERATION_FINISHED:
+            return "goes on"
+        case vt.TaskState.FINISHED:
+            return "ended"
+        case vt.TaskState.UNKNOWN:
+            return "goes on, too"
+        case vt.TaskState.LOST:
+            return "who knows"
+
+
+def outcomes(error: vt.VeeamTasksError) -> str:
+    """Tell apart what became of a task or a watch."""
+    assert_type(error.retryable, bool)
     match error:
         case vt.WatchTimeoutError():
             assert_type(error.report, vt.Report)
@@ -106,8 +193,37 @@ def errors(error: vt.VeeamTasksError) -> str | None:
         case vt.TaskLostError():
             assert_type(error.last_seen, vt.Task | None)
             return error.task_id
-        case vt.StatusError():
-            assert_type(error.status, int)
-            return error.message
+        case vt.ClosedError():
+            return error.advice
+        case vt.MalformedReplyError():
+            return error.problem + error.excerpt
         case _:
             return str(error)
+
+
+def refusals(error: vt.StatusError) -> str | None:
+    """Tell the server's refusals apart."""
+    assert_type(error.status, int)
+    assert_type(error.message, str | None)
+    match error:
+        case vt.ServerBusyError():
+            assert_type(error.retry_after, float | None)
+            return error.message
+        case vt.LogonError() | vt.ForbiddenError() | vt.TaskNotFoundError():
+            return error.request
+        case _:
+            return error.message
+
+
+def ways(error: vt.TransportError) -> str | None:
+    """Tell apart why no reply came."""
+    assert_type(error.connected, bool)
+    match error:
+        case vt.CertificateError():
+            assert_type(error.subject, str | None)
+            assert_type(error.expires, str | None)
+            return error.fingerprint
+        case vt.SubmitUncertainError() | vt.RequestTimeoutError():
+            return error.reason
+        case _:
+            return error.request
