@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import anyio
+import attrs
 import pytest
 from doors import Wire, direct, door, targets
 
@@ -64,20 +65,24 @@ ENDINGS: list[tuple[Ending, type[VeeamTasksError]]] = [
 ]
 
 
+def fit(wire: Wire, ending: Ending) -> Wire:
+    """Return a way in which a certificate is shown, if it is to be refused."""
+    return attrs.evolve(wire, tls=wire.tls or ending is by_certificate)
+
+
 @pytest.mark.parametrize(("ending", "error"), ENDINGS)
-@pytest.mark.parametrize("coalesce", ["never", "always"])
 async def test_owed_events_first_then_the_error(
-    ending: Ending, error: type[VeeamTasksError], coalesce: str
+    ending: Ending, error: type[VeeamTasksError], wire: Wire
 ) -> None:
     """Events already owed are delivered first; then each `anext` and `wait()` raises.
 
     Tasks without a final event are `unfinished`, never failed or lost; `report` stays
     readable.
     """
-    async with SimulatedServer(tls=True) as server:
+    wire = fit(wire, ending)
+    async with wire.server() as server:
         done = server.add_task("Finished ok").task_id
         stuck = server.add_task("Running").task_id
-        wire = Wire(coalesce=coalesce)  # type: ignore[arg-type] # one of three words
         async with door(server, **wire.options(patience=60)) as em:
             watch = em.watch(done, stuck, timeout=300)
             await anyio.sleep(5)
@@ -104,12 +109,13 @@ async def test_owed_events_first_then_the_error(
 
 @pytest.mark.parametrize(("ending", "error"), ENDINGS)
 async def test_waiting_reader_is_woken(
-    ending: Ending, error: type[VeeamTasksError]
+    ending: Ending, error: type[VeeamTasksError], wire: Wire
 ) -> None:
     """Whoever reads or waits at that moment is woken with the error."""
-    async with SimulatedServer(tls=True) as server:
+    wire = fit(wire, ending)
+    async with wire.server() as server:
         stuck = server.add_task("Running").task_id
-        async with door(server, patience=60) as em:
+        async with door(server, **wire.options(patience=60)) as em:
             watch = em.watch(stuck, timeout=300)
             waits = [
                 asyncio.create_task(watch.wait()),
@@ -122,12 +128,12 @@ async def test_waiting_reader_is_woken(
             assert ended[0] is not ended[1]
 
 
-async def test_timeout_error_of_a_watch() -> None:
+async def test_timeout_error_of_a_watch(wire: Wire) -> None:
     """`WatchTimeoutError` has the `.report` of that moment and is a TimeoutError."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         done = server.add_task("Finished ok").task_id
         stuck = server.add_task("Running").task_id
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             began = anyio.current_time()
             with pytest.raises(TimeoutError) as caught:
                 await em.watch(done, stuck, timeout=20).wait()
@@ -138,11 +144,11 @@ async def test_timeout_error_of_a_watch() -> None:
             assert em.statistics().watched == 0
 
 
-async def test_a_finished_watch_does_not_time_out() -> None:
+async def test_a_finished_watch_does_not_time_out(wire: Wire) -> None:
     """Nothing is raised when all tasks had their final event before the timeout."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         done = server.add_task("Finished ok").task_id
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             watch = em.watch(done, timeout=20)
             await anyio.sleep(100)
             assert (await watch.wait()).succeeded == (done,)
@@ -152,9 +158,9 @@ async def test_a_finished_watch_does_not_time_out() -> None:
                 await watch.wait()
 
 
-async def test_timeout_zero_is_at_once() -> None:
+async def test_timeout_zero_is_at_once(wire: Wire) -> None:
     """`timeout=0` ends a watch at once."""
-    async with SimulatedServer() as server, door(server) as em:
+    async with wire.server() as server, door(server, **wire.options()) as em:
         with pytest.raises(WatchTimeoutError):
             await em.watch("task-1", timeout=0).wait()
 
@@ -181,11 +187,11 @@ async def test_timeouts_of_other_types(wrong: float) -> None:
         assert em.watch("task-1", timeout=float("inf"), pace=None)._timeout is None
 
 
-async def test_patience_is_for_ever_by_default() -> None:
+async def test_patience_is_for_ever_by_default(wire: Wire) -> None:
     """`patience=None`: watches ride out an outage however long it lasts."""
-    async with SimulatedServer(idle_expiry=10_000) as server:
+    async with wire.server(idle_expiry=10_000) as server:
         task = server.add_task("Running 60s, Finished ok").task_id
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             watch = em.watch(task)
             await anext(watch)
             await server.pause()
@@ -194,11 +200,11 @@ async def test_patience_is_for_ever_by_default() -> None:
             assert (await watch.wait()).succeeded == (task,)
 
 
-async def test_patience_error_tells_the_last_bad_reply() -> None:
+async def test_patience_error_tells_the_last_bad_reply(wire: Wire) -> None:
     """The `TransportError` holds whatever the last bad reply was, with its text."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running").task_id
-        async with door(server, patience=30) as em:
+        async with door(server, **wire.options(patience=30)) as em:
             watch = em.watch(task)
             await anext(watch)
             server.faults.add(Fault("status", status=503, message="Maintenance today"))
@@ -206,11 +212,11 @@ async def test_patience_error_tells_the_last_bad_reply() -> None:
                 await watch.wait()
 
 
-async def test_closing_a_watch_wakes_its_reader() -> None:
+async def test_closing_a_watch_wakes_its_reader(wire: Wire) -> None:
     """Closing a watch wakes its reader with `ClosedError`; another watch goes on."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running 30s, Finished ok").task_id
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             one, other = em.watch(task), em.watch(task)
             reader = asyncio.create_task(one.wait())
             await anyio.sleep(5)
@@ -220,11 +226,11 @@ async def test_closing_a_watch_wakes_its_reader() -> None:
             assert (await other.wait()).succeeded == (task,)
 
 
-async def test_old_watches_stay_ended() -> None:
+async def test_old_watches_stay_ended(wire: Wire) -> None:
     """Open again makes one new logon; old watches stay ended."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running").task_id
-        em = direct(server)
+        em = direct(server, **wire.options())
         await em.open()
         old = em.watch(task)
         await anext(old)

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from veeam_tasks import Task, TaskEvent, TaskState, WatchTimeoutError
 from veeam_tasks._pace import Pace
 from veeam_tasks._record import Moment, Record, meet_task
-from veeam_tasks.simulator import SimulatedServer
 
 WORDS = ("Running", "OperationFinished", "Queued", "Paused")
 ENDS = ("Finished ok", "Finished failed 'No'", "Finished unsettled", "gone", None)
@@ -155,11 +154,11 @@ async def test_reader_that_never_reads(wire: Wire) -> None:
 
 
 @pytest.mark.virtual_time
-async def test_change_that_returns_is_spared() -> None:
+async def test_change_that_returns_is_spared(wire: Wire) -> None:
     """A slow reader may be spared states in between; `previous` stays true."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running")
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             watch = em.watch(task.task_id)
             first = await anext(watch)
             task.set_state("Queued")
@@ -189,11 +188,11 @@ async def test_two_unknown_words_are_two_states(wire: Wire) -> None:
 
 
 @pytest.mark.virtual_time
-async def test_change_lies_between_the_two_moments() -> None:
+async def test_change_lies_between_the_two_moments(wire: Wire) -> None:
     """`not_before` is the poll before, so the change lies between the two."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running 30s, Finished ok")
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             first, last = [event async for event in em.watch(task.task_id)]
             assert first.not_before is None
             assert last.not_before is not None

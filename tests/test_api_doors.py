@@ -5,15 +5,22 @@ import base64
 import gc
 import importlib.util
 import logging
+import ssl
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
 
 import anyio
 import pytest
-from doors import STEADY, Wire, direct, door, targets
+from doors import Wire, direct, door, settings_for, targets
+from raw_server import CLOSE, RawServer
 
 from veeam_tasks import (
+    CertificateError,
     LogonError,
+    MalformedReplyError,
     Notice,
     SessionManager,
     StatusError,
@@ -21,6 +28,7 @@ from veeam_tasks import (
     adopt,
     connect,
 )
+from veeam_tasks._settings import Options
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time
@@ -44,16 +52,16 @@ async def test_connect_awaited_and_entered(wire: Wire) -> None:
         assert server.connections.open == 0
 
 
-async def test_direct_construction() -> None:
+async def test_direct_construction(wire: Wire) -> None:
     """`SessionManager` may be built directly and opened by `async with` or `open()`."""
-    async with SimulatedServer() as server:
-        em = direct(server)
+    async with wire.server() as server:
+        em = direct(server, **wire.options())
         assert "not open" in repr(em)
         assert await em.open() is em
         assert await em.open() is em
         assert len(server.logons) == 1
         await em.aclose()
-        async with direct(server) as other:
+        async with direct(server, **wire.options()) as other:
             assert other.token
 
 
@@ -75,9 +83,7 @@ async def test_adopt(wire: Wire) -> None:
         token, session_id = first.token, first.session_id
         assert token
         assert session_id
-        options = wire.options(pace=STEADY)
-        if wire.tls:
-            options["ca_file"] = server.ca_file
+        options = settings_for(server, wire.options())
         async with adopt(server.url, token, session_id=session_id, **options) as em:
             assert (await em.wait(task)).succeeded
             assert (em.token, em.session_id) == (token, session_id)
@@ -87,10 +93,13 @@ async def test_adopt(wire: Wire) -> None:
         assert len(server.logons) == 1
 
 
-async def test_dead_adopted_token() -> None:
+async def test_dead_adopted_token(wire: Wire) -> None:
     """A dead token is a `LogonError` that says so; nobody logs on anew."""
     token = base64.b64encode(b"7d3bd4ca-99b5-4b3e-8c5b-0f30fd4dd6d8").decode()
-    async with SimulatedServer() as server, adopt(server.url, token) as em:
+    async with (
+        wire.server() as server,
+        adopt(server.url, token, **settings_for(server, wire.options())) as em,
+    ):
         for _ in range(2):
             with pytest.raises(LogonError, match="adopted token is dead") as caught:
                 await em.fetch("task-1")
@@ -109,6 +118,121 @@ def test_adopt_checks_its_words(wrong: str) -> None:
         adopt("https://em", "abc", session_id=wrong)
     with pytest.raises(TypeError, match="token must be a string"):
         adopt("https://em", None)  # type: ignore[arg-type] # the point
+
+
+def by_context(server: SimulatedServer) -> Options:
+    """Trust by a context of one's own."""
+    return {"ssl": ssl.create_default_context(cafile=server.ca_file), "ca_file": None}
+
+
+def by_ca_file(server: SimulatedServer) -> Options:
+    """Trust by a file of CAs."""
+    return {"ca_file": Path(server.ca_file)}
+
+
+def by_pin(server: SimulatedServer) -> Options:
+    """Trust by the SHA-256 of the server's own certificate."""
+    return {"fingerprint": server.fingerprint, "ca_file": None}
+
+
+def by_pin_with_colons(server: SimulatedServer) -> Options:
+    """Trust by the same, as people copy it."""
+    digest = bytes.fromhex(server.fingerprint.replace(":", ""))
+    return {"fingerprint": digest.hex(":"), "ca_file": None}
+
+
+@pytest.mark.parametrize("trust", [by_context, by_ca_file, by_pin, by_pin_with_colons])
+async def test_trust(trust: Callable[[SimulatedServer], Options]) -> None:
+    """Trust, at most one of: `ssl`, `ca_file`, `fingerprint`; none is the system's."""
+    async with SimulatedServer(tls=True) as server:
+        async with door(server, **trust(server)) as em:
+            assert await em.fetch_all() == []
+        # asyncio's server reports each handshake that a client refuses.
+        asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
+        asked = server.requests.total
+        with pytest.raises(CertificateError):
+            await door(server, ca_file=None)
+        past = datetime.now(UTC) - timedelta(days=1)
+        options = trust(server)
+        server.change_certificate(new_ca=True, expires=past)
+        with pytest.raises(CertificateError):
+            await door(server, **options)
+        assert server.requests.total == asked
+        # A pin replaces the checks of chain, name and expiry.
+        pin: Options = {"fingerprint": server.fingerprint, "ca_file": None}
+        async with door(server, **pin) as em:
+            assert await em.fetch_all() == []
+
+
+async def test_insecure_warns_and_trusts_any_server() -> None:
+    """`insecure=True`: the one way to switch verification off; warns."""
+    async with SimulatedServer(tls=True) as server:
+        with pytest.warns(UserWarning, match="not verified"):
+            unopened = door(server, insecure=True, ca_file=None)
+        async with unopened as em:
+            assert await em.fetch_all() == []
+
+
+@pytest.mark.parametrize("version", ["latest", "v1_7"])
+@pytest.mark.parametrize("accept", ["xml", "json"])
+async def test_version_and_format_are_asked_for(
+    version: str, accept: Literal["xml", "json"]
+) -> None:
+    """`api_version` is the `v=` of the logon, `accept` what is asked for."""
+    async with SimulatedServer() as server:
+        async with door(server, api_version=version, accept=accept) as em:
+            await em.wait(server.add_task("Finished ok").task_id)
+            await em.fetch_all()
+        assert server.requests[0].parameters == {"v": version}
+        asked = {record.header("Accept") for record in server.requests}
+        assert asked == {f"application/{accept}"}
+
+
+@pytest.mark.parametrize("most", [1, 3, 16])
+async def test_max_in_flight(most: int) -> None:
+    """`max_in_flight=16`: so many polls under way at once, over as many connections."""
+    option: Options = {} if most == 16 else {"max_in_flight": most}
+    async with SimulatedServer() as server, door(server, **option) as em:
+        server.faults.add(Fault("delay", seconds=2, path="tasks"))
+        ids = [server.add_task("Finished ok").task_id for _ in range(40)]
+        watch = em.watch(ids)
+        seen = set()
+        while watch.report.unfinished:
+            await anyio.sleep(0.5)
+            seen.add(em.statistics().in_flight)
+        assert max(seen) == most
+        assert server.connections.open <= most + 1
+
+
+async def test_max_reply_bytes(wire: Wire) -> None:
+    """`max_reply_bytes`: a longer reply is no usable one; it is cut."""
+    async with wire.server() as server:
+        async with door(server, **wire.options(max_reply_bytes=2000)) as em:
+            task = server.add_task("Running").task_id
+            assert (await em.fetch(task)).task_id == task
+            for _ in range(40):
+                server.add_task("Running")
+            with pytest.raises(MalformedReplyError, match="2000"):
+                await em.fetch_all()
+        async with door(server, **wire.options()) as em:
+            huge = "x" * (1 << 20)
+            task = server.add_task("Finished ok", message=huge).task_id
+            with pytest.raises(MalformedReplyError):
+                await em.fetch(task)
+            (one,) = await em.fetch_all()
+            assert one.result is not None
+            assert one.result.message
+
+
+async def test_proxy() -> None:
+    """`proxy`: the requests go there, with the whole URL."""
+    async with RawServer(CLOSE) as proxy:
+        with pytest.raises(TransportError):
+            await connect(
+                "http://127.0.0.1:9", username="u", password="p", proxy=proxy.url()
+            )
+        (seen,) = proxy.seen
+        assert seen.target == "http://127.0.0.1:9/api/sessionMngr/?v=latest"
 
 
 @pytest.mark.parametrize(
@@ -132,9 +256,9 @@ def test_account_is_checked(
     assert "half" not in str(caught.value)
 
 
-async def test_password_callables() -> None:
+async def test_password_callables(wire: Wire) -> None:
     """`password` may be a callable, plain or async, asked anew at each logon."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         asked: list[str] = []
 
         def plain() -> str:
@@ -147,8 +271,9 @@ async def test_password_callables() -> None:
             return server.password
 
         for password in (plain, slow):
+            options = settings_for(server, wire.options())
             async with connect(
-                server.url, username=server.username, password=password
+                server.url, username=server.username, password=password, **options
             ) as em:
                 await em.fetch_all()
                 server.expire_logon_sessions()
@@ -183,10 +308,10 @@ async def test_password_callable_that_fails(
         assert server.requests.total == 0
 
 
-async def test_refused_logon_is_final() -> None:
+async def test_refused_logon_is_final(wire: Wire) -> None:
     """After a refused logon every call raises it without asking, until `open()`."""
-    async with SimulatedServer() as server:
-        em = direct(server)
+    async with wire.server() as server:
+        em = direct(server, **wire.options())
         server.change_password("another-one")
         with pytest.raises(LogonError):
             await em.open()
@@ -204,11 +329,11 @@ async def test_refused_logon_is_final() -> None:
         await em.aclose()
 
 
-async def test_token_never_accepted_is_not_renewed() -> None:
+async def test_token_never_accepted_is_not_renewed(wire: Wire) -> None:
     """A token that is refused before it was ever accepted is not renewed."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         server.faults.add(Fault("unauthorized", method="GET"))
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             with pytest.raises(LogonError, match="refused its own token"):
                 await em.fetch_all()
             with pytest.raises(LogonError):
@@ -216,7 +341,7 @@ async def test_token_never_accepted_is_not_renewed() -> None:
         assert len(server.logons) == 1
 
 
-async def test_on_notice() -> None:
+async def test_on_notice(wire: Wire) -> None:
     """`on_notice` is told; what it raises is logged and harms nothing."""
     told: list[Notice] = []
 
@@ -225,9 +350,9 @@ async def test_on_notice() -> None:
         text = "no printer"
         raise OSError(text)
 
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running 60s, Finished ok").task_id
-        async with door(server, on_notice=on_notice) as em:
+        async with door(server, **wire.options(on_notice=on_notice)) as em:
             waiting = asyncio.create_task(em.wait(task))
             await anyio.sleep(5)
             server.expire_logon_sessions(keep_tasks=True)

@@ -60,9 +60,9 @@ async def test_lost_after_two_replies_a_pause_apart(wire: Wire) -> None:
         assert caught.value.task_id == task.task_id
 
 
-async def test_unknown_once_is_not_lost() -> None:
+async def test_unknown_once_is_not_lost(wire: Wire) -> None:
     """One such reply alone proves nothing."""
-    async with SimulatedServer() as server, door(server) as em:
+    async with wire.server() as server, door(server, **wire.options()) as em:
         task = server.add_task("Running 2s, gone 500ms, Running 5s, Finished ok")
         assert (await em.wait(task.task_id)).succeeded
 
@@ -78,9 +78,9 @@ async def test_403_is_lost() -> None:
         assert "adopt" not in str(lost.value)
 
 
-async def test_another_task_is_a_malformed_reply() -> None:
+async def test_another_task_is_a_malformed_reply(wire: Wire) -> None:
     """A reply about another task than the one asked for is a MalformedReplyError."""
-    async with SimulatedServer() as server, door(server) as em:
+    async with wire.server() as server, door(server, **wire.options()) as em:
         task = server.add_task("Running").task_id
         server.add_task("Running")
         server.faults.add(Fault("other_task", path=f"tasks/{task}$"))

@@ -155,9 +155,9 @@ async def test_watch_all(wire: Wire) -> None:
             assert (await watch.wait()).failed == (two,)
 
 
-async def test_watch_all_ends_when_closed() -> None:
+async def test_watch_all_ends_when_closed(wire: Wire) -> None:
     """A watch of all tasks wakes its reader with ClosedError when it is closed."""
-    async with SimulatedServer() as server, door(server) as em:
+    async with wire.server() as server, door(server, **wire.options()) as em:
         watch = em.watch_all()
 
         async def read() -> None:
@@ -403,10 +403,10 @@ async def test_bytes_in_are_those_of_the_bodies() -> None:
         await em.aclose()
 
 
-async def test_counts_go_on_when_it_is_opened_again() -> None:
+async def test_counts_go_on_when_it_is_opened_again(wire: Wire) -> None:
     """Each count goes on where it was, and none is counted twice."""
-    async with SimulatedServer() as server:
-        em = direct(server)
+    async with wire.server() as server:
+        em = direct(server, **wire.options())
         for number in (1, 2, 3):
             async with em:
                 await em.fetch_all()
@@ -462,24 +462,24 @@ async def test_aclose(wire: Wire) -> None:
         assert [path.partition("/")[0] for path in deleted] == ["logonSessions"]
 
 
-async def test_close_without_log_out() -> None:
+async def test_close_without_log_out(wire: Wire) -> None:
     """After `log_out=False` the token and session ID stay readable."""
-    async with SimulatedServer() as server:
-        em = await door(server)
+    async with wire.server() as server:
+        em = await door(server, **wire.options())
         await em.aclose(log_out=False)
         assert em.token == server.logon_sessions[0].token
         assert em.session_id == server.logon_sessions[0].session_id
         assert server.connections.open == 0
-        async with door(server) as other:
+        async with door(server, **wire.options()) as other:
             token = other.token
         assert other.token is None
         assert token
 
 
-async def test_open_close_open() -> None:
+async def test_open_close_open(wire: Wire) -> None:
     """A manager can be opened, closed and opened again; counts go on."""
-    async with SimulatedServer() as server:
-        em = direct(server)
+    async with wire.server() as server:
+        em = direct(server, **wire.options())
         for number in (1, 2, 3):
             async with em:
                 await em.fetch_all()
@@ -488,10 +488,10 @@ async def test_open_close_open() -> None:
         assert len(server.logons) == 3
 
 
-async def test_before_it_is_open() -> None:
+async def test_before_it_is_open(wire: Wire) -> None:
     """`watch()` before `open` is a `ClosedError` ("open it first")."""
-    async with SimulatedServer() as server:
-        em = direct(server)
+    async with wire.server() as server:
+        em = direct(server, **wire.options())
         with pytest.raises(ClosedError, match="open it first"):
             em.watch("task-1")
         with pytest.raises(ClosedError, match="open it first"):

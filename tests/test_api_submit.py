@@ -248,9 +248,11 @@ async def test_5xx_may_have_been_carried_out(status: int, wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(400, StatusError), (403, ForbiddenError), (404, StatusError)]
 )
-async def test_4xx_was_refused(status: int, kind: type[StatusError]) -> None:
+async def test_4xx_was_refused(
+    status: int, kind: type[StatusError], wire: Wire
+) -> None:
     """A refusal is a clear error, sent once, and does not say that it may be done."""
-    async with SimulatedServer() as server, door(server) as em:
+    async with wire.server() as server, door(server, **wire.options()) as em:
         server.faults.add(Fault("status", status=status, message="No", method="POST"))
         with pytest.raises(kind, match="'No'") as caught:
             await em.submit(f"jobs/{GUID}?action=start")

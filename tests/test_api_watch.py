@@ -105,12 +105,12 @@ async def test_add_while_it_runs(wire: Wire) -> None:
             assert list(watch.report.outcomes) == [one, two]
 
 
-async def test_add_wakes_a_reader_and_end() -> None:
+async def test_add_wakes_a_reader_and_end(wire: Wire) -> None:
     """An empty watch ends at once; after `add()` an ended watch is iterated again."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         one = server.add_task("Finished ok").task_id
         two = server.add_task("Running 5s, Finished failed").task_id
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             watch = em.watch()
             assert [event async for event in watch] == []
             with pytest.raises(StopAsyncIteration):
@@ -138,11 +138,11 @@ async def test_discard(wire: Wire) -> None:
             assert em.statistics().watched == 0
 
 
-async def test_discard_of_the_last_ends_a_waiting_reader() -> None:
+async def test_discard_of_the_last_ends_a_waiting_reader(wire: Wire) -> None:
     """Iteration ends when the last task without a final event is discarded."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running").task_id
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             watch = em.watch(task)
             await anext(watch)
             async with anyio.create_task_group() as group:
@@ -182,21 +182,21 @@ async def test_wrong_tasks_change_nothing(wrong: list[str]) -> None:
         assert list(watch.report.outcomes) == ["task-1"]
 
 
-async def test_wait_returns_the_report() -> None:
+async def test_wait_returns_the_report(wire: Wire) -> None:
     """`await wait() -> Report` drains to the end; a failed task raises nothing."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running 5s, Finished failed 'Disk full'").task_id
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             report = await em.watch(task).wait()
             assert isinstance(report, Report)
             assert report.failed == (task,)
 
 
-async def test_one_reader_at_a_time() -> None:
+async def test_one_reader_at_a_time(wire: Wire) -> None:
     """A second reader at the same time is an error in plain words."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running 5s, Finished ok").task_id
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             watch = em.watch(task)
             await anext(watch)
             async with anyio.create_task_group() as group:
@@ -254,11 +254,11 @@ async def test_forgotten_watch_stops_quietly(wire: Wire) -> None:
             assert server.requests.total == asked
 
 
-async def test_forgotten_endless_watch_stops_quietly() -> None:
+async def test_forgotten_endless_watch_stops_quietly(wire: Wire) -> None:
     """So does one of all tasks."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         server.add_task("Running")
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             watch = em.watch_all()
             await anext(watch)
             del watch
@@ -312,11 +312,11 @@ async def test_two_watches_cost_one_poll(wire: Wire) -> None:
             assert server.requests.total <= before + 1
 
 
-async def test_newcomer_is_told_what_is_found() -> None:
+async def test_newcomer_is_told_what_is_found(wire: Wire) -> None:
     """A second watch of a task that does not change is told of it all the same."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running").task_id
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             first = em.watch(task)
             await anext(first)
             await anyio.sleep(20)
@@ -324,11 +324,11 @@ async def test_newcomer_is_told_what_is_found() -> None:
             assert (event.state, event.sequence) == (TaskState.RUNNING, 1)
 
 
-async def test_context_manager_closes() -> None:
+async def test_context_manager_closes(wire: Wire) -> None:
     """As a context manager it stops watching at the end; the task goes on."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         task = server.add_task("Running").task_id
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             async with em.watch(task) as watch:
                 await anext(watch)
             assert em.statistics().watched == 0
@@ -342,14 +342,14 @@ async def test_context_manager_closes() -> None:
         assert [path.partition("/")[0] for path in deleted] == ["logonSessions"]
 
 
-async def test_repr_is_one_line_of_live_counts() -> None:
+async def test_repr_is_one_line_of_live_counts(wire: Wire) -> None:
     """`repr`: one line of live counts."""
-    async with SimulatedServer() as server:
+    async with wire.server() as server:
         ids = [
             server.add_task(script).task_id
             for script in ("Running", "Finished ok", "Finished failed")
         ]
-        async with door(server) as em:
+        async with door(server, **wire.options()) as em:
             watch = em.watch([*ids, "task-99"])
             assert repr(watch) == (
                 "<Watch of 4 tasks: 4 running, 0 succeeded, 0 failed, 0 lost>"

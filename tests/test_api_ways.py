@@ -19,7 +19,6 @@ from veeam_tasks import (
     TaskState,
     WatchTimeoutError,
 )
-from veeam_tasks.simulator import SimulatedServer
 
 pytestmark = pytest.mark.virtual_time
 
@@ -155,10 +154,10 @@ async def test_another_logon_session_does_not_know_it(wire: Wire) -> None:
         assert said not in str(caught.value)
 
 
-async def test_the_host_of_the_url_is_asked_and_no_other() -> None:
+async def test_the_host_of_the_url_is_asked_and_no_other(wire: Wire) -> None:
     """The server's own idea of its URL, in links and Hrefs, is never followed."""
-    server = SimulatedServer(link_base="https://em01.corp:9398")
-    async with server, door(server) as em:
+    server = wire.server(link_base="https://em01.corp:9398")
+    async with server, door(server, **wire.options()) as em:
         started = await em.submit(ACTION)
         assert started.href is not None
         assert started.href.startswith("https://em01.corp:9398/")
