@@ -200,16 +200,47 @@ async def test_patience_is_for_ever_by_default(wire: Wire) -> None:
             assert (await watch.wait()).succeeded == (task,)
 
 
-async def test_patience_error_tells_the_last_bad_reply(wire: Wire) -> None:
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("status", status=503, message="Maintenance today"), "Maintenance today"),
+        (Fault("status", status=500, message="Out of paper"), "500, 'Out of paper'"),
+        (Fault("html"), "<html"),
+        (Fault("reset"), "reset by peer"),
+        (Fault("stall"), "no reply within 3 s"),
+    ],
+)
+async def test_patience_error_tells_the_last_bad_reply(
+    fault: Fault, said: str, wire: Wire
+) -> None:
     """The `TransportError` holds whatever the last bad reply was, with its text."""
     async with wire.server() as server:
         task = server.add_task("Running").task_id
-        async with door(server, **wire.options(patience=30)) as em:
+        options = wire.options(patience=30, request_timeout=3)
+        async with door(server, **options) as em:
             watch = em.watch(task)
             await anext(watch)
-            server.faults.add(Fault("status", status=503, message="Maintenance today"))
-            with pytest.raises(TransportError, match="Maintenance today"):
+            server.faults.add(fault)
+            began = anyio.current_time()
+            with pytest.raises(TransportError) as caught:
                 await watch.wait()
+            assert type(caught.value) is TransportError
+            assert said in str(caught.value)
+            assert 29 < anyio.current_time() - began < 45
+
+
+async def test_a_certificate_error_ends_it_at_once() -> None:
+    """`CertificateError` at once: at the next poll, and not when patience is spent."""
+    async with SimulatedServer(tls=True) as server, door(server) as em:
+        watch = em.watch(server.add_task("Running").task_id)
+        await anext(watch)
+        # asyncio's server reports each handshake that a client refuses.
+        asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
+        server.change_certificate(new_ca=True)
+        began = anyio.current_time()
+        with pytest.raises(CertificateError):
+            await anext(watch)
+        assert anyio.current_time() - began < 3
 
 
 async def test_closing_a_watch_wakes_its_reader(wire: Wire) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import anyio
 import pytest
-from doors import Wire, direct, door, settings_for, targets
+from doors import WIRES, Wire, direct, door, settings_for, targets
 from raw_server import CLOSE, RawServer
 
 from veeam_tasks import (
@@ -367,9 +367,9 @@ async def test_on_notice(wire: Wire) -> None:
     assert all(notice.at.tzinfo is not None for notice in told)
 
 
-async def _whole(server: SimulatedServer) -> None:
+async def _whole(server: SimulatedServer, wire: Wire) -> None:
     task = server.add_task("Running 100ms, Finished ok").task_id
-    async with door(server) as em, em.watch(task) as watch:
+    async with door(server, **wire.options()) as em, em.watch(task) as watch:
         assert (await watch.wait()).succeeded == (task,)
         assert (await em.wait(task)).succeeded
         assert (await em.submit(f"jobs/{GUID}?action=start")).task_id
@@ -378,25 +378,25 @@ async def _whole(server: SimulatedServer) -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
 )
-@pytest.mark.parametrize("tls", [True, False])
-def test_uvloop(tls: bool) -> None:
+@pytest.mark.parametrize("wire", WIRES[1:4], ids=str)
+def test_uvloop(wire: Wire) -> None:
     """Uvloop works."""
 
     async def main() -> None:
-        async with SimulatedServer(tls=tls, speed=5) as server:
-            await _whole(server)
+        async with wire.server(speed=10) as server:
+            await _whole(server, wire)
 
     anyio.run(main, backend_options={"use_uvloop": True})
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
-async def test_eager_task_factory() -> None:
+async def test_eager_task_factory(wire: Wire) -> None:
     """Eager task factories work."""
     loop = asyncio.get_running_loop()
     if sys.version_info >= (3, 12):
         loop.set_task_factory(asyncio.eager_task_factory)
-    async with SimulatedServer() as server:
-        await _whole(server)
+    async with wire.server() as server:
+        await _whole(server, wire)
 
 
 async def test_manager_that_is_forgotten_warns() -> None:

@@ -6,6 +6,7 @@ from doors import Wire, door, targets
 
 from veeam_tasks import (
     MalformedReplyError,
+    StatusError,
     TaskFailedError,
     TaskLostError,
     TaskState,
@@ -34,8 +35,10 @@ async def test_finished_without_a_result(wire: Wire) -> None:
     """Finished without a Result is asked for three more times, then final, failed."""
     async with wire.server() as server, door(server, **wire.options()) as em:
         task = server.add_task("Finished unsettled").task_id
-        (event,) = [event async for event in em.watch(task)]
+        watch = em.watch(task)
+        (event,) = [event async for event in watch]
         assert (event.state, event.succeeded) == (TaskState.FINISHED, None)
+        assert watch.report.failed == (task,)
         if wire.coalesce == "never":
             assert targets(server).count(f"tasks/{task}") == 4
         with pytest.raises(TaskFailedError, match="the server gave no result"):
@@ -55,6 +58,9 @@ async def test_lost_after_two_replies_a_pause_apart(wire: Wire) -> None:
         assert isinstance(lost.error, TaskLostError)
         assert lost.task is not None
         assert watch.report.lost == (task.task_id,)
+        name = f"/api/tasks/{task.task_id}"
+        times = [record.time for record in server.requests if record.path == name]
+        assert times[-1] - times[-2] > 0.99
         with pytest.raises(TaskLostError) as caught:
             await em.wait(task.task_id)
         assert caught.value.task_id == task.task_id
@@ -72,6 +78,9 @@ async def test_403_is_lost() -> None:
     async with SimulatedServer() as server, door(server, coalesce="never") as em:
         task = server.add_task("Running").task_id
         server.faults.add(Fault("forbidden", path=f"tasks/{task}$"))
+        (event,) = [event async for event in em.watch(task)]
+        assert event.state is TaskState.LOST
+        assert "403" in str(event.error)
         with pytest.raises(TaskLostError, match="this account may not read it") as lost:
             await em.wait(task)
         # Another logon session would not help.
@@ -101,4 +110,8 @@ async def test_only_errors_for_one_task() -> None:
         with pytest.raises(WatchTimeoutError):
             await watch.wait()
         assert watch.report.lost == (bad,)
+        lost = watch.report.outcomes[bad]
+        assert lost is not None
+        assert isinstance(lost.error, StatusError)
+        assert lost.error.status == 502
         assert watch.report.unfinished == (good,)
