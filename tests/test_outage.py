@@ -5,6 +5,9 @@ import asyncio
 import anyio
 import pytest
 from doors import door
+from hand import hand_loop
+from hypothesis import given
+from hypothesis import strategies as st
 from virtual import QUICK_BACKEND
 
 from veeam_tasks import NoticeKind, Pace, TransportError
@@ -49,11 +52,12 @@ class Seen:
         """Count that patience is spent."""
         self.spent += 1
 
-    def fail(self, *, is_probe: bool = False, error: Exception = DOWN) -> bool:
+    def fail(self, *, who: object = None, error: Exception = DOWN) -> bool:
         """Count a failure; return whether the gate closes by it."""
         assert isinstance(error, TransportError | ServerBusyError)
         now = asyncio.get_running_loop().time()
-        return self.gate.fail("task-1", error, now, watched=9, is_probe=is_probe)
+        who = who or object()
+        return self.gate.fail("task-1", error, now, watched=9, who=who)
 
 
 def test_an_unreachable_server_closes_at_once() -> None:
@@ -119,13 +123,31 @@ async def test_late_failures_neither_wake_nor_move_the_probe() -> None:
         assert not seen.fail()
     await anyio.sleep(0.6)
     assert seen.probes == 1
-    assert seen.gate.take_probe()
-    assert not seen.gate.take_probe()
+    assert seen.gate.take_probe("me")
+    assert not seen.gate.take_probe("another")
     assert seen.gate.work(50) == 0
+    assert not seen.fail()
     await anyio.sleep(100)
     assert seen.probes == 1
-    seen.gate.resume()
+    assert not seen.fail(who="me")
     await anyio.sleep(100)
+    assert seen.probes == 2
+
+
+async def test_newcomers_do_not_send_a_second_probe() -> None:
+    """While one is under way it is theirs too; when it has come to nothing, another."""
+    seen = Seen()
+    seen.fail()
+    await anyio.sleep(3)
+    assert seen.gate.take_probe("me")
+    for _ in range(50):
+        seen.gate.resume()
+        await anyio.sleep(1)
+    assert seen.probes == 1
+    assert seen.gate.is_asking
+    seen.gate.prober = None
+    seen.gate.resume()
+    await anyio.sleep(10)
     assert seen.probes == 2
 
 
@@ -134,12 +156,18 @@ async def test_a_failed_probe_after_the_gate_opened_arms_nothing() -> None:
     seen = Seen()
     seen.fail()
     await anyio.sleep(3)
-    assert seen.gate.take_probe()
+    assert seen.gate.take_probe("me")
     assert seen.gate.good()
     assert not seen.gate.good()
-    assert not seen.fail(is_probe=True, error=LATE)
+    assert not seen.fail(who="me", error=LATE)
     await anyio.sleep(100)
     assert seen.probes == 1
+    # Nor does it move the probe of the next outage, which is not its own.
+    seen.fail()
+    armed = seen.gate._probe
+    assert not seen.fail(who="me")
+    assert seen.gate._probe is armed
+    seen.gate.good()
     seen.gate.resume()
     assert not seen.gate.is_asking
     assert seen.gate.work(50) == 50
@@ -161,6 +189,64 @@ async def test_patience_is_spent_once_and_begins_anew_for_newcomers() -> None:
     await anyio.sleep(2)
     assert seen.spent == 2
     seen.gate.disarm()
+
+
+failures = st.lists(
+    st.tuples(
+        st.sampled_from(["fail", "probe", "late", "good", "newcomer", "all gone"]),
+        st.floats(0, 40),
+    ),
+    max_size=60,
+)
+
+
+@given(failures=failures, patience=st.none() | st.floats(1, 300))
+def test_at_most_one_probe_and_never_none(
+    failures: list[tuple[str, float]], patience: float | None
+) -> None:
+    """Behind the gate one probe is under way, due or timed, whatever else happens."""
+    loop = hand_loop()
+    waiting = True
+
+    def cut_all() -> None:
+        nonlocal waiting
+        waiting = False
+        gate.disarm()
+
+    gate = Gate(
+        loop=loop,
+        patience=patience,
+        on_probe=lambda: None,
+        on_spent=cut_all,
+        outage=outage(),
+    )
+    late = object()
+    for what, pause in failures:
+        loop.move_to(loop.now + pause)
+        mine = object()
+        is_mine = gate.take_probe(mine)
+        assert not gate.take_probe(late)
+        timers = list(loop.timers)
+        if what in {"fail", "late"}:
+            was_closed = gate.outage.is_closed
+            waiting |= gate.fail("a", DOWN, loop.now, watched=5, who=late)
+            assert not was_closed or loop.timers == timers
+        elif what == "probe" and is_mine:
+            gate.fail("a", LATE, loop.now, watched=5, who=mine)
+        elif what == "good":
+            gate.good()
+            assert loop.timers == []
+        elif what == "newcomer":
+            waiting = True
+            gate.resume()
+        elif what == "all gone":
+            cut_all()
+        if is_mine and gate.prober is mine:
+            late, gate.prober = mine, None
+            if waiting:
+                gate.resume()
+        assert len(loop.timers) <= 1 + (patience is not None)
+        assert gate.is_asking == (gate.outage.is_closed and waiting)
 
 
 async def test_one_outage_under_a_thousand_pollers() -> None:
@@ -195,6 +281,44 @@ async def test_one_outage_under_a_thousand_pollers() -> None:
     assert len(report.succeeded) == 1000
     first = next(time for time in times if time > 80)
     assert sum(first <= time < first + 0.2 for time in times) < 250
+
+
+async def test_one_probe_however_many_come_while_it_hangs() -> None:
+    """Watches that begin behind a closed gate send nothing of their own."""
+    async with SimulatedServer() as server, door(server, keep_alive=False) as em:
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(60)]
+        watches = [em.watch(ids[0])]
+        await anyio.sleep(5)
+        await server.pause()
+        await anyio.sleep(20)
+        stall = server.faults.add(Fault("stall"))
+        await server.resume()
+        for task_id in ids[1:]:
+            watches.append(em.watch(task_id))
+            await anyio.sleep(1)
+            assert em.statistics().in_flight <= 1
+        server.faults.remove(stall)
+        for watch in watches:
+            assert not (await anext(watch)).is_final
+
+
+async def test_watch_all_probes_on_when_the_other_watches_have_gone() -> None:
+    """Whoever closed the gate need not be there to open it."""
+    async with SimulatedServer() as server, door(server, coalesce="never") as em:
+        other = server.add_task("Running 1h, Finished ok")
+        watch, gone = em.watch_all(), em.watch("task-7", "task-8")
+        await anext(watch)
+        await server.pause()
+        await anyio.sleep(10)
+        watch.discard(other.task_id)
+        await gone.aclose()
+        await anyio.sleep(100)
+        await server.resume()
+        new = server.add_task("Running 1h, Finished ok")
+        with anyio.fail_after(90):
+            async for event in watch:
+                if event.task_id == new.task_id:
+                    break
 
 
 async def test_a_server_that_is_down() -> None:

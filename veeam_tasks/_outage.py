@@ -103,6 +103,9 @@ class Gate:
         patience: Seconds that an outage may last; None for ever.
         on_probe: Called when the next probe may go.
         on_spent: Called when the outage has lasted for `patience`.
+
+    Attributes:
+        prober: Who has the one probe of this outage under way; None if nobody has.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -110,14 +113,15 @@ class Gate:
     on_probe: Callable[[], None]
     on_spent: Callable[[], None]
     outage: Outage
+    prober: object | None = None
     _is_probe_due: bool = False
     _probe: asyncio.TimerHandle | None = None
     _spent: asyncio.TimerHandle | None = None
 
     @property
     def is_asking(self) -> bool:
-        """Whether the next probe is due or has its time."""
-        return self._probe is not None or self._is_probe_due
+        """Whether a probe is under way or due, or the next one has its time."""
+        return self._probe is not None or self._is_probe_due or self.prober is not None
 
     def fail(
         self,
@@ -126,13 +130,14 @@ class Gate:
         now: float,
         *,
         watched: int,
-        is_probe: bool,
+        who: object,
     ) -> bool:
         """Count a failed poll, arm the timers; return whether the gate closes by it."""
         outage = self.outage
         closes = outage.fail(task_id, error, now, watched=watched)
-        # A probe may come back after another reply has opened the gate.
-        if closes or (is_probe and outage.is_closed):
+        # A probe of an earlier outage is a late failure like any other.
+        if closes or self.prober is who:
+            self.prober = None
             asked = error.retry_after if isinstance(error, ServerBusyError) else None
             self._arm(outage.next_probe(asked))
         if closes and outage.since is not None:
@@ -146,10 +151,13 @@ class Gate:
         self.disarm()
         return True
 
-    def take_probe(self) -> bool:
-        """Return whether a probe may go now; only one may."""
-        is_due, self._is_probe_due = self._is_probe_due, False
-        return is_due
+    def take_probe(self, who: object) -> bool:
+        """Return whether `who` may send a probe now; only one may."""
+        if not self._is_probe_due:
+            return False
+        self._is_probe_due = False
+        self.prober = who
+        return True
 
     def work(self, ready: int) -> int:
         """Return how many of `ready` requests may go now."""
@@ -159,7 +167,7 @@ class Gate:
         """Probe again if the gate is closed and nobody does: someone has come anew."""
         if not self.outage.is_closed:
             return
-        if self._probe is None and not self._is_probe_due:
+        if not self.is_asking:
             self._arm(self.outage.next_probe())
         if self._spent is None:
             self._be_patient(self.loop.time())
@@ -169,14 +177,12 @@ class Gate:
         for timer in (self._probe, self._spent):
             if timer is not None:
                 timer.cancel()
-        self._probe = self._spent = None
+        self._probe = self._spent = self.prober = None
         self._is_probe_due = False
         # Whoever comes next is not to wait for what others have waited for.
         self.outage.hurry()
 
     def _arm(self, pause: float) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
         self._probe = self.loop.call_later(pause, self._due)
 
     def _be_patient(self, since: float) -> None:

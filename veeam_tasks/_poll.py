@@ -179,9 +179,8 @@ class Engine:
             else:
                 await self._sweep_once(me)
         finally:
-            if me.is_probe:
-                # Whatever became of this probe, there will be another if need be.
-                self.gate.resume()
+            if self.gate.prober is me:
+                self._release_probe()
 
     async def _poll(self, me: Poller, record: Record) -> None:
         logon = self.logon
@@ -240,19 +239,23 @@ class Engine:
             await self.replies.meet(me, record, reply, moment)
 
     def _take(self, me: Poller) -> Record | Sweep | None:
-        me.is_probe = self.gate.outage.is_closed
-        if not me.is_probe:
+        if not self.gate.outage.is_closed:
             return self.sweep if self.sweep.take() else self.roster.take()
-        if not self.gate.take_probe():
+        if not self.gate.take_probe(me):
             return None
         record = self.roster.take_any()
         if record is not None:
             return record
         if self._has_endless() and self.sweep.take_probe():
             return self.sweep
-        if self.roster.records:
-            self.gate.resume()
+        self._release_probe()
         return None
+
+    def _release_probe(self) -> None:
+        """Let there be another probe, whatever became of this one, if anybody waits."""
+        self.gate.prober = None
+        if self.roster.records or self._has_endless():
+            self.gate.resume()
 
     def _wake(self) -> None:
         self.wanted.set()

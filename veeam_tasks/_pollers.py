@@ -14,14 +14,9 @@ _CLOCK_TICK = 0.001
 
 @attrs.define(eq=False)
 class Poller:
-    """One long-lived coroutine that polls whichever task is due next.
-
-    Attributes:
-        is_probe: Whether its poll is the one probe of an outage.
-    """
+    """One long-lived coroutine that polls whichever task is due next."""
 
     asyncio_task: "asyncio.Task[object]"
-    is_probe: bool = False
     deadline: float = math.inf
     idle: "asyncio.Future[None] | None" = None
     _was_called_off: bool = False
@@ -57,11 +52,6 @@ class Pollers(Generic[WorkT]):
     work: Callable[[Poller, WorkT], Awaitable[None]]
     _all: list[Poller] = attrs.field(factory=list)
     _timer: asyncio.TimerHandle | None = None
-
-    @property
-    def in_flight(self) -> int:
-        """How many requests of pollers are under way."""
-        return sum(poller.deadline < math.inf for poller in self._all)
 
     async def run(self) -> None:
         """Be one poller until cancelled."""

@@ -158,7 +158,7 @@ class Replies:
         self, me: Poller, what: str, error: VeeamTasksError, now: float
     ) -> None:
         watched = len(self.roster.records)
-        if self.gate.fail(what, error, now, watched=watched, is_probe=me.is_probe):
+        if self.gate.fail(what, error, now, watched=watched, who=me):
             self.on_notice(NoticeKind.UNREACHABLE, str(error), self.roster.records)
 
     def _carry_out(self, record: Record, decision: Decision) -> None:
