@@ -289,13 +289,13 @@ class Logon:
         if owned is None or owned.done():
             self._owned = owned = asyncio.create_task(work(), name="veeam_tasks logon")
             owned.add_done_callback(self._release)
-        failure: VeeamTasksError | None = None
-        try:
-            await asyncio.shield(owned)
-        except VeeamTasksError as error:
-            failure = error.again()
+        await asyncio.wait([owned])
+        if owned.cancelled():
+            # By `stop`; a waiter that nobody cancelled must not end as if it were.
+            raise ClosedError(what="the manager", advice="it was closed")
+        failure = owned.exception()
         if failure is not None:
-            raise failure
+            raise failure.again() if isinstance(failure, VeeamTasksError) else failure
 
     def _release(self, owned: asyncio.Task[None]) -> None:
         if self._owned is owned:
