@@ -250,6 +250,22 @@ async def test_a_submit_since_the_renewal_makes_the_id_new() -> None:
         assert (await fresh.wait()).succeeded == (new.task_id,)
 
 
+async def test_a_submit_whose_reply_comes_after_the_renewal() -> None:
+    """Its task is of the logon session before, and so is its watch: LOST by that."""
+    async with SimulatedServer() as server, door(server) as em:
+        await em.fetch_all()
+        server.faults.add(Fault("delay", path="action=", seconds=5, carried_out=True))
+        action = f"jobs/{server.jobs[0].job_id}?action=start"
+        submitting = asyncio.create_task(em.submit(action))
+        await anyio.sleep(3)
+        server.expire_logon_sessions()
+        await em.fetch_all()
+        assert server.logons.total == 2
+        started = await submitting
+        with pytest.raises(TaskLostError, match="the logon session was renewed at"):
+            await em.wait(started)
+
+
 async def test_two_restarts_close_together() -> None:
     """Each is one renewal, and no task that the server still knew is lost."""
     async with SimulatedServer() as server, door(server, coalesce="never") as em:

@@ -95,15 +95,16 @@ class Calls:
     async def submit(self, request: Request) -> Task:
         """Send an action; return its task."""
         with self._counted():
-            task = task_started(await self._act(request), self.secrets)
-            self.engine.replies.submitted(task)
+            reply, generation = await self._act(request)
+            task = task_started(reply, self.secrets)
+            self.engine.replies.submitted(task, generation)
             return task
 
     async def delete(self, task_id: str) -> None:
         """DELETE one task."""
         with self._counted():
             path = f"tasks/{task_id}"
-            reply = await self._act(
+            reply, _ = await self._act(
                 Request(
                     method="DELETE",
                     path=path,
@@ -123,17 +124,17 @@ class Calls:
 
     async def _read(self, request: Request) -> Reply:
         async with self._reads:
-            reply = await self.logon.send(request)
+            reply, _ = await self.logon.send(request)
         if reply.status < _REDIRECT:
             self.engine.replies.good()
         return reply
 
-    async def _act(self, request: Request) -> Reply:
+    async def _act(self, request: Request) -> tuple[Reply, int]:
         async with self._actions:
-            reply = await self.logon.send(request, uncertain=True)
+            reply, generation = await self.logon.send(request, uncertain=True)
         if reply.status < _REDIRECT:
             self.engine.replies.good()
-        return reply
+        return reply, generation
 
     def _check(self, reply: Reply) -> None:
         if reply.status >= _REDIRECT:

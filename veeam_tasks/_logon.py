@@ -106,8 +106,10 @@ class Logon:
         self.refused = None
         self._take(token, session_id)
 
-    async def send(self, request: Request, *, uncertain: bool = False) -> Reply:
-        """Send one request under the token; after a 401 once more under a new one.
+    async def send(
+        self, request: Request, *, uncertain: bool = False
+    ) -> tuple[Reply, int]:
+        """Send under the token, after a 401 once more; return under which generation.
 
         Raises:
             LogonError: The logon was refused, now or before.
@@ -117,16 +119,16 @@ class Logon:
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
         if reply.status != _UNAUTHORIZED:
-            self._note_reply(reply, generation)
-            return reply
+            self.note(generation, reply.status)
+            return reply, generation
         await self.renew(generation)
         self.retries += 1
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
-        self._note_reply(reply, generation)
+        self.note(generation, reply.status)
         if reply.status == _UNAUTHORIZED and generation == self.generation:
             await self._share(self._prove)
-        return reply
+        return reply, generation
 
     def check(self) -> int:
         """Return the generation to send with, or raise what forbids to send.
@@ -141,9 +143,9 @@ class Logon:
             raise ClosedError(what="the manager", advice="it is closed; open it again")
         return self.generation
 
-    def note(self, generation: int) -> None:
-        """Remember that the server accepted the token of `generation`."""
-        if generation == self.generation:
+    def note(self, generation: int, status: int = _OK) -> None:
+        """Remember that the server accepted the token of `generation`, if it did."""
+        if generation == self.generation and status < _REDIRECT:
             self.accepted = True
 
     async def renew(self, generation: int) -> None:
@@ -185,7 +187,7 @@ class Logon:
         """
         generation = self.check()
         reply = await self.transport.send(self._own("GET"), self.token)
-        self._note_reply(reply, generation)
+        self.note(generation, reply.status)
         if reply.status == _UNAUTHORIZED:
             await self.renew(generation)
 
@@ -257,10 +259,6 @@ class Logon:
         """Drop the logon session without a word to the server."""
         self.token = self.session_id = None
         self.accepted = False
-
-    def _note_reply(self, reply: Reply, generation: int) -> None:
-        if reply.status < _REDIRECT:
-            self.note(generation)
 
     def _own(self, method: Literal["GET", "DELETE"]) -> Request:
         """Return a request about our own logon session, as cheap as there is one."""

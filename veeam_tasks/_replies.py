@@ -177,18 +177,22 @@ class Replies:
             if subscriber is not None:
                 subscriber.see(seen)
 
-    def submitted(self, task: Task) -> None:
-        """Note that a submit of ours gave this task: an older watch of it is over."""
-        moment = _moment(self.roster, self.logon.generation)
-        self._started.pop(task.task_id, None)
-        self._started[task.task_id] = task, moment
-        if len(self._started) > _STARTED_KEPT:
-            del self._started[next(iter(self._started))]
+    def submitted(self, task: Task, generation: int) -> None:
+        """Note that a submit of ours gave this task: an older watch of it is over.
+
+        Its reply may come when the logon session that it was sent under is no more.
+        """
+        moment = _moment(self.roster, generation)
         self.has_met_a_task = True
         record = self.roster.records.get(task.task_id)
         if record is not None and record.born < moment.generation:
             error = _record.replaced(record, self.logon.renewed_at)
             self._tell(record, _record.lose(record, moment, error))
+        # Not before, since what has ended is forgotten.
+        self._started.pop(task.task_id, None)
+        self._started[task.task_id] = task, moment
+        if len(self._started) > _STARTED_KEPT:
+            del self._started[next(iter(self._started))]
 
     def good(self) -> None:
         """Note that the server gave a good reply, to whomever."""
