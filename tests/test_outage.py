@@ -1,6 +1,7 @@
 """The gate: when it closes, who probes, when it opens, when patience is spent."""
 
 import asyncio
+import logging
 
 import anyio
 import pytest
@@ -10,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual import QUICK_BACKEND
 
-from veeam_tasks import NoticeKind, Pace, TransportError
-from veeam_tasks._errors import RequestTimeoutError, ServerBusyError
+from veeam_tasks import (
+    CertificateError,
+    NoticeKind,
+    Pace,
+    RequestTimeoutError,
+    ServerBusyError,
+    TransportError,
+)
 from veeam_tasks._outage import Gate, Outage
 from veeam_tasks._pace import LONGEST_PAUSE
 from veeam_tasks.simulator import Fault, SimulatedServer
@@ -382,6 +389,123 @@ async def test_one_task_alone_is_lost_after_patience() -> None:
         assert event is not None
         assert event.task is None
         assert "HTML" in str(event.error) or "html" in str(event.error)
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+async def test_retry_after_is_honoured_behind_the_gate(mode: str) -> None:
+    """A server that asks for two minutes is left alone for two minutes."""
+    async with SimulatedServer() as server, door(server, coalesce=mode) as em:
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(40)]
+        watch = em.watch(ids)
+        for _ in ids:
+            await anext(watch)
+        busy = server.faults.add(Fault("status", status=503, retry_after="120"))
+        await anyio.sleep(10)
+        assert em.statistics().errors >= 1
+        before = server.requests.total
+        # The failures that closed the gate were asked for at different times.
+        await anyio.sleep(105)
+        assert server.requests.total == before
+        await anyio.sleep(20)
+        assert server.requests.total == before + 1
+        server.faults.remove(busy)
+        await anyio.sleep(130)
+        assert server.requests.total > before + 20
+
+
+async def test_only_watches_and_wait_ride_out_an_outage() -> None:
+    """Whatever is asked for once fails at once, also behind a closed gate."""
+    async with SimulatedServer() as server, door(server) as em:
+        action = f"jobs/{server.jobs[0].job_id}?action=start"
+        task_id = server.add_task("Running 90s, Finished ok").task_id
+        watching, waiting = em.watch(task_id), asyncio.create_task(em.wait(task_id))
+        await anyio.sleep(5)
+        down = server.faults.add(Fault("status", status=503))
+        await anyio.sleep(20)
+        for call in (
+            lambda: em.fetch(task_id),
+            em.fetch_all,
+            lambda: em.read("jobs"),
+            lambda: em.submit(action),
+            lambda: em.delete(task_id),
+        ):
+            before, began = server.requests.total, anyio.current_time()
+            with pytest.raises(ServerBusyError):
+                await call()
+            assert server.requests.total == before + 1
+            assert anyio.current_time() - began < 1
+        server.faults.remove(down)
+        assert (await waiting).succeeded
+        assert (await watching.wait()).succeeded
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+async def test_a_refused_certificate_ends_every_watch_at_once(mode: str) -> None:
+    """In mid-watch it is no outage: no notice, no second try, CertificateError."""
+    # asyncio's server reports each handshake that a client refuses.
+    asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
+    kinds: list[str] = []
+    async with SimulatedServer(tls=True) as server:
+        em = await door(
+            server,
+            coalesce=mode,
+            on_notice=lambda notice: kinds.append(notice.kind.value),
+        )
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(30)]
+        watches = [em.watch(ids), em.watch(ids[:3]), em.watch_all()]
+        waiting = asyncio.create_task(em.wait(ids[0]))
+        await anyio.sleep(5)
+        server.change_certificate(new_ca=True)
+        began = anyio.current_time()
+        for watch in watches:
+            with pytest.raises(CertificateError):
+                await watch.wait()
+            assert watch.report.lost == watch.report.failed == ()
+        with pytest.raises(CertificateError):
+            await waiting
+        assert anyio.current_time() - began < 2
+        assert kinds == ["logged_on"]
+        await em.aclose()
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+async def test_each_fact_is_told_once_not_once_a_poller(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`on_notice` and the log get each fact once under 300 watched tasks."""
+    caplog.set_level(logging.INFO, "veeam_tasks._notices")
+    told: list[str] = []
+    async with (
+        SimulatedServer() as server,
+        door(
+            server,
+            coalesce=mode,
+            pace=Pace(first=4, longest=8),
+            on_notice=lambda notice: told.append(
+                f"{notice.kind} {len(notice.task_ids)}"
+            ),
+        ) as em,
+    ):
+        ids = [server.add_task("Running 120s, Finished ok").task_id for _ in range(300)]
+        watches = [em.watch(ids) for _ in range(3)]
+        await anyio.sleep(10)
+        server.expire_logon_sessions(keep_tasks=True)
+        await anyio.sleep(20)
+        await server.pause()
+        await anyio.sleep(60)
+        await server.resume()
+        for watch in watches:
+            assert len((await watch.wait()).succeeded) == 300
+    facts = [
+        "logged_on 0",
+        "renewed 300",
+        "unreachable 300",
+        "recovered 300",
+        "logged_out 0",
+    ]
+    assert told == facts
+    logged = [one for one in caplog.records if one.name == "veeam_tasks._notices"]
+    assert len(logged) == len(facts)
 
 
 async def test_watch_all_alone_rides_out_an_outage() -> None:

@@ -8,6 +8,7 @@ from doors import door
 from virtual import QUICK_BACKEND
 
 from veeam_tasks import (
+    ClosedError,
     ForbiddenError,
     LogonError,
     Pace,
@@ -52,23 +53,30 @@ async def test_one_logon_for_n_pollers_and_one_more(mode: str, count: int) -> No
 
 
 @MODES
-async def test_a_changed_password_is_refused_once(mode: str) -> None:
+@pytest.mark.parametrize("count", [4, 1000])
+async def test_a_changed_password_is_refused_once(mode: str, count: int) -> None:
     """R2: one refused logon under a thousand pollers; all are told at once."""
-    async with SimulatedServer() as server, door(server, coalesce=mode) as em:
-        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(400)]
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce=mode, pace=QUICK) as em,
+    ):
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(count)]
         watches = [em.watch(ids[i::4]) for i in range(4)]
         waiting = asyncio.gather(
             *(em.wait(task_id) for task_id in ids), return_exceptions=True
         )
-        await anyio.sleep(40)
+        await anyio.sleep(14)
         server.change_password("another")
         server.expire_logon_sessions()
+        began = anyio.current_time()
         outcomes = await waiting
+        # At their pace, which is 4 s, somebody finds out; the others are told.
+        assert anyio.current_time() - began < 5
         assert {type(outcome) for outcome in outcomes} == {LogonError}
         for watch in watches:
             with pytest.raises(LogonError):
                 await watch.wait()
-            assert len(watch.report.unfinished) == 100
+            assert len(watch.report.unfinished) == count // 4
         assert [record.accepted for record in server.logons] == [True, False]
         before = server.requests.total
         with pytest.raises(LogonError):
@@ -79,12 +87,13 @@ async def test_a_changed_password_is_refused_once(mode: str) -> None:
         assert server.requests.total == before
 
 
-async def test_a_wrong_password_with_many_waiting() -> None:
+@pytest.mark.parametrize("count", [1, 2, 50, 1000])
+async def test_a_wrong_password_with_many_waiting(count: int) -> None:
     """R2: however many open at once, a wrong password is sent once."""
     async with SimulatedServer() as server:
         em = SessionManager(server.url, username="admin", password="wrong")
         opened = await asyncio.gather(
-            *(em.open() for _ in range(50)), return_exceptions=True
+            *(em.open() for _ in range(count)), return_exceptions=True
         )
         assert {type(error) for error in opened} == {LogonError}
         assert server.logons.total == 1
@@ -105,6 +114,73 @@ async def test_a_cancelled_first_waiter_takes_no_one_down() -> None:
         first.cancel()
         assert (await second).task_id == task_id
         assert server.logons.total == 2
+
+
+async def test_a_close_while_the_password_is_asked_for_cancels_nobody() -> None:
+    """A caller that waits for the renewal is told that the manager was closed."""
+    asked = 0
+
+    async def password() -> str:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            await anyio.sleep(3600)  # a person has gone for lunch
+        return server.password
+
+    async with SimulatedServer() as server:
+        em = SessionManager(server.url, username=server.username, password=password)
+        await em.open()
+        await em.fetch_all()
+        server.expire_logon_sessions()
+        fetching = asyncio.create_task(em.fetch_all())
+        await anyio.sleep(1)
+        await em.aclose()
+        await asyncio.wait([fetching])
+        assert not fetching.cancelled()
+        assert isinstance(fetching.exception(), ClosedError)
+
+
+@MODES
+async def test_a_renewal_never_touches_the_http_session(mode: str) -> None:
+    """The same aiohttp session and the same connections serve the new token."""
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce=mode, pace=QUICK) as em,
+    ):
+        ids = [server.add_task("Running 90s, Finished ok").task_id for _ in range(50)]
+        watch = em.watch(ids)
+        await anyio.sleep(20)
+        host = em._host
+        assert host is not None
+        http, made = host.transport._http, server.connections.total
+        server.expire_logon_sessions(keep_tasks=True)
+        assert (await watch.wait()).succeeded == tuple(ids)
+        assert em.statistics().renewals == 1
+        assert host.transport._http is http
+        # The logon is sent beside the polls, so it may be one more than they need.
+        assert server.connections.total <= made + 1
+
+
+@MODES
+async def test_each_task_is_asked_for_once_more_after_a_renewal(mode: str) -> None:
+    """At once, however long the pause is that they are in."""
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce=mode, pace=Pace(first=400, longest=400)) as em,
+    ):
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(60)]
+        watch = em.watch(ids)
+        await anyio.sleep(20)
+        server.expire_logon_sessions()
+        before = len(server.requests)
+        await em.fetch_all()
+        assert em.statistics().renewals == 1
+        await anyio.sleep(5)
+        asked = [record.path for record in server.requests][before:]
+        singly = {path.rpartition("/")[2] for path in asked} & set(ids)
+        # Together, the collection lacks them, and then each is asked for singly.
+        assert len(singly) == 60
+        assert len(watch.report.unfinished) == 60
 
 
 async def test_403_never_renews() -> None:
@@ -152,13 +228,14 @@ async def test_a_token_refused_before_it_was_accepted_is_not_renewed() -> None:
             assert server.logons.total == 1
 
 
-async def test_a_logon_that_fails_with_5xx_is_an_outage() -> None:
-    """The watch goes on; the renewal is tried again by the probe."""
-    async with SimulatedServer() as server, door(server) as em:
+@pytest.mark.parametrize("kind", ["status", "reset", "garbage", "stall", "html"])
+async def test_a_logon_that_fails_is_an_outage(kind: str) -> None:
+    """5xx or no usable reply: the watch goes on, and the probe renews again."""
+    async with SimulatedServer() as server, door(server, request_timeout=5) as em:
         ids = [server.add_task("Running 200s, Finished ok").task_id for _ in range(30)]
         watch = em.watch(ids)
         await anyio.sleep(10)
-        server.faults.add(Fault("status", status=500, path="sessionMngr", times=5))
+        server.faults.add(Fault(kind, status=500, path="sessionMngr", times=5))
         server.expire_logon_sessions(keep_tasks=True)
         assert (await watch.wait()).succeeded == tuple(ids)
         assert server.logons.total == 2

@@ -335,6 +335,17 @@ async def test_restarts_close_together_do_not_lose_a_task() -> None:
     assert scene.script.logons == 9
 
 
+async def test_a_token_that_is_void_again_is_no_round_of_one_task() -> None:
+    """Restarts close together: five 401 with no good reply to this task in between."""
+    scene = Scene()
+    scene.script.own = 401
+    for _ in range(5):
+        scene.logon.note(scene.logon.generation)  # others have had good replies
+        await scene.meet(401)
+    assert scene.states == []
+    assert scene.script.logons == 5
+
+
 @pytest.mark.parametrize("answer", [500, 503, DOWN])
 async def test_a_renewal_without_an_answer_is_trouble(
     answer: int | VeeamTasksError,
