@@ -452,7 +452,9 @@ async def test_a_refused_certificate_ends_every_watch_at_once(mode: str) -> None
             on_notice=lambda notice: kinds.append(notice.kind.value),
         )
         ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(30)]
-        watches = [em.watch(ids), em.watch(ids[:3]), em.watch_all()]
+        watches = [em.watch(ids), em.watch(ids[:3])]
+        if mode == "always":
+            watches.append(em.watch_all())
         waiting = asyncio.create_task(em.wait(ids[0]))
         await anyio.sleep(5)
         server.change_certificate(new_ca=True)
