@@ -13,7 +13,7 @@ import pytest
 from doors import door
 
 from veeam_tasks import SessionManager, connect
-from veeam_tasks.simulator import SimulatedServer, ThreadedServer
+from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
 
 START = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
 Virtual = looptime.make_event_loop_class(asyncio.SelectorEventLoop)
@@ -219,20 +219,37 @@ asyncio.run(main())
 """
 
 
-def test_ctrl_c_in_a_script() -> None:
-    """Ctrl-C logs out."""
-    with ThreadedServer(session_scoped=False) as server:
-        task_id = server.add_task("Running").task_id
-        with subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, server.url, task_id],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as script:
-            assert script.stdout is not None
-            assert script.stdout.readline() == "watching\n"
-            assert len(server.logon_sessions) == 1
+def interrupted(server: ThreadedServer, fault: Fault | None, *arguments: str) -> str:
+    """Press Ctrl-C in a script, and again while the fault holds its log-out.
+
+    Returns:
+        What it said on standard error.
+    """
+    task_id = server.add_task("Running").task_id
+    with subprocess.Popen(
+        [sys.executable, *arguments, "-c", SCRIPT, server.url, task_id],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "watching\n"
+        assert len(server.logon_sessions) == 1
+        script.send_signal(signal.SIGINT)
+        if fault is not None:
+            while not fault.played:
+                assert script.poll() is None
             script.send_signal(signal.SIGINT)
-            _, errors = script.communicate(timeout=20)
+        _, errors = script.communicate(timeout=20)
+    return errors
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_ctrl_c_in_a_script(twice: bool) -> None:
+    """Ctrl-C logs out, also when it is pressed again while that goes on."""
+    with ThreadedServer(session_scoped=False) as server:
+        fault = Fault("delay", method="DELETE", seconds=0.3)
+        errors = interrupted(server, server.faults.add(fault) if twice else None)
         assert errors.rstrip().endswith("KeyboardInterrupt")
         assert server.logon_sessions == []
+        assert "Unclosed" not in errors

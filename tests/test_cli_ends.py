@@ -11,6 +11,7 @@ import pytest
 from shell import COMMAND, QUICK, SECONDS, clean_environment, elsewhere, settings_of
 
 import veeam_tasks as vt
+from veeam_tasks._logon import LOG_OUT_SECONDS
 from veeam_tasks.cli._ends import Exit, first_of, status_of
 from veeam_tasks.simulator import Fault, ThreadedServer
 
@@ -55,20 +56,39 @@ def test_a_signal_stops_watching_and_logs_out(
     assert not task.is_deleted
 
 
-def test_the_second_signal_quits_at_once(server: ThreadedServer) -> None:
-    """A log-out that hangs does not hold a user who presses Ctrl-C twice."""
+def interrupted_twice(server: ThreadedServer, fault: Fault) -> "subprocess.Popen[str]":
+    """Start a watch, and interrupt it once more while it logs out."""
     task = server.add_task("Running", shared=True)
-    server.faults.add(Fault("stall", method="DELETE"))
+    server.faults.add(fault)
     child = start(server, "watch", task.task_id, *QUICK)
     assert child.stdout is not None
     assert child.stderr is not None
     child.stdout.readline()
     child.send_signal(signal.SIGINT)
-    assert "unfinished" in child.stderr.readline()
+    while not fault.played:
+        assert child.poll() is None
     child.send_signal(signal.SIGINT)
+    assert "unfinished" in child.stderr.readline()
+    assert "1 task: " in child.stderr.readline()
+    assert f"{LOG_OUT_SECONDS:g} seconds at most" in child.stderr.readline()
+    return child
+
+
+def test_the_second_signal_lets_the_log_out_end(server: ThreadedServer) -> None:
+    """A user who presses Ctrl-C twice is told of the log-out, which goes on."""
+    fault = Fault("delay", method="DELETE", seconds=0.5)
+    child = interrupted_twice(server, fault)
     _, err = child.communicate(timeout=SECONDS)
-    assert child.returncode == 130
-    assert "Traceback" not in err
+    assert (child.returncode, err) == (130, "")
+    assert server.logon_sessions == []
+
+
+def test_the_third_signal_quits_at_once(server: ThreadedServer) -> None:
+    """A log-out that hangs does not hold a user who presses Ctrl-C three times."""
+    child = interrupted_twice(server, Fault("stall", method="DELETE"))
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=LOG_OUT_SECONDS - 1)
+    assert (child.returncode, err) == (130, "")
 
 
 @pytest.mark.parametrize("arguments", [["watch", "--all"], ["list"]], ids=" ".join)

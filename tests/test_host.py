@@ -6,11 +6,15 @@ import subprocess
 import sys
 
 import anyio
+import attrs
 import pytest
 from doors import direct, door, targets
 from virtual import QUICK_BACKEND
 
 from veeam_tasks import ClosedError, VeeamTasksError, connect
+from veeam_tasks._exchange import Reply, Request
+from veeam_tasks._logon import Logon
+from veeam_tasks._transport import Transport
 from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
 
 
@@ -188,6 +192,60 @@ async def test_errors_of_the_face_are_ours() -> None:
         with pytest.raises(VeeamTasksError):
             await watch.wait()
         assert len(server.logon_sessions) == 1
+
+
+@attrs.define(eq=False)
+class Struck:
+    """A transport in whose first step a signal handler raises."""
+
+    inner: Transport
+    stroke: type[BaseException]
+    is_struck: bool = False
+
+    async def send(
+        self, request: Request, token: str | None = None, *, uncertain: bool = False
+    ) -> Reply:
+        """Raise the first time, then send."""
+        if not self.is_struck:
+            self.is_struck = True
+            raise self.stroke
+        return await self.inner.send(request, token, uncertain=uncertain)
+
+
+class StruckLogon(asyncio.Future[None]):
+    """A logon under way, in the wait for which a signal handler raises."""
+
+    logon: Logon
+    stroke: type[BaseException]
+
+    def add_done_callback(self, *_: object, **__: object) -> None:
+        """Raise; the logon ends meanwhile."""
+        self.logon._owned = None
+        raise self.stroke
+
+
+@pytest.mark.parametrize("stroke", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("at", ["settle", "log out"])
+async def test_a_ctrl_c_in_a_step_of_the_log_out_waits(
+    stroke: type[BaseException], at: str
+) -> None:
+    """Log-out and close come first, whichever step a signal handler raised in."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        host = em._host
+        assert host is not None
+        if at == "log out":
+            host.logon.transport = Struck(host.transport, stroke)
+        else:
+            owned = StruckLogon()
+            owned.logon, owned.stroke = host.logon, stroke
+            host.logon._owned = owned  # type: ignore[assignment] # a future does
+        with pytest.raises(stroke):
+            await host._leave()
+        assert server.logon_sessions == []
+        assert host.transport._http is None
+        await em.aclose()
+        assert server.connections.open == 0
 
 
 def test_a_warning_that_is_an_error_does_not_prevent_the_log_out() -> None:

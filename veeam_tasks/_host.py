@@ -16,7 +16,7 @@ import attrs
 
 from veeam_tasks._calls import Calls
 from veeam_tasks._errors import ClosedError, VeeamTasksError
-from veeam_tasks._logon import LOG_OUT_SECONDS, Logon
+from veeam_tasks._logon import INTERRUPTIONS, LOG_OUT_SECONDS, Logon
 from veeam_tasks._model import NoticeKind, Statistics
 from veeam_tasks._notices import Notices
 from veeam_tasks._poll import Engine
@@ -162,19 +162,25 @@ class Host:
 
     async def _leave(self) -> None:
         self._has_left = True
-        cancelled: asyncio.CancelledError | None = None
+        interruption: BaseException | None = None
         with anyio.CancelScope(shield=True):
-            try:
-                with anyio.move_on_after(LOG_OUT_SECONDS):
-                    await self.logon.settle()
-                    if self._end == "log out" and await self.logon.log_out():
-                        self.notices.tell(NoticeKind.LOGGED_OUT, self.shown)
-            except asyncio.CancelledError as error:
-                cancelled = error
+            with anyio.move_on_after(LOG_OUT_SECONDS) as bound:
+                # Once more, since what strikes the first must not skip the rest.
+                for work in (self.logon.settle, self.logon.settle, self._log_out):
+                    try:
+                        await work()
+                    except INTERRUPTIONS as error:
+                        if bound.cancel_called:
+                            raise
+                        interruption = error
             await self.transport.aclose()
             await self.logon.stop()
-        if cancelled is not None:
-            raise cancelled
+        if interruption is not None:
+            raise interruption
+
+    async def _log_out(self) -> None:
+        if self._end == "log out" and await self.logon.log_out():
+            self.notices.tell(NoticeKind.LOGGED_OUT, self.shown)
 
     async def _poll(self) -> None:
         """Run the pollers once there is something to watch."""

@@ -34,6 +34,10 @@ _log = logging.getLogger(__name__)
 LOG_OUT_SECONDS = 5.0
 """How long a close waits for the log-out; the server ends the rest by itself."""
 
+INTERRUPTIONS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+"""What may strike the log-out and has to wait for it: a loop that ends cancels all its
+tasks; a second Ctrl-C, or a signal handler that exits, raises in any of their steps."""
+
 _OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN = 200, 300, 401, 403
 _ALLOWED_IN = {400, _FORBIDDEN, 404, 405}
 _SESSION_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}", re.ASCII)
@@ -206,8 +210,8 @@ class Logon:
         """End our logon session; return whether the server confirmed it.
 
         An end that cannot be confirmed is only logged: the server ends an idle
-        logon session after 15 minutes by itself. A cancellation in the middle is
-        honoured after one more try, since the request is safe to repeat.
+        logon session after 15 minutes by itself. A cancellation or a Ctrl-C in the
+        middle is honoured after one more try, since the request is safe to repeat.
         """
         request, token = self._own("DELETE"), self.token
         self.forget()
@@ -216,20 +220,20 @@ class Logon:
         if request.method != "DELETE":
             _log.warning("not logged out: the server never said our session's ID")
             return False
-        cancelled: asyncio.CancelledError | None = None
+        interruption: BaseException | None = None
         failure: VeeamTasksError | None = None
         reply: Reply | None = None
         for _ in range(2):
             try:
                 reply = await self.transport.send(request, token)
                 break
-            except asyncio.CancelledError as error:
-                cancelled = error
+            except INTERRUPTIONS as error:
+                interruption = error
             except VeeamTasksError as error:
                 # A kept connection may have died unnoticed: a second one is made.
                 failure = error
-        if cancelled is not None:
-            raise cancelled
+        if interruption is not None:
+            raise interruption
         if reply is None:
             _log.warning("not logged out, the server will do it: %s", failure)
             return False

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from types import FrameType
 from typing import Any
@@ -14,6 +14,8 @@ import veeam_tasks as vt
 from veeam_tasks.cli._words import complain, spoken
 
 _SHOW_CURSOR = b"\x1b[?25h"
+_SIGNALS_THAT_QUIT = 3
+_PATIENCE = b"veeam-tasks: logging out, which takes 5 seconds at most; once more quits at once\n"
 
 
 class Exit(IntEnum):
@@ -61,9 +63,10 @@ def hush() -> None:
 
 
 class Ending:
-    """Runs a coroutine; the first signal cancels it, the second quits at once."""
+    """Runs a coroutine; the first signal cancels it, the third quits at once."""
 
     def __init__(self) -> None:
+        self._signals_seen = 0
         self.status: Exit | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None
@@ -104,10 +107,16 @@ class Ending:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         status = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
-        if self.status is not None:
+        self._signals_seen += 1
+        if self._signals_seen >= _SIGNALS_THAT_QUIT:
             if os.isatty(1):
                 os.write(1, _SHOW_CURSOR)
             os._exit(status)
+        if self.status is not None:
+            # Not by print, which a signal may have struck in the middle.
+            with suppress(OSError):
+                os.write(2, _PATIENCE)
+            return
         self.status = status
         if self._loop is not None and self._task is not None:
             # Also wakes a loop that sleeps until something is due.
@@ -119,7 +128,7 @@ def drive(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
     Args:
         work: Makes the coroutine. The first Ctrl-C or SIGTERM cancels it, so that it
-            logs out; the second quits at once.
+            logs out; the second says so; the third quits at once.
     """
     try:
         return Ending().run(work)
