@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pexpect
 import pytest
 
-from veeam_tasks.simulator import ThreadedServer
+from veeam_tasks.simulator import Fault, ThreadedServer
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def server() -> Iterator[ThreadedServer]:
 
 
 def test_lines(server: ThreadedServer) -> None:
-    """Each line runs in an asyncio task of its own; Ctrl-C leaves the watch alive."""
+    """Each line runs in an asyncio task of its own; Ctrl-C leaves watch and log-out."""
     one = server.add_task("Running 2s, Finished ok").task_id
     two = server.add_task("Running").task_id
     shell = pexpect.spawn(
@@ -66,7 +66,13 @@ def test_lines(server: ThreadedServer) -> None:
     server.task(two).finish()
     line("await w.wait()", "<Report of 2 tasks: 2 succeeded")
     line("w.report.succeeded", f"'{one}', '{two}'")
-    line("await em.aclose()")
+    fault = server.faults.add(Fault("delay", method="DELETE", seconds=0.5))
+    shell.sendline("await em.aclose()")
+    while not fault.played:
+        assert shell.isalive()
+    shell.sendintr()
+    shell.expect("KeyboardInterrupt")
+    shell.expect(">>> ")
     line("em", "not open")
     shell.sendline("exit()")
     shell.expect(pexpect.EOF)

@@ -15,7 +15,9 @@ from veeam_tasks.cli._words import complain, spoken
 
 _SHOW_CURSOR = b"\x1b[?25h"
 _SIGNALS_THAT_QUIT = 3
-_PATIENCE = b"veeam-tasks: logging out, which takes 5 seconds at most; once more quits at once\n"
+_PATIENCE = (
+    b"veeam-tasks: logging out, 5 seconds at most; a third signal quits at once\n"
+)
 
 
 class Exit(IntEnum):
