@@ -308,22 +308,23 @@ async def test_401_goes_once_more(act: Raw) -> None:
     refused = reply(status="401 Unauthorized")
     good = reply(XML_TASK, status="202 Accepted")
     # A read first: a token that was never accepted is not renewed.
-    answers = (LOGON, reply(XML_TASK), refused, LOGON, good, GONE)
+    # After the refusal the logon session itself is asked for, which is refused too.
+    answers = (LOGON, reply(XML_TASK), refused, refused, LOGON, good, GONE)
     async with RawServer(*answers) as server:
         async with raw_door(server) as em:
             await em.fetch("task-7")
             assert isinstance(await act(em), Task)
             assert em.statistics().renewals == 1
-        assert len(server.seen) == 6
-        assert server.seen[2].body == server.seen[4].body
-        assert server.seen[2].target == server.seen[4].target
+        assert len(server.seen) == 7
+        assert server.seen[2].body == server.seen[5].body
+        assert server.seen[2].target == server.seen[5].target
 
 
 async def test_401_twice_is_the_end() -> None:
     """One renewal, no more."""
     refused = reply(status="401 Unauthorized")
     async with (
-        RawServer(LOGON, reply(XML_TASK), refused, LOGON, refused, refused) as server,
+        RawServer(LOGON, reply(XML_TASK), refused, refused, LOGON, refused) as server,
         raw_door(server) as em,
     ):
         await em.fetch("task-7")

@@ -19,7 +19,8 @@ from veeam_tasks import (
 )
 from veeam_tasks._account import Account
 from veeam_tasks._exchange import Reply, Request
-from veeam_tasks._logon import Logon, session_id_in
+from veeam_tasks._logon import Logon
+from veeam_tasks._logon_wire import session_id_in
 from veeam_tasks._text import Secrets
 
 SESSION_ID = "695c2c92-d1e8-4a2a-b5f3-9f2f2b1c1a11"
@@ -28,8 +29,15 @@ BODY = (
     f' Href="https://h:9398/api/logonSessions/{SESSION_ID}"><Links/>'
     f"<UserName>admin</UserName><SessionId>{SESSION_ID}</SessionId></LogonSession>"
 ).encode()
+ERROR = (
+    b'<Error Message="Access denied" StatusCode="403"'
+    b' xmlns="http://www.veeam.com/ent/v1.0"></Error>'
+)
+AS_IT_IS = 0
+"""Answers 401 if the token is void, else 200."""
 ASK = Request(method="GET", path="tasks/task-1", shown="tasks/task-1")
 OWN = f"GET logonSessions/{SESSION_ID}"
+LOG_ON = "POST sessionMngr/?v=latest"
 RESET = TransportError(request="GET x", reason="reset")
 
 Answer = int | VeeamTasksError | Callable[[], Awaitable[int]]
@@ -40,12 +48,15 @@ class Script:
     """A transport that answers each kind of request with its next answer, or the last.
 
     Keys are the method and how the path begins; a logon answered with 201 brings the
-    next token.
+    next token. Unless told otherwise, a token that was refused for a task is void.
     """
 
     answers: dict[str, list[Answer]]
     asked: list[tuple[str, str | None]] = attrs.field(factory=list)
     tokens: int = 0
+    void: set[str | None] = attrs.field(factory=set)
+    error: bytes = ERROR
+    session: bytes = BODY
 
     async def send(
         self, request: Request, token: str | None = None, *, uncertain: bool = False
@@ -61,6 +72,10 @@ class Script:
         if isinstance(answer, VeeamTasksError):
             raise answer
         status = answer if isinstance(answer, int) else await answer()
+        if status == 401 and key == "GET tasks":
+            self.void.add(token)
+        if status == AS_IT_IS:
+            status = 401 if token in self.void else 200
         new = None
         if request.method == "POST" and status == 201:
             self.tokens += 1
@@ -68,8 +83,8 @@ class Script:
         return Reply(
             request=f"{request.method} {request.shown}",
             status=status,
-            content_type="application/xml" if new else "",
-            body=BODY if new else b"",
+            content_type="application/xml",
+            body=BODY if new else self.error if status >= 400 else self.session,
             token=new,
         )
 
@@ -85,7 +100,7 @@ class Scene:
         self.script = Script(
             {
                 "POST sessionMngr": answers.get("post", [201]),
-                "GET logonSessions": answers.get("own", [200]),
+                "GET logonSessions": answers.get("own", [AS_IT_IS]),
                 "DELETE logonSessions": answers.get("out", [204]),
                 "GET tasks": answers.get("get", [200]),
             }
@@ -143,7 +158,10 @@ async def test_a_refused_logon_is_final_until_open(status: int) -> None:
     assert len(set(map(id, got))) == 20, "a traceback is shared"
     assert scene.script.count("POST") == 1
     assert len(scene.told) == 1
-    for call in (lambda: scene.logon.send(ASK), lambda: scene.logon.renew(1)):
+    for call in (
+        lambda: scene.logon.send(ASK),
+        lambda: scene.logon.renew(1, is_void=True),
+    ):
         with pytest.raises(LogonError, match="not tried again until open"):
             await call()
     with pytest.raises(LogonError):
@@ -193,7 +211,9 @@ async def test_many_refused_make_one_logon() -> None:
     assert logon.renewed_at is not None
     assert scene.told == [True]
     assert {token for what, token in scene.script.asked[:50]} == {"token-1"}
-    assert {token for what, token in scene.script.asked[51:]} == {"token-2"}
+    # One for all is asked for the logon session itself, then one logs on.
+    assert scene.script.asked[50:52] == [(OWN, "token-1"), (LOG_ON, None)]
+    assert {token for what, token in scene.script.asked[52:]} == {"token-2"}
 
 
 async def test_a_late_401_of_an_older_token_renews_nothing() -> None:
@@ -212,7 +232,7 @@ async def test_a_late_401_of_an_older_token_renews_nothing() -> None:
     assert logon.generation == 2
     gate.set()
     assert (await slow)[0].status == 200
-    await logon.renew(1)
+    await logon.renew(1, is_void=True)
     await logon.renew(0)
     assert scene.script.count("POST") == 1
     assert logon.renewals == 1
@@ -228,9 +248,9 @@ async def test_a_cancelled_first_waiter_takes_nobody_down() -> None:
 
     scene = Scene(post=[201, slow])
     logon = await scene.opened()
-    first = asyncio.create_task(logon.renew(1))
+    first = asyncio.create_task(logon.renew(1, is_void=True))
     await anyio.wait_all_tasks_blocked()
-    second = asyncio.create_task(logon.renew(1))
+    second = asyncio.create_task(logon.renew(1, is_void=True))
     await anyio.wait_all_tasks_blocked()
     first.cancel()
     await asyncio.wait([first])
@@ -255,7 +275,7 @@ async def test_a_failure_without_waiters_is_nobodys_complaint() -> None:
     asyncio.get_running_loop().set_exception_handler(
         lambda _, context: complaints.append(context)
     )
-    alone = asyncio.create_task(logon.renew(1))
+    alone = asyncio.create_task(logon.renew(1, is_void=True))
     await anyio.wait_all_tasks_blocked()
     alone.cancel()
     await asyncio.wait([alone])
@@ -273,13 +293,13 @@ async def test_a_failed_renewal_is_shared_and_may_be_tried_again(
     scene = Scene(post=[201, answer, 201])
     logon = await scene.opened()
     got = await asyncio.gather(
-        *(logon.renew(1) for _ in range(10)), return_exceptions=True
+        *(logon.renew(1, is_void=True) for _ in range(10)), return_exceptions=True
     )
     assert len({type(error) for error in got}) == 1
     assert len(set(map(id, got))) == 10
     assert scene.script.count("POST") == 1
     assert (logon.token, logon.refused) == ("token-1", None)
-    await logon.renew(1)
+    await logon.renew(1, is_void=True)
     assert logon.token == "token-2"
     assert scene.told == [True]
 
@@ -305,11 +325,11 @@ async def test_whoever_comes_when_a_logon_has_ended_makes_the_next(
         await gate.wait()
         for _ in range(steps):
             await asyncio.sleep(0)
-        await (logon.renew(1) if status == 500 else logon.open())
+        await (logon.renew(1, is_void=True) if status == 500 else logon.open())
 
     scene = Scene(post=[201, slow, unhurried])
     logon = await scene.opened()
-    first = asyncio.create_task(logon.renew(1))
+    first = asyncio.create_task(logon.renew(1, is_void=True))
     await anyio.wait_all_tasks_blocked()
     second = asyncio.create_task(come(steps))
     third = asyncio.create_task(come(steps + 4))
@@ -357,14 +377,81 @@ async def test_a_second_401_of_a_token_that_was_replaced_proves_nothing() -> Non
 
     async def late() -> int:
         logon.note(2)
-        await logon.renew(2)
+        await logon.renew(2, is_void=True)
         return 401
 
     scene = Scene(get=[401, late], own=[401])
     logon = await scene.opened()
     assert (await logon.send(ASK))[0].status == 401
     assert logon.generation == 3
-    assert scene.script.count("GET logonSessions") == 0
+    assert scene.script.count("GET logonSessions") == 1
+
+
+@pytest.mark.parametrize("own", [200, 403])
+async def test_a_good_token_is_not_given_up_for_one_refused_resource(own: int) -> None:
+    """A renewal would lose every task of the logon session; it is asked once more."""
+    scene = Scene(get=[401], own=[own])
+    logon = await scene.opened()
+    reply, generation = await logon.send(ASK)
+    assert (reply.status, generation) == (401, 1)
+    assert await logon.renew(1) is False
+    assert scene.script.count("POST") == 0
+    assert scene.script.count("GET tasks") == 2
+
+
+@pytest.mark.parametrize(
+    ("own", "body"), [(404, ERROR), (405, ERROR), (403, b""), (200, b""), (400, b"")]
+)
+async def test_a_server_that_shows_no_logon_session_is_believed_the_401(
+    own: int, body: bytes
+) -> None:
+    """Only the logon session itself, or its own 403, shows a good token."""
+    scene = Scene(get=[401, 200], own=[own])
+    scene.script.error = scene.script.session = body
+    logon = await scene.opened()
+    assert (await logon.send(ASK))[0].status == 200
+    assert scene.script.count("POST") == 1
+    # Yet it may be that resource alone, all the same.
+    assert await logon.renew(2) is False
+    assert await logon.renew(2) is True
+
+
+@pytest.mark.virtual_time
+async def test_tokens_that_die_young_are_renewed_at_longer_pauses() -> None:
+    """Two nodes behind one address refuse each other's tokens: no storm of logons."""
+    scene = Scene()
+    logon = await scene.opened()
+    began = anyio.current_time()
+    pauses: list[float] = []
+    for generation in range(1, 12):
+        logon.note(generation)
+        await logon.renew(generation, is_void=True)
+        pauses.append(round(anyio.current_time() - began))
+        began = anyio.current_time()
+    assert pauses == [0, 0, 0, 2, 4, 8, 16, 32, 60, 60, 60]
+    await anyio.sleep(61)
+    logon.note(12)
+    began = anyio.current_time()
+    await logon.renew(12, is_void=True)
+    assert anyio.current_time() == began
+
+
+@pytest.mark.virtual_time
+async def test_a_close_does_not_wait_for_such_a_pause() -> None:
+    """No logon is under way meanwhile, so there is nothing to log out."""
+    scene = Scene()
+    logon = await scene.opened()
+    for generation in range(1, 4):
+        logon.note(generation)
+        await logon.renew(generation, is_void=True)
+    logon.note(4)
+    waiting = asyncio.create_task(logon.renew(4, is_void=True))
+    await anyio.wait_all_tasks_blocked()
+    began = anyio.current_time()
+    await logon.settle()
+    assert anyio.current_time() == began
+    with pytest.raises(ClosedError):
+        await waiting
 
 
 async def test_403_on_a_request_never_renews() -> None:
@@ -396,7 +483,7 @@ async def test_a_password_callable_that_fails_is_no_refusal() -> None:
 # --- a token that was never accepted
 
 
-@pytest.mark.parametrize("own", [200, 403, 404, 405, 400])
+@pytest.mark.parametrize("own", [200, 403])
 async def test_a_refused_resource_is_no_refused_token(own: int) -> None:
     """Never accepted so far, but it lets us ask for our own logon session."""
     scene = Scene(get=[401], own=[own])
@@ -432,7 +519,7 @@ async def test_a_renewed_token_that_is_refused_at_once_ends_all() -> None:
 
 async def test_a_request_that_alone_is_refused_after_a_renewal_is_returned() -> None:
     """The new token is good, so the 401 is about that resource."""
-    scene = Scene(get=[401])
+    scene = Scene(get=[401], own=[401, 200])
     logon = await scene.opened()
     assert (await logon.send(ASK))[0].status == 401
     assert scene.script.count("POST") == 1
@@ -454,7 +541,7 @@ async def test_noting_an_older_generation_accepts_nothing() -> None:
     """A late good reply says nothing of the token that came after."""
     scene = Scene(get=[401])
     logon = await scene.opened()
-    await logon.renew(1)
+    await logon.renew(1, is_void=True)
     logon.note(1)
     assert not logon.accepted
 
@@ -475,7 +562,7 @@ async def test_an_adopted_token_is_never_renewed() -> None:
 
 async def test_an_adopted_token_outlives_one_refused_resource() -> None:
     """The logon session itself still answers."""
-    scene = Scene(adopted=True, get=[401])
+    scene = Scene(adopted=True, get=[401], own=[200])
     scene.logon.adopt("token-0", SESSION_ID)
     assert (await scene.logon.send(ASK))[0].status == 401
     assert scene.logon.refused is None
@@ -706,7 +793,7 @@ async def test_a_logon_that_is_stopped_is_no_cancellation_of_its_waiters() -> No
 
     scene = Scene(post=[201, hang])
     logon = await scene.opened()
-    waiting = [asyncio.create_task(logon.renew(1)) for _ in range(3)]
+    waiting = [asyncio.create_task(logon.renew(1, is_void=True)) for _ in range(3)]
     await anyio.wait_all_tasks_blocked()
     await logon.stop()
     await asyncio.wait(waiting)

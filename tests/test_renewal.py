@@ -196,15 +196,33 @@ async def test_403_never_renews() -> None:
 
 
 async def test_one_task_alone_that_answers_401_is_given_up() -> None:
-    """Three rounds, one renewal, then LOST; the other tasks go on."""
+    """Three rounds and no renewal, then LOST; the other tasks go on."""
     async with SimulatedServer() as server, door(server, coalesce="never") as em:
-        bad = server.add_task("Running 100s, Finished ok", shared=True).task_id
-        good = server.add_task("Running 100s, Finished ok", shared=True).task_id
+        bad = server.add_task("Running 100s, Finished ok").task_id
+        good = server.add_task("Running 100s, Finished ok").task_id
         server.faults.add(Fault("unauthorized", path=f"{bad}$"))
         report = await em.watch(bad, good).wait()
         assert report.lost == (bad,)
         assert report.succeeded == (good,)
-        assert server.logons.total <= 2
+        assert server.logons.total == 1
+
+
+@MODES
+async def test_a_stray_401_gives_no_logon_session_up(mode: str) -> None:
+    """A 401 under a good token, of a role or of a proxy, loses no task."""
+    async with SimulatedServer() as server, door(server, coalesce=mode) as em:
+        ids = [server.add_task("Running 60s, Finished ok").task_id for _ in range(20)]
+        watch = em.watch(ids)
+        await anyio.sleep(5)
+        stray = Fault("status", status=401, path="/tasks", share=0.05, seed=4)
+        server.faults.add(stray)
+        server.faults.add(Fault("status", status=401, path="/jobs"))
+        with pytest.raises(ForbiddenError):
+            await em.read("jobs")
+        report = await watch.wait()
+        assert stray.played > 2
+        assert report.succeeded == tuple(ids)
+        assert server.logons.total == 1
 
 
 @pytest.mark.parametrize("mode", ["auto", "always"])

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from veeam_tasks._account import Password
-from veeam_tasks._logon import session_id_in
+from veeam_tasks._logon_wire import session_id_in
 from veeam_tasks._manager import SessionManager
 from veeam_tasks._settings import Options
 

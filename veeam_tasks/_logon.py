@@ -1,32 +1,31 @@
 """Log on once, share the token, renew once for all, keep alive, log out.
 
-Facts (``logging_on``, ``http_authentication`` and ``logging_out`` reference pages): a
-logon is answered 201 with the token in the header ``X-RestSvcSessionId`` and the
-session ID in the body; the token is void after 15 idle minutes, then every reply is
-401; a logon session is ended by ``DELETE /logonSessions/{SessionId}``.
+Fact (``http_authentication`` reference page): a token is void after 15 idle minutes,
+then every reply is 401.
 """
 
 import asyncio
-import base64
-import binascii
 import logging
-import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Literal, NoReturn, Protocol
-from urllib.parse import quote
 
+import anyio
 import attrs
 
 from veeam_tasks import _wire
 from veeam_tasks._account import Account
-from veeam_tasks._errors import (
-    ClosedError,
-    LogonError,
-    MalformedReplyError,
-    VeeamTasksError,
-)
+from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
 from veeam_tasks._exchange import Reply, Request
+from veeam_tasks._logon_wire import (
+    OK,
+    REDIRECT,
+    UNAUTHORIZED,
+    lets_us_ask,
+    log_on_request,
+    opened,
+    own_request,
+)
 from veeam_tasks._text import Secrets
 
 _log = logging.getLogger(__name__)
@@ -38,9 +37,7 @@ INTERRUPTIONS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """What may strike the log-out and has to wait for it: a loop that ends cancels all its
 tasks; a second Ctrl-C, or a signal handler that exits, raises in any of their steps."""
 
-_OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN = 200, 300, 401, 403
-_ALLOWED_IN = {400, _FORBIDDEN, 404, 405}
-_SESSION_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}", re.ASCII)
+_YOUNG, _AT_ONCE = 60.0, 3
 
 
 class Sender(Protocol):
@@ -92,7 +89,10 @@ class Logon:
     renewals: int = 0
     retries: int = 0
     errors: int = 0
-    _owned: asyncio.Task[None] | None = None
+    _owned: asyncio.Task[bool] | None = None
+    _born: float = 0.0
+    _died_young: int = 0
+    _is_resting: bool = False
 
     async def open(self) -> None:
         """Log on, unless there is a logon session already.
@@ -122,7 +122,7 @@ class Logon:
         """
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
-        if reply.status != _UNAUTHORIZED:
+        if reply.status != UNAUTHORIZED:
             self.note(generation, reply.status)
             return reply, generation
         await self.renew(generation)
@@ -130,7 +130,7 @@ class Logon:
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
         self.note(generation, reply.status)
-        if reply.status == _UNAUTHORIZED and generation == self.generation:
+        if reply.status == UNAUTHORIZED and generation == self.generation:
             await self._share(self._prove)
         return reply, generation
 
@@ -147,40 +147,33 @@ class Logon:
             raise ClosedError(what="the manager", advice="it is closed; open it again")
         return self.generation
 
-    def note(self, generation: int, status: int = _OK) -> None:
+    def note(self, generation: int, status: int = OK) -> None:
         """Remember that the server accepted the token of `generation`, if it did."""
-        if generation == self.generation and status < _REDIRECT:
+        if generation == self.generation and status < REDIRECT:
             self.accepted = True
 
-    async def renew(self, generation: int) -> None:
-        """Replace the token of `generation`, unless that was done meanwhile.
+    async def renew(self, generation: int, *, is_void: bool = False) -> bool:
+        """Replace the token of `generation` if it is void and not replaced already.
 
+        A resource may be refused to a good token. A renewal would give up the logon
+        session with all its tasks, so the server is asked for that itself first.
         However many ask at once, one logon runs and all share how it went.
+
+        Args:
+            generation: What the refused request was sent under.
+            is_void: Whether the server has said so of the logon session itself.
+
+        Returns:
+            Whether it has, or the token was replaced meanwhile.
 
         Raises:
             LogonError: The logon was refused; or the token was, although it was never
                 accepted or is adopted.
             TransportError, StatusError, MalformedReplyError: The logon had no answer.
         """
-        if self.check() == generation:
-            await self._share(self._renew)
-
-    async def is_token_good(self) -> bool:
-        """Ask the server for our own logon session; return whether it lets us ask.
-
-        Every answer but 401 shows that it does, unless a server that is unwell gave it.
-
-        Raises:
-            TransportError, StatusError, MalformedReplyError: No usable reply came.
-        """
-        generation = self.check()
-        reply = await self.transport.send(self._own("GET"), self.token)
-        if reply.status == _UNAUTHORIZED:
-            return False
-        if not (_OK <= reply.status < _REDIRECT or reply.status in _ALLOWED_IN):
-            raise _wire.status_error(reply, self.secrets)
-        self.note(generation)
-        return True
+        if self.check() != generation:
+            return True
+        return await self._share(self._replace if is_void else self._renew)
 
     async def keep_alive(self) -> None:
         """Reset the server's idle timer; renew the token if it is void already.
@@ -192,12 +185,14 @@ class Logon:
         generation = self.check()
         reply = await self.transport.send(self._own("GET"), self.token)
         self.note(generation, reply.status)
-        if reply.status == _UNAUTHORIZED:
-            await self.renew(generation)
+        if reply.status == UNAUTHORIZED:
+            await self.renew(generation, is_void=True)
 
     async def settle(self) -> None:
         """Wait for a logon under way, whoever asked for it, so it can be logged out."""
         while self._owned is not None:
+            if self._is_resting:
+                self._owned.cancel()
             await asyncio.wait([self._owned])
 
     async def stop(self) -> None:
@@ -237,7 +232,7 @@ class Logon:
         if reply is None:
             _log.warning("not logged out, the server will do it: %s", failure)
             return False
-        return reply.status < _REDIRECT
+        return reply.status < REDIRECT
 
     async def end(self) -> None:
         """End the logon session, whoever opened it.
@@ -248,14 +243,14 @@ class Logon:
         """
         self.check()
         reply = await self.transport.send(self._own("DELETE"), self.token)
-        if reply.status == _UNAUTHORIZED:
+        if reply.status == UNAUTHORIZED:
             raise LogonError(
                 request=reply.request,
                 status=reply.status,
                 message=_wire.error_message(reply, self.secrets),
                 advice="This logon session has ended already",
             )
-        if reply.status >= _REDIRECT:
+        if reply.status >= REDIRECT:
             raise _wire.status_error(reply, self.secrets)
         self.forget()
 
@@ -265,23 +260,9 @@ class Logon:
         self.accepted = False
 
     def _own(self, method: Literal["GET", "DELETE"]) -> Request:
-        """Return a request about our own logon session, as cheap as there is one."""
-        session_id = self.session_id or session_id_in(self.token or "")
-        if session_id is None:
-            return Request(
-                method="GET",
-                path="logonSessions",
-                shown="logonSessions",
-                media_type=self.media_type,
-            )
-        return Request(
-            method=method,
-            path=f"logonSessions/{quote(session_id, safe='')}",
-            shown="logonSessions/[hidden]",
-            media_type=self.media_type,
-        )
+        return own_request(method, self.token or "", self.session_id, self.media_type)
 
-    async def _share(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    async def _share(self, work: Callable[[], Coroutine[None, None, bool]]) -> bool:
         """Run `work` in an asyncio task of our own; all who ask share its result.
 
         The server makes a logon session whether or not anyone still waits for it, so
@@ -298,29 +279,68 @@ class Logon:
         failure = owned.exception()
         if failure is not None:
             raise failure.again() if isinstance(failure, VeeamTasksError) else failure
+        return owned.result()
 
-    def _release(self, owned: asyncio.Task[None]) -> None:
+    def _release(self, owned: asyncio.Task[bool]) -> None:
         if self._owned is owned:
             self._owned = None
         # Retrieved here, since every waiter may have gone.
         self.errors += not owned.cancelled() and owned.exception() is not None
 
-    async def _renew(self) -> None:
-        if self.account is None or not self.accepted:
-            await self._prove()
-        else:
-            await self._log_on()
+    async def _renew(self) -> bool:
+        is_good = await self._is_token_good()
+        if is_good:
+            return False
+        await self._replace()
+        # Where the server will not tell, it may be the one resource all the same.
+        return is_good is False
 
-    async def _prove(self) -> None:
-        """Tell a refused token from one resource that is refused; the former ends all.
+    async def _replace(self) -> bool:
+        """Log on anew, unless this token was never accepted or is not ours.
 
-        A token that was never accepted is not renewed: a server that hands out
-        tokens which it refuses would be logged on to for ever.
+        A server that hands out tokens which it refuses would be logged on to for ever.
         """
-        if self.account is not None and self.accepted:
-            return
-        if await self.is_token_good():
-            return
+        if self.account is None or not self.accepted:
+            self._refuse_token()
+        await self._rest()
+        await self._log_on()
+        return True
+
+    async def _prove(self) -> bool:
+        """End all if a new token is refused that was never accepted."""
+        may_renew = self.account is not None and self.accepted
+        if not may_renew and not await self._is_token_good():
+            self._refuse_token()
+        return True
+
+    async def _is_token_good(self) -> bool | None:
+        """Ask for our own logon session; return what that says, if anything.
+
+        Raises:
+            TransportError, StatusError, MalformedReplyError: No usable reply came.
+        """
+        generation = self.check()
+        reply = await self.transport.send(self._own("GET"), self.token)
+        is_good = lets_us_ask(reply, self.secrets)
+        if is_good:
+            self.note(generation)
+        return is_good
+
+    async def _rest(self) -> None:
+        """Pause before a logon if tokens keep dying young: two nodes of one address.
+
+        The first few go at once, since a server may be restarted twice.
+        """
+        now = anyio.current_time()
+        self._died_young = self._died_young + 1 if now - self._born < _YOUNG else 0
+        if self._died_young > _AT_ONCE:
+            self._is_resting = True
+            try:
+                await anyio.sleep(min(_YOUNG, 2.0 ** (self._died_young - _AT_ONCE)))
+            finally:
+                self._is_resting = False
+
+    def _refuse_token(self) -> NoReturn:
         advice = (
             "The adopted token is dead: its logon session has ended, and an adopted"
             " one is never logged on anew"
@@ -328,75 +348,43 @@ class Logon:
             else "The server accepted the logon and then refused its own token; it is"
             " not tried again until open()"
         )
-        self._refuse(
-            LogonError(
-                request="the logon session",
-                status=_UNAUTHORIZED,
-                message=None,
-                advice=advice,
-            )
+        error = LogonError(
+            request="the logon session",
+            status=UNAUTHORIZED,
+            message=None,
+            advice=advice,
         )
+        self._end_by(error)
+        raise error
 
-    def _refuse(self, error: LogonError) -> NoReturn:
-        self.refused = error
+    def _end_by(self, error: LogonError) -> None:
+        self.refused = error.again()
         self.forget()
-        self.on_refused(error)
-        raise error.again()
+        self.on_refused(self.refused)
 
-    async def _log_on(self) -> None:
+    async def _log_on(self) -> bool:
         assert self.account is not None
         renewal = self.token is not None
-        request = Request(
-            method="POST",
-            path=f"sessionMngr/?v={self.api_version}",
-            shown=f"sessionMngr/?v={self.api_version}",
-            media_type=self.media_type,
-            headers={"Authorization": await self.account.authorization(self.secrets)},
+        authorization = await self.account.authorization(self.secrets)
+        reply = await self.transport.send(
+            log_on_request(authorization, self.api_version, self.media_type)
         )
-        reply = await self.transport.send(request)
-        if reply.status in {_UNAUTHORIZED, _FORBIDDEN}:
-            self._refuse(
-                LogonError(
-                    request=reply.request,
-                    status=reply.status,
-                    message=_wire.error_message(reply, self.secrets),
-                    advice=_REFUSED,
-                )
-            )
-        if not _OK <= reply.status < _REDIRECT:
-            raise _wire.status_error(reply, self.secrets)
-        if not reply.token:
-            raise MalformedReplyError(
-                request=reply.request,
-                problem=f"answered {reply.status} without the header"
-                " X-RestSvcSessionId, so this URL is not an Enterprise Manager REST"
-                " service (its port is 9398; the web console has another)",
-            )
-        self._take(reply.token, _wire.decode_logon(reply, self.secrets))
+        try:
+            token, session_id = opened(reply, self.secrets)
+        except LogonError as error:
+            self._end_by(error)
+            raise
+        self._take(token, session_id)
         self.logons += 1
         if renewal:
             self.renewals += 1
             self.renewed_at = datetime.now(UTC)
         self.on_logon(renewal)
+        return True
 
     def _take(self, token: str, session_id: str | None) -> None:
+        self._born = anyio.current_time()
         self.secrets.add(token, session_id)
         self.token, self.session_id = token, session_id
         self.generation += 1
         self.accepted = False
-
-
-_REFUSED = (
-    "It is not tried again until open(), so that the account is not locked. Check the"
-    " user name (DOMAIN\\user or user@domain), the password, and that the account has"
-    " a role in the Enterprise Manager"
-)
-
-
-def session_id_in(token: str) -> str | None:
-    """Return the session ID that newer servers put into the token as base64."""
-    try:
-        text = base64.b64decode(token, validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        return None
-    return text if _SESSION_ID.fullmatch(text) else None

@@ -111,14 +111,9 @@ class Replies:
             self.roster.again(record, 0.0)  # a late 401: the token is another by now
             return
         failure: VeeamTasksError | None = None
-        is_alone = False
+        is_void = False
         try:
-            # After a first round it may be this task alone that is refused.
-            is_alone = record.refusals > 0 and await logon.is_token_good()
-            if not is_alone:
-                record.refusals = 0
-                await logon.renew(moment.generation)
-                self.retries += 1
+            is_void = await logon.renew(moment.generation)
             self.good()
         except LogonError:
             return  # every subscription was cut by it
@@ -129,12 +124,15 @@ class Replies:
         if failure is not None:
             self.meet_trouble(me, record, failure, moment)
             return
-        record.refusals += 1
+        # Or a good reply like the last one would not end the count.
+        record.digest = None
+        is_renewed = logon.generation != moment.generation
+        self.retries += is_renewed
+        record.refusals = 0 if is_void else record.refusals + 1
         if record.refusals > _record.REFUSED_ROUNDS:
             lost = _record.refused_for_good(record, error)
             self._tell(record, _record.lose(record, moment, lost))
             return
-        is_renewed = logon.generation != moment.generation
         self.roster.again(record, 0.0 if is_renewed else record.reset_pause())
 
     def meet_trouble(

@@ -180,11 +180,9 @@ class Sweep:
         reply: Reply | None = None
         while not is_as_before and (path := pages.next_path()) is not None:
             reply = await self._ask(me, path)
-            if generation != self.logon.generation:
-                self.request(0.0)
-                return None
-            if reply.status == _UNAUTHORIZED and not await self.logon.is_token_good():
+            if reply.status == _UNAUTHORIZED:
                 await self.logon.renew(generation)
+            if generation != self.logon.generation:
                 self.request(0.0)
                 return None
             if reply.status >= _REDIRECT:
@@ -256,7 +254,8 @@ class Sweep:
         if collection.digest is not None and looks == self._looks:
             self._last = collection.digest, collection.moment.generation
         self.coalesced += settling.settled
-        lowest = settling.lowest
+        # None is left if all was cut meanwhile.
+        lowest = settling.lowest if self.roster.records else float("inf")
         if is_together:
             if not collection.is_as_before:
                 self._ask_for_missing(collection.pages.found)
@@ -270,7 +269,7 @@ class Sweep:
         has_news = False
         ids = iter(found)
         while portion := tuple(islice(ids, _IDS_AT_ONCE)):
-            was_requested = self._timer is not None
+            was_requested = self._timer is not None or self.is_due
             has_news |= self.discover(portion)
             if not was_requested:
                 self.stop()  # what was discovered is settled at once

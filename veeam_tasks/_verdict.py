@@ -18,7 +18,8 @@
 | `UNKNOWN` | opens the gate; LOST at the second with no `TASK` in between, a   |
 |           | pause later                                                       |
 | `DENIED`  | the same                                                          |
-| `REFUSED` | renews the logon session and is asked again at once; LOST if it   |
+| `REFUSED` | asks for the logon session itself: if that is void, it is renewed |
+|           | and the task is asked for again at once; if not, LOST when it     |
 |           | goes on for this task alone for three rounds                      |
 | `TROUBLE` | may close the gate; polled on, at last at the longest pause; LOST |
 |           | if that went on for this task alone for as long as `patience`     |

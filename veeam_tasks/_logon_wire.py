@@ -1,0 +1,121 @@
+"""What is asked about a logon session, and what the replies say of it; pure.
+
+Facts (``logging_on``, ``http_authentication`` and ``logging_out`` reference pages): a
+logon is answered 201 with the token in the header ``X-RestSvcSessionId`` and the
+session ID in the body; a logon session is ended by
+``DELETE /logonSessions/{SessionId}``.
+"""
+
+import base64
+import binascii
+import re
+from typing import Literal
+from urllib.parse import quote
+
+from veeam_tasks import _wire
+from veeam_tasks._errors import LogonError, MalformedReplyError
+from veeam_tasks._exchange import Reply, Request
+from veeam_tasks._text import Secrets
+
+OK, REDIRECT, UNAUTHORIZED, FORBIDDEN = 200, 300, 401, 403
+
+_UNKNOWN = {400, 404, 405, 501}
+_SESSION_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}", re.ASCII)
+_REFUSED = (
+    "It is not tried again until open(), so that the account is not locked. Check the"
+    " user name (DOMAIN\\user or user@domain), the password, and that the account has"
+    " a role in the Enterprise Manager"
+)
+
+
+def log_on_request(authorization: str, api_version: str, media_type: str) -> Request:
+    """Return the request that opens a logon session."""
+    path = f"sessionMngr/?v={api_version}"
+    return Request(
+        method="POST",
+        path=path,
+        shown=path,
+        media_type=media_type,
+        headers={"Authorization": authorization},
+    )
+
+
+def opened(reply: Reply, secrets: Secrets) -> tuple[str, str | None]:
+    """Return the token and the session ID that a logon was answered with.
+
+    The session ID is None if the body shows none.
+
+    Raises:
+        LogonError: The account was refused.
+        StatusError: The server answered with another error.
+        MalformedReplyError: It came from something else than an Enterprise Manager.
+    """
+    if reply.status in {UNAUTHORIZED, FORBIDDEN}:
+        raise LogonError(
+            request=reply.request,
+            status=reply.status,
+            message=_wire.error_message(reply, secrets),
+            advice=_REFUSED,
+        )
+    if not OK <= reply.status < REDIRECT:
+        raise _wire.status_error(reply, secrets)
+    if not reply.token:
+        raise MalformedReplyError(
+            request=reply.request,
+            problem=f"answered {reply.status} without the header X-RestSvcSessionId, so"
+            " this URL is not an Enterprise Manager REST service (its port is 9398; the"
+            " web console has another)",
+        )
+    return reply.token, _wire.decode_logon(reply, secrets)
+
+
+def own_request(
+    method: Literal["GET", "DELETE"],
+    token: str,
+    session_id: str | None,
+    media_type: str,
+) -> Request:
+    """Return a request about one's own logon session, as cheap as there is one.
+
+    Without a session ID it is a GET of them all, whatever the method.
+    """
+    session_id = session_id or session_id_in(token)
+    if session_id is None:
+        path = "logonSessions"
+        return Request(method="GET", path=path, shown=path, media_type=media_type)
+    return Request(
+        method=method,
+        path=f"logonSessions/{quote(session_id, safe='')}",
+        shown="logonSessions/[hidden]",
+        media_type=media_type,
+    )
+
+
+def lets_us_ask(reply: Reply, secrets: Secrets) -> bool | None:
+    """Return whether the reply to a GET of one's own logon session shows a good token.
+
+    None if it says nothing, as from whatever knows no such resource: only the logon
+    session itself is proof, or the Enterprise Manager's word that this account may not
+    look at it.
+
+    Raises:
+        StatusError: The server is unwell, or points elsewhere.
+    """
+    if reply.status == UNAUTHORIZED:
+        return False
+    if OK <= reply.status < REDIRECT:
+        return True if b"logonsession" in reply.body.lower() else None
+    if reply.status == FORBIDDEN:
+        return True if _wire.is_error_body(reply) else None
+    if reply.status in _UNKNOWN:
+        return None
+    raise _wire.status_error(reply, secrets)
+
+
+def session_id_in(token: str) -> str | None:
+    """Return the session ID that newer servers put into the token as base64."""
+    try:
+        text = base64.b64decode(token, validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        return None
+    return text if _SESSION_ID.fullmatch(text) else None
