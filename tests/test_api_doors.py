@@ -25,6 +25,7 @@ from veeam_tasks import (
     SessionManager,
     StatusError,
     TransportError,
+    WatchTimeoutError,
     adopt,
     connect,
 )
@@ -219,6 +220,10 @@ async def test_max_reply_bytes(wire: Wire) -> None:
             task = server.add_task("Finished ok", message=huge).task_id
             with pytest.raises(MalformedReplyError):
                 await em.fetch(task)
+            if wire.coalesce == "never":
+                with pytest.raises(WatchTimeoutError) as caught:
+                    await em.wait(task, timeout=5)
+                assert caught.value.report.outcomes[task] is None
             (one,) = await em.fetch_all()
             assert one.result is not None
             assert one.result.message

@@ -543,9 +543,10 @@ async def test_another_thread_is_refused() -> None:
             except BaseException as error:  # noqa: BLE001 - told to the main thread
                 caught.append(error)
 
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        thread.join()
+        thread.join(20)
+        assert not thread.is_alive()
         assert caught == []
         # Nothing of that has ended anything here.
         assert "logged on, 1 task watched" in repr(em)
