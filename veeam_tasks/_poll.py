@@ -164,7 +164,7 @@ class Engine:
 
     def renewed(self) -> None:
         """Ask for each watched task once more, under the new logon session."""
-        if self.roster.is_together:
+        if self.roster.is_together and (self.roster.records or self._has_endless()):
             self.sweep.request(0.0)
         for record in self.roster.records.values():
             if record.phase >= 0:
