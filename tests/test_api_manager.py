@@ -155,6 +155,27 @@ async def test_watch_all(wire: Wire) -> None:
             assert (await watch.wait()).failed == (two,)
 
 
+async def test_discard_from_a_watch_of_all(wire: Wire) -> None:
+    """`discard` drops a task from a watch of all, until it is added again."""
+    async with wire.server() as server, door(server, **wire.options()) as em:
+        one, two = (server.add_task("Running").task_id for _ in range(2))
+        watch = em.watch_all()
+        assert {(await anext(watch)).task_id, (await anext(watch)).task_id} == {
+            one,
+            two,
+        }
+        watch.discard(one)
+        await anyio.sleep(100)
+        assert list(watch.report.outcomes) == [two]
+        assert em.statistics().watched == 1
+        three = server.add_task("Running").task_id
+        assert (await anext(watch)).task_id == three
+        watch.add(one)
+        event = await anext(watch)
+        assert (event.task_id, event.sequence) == (one, 1)
+        assert list(watch.report.outcomes) == [two, three, one]
+
+
 async def test_watch_all_ends_when_closed(wire: Wire) -> None:
     """A watch of all tasks wakes its reader with ClosedError when it is closed."""
     async with wire.server() as server, door(server, **wire.options()) as em:

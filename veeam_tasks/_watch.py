@@ -103,6 +103,7 @@ class Watch:
         self._owner = owner  # the manager lives as long as its watches
         self._slots: dict[str, Slot] = {}
         self._owed: dict[str, Slot] = {}
+        self._unwanted: set[str] = set()  # discarded, and not to be discovered again
         self._unfinished = 0
         self._reader: asyncio.Future[None] | None = None
         self._cut_by: Exception | None = None
@@ -150,6 +151,7 @@ class Watch:
         self._engine.check_loop()
         if self._cut_by is not None:
             raise _fresh(self._cut_by)
+        self._unwanted.difference_update(task_ids)
         self._add(task_ids)
 
     def discard(self, *tasks: TaskLike | Iterable[TaskLike]) -> None:
@@ -166,6 +168,8 @@ class Watch:
             self._owed.pop(task_id, None)
             if slot is not None and not slot.is_final:
                 self._unfinished -= 1
+        if self.is_endless:
+            self._unwanted.update(task_ids)
         self._engine.roster.discard(self._me, task_ids)
         self._wake()
 
@@ -277,6 +281,11 @@ class Watch:
         """Watch the tasks that are not watched yet; return whether there are such."""
         before = len(self._slots)
         if self._cut_by is None:
+            if self._unwanted:
+                found = list(task_ids)
+                # One that has gone may come again for another task.
+                self._unwanted.intersection_update(found)
+                task_ids = [one for one in found if one not in self._unwanted]
             self._add(task_ids)
         return len(self._slots) > before
 
