@@ -86,7 +86,8 @@ class RawServer:
     """Answers the n-th request with the n-th answer, and the rest with the last.
 
     An answer is one step or a sequence of them: bytes to be written, `RESET`, `CLOSE`,
-    `STALL`, or a coroutine function that is given the writer.
+    `STALL`, or a coroutine function that is given the writer. With `route` the answer
+    is what that returns for the request.
 
     Attributes:
         seen: The requests that arrived, in order.
@@ -96,6 +97,7 @@ class RawServer:
     def __init__(
         self,
         *answers: Answer,
+        route: Callable[[Seen], Answer] | None = None,
         tls: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
     ) -> None:
@@ -103,6 +105,7 @@ class RawServer:
         self.connections = 0
         self.arrived = asyncio.Event()
         self._answers = list(answers)
+        self._route = route
         self._tls = tls
         self._host = host
         self._writers: set[asyncio.StreamWriter] = set()
@@ -151,6 +154,11 @@ class RawServer:
         self._talks.add(talk)
         talk.add_done_callback(self._talks.discard)
 
+    def _answer(self) -> Answer:
+        if self._route is not None:
+            return self._route(self.seen[-1])
+        return self._answers[min(len(self.seen), len(self._answers)) - 1]
+
     async def _talk(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -163,8 +171,7 @@ class RawServer:
                 while True:
                     self.seen.append(await _read_request(reader))
                     self.arrived.set()
-                    at = min(len(self.seen), len(self._answers)) - 1
-                    answer = self._answers[at]
+                    answer = self._answer()
                     steps = answer if isinstance(answer, list | tuple) else [answer]
                     await _carry_out(steps, reader, writer)
         finally:

@@ -10,6 +10,8 @@ from veeam_tasks.simulator import Fault, Mix, SimulatedServer
 
 MODES = pytest.mark.parametrize("mode", ["never", "auto", "always"])
 PACE = Pace(first=1, growth=1.5, longest=8)
+PROOFS = 3
+"""Single polls a minute, of one task, by which the collection is proved, at most."""
 
 
 @pytest.fixture
@@ -162,6 +164,6 @@ async def test_an_unchanged_collection_costs_one_request_a_pause() -> None:
         await anyio.sleep(15)
         before = server.requests.total
         await anyio.sleep(300)
-        assert server.requests.total - before <= 31
+        assert server.requests.total - before <= 31 + PROOFS * 300 / 60
         assert len(watch.tasks) == 300
         await watch.aclose()

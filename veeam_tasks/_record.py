@@ -267,7 +267,16 @@ def _is_another(before: Task, task: Task) -> bool:
         and task.state is not TaskState.FINISHED
         and task.state is not before.state
     )
-    return backwards or before.operation != task.operation
+    leads, led = _paths(task), _paths(before)
+    # What a task points to may become more, but it is never something else.
+    is_elsewhere = bool(leads and led) and leads.isdisjoint(led)
+    return backwards or is_elsewhere or before.operation != task.operation
+
+
+def _paths(task: Task) -> set[str]:
+    """Return where the Related links lead; host and port are the server's own idea."""
+    hrefs = [link.href.partition("?")[0] for link in task.related]
+    return {href.rpartition("/api/")[2].casefold() for href in hrefs}
 
 
 def _lost(record: Record, reason: str) -> TaskLostError:

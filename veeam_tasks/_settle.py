@@ -43,6 +43,7 @@ class Settling:
     Args:
         records: What is watched, by ID.
         meet_task: Told of each task that changed.
+        again: Lets a record be asked for singly, after a pause.
         is_together: Whether what is settled waits for the next collection.
 
     Attributes:
@@ -53,6 +54,7 @@ class Settling:
     loop: asyncio.AbstractEventLoop
     records: Mapping[str, Record]
     meet_task: Callable[[Record, Task, int, Moment], None]
+    again: Callable[[Record, float], None]
     is_together: bool
     settled: int = 0
     lowest: float = float("inf")
@@ -90,8 +92,7 @@ class Settling:
         while portion := list(islice(items, _PORTION)):
             for task_id, piece in portion:
                 record = records.get(task_id)
-                # One that was asked for singly since is known better.
-                if record is None or moment.sent < record.sent or record.phase in BUSY:
+                if record is None or _is_known_better(record, moment):
                     continue
                 if record.digest == hash(piece) and (
                     moment.generation == record.generation
@@ -127,13 +128,22 @@ class Settling:
         breath = self._breath
         for task_id, piece in changed.items():
             record = self.records.get(task_id)
-            if record is None or moment.sent < record.sent or record.phase in BUSY:
+            if record is None or _is_known_better(record, moment):
                 continue
             self.settled += 1
             self.meet_task(record, tasks[task_id], hash(piece), moment)
-            if record.phase != Phase.GONE:
+            if record.resultless and record.phase != Phase.GONE:
+                # The collection may leave out the Result that the task itself has.
+                self.again(record, record.pause)
+            elif record.phase != Phase.GONE:
                 self.lowest = min(self.lowest, record.pause)
                 if self.is_together:
                     record.phase = Phase.TOGETHER
             if breath.is_due:
                 await breath.take()
+
+
+def _is_known_better(record: Record, moment: Moment) -> bool:
+    """Tell whether the task is or was asked for singly since, or has to be."""
+    is_newer = moment.sent < record.sent
+    return is_newer or record.phase in BUSY or record.resultless > 0

@@ -1,0 +1,235 @@
+"""The sweep: what a collection says, and what is not taken from it alone."""
+
+import logging
+
+import anyio
+import pytest
+from raw_server import Answer, RawServer, Seen, reply
+from virtual import QUICK_BACKEND
+
+from veeam_tasks import Pace, SessionManager
+
+TOKEN = "X-RestSvcSessionId: NThBRkU="
+NAMESPACE = 'xmlns="http://www.veeam.com/ent/v1.0"'
+COUNT = 20
+PROOFS = 3
+"""Single polls a minute, of one task, by which the collection is proved, at most."""
+LATER = '<Result Success="true"><Message>Ok</Message></Result>'
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on a clock that jumps, without debug mode."""
+    return QUICK_BACKEND
+
+
+class Manager:
+    """Routes as an Enterprise Manager whose collection may be other than its tasks.
+
+    Attributes:
+        state: Of every task when it is asked for singly; `listed` in the collection.
+        result: Of every task when it is asked for singly.
+        statuses: What the next collections are answered with, instead of 200.
+        void: Whether the token is.
+    """
+
+    def __init__(self) -> None:
+        self.state = self.listed = "Running"
+        self.result = ""
+        self.odd = ""
+        self.generation = 0
+        self.void = False
+        self.statuses: list[int] = []
+        self.asked: list[str] = []
+
+    def __call__(self, seen: Seen) -> Answer:
+        """Answer one request."""
+        path = seen.target.removeprefix("/api/")
+        if seen.method == "POST":
+            return self.log_on()
+        if seen.method == "DELETE":
+            return reply(status="204 No Content")
+        self.asked.append(path)
+        return reply(status="401 Unauthorized") if self.void else self.get(path)
+
+    def log_on(self) -> bytes:
+        """Give another token."""
+        self.void = False
+        self.generation += 1
+        body = f"<LogonSession {NAMESPACE}><SessionId>1234-5678</SessionId>"
+        return reply(
+            f"{body}</LogonSession>".encode(),
+            status="201 Created",
+            headers=[f"{TOKEN}{self.generation}"],
+        )
+
+    def get(self, path: str) -> bytes:
+        """Answer a GET under a good token."""
+        if path.startswith("logonSessions"):
+            return reply(f"<LogonSession {NAMESPACE}/>".encode())
+        if path != "tasks":
+            number = int(path.removeprefix("tasks/task-"))
+            one = self.task(number, self.state, self.result)
+            return reply(one.replace("<Task ", f"<Task {NAMESPACE} ").encode())
+        if self.statuses:
+            return reply(status=f"{self.statuses.pop(0)} X")
+        all_of_them = [self.task(number, self.listed) for number in range(COUNT)]
+        return reply(f"<Tasks {NAMESPACE}>{''.join(all_of_them)}</Tasks>".encode())
+
+    def task(self, number: int, state: str, result: str = "") -> str:
+        """Return the element of a task as the reference prints it."""
+        href = f"https://h:9398/api/tasks/task-{number}"
+        return (
+            f'<Task Type="Task" Href="{href}"><Links><Link Rel="Delete" Href="{href}"/>'
+            f"</Links><TaskId>task-{number}</TaskId>{self.odd}<State>{state}</State>"
+            f"<Operation>StartJob</Operation>{result}</Task>"
+        )
+
+    def count(self, path: str) -> int:
+        """Return how often a path was asked for."""
+        return self.asked.count(path)
+
+
+IDS = [f"task-{number}" for number in range(COUNT)]
+SECOND = Pace(first=1, growth=1, longest=1, jitter=0)
+
+
+def door(server: RawServer, pace: Pace = SECOND) -> SessionManager:
+    """Return a manager that asks for all tasks together."""
+    return SessionManager(
+        server.url(), username="u", password="secret", coalesce="always", pace=pace
+    )
+
+
+async def test_a_result_that_the_collection_leaves_out_is_asked_for() -> None:
+    """Finished without a Result is asked for singly before it counts as failed."""
+    em = Manager()
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch(IDS)
+        await anyio.sleep(5)
+        em.state = em.listed = "Finished"
+        em.result = LATER
+        report = await watch.wait()
+    assert report.succeeded == tuple(IDS)
+    singly = [path for path in em.asked if path.startswith("tasks/")]
+    assert {f"tasks/{task_id}" for task_id in IDS} == set(singly)
+    assert len(singly) <= COUNT + PROOFS
+
+
+async def test_no_result_anywhere_is_final_after_three_more_replies() -> None:
+    """The collection counts as one reply, and three single ones follow."""
+    em = Manager()
+    em.state = em.listed = "Finished"
+    async with RawServer(route=em) as server, door(server) as manager:
+        report = await manager.watch(IDS).wait()
+    assert report.failed == tuple(IDS)
+    singly = [path for path in em.asked if path.startswith("tasks/")]
+    assert 3 * COUNT <= len(singly) <= 3 * COUNT + PROOFS
+
+
+async def test_a_collection_that_stays_as_it_was_is_found_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One task a minute is asked for singly, so a cache in between harms nobody."""
+    em = Manager()
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch(IDS)
+        await anyio.sleep(10)
+        em.state = "Finished"
+        em.result = LATER
+        with caplog.at_level(logging.WARNING), anyio.fail_after(180):
+            report = await watch.wait()
+    assert report.succeeded == tuple(IDS)
+    assert "unfinished, which is Finished" in caplog.text
+
+
+async def test_an_honest_collection_costs_a_few_single_polls_a_minute() -> None:
+    """The proof is cheap, and a task that really ends is no contradiction."""
+    em = Manager()
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch(IDS)
+        await anyio.sleep(600.5)
+        singly = len([path for path in em.asked if path.startswith("tasks/")])
+        assert 10 <= singly <= 11 * PROOFS
+        assert em.count("tasks") >= 600
+        em.state = em.listed = "Finished"
+        em.result = LATER
+        await watch.wait()
+        assert manager.statistics().coalescing == "together"
+
+
+async def test_slices_that_do_not_stand_for_themselves_have_all_parsed() -> None:
+    """A comment within the tasks makes the whole be parsed; the outcome is the same."""
+    em = Manager()
+    em.odd = "<!-- odd -->"
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch(IDS)
+        await anyio.sleep(5)
+        assert len(watch.tasks) == COUNT
+        assert manager.statistics().coalescing == "together"
+        em.state = em.listed = "Finished"
+        em.result = LATER
+        assert (await watch.wait()).succeeded == tuple(IDS)
+
+
+async def test_a_token_that_ends_during_a_sweep_is_renewed_once() -> None:
+    """The collection is asked for again under the new one."""
+    em = Manager()
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch(IDS)
+        await anyio.sleep(5)
+        em.void = True
+        await anyio.sleep(5)
+        assert manager.statistics().renewals == 1
+        assert manager.statistics().coalescing == "together"
+        assert len(watch.report.unfinished) == COUNT
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500, 503])
+async def test_a_refused_collection_is_served_singly(status: int) -> None:
+    """For a while, with a word in the statistics; no logon is made."""
+    em = Manager()
+    em.statuses = [status] * 2
+    async with RawServer(route=em) as server, door(server) as manager:
+        manager.watch(IDS)
+        watch = manager.watch(IDS)
+        await anyio.sleep(30)
+        now = manager.statistics()
+        assert now.coalescing == "singly"
+        assert f"the server answered {status}" in now.coalescing_reason
+        assert len(watch.tasks) == COUNT
+        assert now.logons == 1
+        await anyio.sleep(300)
+        assert manager.statistics().coalescing == "together"
+
+
+async def test_watch_all_begun_during_a_sweep_is_told_of_all() -> None:
+    """Also if the collection does not change any more."""
+    em = Manager()
+    async with RawServer(route=em) as server, door(server) as manager:
+        first = manager.watch(IDS)
+        await anyio.sleep(5)
+        for _ in range(40):
+            # Each at another step of the sweeps that go on.
+            await anyio.sleep(0.997)
+            late = manager.watch_all()
+            await anyio.sleep(3)
+            assert len(late.tasks) == COUNT
+            await late.aclose()
+        assert len(first.tasks) == COUNT
+
+
+async def test_newcomers_do_not_make_sweeps_follow_one_another() -> None:
+    """While tasks are added one by one, most of the time no collection is asked for."""
+    em = Manager()
+    slow = Pace(first=60, growth=1, longest=60, jitter=0)
+    async with RawServer(route=em) as server, door(server, slow) as manager:
+        watch = manager.watch(IDS[:2])
+        await anyio.sleep(5)
+        before = em.count("tasks")
+        for task_id in IDS[2:]:
+            watch.add(task_id)
+            await anyio.sleep(0.005)
+        await anyio.sleep(5)
+        assert len(watch.tasks) == COUNT
+        assert em.count("tasks") - before <= 1 + 18 * 0.005 / 0.02
