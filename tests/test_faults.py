@@ -6,7 +6,15 @@ import pytest
 from doors import door
 from virtual import QUICK_BACKEND
 
-from veeam_tasks import NoticeKind, Pace, Report, SessionManager, TaskState
+from veeam_tasks import (
+    CertificateError,
+    MalformedReplyError,
+    NoticeKind,
+    Pace,
+    Report,
+    SessionManager,
+    TaskState,
+)
 from veeam_tasks.simulator import Fault, FaultKind, SimulatedServer
 
 MODES = pytest.mark.parametrize("mode", ["never", "always"])
@@ -27,6 +35,9 @@ RIDDEN_OUT = [
     FaultKind.SLOW_DRIP,
     FaultKind.WRONG_LENGTH,
     FaultKind.WRONG_TYPE,
+    FaultKind.WRONG_CHARSET,
+    FaultKind.BYTE_ORDER_MARK,
+    FaultKind.BLANKS,
     FaultKind.GZIP_BOMB,
     FaultKind.BROTLI_BOMB,
     FaultKind.ENTITY_BOMB,
@@ -42,9 +53,13 @@ RIDDEN_OUT = [
     FaultKind.DUPLICATE,
     FaultKind.SHUFFLE,
     FaultKind.OTHER_TASK,
+    FaultKind.BACKWARDS,
     FaultKind.UNAUTHORIZED,
 ]
 """Each may befall any reply; none ends a task, and none changes an outcome."""
+
+OTHERS = {FaultKind.VANISH, FaultKind.FORBIDDEN, FaultKind.NO_TOKEN}
+"""By these the server itself ends a task or a logon; they have tests of their own."""
 
 
 @pytest.fixture
@@ -106,6 +121,56 @@ async def test_a_fault_ends_no_task_and_changes_no_outcome(
         # A logon session that is refused has ended, the protocol says; so it is not
         # logged out, and this fault alone leaves some to the idle limit.
         assert server.logon_sessions == []
+
+
+def test_every_kind_of_fault_has_its_outcome() -> None:
+    """The matrix has no hole: what the simulator can spoil, a test spoils here."""
+    assert OTHERS | set(RIDDEN_OUT) == set(FaultKind)
+
+
+@MODES
+@pytest.mark.parametrize("kind", ["reset_after_headers", "cut_close", "cut_body"])
+async def test_tls_that_closes_without_notice(kind: str, mode: str) -> None:
+    """What is cut under TLS is never taken for the whole, and the watch goes on."""
+    async with (
+        SimulatedServer(tls=True) as server,
+        door(server, coalesce=mode, pace=QUICK) as em,
+    ):
+        ids, failing = planned(server, 6)
+        fault = Fault(kind, method="GET", path=TASKS, every=3)
+        server.faults.add(fault)
+        report = await watched_to_the_end(em, ids)
+        assert fault.played > 0
+        assert list(report.failed) == failing
+        assert (report.lost, report.unfinished) == ((), ())
+
+
+@MODES
+async def test_a_certificate_that_changes_in_mid_watch(mode: str) -> None:
+    """The watch ends at once, and the new certificate's server learns no token."""
+    async with (
+        SimulatedServer(tls=True) as server,
+        door(server, coalesce=mode, pace=QUICK) as em,
+    ):
+        ids, _ = planned(server, 6)
+        watch = em.watch(ids)
+        await anext(watch)
+        before = server.requests.total
+        server.change_certificate(new_ca=True)
+        with pytest.raises(CertificateError):
+            await watch.wait()
+        assert list(watch.report.unfinished) == ids
+        assert server.requests.total == before
+        server.expire_logon_sessions()
+
+
+async def test_a_logon_without_a_token_is_no_logon() -> None:
+    """Some other service answered: it is said so, once, and nothing is watched."""
+    async with SimulatedServer() as server:
+        server.faults.add(Fault("no_token", path="sessionMngr"))
+        with pytest.raises(MalformedReplyError, match="not an Enterprise Manager"):
+            await door(server)
+        assert server.logons.total == 1
 
 
 @pytest.mark.parametrize("mode", ["never", "auto", "always"])
