@@ -6,12 +6,15 @@ work there as long as both ends live in the loop.
 """
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import looptime
 import pytest
 from doors import WIRES, Wire
 from hypothesis import HealthCheck, settings
+from secrets_guard import GUARD, IS_ABLE, Count
 
 # A busy machine is no failure; pytest's timeout ends what hangs.
 settings.register_profile(
@@ -44,6 +47,47 @@ def pytest_collection_modifyitems(
     for item in items:
         if item.get_closest_marker("soak") is not None:
             item.add_marker(left_out)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guarding_secrets() -> Iterator[None]:
+    """Walk what the whole suite lets people see."""
+    with GUARD.watching():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_is_shown(_guarding_secrets: None) -> Iterator[None]:
+    """Fail the test that lets people see a planted secret."""
+    GUARD.forget()
+    yield
+    assert GUARD.forget() == []
+
+
+WALKED: list[Count] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints what was walked here."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["walked"] = attrs.astuple(GUARD.count)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Take what another process has walked."""
+    output = getattr(node, "workeroutput", {})
+    WALKED.append(Count(*output.get("walked", ())))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print R8 in one line."""
+    rows = [attrs.astuple(count) for count in (GUARD.count, *WALKED)]
+    count = Count(*(sum(column) for column in zip(*rows, strict=True)))
+    terminalreporter.write_line(
+        str(count) if IS_ABLE else "R8: not walked, which needs Python 3.12"
+    )
 
 
 VirtualLoop = looptime.make_event_loop_class(asyncio.SelectorEventLoop)

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pexpect
 import pytest
+from secrets_guard import GUARD
 
 from veeam_tasks.cli import run
 from veeam_tasks.simulator import ThreadedServer
@@ -64,6 +65,20 @@ def settings_of(server: ThreadedServer, *, trust: bool = True) -> dict[str, str]
 
 
 @attrs.frozen
+class Heard:
+    """A log of what a terminal shows, for the guard of secrets."""
+
+    command: str
+
+    def write(self, text: str) -> None:
+        """Take what came."""
+        GUARD.printed(self.command, text)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+@attrs.frozen
 class Here:
     """Runs command lines in this process, into a pipe as far as they can tell."""
 
@@ -83,6 +98,7 @@ class Here:
         self.capture.readouterr()
         status = run(arguments)
         captured = self.capture.readouterr()
+        GUARD.printed(" ".join(arguments[:1]), captured.out, captured.err)
         return Ran(status, captured.out, captured.err)
 
 
@@ -102,6 +118,7 @@ def elsewhere(
         timeout=SECONDS,
         check=False,
     )
+    GUARD.printed(" ".join(arguments[:1]), done.stdout, done.stderr)
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
@@ -114,7 +131,7 @@ def on_terminal(
     term: str = "xterm-256color",
 ) -> "pexpect.spawn[str]":
     """Start a command line on a pseudo-terminal."""
-    return pexpect.spawn(
+    child = pexpect.spawn(
         COMMAND[0],
         [*COMMAND[1:], *arguments],
         env=clean_environment(**{"TERM": term, **(variables or {})}),  # type: ignore[arg-type] # typeshed knows os._Environ only
@@ -122,6 +139,8 @@ def on_terminal(
         encoding="utf-8",
         timeout=SECONDS,
     )
+    child.logfile_read = Heard(" ".join(arguments[:1]))
+    return child
 
 
 def ended(child: "pexpect.spawn[str]") -> int:

@@ -1,20 +1,18 @@
 """No text that anyone may come to see holds a secret (R8)."""
 
-import base64
 import logging
 import traceback
 import warnings
 from collections.abc import Iterator
-from urllib.parse import quote
-from xml.sax.saxutils import escape
 
 import anyio
 import pytest
-from doors import direct, door
+from doors import Wire, direct, door, settings_for
+from secrets_guard import forms, texts_of
 from virtual import QUICK_BACKEND
 
 from veeam_tasks import SessionManager, VeeamTasksError, Watch, adopt
-from veeam_tasks.simulator import Fault, FaultKind, SimulatedServer
+from veeam_tasks.simulator import Fault, FaultKind
 
 PASSWORD = 'pä<s&s "w>ord/+%:secret'
 FAULTS = [
@@ -39,27 +37,10 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return QUICK_BACKEND
 
 
-def forms(secret: str) -> Iterator[str]:
-    """Give each form in which a secret might be written."""
-    for plain in (secret, f"admin:{secret}"):
-        coded = base64.b64encode(plain.encode()).decode()
-        for text in (plain, coded):
-            yield from (text, quote(text), quote(text, safe=""), escape(text))
-            yield escape(text, {'"': "&quot;"})
-            yield from (repr(text)[1:-1], ascii(text)[1:-1])
-
-
-def texts_of(error: BaseException) -> Iterator[str]:
-    """Give each text of an error, its causes, contexts, notes and members."""
+def said(error: BaseException) -> Iterator[str]:
+    """Give each text of an error, its traceback included."""
     yield "".join(traceback.format_exception(error))
-    yield from (str(error), repr(error), repr(error.args), repr(vars(error)))
-    yield from getattr(error, "__notes__", ())
-    for other in (error.__cause__, error.__context__):
-        if other is not None:
-            yield from texts_of(other)
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions:
-            yield from texts_of(member)
+    yield from texts_of(error)
 
 
 async def tried(em: SessionManager, watch: Watch, task: str) -> list[str]:
@@ -79,7 +60,7 @@ async def tried(em: SessionManager, watch: Watch, task: str) -> list[str]:
             with anyio.move_on_after(40):
                 shown.append(repr(await attempt()))
         except (VeeamTasksError, StopAsyncIteration) as error:
-            shown += texts_of(error)
+            shown += said(error)
         shown += [repr(em), str(em), repr(watch), repr(watch.report)]
     shown += [repr(em.statistics()), repr(vars(em)), repr(watch.tasks)]
     return shown
@@ -88,17 +69,18 @@ async def tried(em: SessionManager, watch: Watch, task: str) -> list[str]:
 @pytest.mark.parametrize("kind", FAULTS)
 @pytest.mark.parametrize("path", ["", "sessionMngr|logonSessions"])
 async def test_no_secret_in_any_text(
-    caplog: pytest.LogCaptureFixture, kind: FaultKind, path: str
+    caplog: pytest.LogCaptureFixture, kind: FaultKind, path: str, wire: Wire
 ) -> None:
     """Not in a log line, warning, `repr`, message, note, traceback or cause."""
     caplog.set_level(logging.DEBUG, logger="veeam_tasks")
     secrets = [PASSWORD]
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        async with SimulatedServer(password=PASSWORD, any_id=True) as server:
+        async with wire.server(password=PASSWORD, any_id=True) as server:
             task = server.add_task("Running").task_id
             notices: list[object] = []
-            em = direct(server, patience=60, on_notice=notices.append)
+            options = wire.options(patience=60, on_notice=notices.append)
+            em = direct(server, **options)
             shown = [repr(em), repr(door(server))]
             await em.open()
             secrets += [em.token or "", em.session_id or ""]
@@ -109,19 +91,21 @@ async def test_no_secret_in_any_text(
             server.expire_logon_sessions(keep_tasks=True)
             shown += await tried(em, watch, task)
             secrets += [em.token or "", em.session_id or ""]
-            other = adopt(server.url, secrets[1], session_id=secrets[2])
+            trust = settings_for(server, {})
+            other = adopt(server.url, secrets[1], session_id=secrets[2], **trust)
             shown.append(repr(other))
             try:
                 adopted = await other
                 shown.append(repr(adopted))
                 await adopted.aclose()
             except VeeamTasksError as error:
-                shown += texts_of(error)
+                shown += said(error)
             await em.aclose()
             shown += [repr(em), repr(watch), repr(notices)]
     shown += [str(one.message) for one in warned]
     shown += [record.getMessage() + repr(record.args) for record in caplog.records]
     shown.append(caplog.text)
+    secrets += [f"admin:{PASSWORD}"]
     hidden = [form for secret in secrets if secret for form in forms(secret)]
     assert len(hidden) > 20
     assert [(form, text) for form in hidden for text in shown if form in text] == []
