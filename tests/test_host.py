@@ -123,6 +123,36 @@ async def test_a_logon_that_never_ends_does_not_outlive_the_close() -> None:
         assert not any("veeam_tasks" in name for name in names)
 
 
+async def test_a_host_that_was_cancelled_before_its_first_step_is_closed() -> None:
+    """A loop that shuts down may cancel it so early that it never runs."""
+    async with SimulatedServer() as server:
+        em = direct(server)
+        host = em._make_host(asyncio.get_running_loop())
+        await host.start()
+        assert host._task is not None
+        host._task.cancel()
+        await host.aclose(log_out=True)
+        assert host._task.cancelled()
+        assert host.transport._http is None
+
+
+async def test_a_host_that_is_cancelled_in_mid_log_out_leaves_nothing() -> None:
+    """The log-out goes once more, then the connections are closed."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        host = em._host
+        assert host is not None
+        server.faults.add(Fault("stall", method="DELETE", times=1))
+        closing = asyncio.create_task(em.aclose())
+        await anyio.sleep(1)
+        assert host._task is not None
+        host._task.cancel()
+        await closing
+        assert host._task.cancelled()
+        assert server.logon_sessions == []
+        assert server.connections.open == 0
+
+
 async def test_log_out_goes_again_over_a_new_connection() -> None:
     """A kept connection that died unnoticed does not leave the session open."""
     async with SimulatedServer() as server:
