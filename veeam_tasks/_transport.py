@@ -20,7 +20,6 @@ import aiohttp
 import anyio
 import anyio.lowlevel
 from aiohttp import hdrs
-from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from veeam_tasks._attempt import Attempt, Transports, hang_up, tracking
@@ -138,12 +137,8 @@ class Transport:
         if http is None:
             return
         with anyio.CancelScope(shield=True):
-            for opened in list(self._opened):
-                transport = (
-                    opened.transport if isinstance(opened, ResponseHandler) else opened
-                )
-                if transport is not None:
-                    transport.abort()
+            for transport in list(self._opened):
+                transport.abort()
             await http.close()
             hang_up(self._opened)
             for _ in range(3):
