@@ -5,7 +5,7 @@ import pytest
 from doors import door, targets
 from virtual import QUICK_BACKEND
 
-from veeam_tasks import TaskState
+from veeam_tasks import LogonError, Pace, TaskState
 from veeam_tasks._poll import running_loop
 from veeam_tasks.simulator import Fault, SimulatedServer
 
@@ -28,14 +28,18 @@ async def test_a_failing_collection_is_no_outage_while_tasks_answer() -> None:
     kinds: list[str] = []
     async with (
         SimulatedServer() as server,
-        door(server, on_notice=lambda notice: kinds.append(notice.kind.value)) as em,
+        door(
+            server,
+            pace=Pace(first=200, longest=200),
+            on_notice=lambda notice: kinds.append(notice.kind.value),
+        ) as em,
     ):
         known = server.add_task("Running 1h, Finished ok").task_id
         watch = em.watch_all()
         assert (await anext(watch)).task_id == known
         fault = server.faults.add(Fault("status", status=500, path="/tasks$"))
-        await anyio.sleep(200)
-        assert fault.played >= 2
+        await anyio.sleep(600)
+        assert fault.played >= 5
         assert kinds == ["logged_on"]
         new = server.add_task("Running 1h, Finished ok").task_id
         server.faults.remove(fault)
@@ -85,6 +89,28 @@ async def test_a_reply_for_a_task_that_was_dropped_meanwhile_is_nobodys(
         assert not watch._owed
         asked = targets(server).count(f"tasks/{task.task_id}")
         assert asked >= 19 if again else asked == 1
+
+
+async def test_a_reply_that_comes_after_the_end_of_all_is_told_to_nobody() -> None:
+    """A refused logon ends the watches; a poll that was under way adds no event."""
+    async with SimulatedServer() as server, door(server) as em:
+        task = server.add_task("Running 1h, Finished ok")
+        watch = em.watch(task.task_id)
+        assert (await anext(watch)).state is TaskState.RUNNING
+        task.finish()
+        late = Fault("delay", method="GET", path=f"{task.task_id}$", seconds=5)
+        server.faults.add(late)
+        await anyio.sleep(2)
+        assert late.played == 1
+        server.change_password("another")
+        server.expire_logon_sessions()
+        with pytest.raises(LogonError):
+            await em.fetch_all()
+        await anyio.sleep(20)
+        assert not watch._owed
+        with pytest.raises(LogonError):
+            await anext(watch)
+        assert watch.report.unfinished == (task.task_id,)
 
 
 async def test_an_unchanged_body_under_a_new_token_is_known_to_be_of_that_token() -> (
