@@ -139,6 +139,16 @@ async def test_stalled_polls_hold_no_action_up() -> None:
         assert server.logons.total == 2
 
 
+async def test_stalled_polls_hold_no_renewal_up() -> None:
+    """A logon has a slot of its own, and so has what is asked for once."""
+    async with hanging() as (server, em, _):
+        await em.read("jobs")
+        server.expire_logon_sessions(keep_tasks=True)
+        with anyio.fail_after(1):
+            assert await em.read("jobs")
+        assert em.statistics().renewals == 1
+
+
 async def test_stalled_polls_hold_no_log_out_up() -> None:
     """A close calls the polls off and logs out at once."""
     async with hanging() as (server, em, _):

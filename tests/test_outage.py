@@ -256,7 +256,10 @@ def test_at_most_one_probe_and_never_none(
         assert gate.is_asking == (gate.outage.is_closed and waiting)
 
 
-async def test_one_outage_under_a_thousand_pollers() -> None:
+@pytest.mark.parametrize(
+    ("mode", "count"), [("never", 1000), ("auto", 300), ("always", 300)]
+)
+async def test_one_outage_under_a_thousand_pollers(mode: str, count: int) -> None:
     """R4: at most one request a second, one notice down, one up, no burst after it."""
     notices: list[str] = []
     async with (
@@ -264,12 +267,12 @@ async def test_one_outage_under_a_thousand_pollers() -> None:
         door(
             server,
             pace=Pace(first=4, longest=4),
-            coalesce="never",
+            coalesce=mode,
             on_notice=lambda notice: notices.append(notice.kind.value),
         ) as em,
     ):
         watch = em.watch(
-            [server.add_task("Running 120s, Finished ok").task_id for _ in range(1000)]
+            [server.add_task("Running 120s, Finished ok").task_id for _ in range(count)]
         )
         await anyio.sleep(20)
         stalled = server.faults.add(Fault("status", status=503))
@@ -281,11 +284,11 @@ async def test_one_outage_under_a_thousand_pollers() -> None:
         await anyio.sleep(31)
         times = [r.time for r in server.requests if r.status == 200]
         report = await watch.wait()
-    print(f"R4: {asked} requests in 60 s of outage; notices {notices}")
+    print(f"R4 {mode}: {asked} requests in 60 s of outage; notices {notices}")
     assert asked <= 60
     assert notices.count(NoticeKind.UNREACHABLE.value) == 1
     assert notices.count(NoticeKind.RECOVERED.value) == 1
-    assert len(report.succeeded) == 1000
+    assert len(report.succeeded) == count
     first = next(time for time in times if time > 80)
     assert sum(first <= time < first + 0.2 for time in times) < 250
 
