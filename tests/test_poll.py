@@ -66,6 +66,49 @@ async def test_behind_the_gate_nothing_is_sent_for_nobody() -> None:
             assert (await anext(later)).task_id == task_id
 
 
+@pytest.mark.parametrize("kind", ["stall", "delay"])
+async def test_a_probe_that_came_to_nothing_is_followed_by_another(kind: str) -> None:
+    """Its task was dropped while it hung; the other watch waits for the gate."""
+    async with SimulatedServer() as server, door(server, request_timeout=20) as em:
+        tasks = [server.add_task("Running 1h, Finished ok") for _ in range(2)]
+        watches = {task.task_id: em.watch(task.task_id) for task in tasks}
+        await anyio.sleep(5)
+        await server.pause()
+        await anyio.sleep(20)
+        server.faults.add(Fault(kind, times=1, seconds=10))
+        await server.resume()
+        for _ in range(60):
+            await anyio.sleep(0.5)
+            if em.statistics().in_flight:
+                break
+        assert em.statistics().in_flight == 1
+        await watches.pop(targets(server)[-1].rpartition("/")[2]).aclose()
+        for task in tasks:
+            task.finish()
+        ((task_id, waiting),) = watches.items()
+        with anyio.fail_after(60):
+            assert (await waiting.wait()).succeeded == (task_id,)
+
+
+async def test_a_probe_is_not_given_up_while_its_only_task_is_under_way() -> None:
+    """Everything watched hangs since before the gate closed; it is asked for later."""
+    async with SimulatedServer() as server, door(server, request_timeout=100) as em:
+        task = server.add_task("Running 1h, Finished ok")
+        watch = em.watch(task.task_id)
+        await anext(watch)
+        server.faults.add(Fault("stall", path=f"{task.task_id}$", times=1))
+        await anyio.sleep(5)
+        down = server.faults.add(Fault("drop"))
+        gone = em.watch("task-7", "task-8", "task-9")
+        await anyio.sleep(5)
+        await gone.aclose()
+        await anyio.sleep(60)
+        server.faults.remove(down)
+        task.finish()
+        with anyio.fail_after(100):
+            assert (await watch.wait()).succeeded == (task.task_id,)
+
+
 @pytest.mark.parametrize("again", [False, True])
 async def test_a_reply_for_a_task_that_was_dropped_meanwhile_is_nobodys(
     again: bool,
