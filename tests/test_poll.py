@@ -47,6 +47,18 @@ async def test_a_failing_collection_is_no_outage_while_tasks_answer() -> None:
             assert (await anext(watch)).task_id == new
 
 
+@pytest.mark.parametrize("mode", ["never", "auto", "always"])
+async def test_a_renewal_asks_for_no_task_if_none_is_watched(mode: str) -> None:
+    """Also when all tasks would be asked for together."""
+    async with SimulatedServer() as server, door(server, coalesce=mode) as em:
+        await em.read("jobs")
+        server.expire_logon_sessions()
+        await em.read("jobs")
+        await anyio.sleep(60)
+        assert em.statistics().renewals == 1
+        assert not [path for path in targets(server) if path.startswith("tasks")]
+
+
 async def test_behind_the_gate_nothing_is_sent_for_nobody() -> None:
     """When the last watch has gone the probes end; whoever comes then has one soon."""
     async with SimulatedServer() as server, door(server, keep_alive=False) as em:
