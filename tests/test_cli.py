@@ -213,7 +213,8 @@ def test_a_token_that_dies_in_mid_watch_is_exit_status_4(
     """A refused logon counts before the failures that were seen."""
     bad = server.add_task("Finished failed", shared=True).task_id
     slow = server.add_task("Running", shared=True).task_id
-    server.faults.add(Fault("unauthorized", path=slow, after=2))
+    void = f"{slow}|logonSessions"
+    server.faults.add(Fault("unauthorized", method="GET", path=void, after=2))
     server.faults.add(Fault("unauthorized", path="sessionMngr", after=1))
     ran = shell("watch", bad, slow, *QUICK)
     assert ran.status == 4
@@ -493,7 +494,9 @@ def test_a_password_file_is_read_anew_at_each_logon(
         f"open({str(counter)!r}, 'a').write('x')\nprint({server.password!r})\n"
     )
     task = server.add_task("Running 300ms, Finished", shared=True)
-    server.faults.add(Fault("unauthorized", path=task.task_id, after=1, times=1))
+    # The task is refused once, and then the logon session itself.
+    void = f"{task.task_id}|logonSessions"
+    server.faults.add(Fault("unauthorized", method="GET", path=void, after=1, times=2))
     command = f"{sys.executable} {script}"
     ran = shell("watch", task.task_id, "--password-command", command, *QUICK)
     assert ran.status == 0

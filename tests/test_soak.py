@@ -5,6 +5,7 @@
 
 import asyncio
 import gc
+import logging
 import re
 import statistics
 import tracemalloc
@@ -215,8 +216,9 @@ async def unrest(server: SimulatedServer) -> None:
 
 
 @pytest.fixture
-def traced() -> Iterator[None]:
-    """Trace memory."""
+def traced(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Trace memory, of which pytest is not to fill any with log lines."""
+    caplog.set_level(logging.ERROR, logger="veeam_tasks")
     tracemalloc.start()
     yield
     tracemalloc.stop()
