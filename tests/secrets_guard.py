@@ -29,7 +29,7 @@ from veeam_tasks.simulator import Account, LogonSession
 IS_ABLE = sys.version_info >= (3, 12)
 SHORTEST = 6
 KEPT = 200
-CHUNK = 1 << 16
+CHUNK = 1 << 14
 
 
 def forms(secret: str) -> Iterator[str]:
@@ -85,7 +85,10 @@ class Guard(logging.Handler):
     tool: int
     count: Count = attrs.field(factory=Count)
     leaks: list[str] = attrs.field(factory=list)
-    _secrets: deque[str] = attrs.field(factory=lambda: deque(maxlen=KEPT))
+    # Each with its forms, in lower case.
+    _secrets: deque[tuple[str, set[str]]] = attrs.field(
+        factory=lambda: deque(maxlen=KEPT)
+    )
     _texts: dict[str, str] = attrs.field(factory=dict)
     _length: int = 0
     _last: Callable[[], BaseException | None] = attrs.field(default=lambda: None)
@@ -97,8 +100,10 @@ class Guard(logging.Handler):
     def learn(self, *secrets: str) -> None:
         """Look for these from now on. Too short ones stand in any text."""
         for secret in secrets:
-            if len(secret) >= SHORTEST and secret not in self._secrets:
-                self._secrets.append(secret)
+            known = any(secret == one for one, _ in self._secrets)
+            if len(secret) >= SHORTEST and not known:
+                folded = {form.casefold() for form in forms(secret)}
+                self._secrets.append((secret, folded))
 
     def see(self, kind: str, *texts: str) -> None:
         """Take texts that people may come to see."""
@@ -114,8 +119,8 @@ class Guard(logging.Handler):
     def look(self) -> None:
         """Look through the texts that came since the last time."""
         whole = "\n".join(self._texts).casefold()
-        for secret in self._secrets:
-            for form in {one.casefold() for one in forms(secret)}:
+        for _, folded in self._secrets:
+            for form in folded:
                 if form in whole:
                     self.leaks += [
                         f"{kind}: {text[:500]}"
