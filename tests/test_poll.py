@@ -126,7 +126,7 @@ async def test_a_reply_for_a_task_that_was_dropped_meanwhile_is_nobodys(
     again: bool,
 ) -> None:
     """Also if it is watched anew by then: that is another record, asked for anew."""
-    async with SimulatedServer() as server, door(server) as em:
+    async with SimulatedServer() as server, door(server, coalesce="never") as em:
         task = server.add_task("Running 1h, Finished ok")
         other = server.add_task("Running 1h, Finished ok")
         delay = Fault("delay", method="GET", path=f"{task.task_id}$", seconds=5)

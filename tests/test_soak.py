@@ -276,7 +276,7 @@ async def test_two_hours_cost_no_more_than_one(mode: str, traced: None) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("mode", "hours"), [("auto", 24), ("never", 4)])
+@pytest.mark.parametrize(("mode", "hours"), [("auto", 6), ("never", 2)])
 async def test_soak(mode: str, hours: float, traced: None) -> None:
     """R6: hours at a 30 s pace, 1,000 tasks that come and go: memory is flat."""
     await soaked(mode, hours=hours, crowd_size=1000, count=24)

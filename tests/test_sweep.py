@@ -1,13 +1,15 @@
 """The sweep: what a collection says, and what is not taken from it alone."""
 
+import asyncio
 import logging
 
 import anyio
 import pytest
-from raw_server import Answer, RawServer, Seen, reply
+from raw_server import STALL, Answer, RawServer, Seen, reply
 from virtual import QUICK_BACKEND
 
 from veeam_tasks import Pace, SessionManager
+from veeam_tasks._sweep import Coalesce
 
 TOKEN = "X-RestSvcSessionId: NThBRkU="
 NAMESPACE = 'xmlns="http://www.veeam.com/ent/v1.0"'
@@ -31,6 +33,8 @@ class Manager:
         result: Of every task when it is asked for singly.
         statuses: What the next collections are answered with, instead of 200.
         void: Whether the token is.
+        stalled: Whether the collection gets no reply.
+        seconds: How long each reply takes; `seconds_of_all` that of the collection.
     """
 
     def __init__(self) -> None:
@@ -38,7 +42,8 @@ class Manager:
         self.result = ""
         self.odd = ""
         self.generation = 0
-        self.void = False
+        self.void = self.stalled = False
+        self.seconds = self.seconds_of_all = 0.0
         self.statuses: list[int] = []
         self.asked: list[str] = []
 
@@ -50,7 +55,14 @@ class Manager:
         if seen.method == "DELETE":
             return reply(status="204 No Content")
         self.asked.append(path)
-        return reply(status="401 Unauthorized") if self.void else self.get(path)
+        if self.stalled and path == "tasks":
+            return STALL
+        seconds = self.seconds + self.seconds_of_all * (path == "tasks")
+
+        async def wait(_: asyncio.StreamWriter) -> None:
+            await anyio.sleep(seconds)
+
+        return wait, reply(status="401 Unauthorized") if self.void else self.get(path)
 
     def log_on(self) -> bytes:
         """Give another token."""
@@ -94,10 +106,12 @@ IDS = [f"task-{number}" for number in range(COUNT)]
 SECOND = Pace(first=1, growth=1, longest=1, jitter=0)
 
 
-def door(server: RawServer, pace: Pace = SECOND) -> SessionManager:
+def door(
+    server: RawServer, pace: Pace = SECOND, coalesce: Coalesce = "always"
+) -> SessionManager:
     """Return a manager that asks for all tasks together."""
     return SessionManager(
-        server.url(), username="u", password="secret", coalesce="always", pace=pace
+        server.url(), username="u", password="secret", coalesce=coalesce, pace=pace
     )
 
 
@@ -233,3 +247,39 @@ async def test_newcomers_do_not_make_sweeps_follow_one_another() -> None:
         await anyio.sleep(5)
         assert len(watch.tasks) == COUNT
         assert em.count("tasks") - before <= 1 + 18 * 0.005 / 0.02
+
+
+async def test_one_sweep_at_a_time() -> None:
+    """Also the probe of an outage waits for one that is under way."""
+    em = Manager()
+    em.stalled = True
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch_all()
+        await anyio.sleep(5)
+        assert em.count("tasks") == 1
+        assert manager._host is not None
+        sweep = manager._host.engine.sweep
+        assert not sweep.take_probe()
+        sweep.request(0.0)
+        await anyio.sleep(5)
+        assert sweep.is_due
+        assert not sweep.take()
+        em.stalled = False
+        await anyio.sleep(60)
+        assert len(watch.tasks) == COUNT
+
+
+async def test_a_collection_that_takes_twice_its_usual_time_is_put_off() -> None:
+    """It is asked for singly from then on, with a notice in the log and a reason."""
+    em = Manager()
+    em.seconds = 0.05
+    async with RawServer(route=em) as server, door(server, coalesce="auto") as manager:
+        watch = manager.watch(IDS)
+        await anyio.sleep(30)
+        assert manager.statistics().coalescing == "together"
+        em.seconds_of_all = 2.0
+        await anyio.sleep(10)
+        now = manager.statistics()
+        assert now.coalescing == "singly"
+        assert "twice its usual time" in now.coalescing_reason
+        assert len(watch.tasks) == COUNT

@@ -133,11 +133,10 @@ class Pages:
         Raises:
             MalformedReplyError: It is no page of tasks after all.
         """
+        assert self._cut is not None
         tasks = {key: each for key, each in self.found.items() if type(each) is Task}
-        if self._cut is not None:
-            whole = await self._parsed(self._cut)
-            tasks |= {task.task_id: task for task in whole.tasks}
-        return tasks
+        whole = await self._parsed(self._cut)
+        return tasks | {task.task_id: task for task in whole.tasks}
 
     async def _parsed(self, reply: Reply) -> _wire.Page:
         """Return a page that cannot be cut, parsed in a thread if it is long."""
