@@ -88,6 +88,15 @@ def test_out_of_range(wrong: dict[str, float], said: str) -> None:
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["first", "growth", "longest", "jitter"])
+@pytest.mark.parametrize("huge", [10**400, -(10**5000)], ids=["huge", "negative"])
+def test_beyond_any_float(name: str, huge: int) -> None:
+    """A whole number that no float can hold is a ValueError that does not repeat it."""
+    with pytest.raises(ValueError, match="numbers: this number is far") as caught:
+        Pace(**{name: huge})
+    assert caught.value.__context__ is None
+
+
 @pytest.mark.parametrize("wrong", ["1", None, True, 1j])
 def test_no_number(wrong: object) -> None:
     """A pace is made of numbers."""

@@ -16,10 +16,11 @@ from veeam_tasks._model import Link, Statistics, Task
 from veeam_tasks._notices import Notices
 from veeam_tasks._pace import Pace
 from veeam_tasks._poll import Engine, running_loop
+from veeam_tasks._seconds import check_timeout
 from veeam_tasks._settings import Options, settle
 from veeam_tasks._text import Secrets
 from veeam_tasks._transport import Transport
-from veeam_tasks._watch import TaskLike, Waiter, Watch, check_timeout, task_ids_of
+from veeam_tasks._watch import TaskLike, Waiter, Watch, task_ids_of
 
 
 class SessionManager:

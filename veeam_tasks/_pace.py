@@ -5,16 +5,15 @@ from collections.abc import Iterable
 
 import attrs
 
+from veeam_tasks._seconds import as_number
+
 LONGEST_PAUSE = 600.0
 """Seconds. Well under the 15 minutes after which the server drops an idle logon
 session (``http_authentication`` reference page)."""
 
 
 def _number(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        text = f"a pace is made of numbers, not {value!r}"
-        raise TypeError(text)
-    return float(value)
+    return as_number(value, "a pace is made of numbers")
 
 
 @attrs.frozen(kw_only=True)

@@ -1,7 +1,6 @@
 """The keyword arguments of `connect`, `adopt` and `SessionManager`, checked."""
 
 import inspect
-import math
 import re
 from collections.abc import Callable
 from os import PathLike
@@ -14,6 +13,7 @@ from yarl import URL
 from veeam_tasks._address import base_url
 from veeam_tasks._model import Notice
 from veeam_tasks._pace import Pace
+from veeam_tasks._seconds import check_seconds
 from veeam_tasks._sweep import Coalesce
 from veeam_tasks._trust import Trust, make_trust
 
@@ -164,9 +164,9 @@ def _check(settings: Settings) -> None:
     if not isinstance(settings.pace, Pace):
         text = f"pace must be a Pace, not {type(settings.pace).__name__}"
         raise TypeError(text)
-    _check_seconds("request_timeout", settings.request_timeout)
+    check_seconds("request_timeout", settings.request_timeout)
     if settings.patience is not None:
-        _check_seconds("patience", settings.patience)
+        check_seconds("patience", settings.patience)
     _check_count("max_in_flight", settings.max_in_flight)
     if settings.max_reply_bytes is not None:
         _check_count("max_reply_bytes", settings.max_reply_bytes)
@@ -188,15 +188,6 @@ def _check(settings: Settings) -> None:
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         text = f"{name}={value!r}: choose one of {', '.join(choices)}"
-        raise ValueError(text)
-
-
-def _check_seconds(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        text = f"{name} must be seconds, not {value!r}"
-        raise TypeError(text)
-    if not math.isfinite(value) or value <= 0:
-        text = f"{name}={value!r}: it must be more than 0 seconds"
         raise ValueError(text)
 
 

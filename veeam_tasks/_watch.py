@@ -5,7 +5,6 @@ methods may be called from another asyncio task, as the lines of a REPL are.
 """
 
 import asyncio
-import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType, TracebackType
@@ -54,24 +53,6 @@ def task_ids_of(tasks: Iterable[TaskLike | Iterable[TaskLike]]) -> list[str]:
             raise TypeError(text)
         ids[task_id_of(task)] = None
     return list(ids)
-
-
-def check_timeout(timeout: float | None) -> float | None:
-    """Return a timeout in seconds, or None for none.
-
-    Raises:
-        ValueError: It is negative or not a number.
-        TypeError: It is of another type.
-    """
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        text = f"timeout must be seconds or None, not {timeout!r}"
-        raise TypeError(text)
-    if math.isnan(timeout) or timeout < 0:
-        text = f"timeout={timeout!r}: it must be 0 seconds or more, or None"
-        raise ValueError(text)
-    return None if math.isinf(timeout) else float(timeout)
 
 
 class Watch:
