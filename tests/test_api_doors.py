@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import copy
 import gc
 import importlib.util
 import logging
+import pickle
 import ssl
 import sys
 from collections.abc import Callable
@@ -413,6 +415,37 @@ async def test_manager_that_is_forgotten_warns() -> None:
             gc.collect()
         await anyio.sleep(10)
         assert server.connections.open == 0
+
+
+def pickled(value: object) -> object:
+    """Go through pickle, as a process pool does."""
+    return pickle.loads(pickle.dumps(value))
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled])
+async def test_an_owner_has_no_copy(again: Callable[[object], object]) -> None:
+    """A copy or pickle of a manager, a watch or a door is a TypeError in plain words.
+
+    What is dropped of the attempt does not close the original.
+    """
+    async with SimulatedServer() as server, door(server) as em:
+        task = server.add_task("Running 5s, Finished ok").task_id
+        watch = em.watch(task)
+        async with adopt(server.url, em.token or "") as adopted:
+            for owner, said in (
+                (em, "a SessionManager holds connections"),
+                (adopted, "a SessionManager holds connections"),
+                (watch, "a Watch is bound to its manager"),
+                (door(server), "what connect() and adopt() return"),
+            ):
+                with pytest.raises(
+                    TypeError, match="cannot be copied or pickled: "
+                ) as no:
+                    again(owner)
+                assert str(no.value).startswith(said)
+        gc.collect()
+        assert (await watch.wait()).succeeded == (task,)
+        assert pickled(watch.report) == watch.report
 
 
 async def test_no_secret_is_shown(caplog: pytest.LogCaptureFixture, wire: Wire) -> None:

@@ -8,10 +8,13 @@ from veeam_tasks._account import Password
 from veeam_tasks._logon_wire import session_id_in
 from veeam_tasks._manager import SessionManager
 from veeam_tasks._settings import Options
+from veeam_tasks._sole import Sole
 
 
-class Connecting:
+class Connecting(Sole):
     """A manager that is not logged on yet: await it, or use it by ``async with``."""
+
+    _what = "what connect() and adopt() return holds a SessionManager"
 
     def __init__(self, manager: SessionManager) -> None:
         self._manager = manager

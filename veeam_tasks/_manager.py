@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from types import TracebackType
 from typing import Self, Unpack
 
 from veeam_tasks._account import Account, Password
@@ -18,12 +17,13 @@ from veeam_tasks._pace import Pace
 from veeam_tasks._poll import Engine, running_loop
 from veeam_tasks._seconds import check_timeout
 from veeam_tasks._settings import Options, settle
+from veeam_tasks._sole import Sole
 from veeam_tasks._text import Secrets
 from veeam_tasks._transport import Transport
 from veeam_tasks._watch import TaskLike, Waiter, Watch, task_ids_of
 
 
-class SessionManager:
+class SessionManager(Sole):
     r"""One logon session, shared by every poller.
 
     Made logged on by `connect` and `adopt`; or directly, and then opened by
@@ -41,6 +41,8 @@ class SessionManager:
     Raises:
         ValueError, TypeError: An argument is wrong; nothing was sent.
     """
+
+    _what = "a SessionManager holds connections"
 
     def __init__(
         self,
@@ -129,12 +131,7 @@ class SessionManager:
     async def __aenter__(self) -> Self:
         return await self.open()
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:

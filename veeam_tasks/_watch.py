@@ -24,6 +24,7 @@ from veeam_tasks._events import (
 from veeam_tasks._model import Task, TaskState
 from veeam_tasks._pace import Pace
 from veeam_tasks._poll import Engine
+from veeam_tasks._sole import Sole
 
 TaskLike = str | Task
 
@@ -55,7 +56,7 @@ def task_ids_of(tasks: Iterable[TaskLike | Iterable[TaskLike]]) -> list[str]:
     return list(ids)
 
 
-class Watch:
+class Watch(Sole):
     """Watches many tasks; an async iterator of `TaskEvent`.
 
     Made by `SessionManager.watch`. It polls by itself from the moment it exists, may
@@ -67,6 +68,9 @@ class Watch:
         pace: How long it pauses between two polls of one task.
         is_endless: Whether it watches all tasks, so that it never ends by itself.
     """
+
+    _what = "a Watch is bound to its manager"
+    _instead = "make a second one of the same tasks, it costs no poll; a Report can be"
 
     def __init__(
         self,
