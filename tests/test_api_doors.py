@@ -36,6 +36,7 @@ from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time
 
+URL = "https://em.example:9398"
 GUID = "b04c217b-0538-4650-bec4-19deff4ea1ac"
 
 
@@ -75,6 +76,24 @@ def test_unawaited_connect_says_so() -> None:
     assert "hunter22" not in repr(unawaited)
     adopted = adopt("https://em.example", "dG9rZW4tdG9rZW4=")
     assert "dG9rZW4" not in repr(adopted)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda **trust: connect(URL, username="u", password="hunter22", **trust),
+        lambda **trust: adopt(URL, "dG9rZW4tdG9rZW4=", **trust),
+        lambda **trust: SessionManager(URL, username="u", password="pw", **trust),
+    ],
+    ids=["connect", "adopt", "SessionManager"],
+)
+def test_a_warning_names_the_callers_line(way: Callable[..., object]) -> None:
+    """`insecure` warns, and the warning points at the line that asked for it."""
+    with pytest.warns(UserWarning, match="insecure=True") as caught:
+        way(insecure=True)
+    (warning,) = caught
+    line = way.__code__
+    assert (warning.filename, warning.lineno) == (line.co_filename, line.co_firstlineno)
 
 
 async def test_adopt(wire: Wire) -> None:

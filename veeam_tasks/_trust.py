@@ -5,6 +5,7 @@ CA file or pin the one certificate. Nothing is switched off but by ``insecure=Tr
 """
 
 import hashlib
+import inspect
 import os
 import re
 import ssl as tls
@@ -12,6 +13,7 @@ import warnings
 from asyncio import Protocol, get_running_loop
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -102,10 +104,9 @@ def make_trust(
         insecure=insecure,
     )
     if insecure:
-        warnings.warn(
+        _warn(
             "insecure=True: the server's certificate is not verified, so anyone on the"
-            " way can read the password",
-            stacklevel=3,
+            " way can read the password"
         )
         return Trust(insecure=True)
     if ca_file is not None:
@@ -113,6 +114,18 @@ def make_trust(
     if fingerprint is not None:
         return Trust(fingerprint=_digest_of(fingerprint))
     return Trust(context=ssl)
+
+
+def _warn(text: str) -> None:
+    """Warn, and name the line that called this package, by whichever door."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith(f"{__package__}.")
 
 
 def _check_together(url: URL, given: dict[str, object], *, insecure: bool) -> None:
