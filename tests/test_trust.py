@@ -58,6 +58,16 @@ def test_a_context_is_used_as_it_is() -> None:
     assert trust(ssl=context).context is context
 
 
+def test_a_context_that_verifies_nothing_warns() -> None:
+    """It is taken, with the warning of `insecure` and what to pass instead."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    assert trust(ssl=context).context is context  # a chain is verified: no warning
+    context.verify_mode = ssl.CERT_NONE
+    with pytest.warns(UserWarning, match="verifies nothing .* pass ca_file= or finger"):
+        assert trust(ssl=context).context is context
+
+
 def test_ssl_false_is_refused_with_what_to_write() -> None:
     """The old way of requests and aiohttp to switch verification off."""
     with pytest.raises(ValueError, match="insecure=True"):

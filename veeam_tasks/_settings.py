@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
 
     Trust, at most one of the four; the system's CAs by default:
 
-    * `ssl`: an `ssl.SSLContext` of your own.
+    * `ssl`: an `ssl.SSLContext` of your own; one that verifies nothing warns.
     * `ca_file`: PEM file of the CAs to trust instead of the system's.
     * `fingerprint`: SHA-256 of the server's own certificate, hex with or without
       colons; replaces the checks of chain, name and expiry.

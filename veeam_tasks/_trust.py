@@ -88,7 +88,7 @@ def make_trust(
 
     Args:
         url: Where the server is.
-        ssl: A context of the caller's own.
+        ssl: A context of the caller's own; one that verifies nothing warns.
         ca_file: PEM file with the certificates to trust instead of the system's.
         fingerprint: SHA-256 of the server's certificate, hex with or without colons.
         insecure: Trust any server, and allow ``http://`` to any host; this warns.
@@ -113,6 +113,12 @@ def make_trust(
         return Trust(context=_context_for(Path(ca_file)))
     if fingerprint is not None:
         return Trust(fingerprint=_digest_of(fingerprint))
+    if ssl is not None and ssl.verify_mode is tls.CERT_NONE:
+        _warn(
+            "ssl=: this context verifies nothing (its verify_mode is CERT_NONE), so"
+            " anyone on the way can read the password; pass ca_file= or fingerprint="
+            " instead"
+        )
     return Trust(context=ssl)
 
 
