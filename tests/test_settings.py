@@ -96,7 +96,7 @@ def test_wrong_values(options: dict[str, object], said: str) -> None:
         ({"max_reply_bytes": "1"}, "max_reply_bytes must be a whole number"),
         ({"keep_alive": 1}, "keep_alive must be True or False, not 1"),
         ({"proxy": 3}, "proxy must be a URL, not int"),
-        ({"on_notice": 3}, "on_notice must be a plain function"),
+        ({"on_notice": 3}, "on_notice must be a plain function, not int"),
         ({"timeout": 3}, "unexpected keyword argument 'timeout'"),
         ({"api_version": None}, "api_version"),
     ],

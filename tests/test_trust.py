@@ -144,6 +144,22 @@ def test_a_ca_file_that_cannot_be_used_is_refused(
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("path", ["", "\0", "\ud800"])
+def test_a_path_that_no_file_can_have_is_refused(path: str) -> None:
+    """The empty one is no ".", and what the system cannot take is told in our words."""
+    with pytest.raises(ValueError, match=r"ca_file.* in PEM form") as caught:
+        trust(ca_file=path)
+    assert str(caught.value).isprintable()
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("path", [5, b"ca.pem", True])
+def test_a_ca_file_must_be_a_path(path: object) -> None:
+    """Anything else is a TypeError that names the argument."""
+    with pytest.raises(TypeError, match="ca_file must be the path of a file, not "):
+        trust(ca_file=path)  # type: ignore[arg-type]
+
+
 def test_a_ca_file_is_trusted_as_it_is(ca: trustme.CA, tmp_path: Path) -> None:
     """Names are verified; chains need not end in a root, nor please Python 3.13."""
     path = tmp_path / "ca.pem"

@@ -175,14 +175,8 @@ def _check(settings: Settings) -> None:
         raise TypeError(text)
     if settings.proxy is not None:
         _check_proxy(settings.proxy)
-    on_notice = settings.on_notice
-    if on_notice is not None and (
-        not callable(on_notice)
-        or inspect.iscoroutinefunction(on_notice)
-        or inspect.iscoroutinefunction(type(on_notice).__call__)
-    ):
-        text = "on_notice must be a plain function, not a coroutine function"
-        raise TypeError(text)
+    if settings.on_notice is not None:
+        _check_plain_function("on_notice", settings.on_notice)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -198,6 +192,19 @@ def _check_count(name: str, value: object) -> None:
     if value < 1:
         text = f"{name}={value}: it must be 1 or more"
         raise ValueError(text)
+
+
+def _check_plain_function(name: str, value: object) -> None:
+    if not callable(value):
+        found = type(value).__name__
+    elif inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(
+        type(value).__call__
+    ):
+        found = "a coroutine function"
+    else:
+        return
+    text = f"{name} must be a plain function, not {found}"
+    raise TypeError(text)
 
 
 def _check_proxy(proxy: object) -> None:

@@ -12,7 +12,6 @@ import ssl as tls
 import warnings
 from asyncio import Protocol, get_running_loop
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -94,7 +93,7 @@ def make_trust(
         insecure: Trust any server, and allow ``http://`` to any host; this warns.
 
     Raises:
-        TypeError: `ssl` is no context, or `fingerprint` no string.
+        TypeError: `ssl` is no context, `ca_file` no path, or `fingerprint` no string.
         ValueError: They contradict each other or the URL, or one of them is not
             what it should be.
     """
@@ -110,7 +109,7 @@ def make_trust(
         )
         return Trust(insecure=True)
     if ca_file is not None:
-        return Trust(context=_context_for(Path(ca_file)))
+        return Trust(context=_context_for(_path_of(ca_file)))
     if fingerprint is not None:
         return Trust(fingerprint=_digest_of(fingerprint))
     if ssl is not None and ssl.verify_mode is tls.CERT_NONE:
@@ -152,15 +151,28 @@ def _check_together(url: URL, given: dict[str, object], *, insecure: bool) -> No
         raise ValueError(message)
 
 
-def _context_for(ca_file: Path) -> tls.SSLContext:
+def _path_of(ca_file: object) -> str:
+    path = os.fspath(ca_file) if isinstance(ca_file, os.PathLike) else ca_file
+    if not isinstance(path, str):
+        message = f"ca_file must be the path of a file, not {type(path).__name__}"
+        raise TypeError(message)
+    if not path:
+        message = "ca_file is empty; name a file with certificates in PEM form"
+        raise ValueError(message)
+    return path
+
+
+def _context_for(ca_file: str) -> tls.SSLContext:
     try:
         context = tls.create_default_context(cafile=ca_file)
         problem = ""
-    except OSError as error:
-        problem = f"{type(error).__name__}: {error.strerror or error}"
+    except (OSError, ValueError) as error:
+        # A path with a NUL or a lone surrogate is a ValueError.
+        words = getattr(error, "strerror", None) or str(error)
+        problem = f"{type(error).__name__}: {visible(words)}"
     if problem:
         message = (
-            f"ca_file: {visible(str(ca_file))} holds no certificate in PEM form that"
+            f"ca_file: {visible(ca_file)} holds no certificate in PEM form that"
             f" can be read: {problem}"
         )
         raise ValueError(message)

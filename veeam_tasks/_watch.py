@@ -43,7 +43,8 @@ def task_ids_of(tasks: Iterable[TaskLike | Iterable[TaskLike]]) -> list[str]:
     given = list(tasks)
     if len(given) == 1 and not isinstance(given[0], str | Task):
         only = given[0]
-        if not isinstance(only, Iterable):
+        # Bytes are an iterable, of numbers.
+        if isinstance(only, bytes | bytearray) or not isinstance(only, Iterable):
             text = f"a task is an ID, a Task or an Href, not {type(only).__name__}"
             raise TypeError(text)
         given = list(only)
