@@ -20,6 +20,8 @@ _LONGEST_SHOWN = 80
 _ROUNDS = 3
 
 _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)")
+# What a resolver may take for an address: 1.2.3 is 1.2.0.3 to it.
+_NUMBER_LAST = re.compile(r"(?:[^:]*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?", re.ASCII)
 _TASK_HREF = re.compile(
     r"(?:(?i:https?)://[^\s/?#\\]+/|/)?(?:[^\s?#\\:]*/)?tasks/"
     rf"({TASK_ID.pattern})(?:\?[^\s#]*)?",
@@ -36,8 +38,8 @@ def base_url(url: str, *, insecure: bool) -> URL:
     API lives under ``/api``, are facts of the ``logging_on`` reference page.
 
     Args:
-        url: As ``https://em.example:9398``; with or without ``/api``, a trailing
-            slash, or the path prefix of a reverse proxy.
+        url: As ``https://em.example:9398``; with or without ``/api`` and what may
+            follow that in a pasted one, or the path prefix of a reverse proxy.
         insecure: Whether ``http://`` to a host that is not loopback is allowed.
 
     Raises:
@@ -64,12 +66,7 @@ def base_url(url: str, *, insecure: bool) -> URL:
     if scheme not in _PORTS:
         message = f"{shown} is no https:// URL; write https://em.example:9398"
         raise ValueError(message)
-    if "?" in url or "#" in url:
-        message = (
-            f"{shown} must have neither query nor fragment; leave out what follows"
-        )
-        raise ValueError(message)
-    parsed = _parsed(url, shown)
+    parsed = _parsed(_without_query(url, shown), shown)
     if scheme == "http" and not insecure and not _is_loopback(parsed.host or ""):
         message = (
             f"{shown} would send the password in the clear; write https://, or pass"
@@ -79,13 +76,23 @@ def base_url(url: str, *, insecure: bool) -> URL:
     return _rooted(parsed.with_port(parsed.explicit_port or _PORTS[scheme]))
 
 
+def _without_query(url: str, shown: str) -> str:
+    """Return what precedes the query, which only a URL of the API itself may have."""
+    plain = re.split("[?#]", url, maxsplit=1)[0]
+    if plain != url and _API not in plain.lower().split("/")[3:]:
+        message = (
+            f"{shown} must have neither query nor fragment; leave out what follows"
+        )
+        raise ValueError(message)
+    return plain
+
+
 def _rooted(url: URL) -> URL:
-    """Return a URL whose path ends in ``/api/``, once."""
+    """Return a URL whose path ends in ``/api/``: what follows the last one is cut."""
     segments = [segment for segment in url.raw_path.split("/") if segment]
-    if not segments or segments[-1].lower() != _API:
-        segments.append(_API)
-    segments[-1] = _API
-    return url.with_path(f"/{'/'.join(segments)}/", encoded=True)
+    ends = [at for at, segment in enumerate(segments) if segment.lower() == _API]
+    root = [*segments[: ends[-1] if ends else None], _API]
+    return url.with_path(f"/{'/'.join(root)}/", encoded=True)
 
 
 def task_id_of(value: str | Task) -> str:
@@ -202,13 +209,26 @@ def _refuse(text: str, problem: str) -> NoReturn:
 def _parsed(url: str, shown: str) -> URL:
     try:
         parsed = URL(url)
-        problem = "" if (parsed.raw_host or "").encode("idna") else "it names no host"
+        host = parsed.raw_host or ""
+        problem = "" if host.encode("idna") else "it names no host"
+        if parsed.explicit_port == 0:
+            problem = "0 is no port"
+        elif _NUMBER_LAST.fullmatch(host) and not _is_ipv4(host):
+            problem = "the host looks like an IPv4 address and is none"
     except ValueError as error:
         problem = str(error)
     if problem:
         message = f"{shown}: {problem}; write https://em.example:9398"
         raise ValueError(message)
     return parsed
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:
