@@ -862,7 +862,9 @@ async def test_a_certificate_may_change_in_mid_watch(
 
 
 @asynccontextmanager
-async def handshakes(*contexts: ssl.SSLContext) -> AsyncIterator[int]:
+async def handshakes(
+    *contexts: ssl.SSLContext, said: bytes = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+) -> AsyncIterator[int]:
     """Give the port of a server that shows something else on each connection."""
     left = list(contexts)
 
@@ -872,7 +874,7 @@ async def handshakes(*contexts: ssl.SSLContext) -> AsyncIterator[int]:
                 await writer.start_tls(left.pop(0))
                 await reader.read()
             else:
-                writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                writer.write(said)
         except OSError:
             return
         finally:
@@ -914,7 +916,7 @@ async def test_a_look_that_finds_another_certificate_is_not_told(
 
 
 async def test_a_port_without_tls_is_a_transport_error() -> None:
-    """It is no matter of trust."""
+    """It is no matter of trust, and the error asks whether http:// is meant."""
     async with (
         handshakes() as port,
         opened(f"https://127.0.0.1:{port}") as transport,
@@ -922,6 +924,20 @@ async def test_a_port_without_tls_is_a_transport_error() -> None:
         with pytest.raises(TransportError, match="SSLError: ") as caught:
             await transport.send(submit(), TOKEN, uncertain=True)
     assert type(caught.value) is TransportError
+    assert "not speak TLS; is it another port, or is http:// meant?" in str(
+        caught.value
+    )
+
+
+async def test_a_handshake_that_fails_otherwise_gets_no_advice() -> None:
+    """A server that refuses in a TLS alert does speak TLS."""
+    async with (
+        handshakes(said=b"\x15\x03\x03\x00\x02\x02\x28") as port,
+        opened(f"https://127.0.0.1:{port}") as transport,
+    ):
+        with pytest.raises(TransportError, match="SSLError: ") as caught:
+            await transport.send(submit(), TOKEN, uncertain=True)
+    assert "http://" not in str(caught.value)
 
 
 # Time, cancellation, closing

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from slicing import cut_whole
@@ -684,6 +685,28 @@ def test_a_404_of_no_enterprise_manager_tells_of_the_port() -> None:
     error = _wire.status_error(reply(b"<html/>", "text/html", 404), SECRETS)
     assert type(error) is StatusError
     assert "its port is 9398 (9419 is another Veeam API)" in str(error)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<title>400 The plain HTTP request was sent to HTTPS port</title>",
+        b"Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"Bad Request\r\nThis combination of host and port requires TLS.\r\n",
+    ],
+    ids=["nginx", "Apache", "Go", "Tomcat"],
+)
+def test_a_400_to_plain_http_at_a_tls_port_asks_for_https(page: bytes) -> None:
+    """In the known words, and only when it was we who spoke plain HTTP."""
+    for request, is_told in (
+        ("POST http://h:9398/api/sessionMngr/?v=latest", True),
+        ("POST https://h:9398/api/sessionMngr/?v=latest", False),
+    ):
+        given_reply = attrs.evolve(reply(page, "text/html", 400), request=request)
+        error = _wire.status_error(given_reply, SECRETS)
+        assert type(error) is StatusError
+        assert ("speaks TLS; is https:// meant?" in str(error)) == is_told
 
 
 @pytest.mark.parametrize("status", [401, 403])

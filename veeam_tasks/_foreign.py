@@ -94,6 +94,11 @@ def words_of(error: Exception) -> str:
         case aiohttp.ClientConnectorCertificateError():
             cause = error.certificate_error
             text = (getattr(cause, "verify_message", "") or str(cause)).rstrip(".")
+        case aiohttp.ClientConnectorSSLError() if _is_no_tls(error.os_error):
+            text = (
+                f"{text}: what answers there does not speak TLS; is it another port, or"
+                " is http:// meant?"
+            )
         case aiohttp.ServerFingerprintMismatch():
             text = "its fingerprint is not the one that is pinned"
         case aiohttp.ServerDisconnectedError():
@@ -107,6 +112,11 @@ def words_of(error: Exception) -> str:
             name = f"{name}, {type(error.__cause__).__name__}"
             text = _unquoted(getattr(error.__cause__, "message", ""))
     return f"{name}: {text}" if text else name
+
+
+def _is_no_tls(error: OSError) -> bool:
+    """Return whether the first bytes of an answer were of some other protocol."""
+    return getattr(error, "reason", None) == "WRONG_VERSION_NUMBER"
 
 
 def _unquoted(text: str) -> str:

@@ -34,6 +34,13 @@ _MAX_SESSION_ID = 256
 
 _UNKNOWN_TASK = re.compile(r"no .{0,80}\btask with id\b", re.IGNORECASE | re.DOTALL)
 _ONE_TASK = re.compile(r"/tasks/task-[0-9]+(?:\?.*)?", re.ASCII)
+# nginx; Apache; Go; Tomcat. Behind a proxy it is the proxy's port, hence our http://.
+_WANTS_TLS = re.compile(
+    rb"plain HTTP request was sent to HTTPS port"
+    rb"|speaking plain HTTP to an SSL-enabled server port"
+    rb"|sent an HTTP request to an HTTPS server"
+    rb"|combination of host and port requires TLS"
+)
 _JSON_ERROR = {"@StatusCode", "FirstChanceExceptionMessage"}
 
 
@@ -219,7 +226,14 @@ def status_error(reply: Reply, secrets: Secrets) -> StatusError:
             "This may not be an Enterprise Manager REST service: its port is 9398"
             " (9419 is another Veeam API)"
         )
+    elif status == _BAD_REQUEST and _is_for_tls(reply):
+        advice = "The port speaks TLS; is https:// meant?"
     return StatusError(request=request, status=status, message=message, advice=advice)
+
+
+def _is_for_tls(reply: Reply) -> bool:
+    """Return whether a server says that it was spoken to without TLS."""
+    return " http://" in reply.request and _WANTS_TLS.search(reply.body) is not None
 
 
 def _error_body(reply: Reply) -> dict[str, Any] | None:
