@@ -328,7 +328,7 @@ def test_submit_says_when_it_may_have_been_carried_out(
     server.faults.add(Fault("drop", path="action=start"))
     ran = shell("submit", JOB)
     assert ran.status == 3
-    assert "may have been carried out: look for its task with 'list'" in ran.complaint
+    assert "may have been carried out: see with 'list' which tasks" in ran.complaint
     assert len([one for one in server.requests if "action=start" in one.query]) == 1
 
 

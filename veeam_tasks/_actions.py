@@ -11,6 +11,7 @@ from yarl import URL
 from veeam_tasks import _document, _wire
 from veeam_tasks._address import resource_path
 from veeam_tasks._errors import (
+    MAYBE_DONE,
     MalformedReplyError,
     ServerBusyError,
     StatusError,
@@ -25,10 +26,6 @@ Body = str | bytes | Mapping[str, object]
 _REDIRECT, _SERVER_ERROR, _BUSY = 300, 500, 503
 _NO_CONTENT = 204
 _METHODS: dict[str, Method] = {"POST": "POST", "PUT": "PUT", "DELETE": "DELETE"}
-_MAYBE = (
-    "The action may have been carried out: look for its task with fetch_all() before"
-    " you send it again"
-)
 
 
 def action_request(
@@ -75,7 +72,7 @@ def task_started(reply: Reply, secrets: Secrets) -> Task:
             )
     raise MalformedReplyError(
         request=reply.request,
-        problem=f"{problem}. {_MAYBE}",
+        problem=f"{problem}. {MAYBE_DONE}",
         excerpt=secrets.excerpt(reply.body),
     )
 
@@ -104,10 +101,10 @@ def _uncertain_status(reply: Reply, secrets: Secrets) -> StatusError:
             status=reply.status,
             message=message,
             retry_after=reply.retry_after,
-            advice=_MAYBE,
+            advice=MAYBE_DONE,
         )
     return StatusError(
-        request=reply.request, status=reply.status, message=message, advice=_MAYBE
+        request=reply.request, status=reply.status, message=message, advice=MAYBE_DONE
     )
 
 

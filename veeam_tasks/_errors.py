@@ -20,6 +20,12 @@ with control characters visible; secrets were hidden by whoever passed the text 
 
 from typing import ClassVar, Self
 
+MAYBE_DONE = (
+    "It may have been carried out: see with fetch_all() which tasks there are now"
+    " before you send it again"
+)
+"""What is true of an action, and of the DELETE of a task, without a clear answer."""
+
 
 def _revive(
     cls: type["VeeamTasksError"], text: str, state: dict[str, object]
@@ -129,10 +135,7 @@ class SubmitUncertainError(TransportError):
     retryable = False
 
     def _compose(self, request: str, reason: str) -> str:
-        return (
-            f"{request}: {reason}. The action may have been carried out: look for its"
-            " task with fetch_all() before you send it again."
-        )
+        return f"{request}: {reason}. {MAYBE_DONE}."
 
 
 class StatusError(VeeamTasksError):

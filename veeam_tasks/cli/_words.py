@@ -29,7 +29,7 @@ _SPOKEN: Final[tuple[tuple[str, str], ...]] = (
     (rf"(?<![-\w])({_NAMES})=(?:True\b)?", r"--\1 "),
     (rf"(?<![-\w])({_NAMES})(?=[:,] | and | must )", r"--\1"),
     (r"(?<=--fingerprint )\"([^\"]*)\"", r"\1"),
-    (r"look for its task with fetch_all\(\)", "look for its task with 'list'"),
+    (r"see with fetch_all\(\)", "see with 'list'"),
     (r" until open\(\)", ""),
     (r"^token is", "VEEAM_EM_TOKEN is"),
     (r"^session_id is", "VEEAM_EM_SESSION_ID is"),
