@@ -406,3 +406,38 @@ async def test_delete(wire: Wire) -> None:
         assert task.is_deleted
         with pytest.raises(TaskNotFoundError, match="task-"):
             await em.delete(task.task_id)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(status="204 No Content"),
+        reply(b" \r\n"),
+        reply(XML_TASK, status="202 Accepted"),
+        reply(b"{}", content_type="application/json; charset=utf-8"),
+    ],
+)
+async def test_delete_is_said_by_the_server(answer: bytes) -> None:
+    """A 2xx without a body, or with one of the Enterprise Manager, is a deletion."""
+    async with RawServer(LOGON, answer, GONE) as server, raw_door(server) as em:
+        await em.delete("task-7")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (reply(b"<html>Hello</html>", content_type="text/html"), "answered 200, but"),
+        (reply(b"<HTML>Hello</HTML>"), "it is no reply of the server"),
+        (reply(b'<html xmlns="http://www.w3.org/1999/xhtml"/>'), "it is no reply"),
+        (reply(b"OK", content_type="text/plain", status="201 Created"), "answered 201"),
+        (reply(b"\x00\xff" * 9, content_type=""), "answered 200, but"),
+        (reply(b'<Error Message="No" StatusCode="500"/>'), "it is an error of the"),
+    ],
+)
+async def test_delete_that_someone_else_answered(answer: bytes, said: str) -> None:
+    """Any other 2xx is a `MalformedReplyError` that says that it may be done."""
+    async with RawServer(LOGON, answer, GONE) as server, raw_door(server) as em:
+        with pytest.raises(MalformedReplyError, match=said) as caught:
+            await em.delete("task-7")
+    assert "may have been carried out: see with fetch_all()" in str(caught.value)
+    assert caught.value.excerpt

@@ -93,6 +93,37 @@ def check_carried_out(reply: Reply, secrets: Secrets) -> None:
     raise error
 
 
+def check_deleted(reply: Reply, secrets: Secrets) -> None:
+    """Raise unless the Enterprise Manager says that it deleted a task.
+
+    It does so by 204 without a body (``delete_task_id`` reference page); any document
+    of its own in a 2xx is taken too.
+
+    Raises:
+        TaskNotFoundError: The server knows no such task.
+        StatusError: It was refused; from 500 on it may have been carried out.
+        MalformedReplyError: Someone else answered; it may have been carried out.
+    """
+    check_carried_out(reply, secrets)
+    if not reply.body.strip(_document.LEAD):
+        return
+    try:
+        root, _ = _document.parse(reply, secrets)
+    except MalformedReplyError as error:
+        problem = error.problem
+    else:
+        # The name of a root in a foreign namespace keeps that, with a colon.
+        is_foreign = root.lower() == "html" or ":" in root
+        if not is_foreign and not _wire.is_error_body(reply):
+            return
+        problem = f"it is {'no reply' if is_foreign else 'an error'} of the server"
+    raise MalformedReplyError(
+        request=reply.request,
+        problem=f"answered {reply.status}, but {problem}. {MAYBE_DONE}",
+        excerpt=secrets.excerpt(reply.body),
+    )
+
+
 def _uncertain_status(reply: Reply, secrets: Secrets) -> StatusError:
     message = _wire.error_message(reply, secrets)
     if reply.status == _BUSY:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import attrs
 
 from veeam_tasks import _wire
-from veeam_tasks._actions import check_carried_out, task_started
+from veeam_tasks._actions import check_deleted, task_started
 from veeam_tasks._errors import TaskNotFoundError, VeeamTasksError
 from veeam_tasks._exchange import Reply, Request
 from veeam_tasks._logon import Logon
@@ -112,7 +112,7 @@ class Calls:
                     media_type=self.settings.media_type,
                 )
             )
-            check_carried_out(reply, self.secrets)
+            check_deleted(reply, self.secrets)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
