@@ -186,6 +186,37 @@ def test_prune_gone_looks_only_if_somebody_has_gone() -> None:
     assert not scene.roster._has_gone
 
 
+def test_counting_the_watched_changes_nothing() -> None:
+    """What nobody wants any more is not counted, and dropped only when it is due."""
+    scene = Scene()
+    wanting, stays = Wanting(), Wanting()
+    scene.add(wanting, "task-1", "task-2")
+    scene.add(stays, "task-2", "task-3")
+    assert scene.roster.watched == 3
+    del wanting
+    gc.collect()
+    before = {record: record.phase for record in scene.roster.records.values()}
+    assert scene.roster.watched == 2
+    assert {one: one.phase for one in scene.roster.records.values()} == before
+    assert scene.roster._has_gone
+
+
+def test_counting_the_watched_bears_changes_meanwhile() -> None:
+    """As the loop makes them while another thread counts."""
+    scene = Scene()
+    stays = Wanting()
+    scene.add(stays, "task-1", "task-2")
+
+    def meddle() -> None:
+        scene.add(stays, f"task-{len(scene.roster.records) + 1}")
+        scene.record("task-1").subscribers[lambda: None] = None  # type: ignore[index]
+
+    scene.record("task-1").subscribers = {meddle: None}  # type: ignore[dict-item]
+    assert scene.roster.watched == 1
+    assert scene.roster.watched == 2
+    assert len(scene.roster.records) == 4
+
+
 def test_somebody_gone_before_the_add_is_harmless() -> None:
     """A dead reference wants nothing, and its record is dropped when due."""
     scene = Scene()

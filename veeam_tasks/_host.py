@@ -102,9 +102,11 @@ class Host:
             raise cancelled
 
     def statistics(self) -> Statistics:
-        """Return what this open time has done, apart from the logons."""
+        """Return what this open time has done, apart from the logons.
+
+        Changes nothing, so that a `repr` in a debugger or another thread does not.
+        """
         engine, transport = self.engine, self.transport
-        engine.roster.prune()
         return Statistics(
             requests=transport.requests,
             polls=engine.polls,
@@ -112,7 +114,7 @@ class Host:
             retries=engine.replies.retries,
             errors=engine.replies.errors + self.calls.errors,
             in_flight=transport.in_flight,
-            watched=len(engine.roster.records),
+            watched=engine.roster.watched,
             bytes_in=transport.bytes_in,
             coalescing="together" if engine.roster.is_together else "singly",
             coalescing_reason=engine.sweep.choice.reason,

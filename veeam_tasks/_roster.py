@@ -103,6 +103,13 @@ class Roster:
         """Tell whether a subscriber is there and still wants something."""
         return subscriber in self._subscribers
 
+    @property
+    def watched(self) -> int:
+        """How many tasks somebody wants; drops nothing, and may run in any thread."""
+        # Copied at once, since the loop's thread may change them meanwhile.
+        wanted = (tuple(record.subscribers) for record in list(self.records.values()))
+        return sum(any(ref() is not None for ref in refs) for refs in wanted)
+
     def prune(self) -> None:
         """Drop the records that nobody wants any more."""
         for record in [r for r in self.records.values() if not r.is_wanted]:
