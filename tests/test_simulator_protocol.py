@@ -1,5 +1,6 @@
 """The simulated server against the vendor's documents, by a client of bare bytes."""
 
+import asyncio
 import base64
 import uuid
 
@@ -634,3 +635,48 @@ async def test_accept_is_weighed(*, accept: str, is_json: bool) -> None:
         got = await client.get("/api/", {"Accept": accept})
         content_type = got.header("Content-Type") or ""
         assert content_type.startswith("application/json") is is_json
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # a TLS handshake begins so
+        b"GET\r\n\r\n",
+        b"GET /api/ HTTP/1.1\r\nNo Header\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
+        b"POST /api/ HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /api/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["TLS", "no target", "no header", "too long", "length", "chunk"],
+)
+async def test_what_is_no_http_is_refused_by_http_sys(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """400 with its page and an end of the connection; nothing is logged of it."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        port = int(server.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        head, _, page = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+        lines = head.decode("ascii").split("\r\n")
+        assert lines[0] == "HTTP/1.1 400 Bad Request"
+        assert {
+            "Content-Type: text/html; charset=us-ascii",
+            f"Content-Length: {len(page)}",
+            "Server: Microsoft-HTTPAPI/2.0",
+            "Connection: close",
+        } < set(lines)
+        assert b"HTTP Error 400. The request is badly formed." in page
+        assert (await client.get("/api/")).status == 200
+        assert server.requests.total == 1
+    assert [record for record in caplog.records if record.name != "asyncio"] == []
+
+
+async def test_a_body_is_not_decompressed() -> None:
+    """HTTP.sys does not, so one that only claims to be compressed does no harm."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await client.log_on(headers={"Content-Encoding": "gzip"})
+        await client.post("/api/jobs", {"Content-Encoding": "gzip"}, b"plain")
+        assert server.requests[-1].body == b"plain"

@@ -1,22 +1,26 @@
 """HTTP around the service: connections counted, requests on record, faults played."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
+import attrs
 from aiohttp import web
 
 from veeam_tasks.simulator._change import Play
 from veeam_tasks.simulator._clock import Clock
 from veeam_tasks.simulator._dress import Dresser
-from veeam_tasks.simulator._exchange import Incoming, accepted_kind
+from veeam_tasks.simulator._exchange import Incoming, accepted_kind, http_sys
 from veeam_tasks.simulator._faults import Fault, FaultKind, Faults
 from veeam_tasks.simulator._memory import Memory
 from veeam_tasks.simulator._records import Connections, Records, RequestRecord
 from veeam_tasks.simulator._service import Service
-from veeam_tasks.simulator._spoil import Spoiler
+from veeam_tasks.simulator._spoil import Raw, Spoiler
 
 # HTTP.sys closes a connection on which nothing was asked for that long.
 KEEPALIVE: Final = 120.0
+
+_BAD_REQUEST: Final = 400
 
 
 class ConnectionCount:
@@ -46,6 +50,27 @@ class ConnectionCount:
         return Connections(open=len(self._numbers), peak=self._peak, total=self._total)
 
 
+class Line(web.RequestHandler):
+    """One connection; answers what is no HTTP as the simulated server does.
+
+    aiohttp would answer in its own name, and log a traceback of itself.
+    """
+
+    refusal: Callable[[], bytes]
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that cannot be read; an error of our own is told of."""
+        if status == _BAD_REQUEST:
+            return Raw(self.refusal())
+        return super().handle_error(request, status, exc, message)
+
+
 class Door(web.Server):
     """Accepts connections and answers the requests on them."""
 
@@ -63,6 +88,7 @@ class Door(web.Server):
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=KEEPALIVE,
+            auto_decompress=False,  # as HTTP.sys does
         )
         flavor = memory.looks.flavor
         self._flavor = flavor
@@ -75,6 +101,12 @@ class Door(web.Server):
         self._dresser = Dresser(flavor)
         self._spoiler = Spoiler(flavor, self._dresser)
         self._transports: dict[web.RequestHandler, asyncio.Transport] = {}
+
+    def __call__(self) -> Line:
+        """Return what speaks on a new connection."""
+        line = Line(self, loop=self._loop, **self._kwargs)
+        line.refusal = self._refusal
+        return line
 
     def connection_made(
         self, handler: web.RequestHandler, transport: asyncio.Transport
@@ -97,6 +129,12 @@ class Door(web.Server):
         """Cut every open connection."""
         for transport in tuple(self._transports.values()):
             transport.abort()
+
+    def _refusal(self) -> bytes:
+        text = "The request is badly formed."
+        answer = http_sys(_BAD_REQUEST, "Bad Request", text)
+        answer = attrs.evolve(answer, headers=(("Connection", "close"),))
+        return self._dresser.head(answer) + answer.body
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read() if request.can_read_body else b""
