@@ -1,6 +1,7 @@
 import datetime as dt
 import enum
 import json
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -164,6 +165,77 @@ def test_nil_keeps_its_name_whatever_the_prefix() -> None:
     """The schema instance namespace is called xsi once it is resolved."""
     body = f'<v:A xmlns:v="{VEEAM}" xmlns:i="{XSI}"><v:B i:nil="true"/></v:A>'
     assert tree(body) == ("A", {"B": {"@xsi:nil": "true"}})
+
+
+# A published body (page tasks_id), its message as .NET writes a terminal's colours.
+COLOURED = (
+    '<Task xmlns="http://www.veeam.com/ent/v1.0" Type="Task"'
+    ' Href="https://localhost:9398/api/tasks/task-1"><Links>'
+    '<Link Rel="Delete" Href="https://localhost:9398/api/tasks/task-1" /></Links>'
+    "<TaskId>task-1</TaskId><State>Finished</State><Operation>StartJob</Operation>"
+    '<Result Success="false"><Message>&#x1B;[31mfailed&#x1B;[0m</Message></Result>'
+    "</Task>"
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        COLOURED,
+        COLOURED.replace("&#x1B;", "&#27;"),
+        COLOURED.replace("&#x1B;", "&#x001b;"),
+        COLOURED.replace("&#x1B;", "&#0;"),
+        COLOURED.replace("&#x1B;", "&#x" + "0" * 9000 + "FFFE;"),
+        COLOURED.replace("&#x1B;", "&#xD800;"),
+        COLOURED.replace("&#x1B;", "&#x110000;"),
+        COLOURED.replace("&#x1B;", "&#" + "9" * 9000 + ";"),
+        COLOURED.replace("Task", "v:Task").replace(
+            "xmlns=", f'xmlns="{VEEAM}" xmlns:v='
+        ),
+        '<?xml version="1.0" encoding="us-ascii"?>' + COLOURED,
+    ],
+)
+def test_a_reference_to_no_character_becomes_the_replacement(body: str) -> None:
+    """A task whose message is coloured for a terminal is readable all the same."""
+    result = tree(body)[1]["Result"]
+    assert result == {"@Success": "false", "Message": "\ufffd[31mfailed\ufffd[0m"}
+
+
+def test_nothing_but_bad_references_is_replaced() -> None:
+    """Good references, and what only looks like one, stay what they are."""
+    kept = "a&#x9;&#x20;&#65;&#x10FFFF;&#xFFFD;&amp;#27;<![CDATA[&#27;]]>"
+    body = f'<A><!-- &#27; --><?a &#27;?><B C="&#1;">{kept}</B></A>'
+    text = "a\t A\U0010ffff\ufffd&#27;&#27;"
+    assert tree(body) == ("A", {"B": {"@C": "\ufffd", "#text": text}})
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("<A>&#27;&b;</A>", "it is not well-formed XML (undefined entity"),
+        ("<A>&#27;\x1b</A>", "it is not well-formed XML (not well-formed"),
+        ("<A>&#27;&#x;</A>", "it is not well-formed XML (not well-formed"),
+        ("<A>&#27;</B>", "it is not well-formed XML (mismatched tag"),
+        ("<A>&#27;<!-- </A>", "it is not well-formed XML (unclosed token"),
+        ("<A>&#27;" + "<B/>" * 9000 + "</A>", "it has more elements than its size"),
+        ("<!DOCTYPE A><A>&#27;</A>", "it has a DOCTYPE"),
+        ("<A>" + "&#1;" * 5000 + "</A>", "it is not well-formed XML (reference to inv"),
+        ("\ufeff<A>&#27;</A>".encode("utf-16-be"), "it is not well-formed XML (refer"),
+        ("<A>&#27;</A>".encode("utf-16-le"), "it is not well-formed XML (reference to"),
+    ],
+)
+def test_a_bad_reference_excuses_nothing_else(body: str | bytes, problem: str) -> None:
+    """Every other rule holds; a text of references alone, and UTF-16, are refused."""
+    assert refusal(body).startswith(problem)
+
+
+@pytest.mark.parametrize("part", ["&#x", "&#0", "<!--", "<![CDATA[", "<?a", "&#1;"])
+def test_bad_references_cost_no_more_than_their_length(part: str) -> None:
+    """A megabyte made to be tried again and again takes well under a second."""
+    started = time.perf_counter()
+    refusal("<A>&#27;" + part * (LIMIT // len(part)))
+    refusal("<A>&#27;" + part + "0" * LIMIT)
+    assert time.perf_counter() - started < 2
 
 
 DEEP = "<A>" * 33 + "</A>" * 33

@@ -200,6 +200,7 @@ DOUBTS = {
     "not well-formed": task(1).replace("</State>", ""),
     "end of the collection": task(1).replace("<State>", "</Tasks><Tasks><State>"),
     "entity": task(1).replace("Running", "&other;"),
+    "bad reference": task(1).replace("Running", "&#27;"),
     "control character": task(1).replace("Running", "\x01"),
 }
 

@@ -17,6 +17,7 @@ from xml.parsers import expat
 import xmltodict
 
 from veeam_tasks import _json
+from veeam_tasks._characters import NOT_XML, repaired
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._exchange import Reply
 from veeam_tasks._limits import MAX_ATTRIBUTES, MAX_DEPTH, RefusedError
@@ -36,6 +37,7 @@ XML_TYPES = frozenset({"application/xml", "text/xml"})
 _DOCTYPE = re.compile(rb"(?:\s+|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
 _ENCODINGS = {"utf-8", "utf-16", "us-ascii", "iso-8859-1"}
 _FORCED = ("Link", "Task")
+_BAD_REFERENCE = expat.errors.codes[expat.errors.XML_ERROR_BAD_CHAR_REF]
 _PREFIXES = {
     NAMESPACE: None,
     "http://www.w3.org/2001/XMLSchema-instance": "xsi",
@@ -66,7 +68,8 @@ def parse(
     Args:
         reply: Its Content-Type decides how it is read; without one the first byte.
         secrets: Hidden from the excerpt; None leaves the body out of the error.
-        resolve: False refuses XML whose namespaces must be resolved.
+        resolve: False refuses XML that must be read a second time: for its namespaces
+            or for references to characters that XML does not have.
 
     Raises:
         MalformedReplyError: It is neither XML nor JSON, or breaks a limit.
@@ -163,7 +166,19 @@ def _xml(body: bytes, *, resolve: bool) -> tuple[str, Any]:
         # Seen before expat does: after a handler's refusal it would read on.
         _refuse_doctype()
     try:
-        tree = xmltodict.parse(body, expat=_Guard(len(body)), force_list=_FORCED)
+        return _tree(body, len(body), resolve=resolve)
+    except expat.ExpatError as error:
+        if error.code != _BAD_REFERENCE or not resolve:
+            raise
+        again = repaired(body)
+        if again is None:
+            raise
+    return _tree(again, len(body), resolve=resolve)
+
+
+def _tree(body: bytes, size: int, *, resolve: bool) -> tuple[str, Any]:
+    try:
+        tree = xmltodict.parse(body, expat=_Guard(size), force_list=_FORCED)
     except _NamespacesError:
         tree = None
     if tree is None:
@@ -172,7 +187,7 @@ def _xml(body: bytes, *, resolve: bool) -> tuple[str, Any]:
             raise RefusedError(text)
         tree = xmltodict.parse(
             body,
-            expat=_Guard(len(body)),
+            expat=_Guard(size),
             force_list=_FORCED,
             process_namespaces=True,
             namespaces=_PREFIXES,
@@ -291,7 +306,6 @@ def _check_namespace(_prefix: str | None, uri: str | None) -> None:
 
 
 _NAME = re.compile(r"@?[^\W\d][\w.-]*(?::[^\W\d][\w.-]*)?|#text")
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def encode(body: Mapping[str, object]) -> bytes:
@@ -344,7 +358,7 @@ def _encodable(name: str, value: object, depth: int) -> Any:
 
 def _scalar(name: str, value: object) -> str | bool | float | None:
     if isinstance(value, str):
-        wrong = _NOT_XML.search(value)
+        wrong = NOT_XML.search(value)
         if wrong is not None:
             text = f"{name}: the character {wrong[0]!a} is not allowed in XML"
             raise ValueError(text)

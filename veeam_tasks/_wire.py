@@ -112,7 +112,7 @@ def decode_tasks(reply: Reply, secrets: Secrets, *, resolve: bool = True) -> Pag
     Args:
         reply: A reply to the GET of a collection or a query.
         secrets: Hidden from messages.
-        resolve: False refuses XML whose namespaces must be resolved.
+        resolve: False refuses XML that must be read a second time.
 
     Raises:
         MalformedReplyError: It is no collection of tasks, or one stands in it twice.
