@@ -3,6 +3,7 @@
 import anyio
 import pytest
 from doors import Wire, door, targets
+from raw_server import RawServer, reply
 
 from veeam_tasks import (
     MalformedReplyError,
@@ -11,6 +12,7 @@ from veeam_tasks import (
     TaskLostError,
     TaskState,
     WatchTimeoutError,
+    connect,
 )
 from veeam_tasks.simulator import Fault, SimulatedServer
 
@@ -43,6 +45,38 @@ async def test_finished_without_a_result(wire: Wire) -> None:
             assert targets(server).count(f"tasks/{task}") == 4
         with pytest.raises(TaskFailedError, match="the server gave no result"):
             await em.wait(task)
+
+
+LOGON = reply(status="201 Created", headers=["X-RestSvcSessionId: dG9rZW4tMTIzNA=="])
+
+
+@pytest.mark.parametrize(
+    ("content_type", "result"),
+    [
+        ("application/xml", b"<Result/>"),
+        ("application/xml", b"<Result><Message>Ok</Message></Result>"),
+        ("application/json", b'"Result":{"Success":null,"Message":null}'),
+    ],
+)
+async def test_finished_with_a_result_that_says_nothing(
+    content_type: str, result: bytes
+) -> None:
+    """A Result without Success is none: asked three more times, final, failed."""
+    body = (
+        b"<Task><TaskId>task-1</TaskId><State>Finished</State>"
+        b"<Operation>StartJob</Operation>" + result + b"</Task>"
+        if content_type == "application/xml"
+        else b'{"TaskId":"task-1","State":"Finished","Operation":"StartJob",'
+        + result
+        + b"}"
+    )
+    async with (
+        RawServer(LOGON, reply(body, content_type=content_type)) as server,
+        connect(server.url(), username="u", password="p", coalesce="never") as em,
+    ):
+        with pytest.raises(TaskFailedError, match="the server gave no result"):
+            await em.wait("task-1", timeout=100)
+        assert [seen.method for seen in server.seen[1:]] == ["GET"] * 4
 
 
 async def test_lost_after_two_replies_a_pause_apart(wire: Wire) -> None:

@@ -3,6 +3,8 @@
 Every function raises nothing but `RefusedError`, which says what is wrong in words.
 Facts (``tasks``, ``tasks_id``, ``get_query_task`` reference pages, the vendor's XSD):
 a task has TaskId, State and Operation, maybe Links and a Result; a Result has Success.
+Version 12 prints null for what is absent, so whatever a task can be known without may
+be absent, empty or null: all but its TaskId and its State.
 """
 
 import re
@@ -142,12 +144,15 @@ def _hidden(link: Link, hide: Callable[[str], str]) -> Link:
 
 
 def _result(node: Any) -> TaskResult | None:
+    """Return a Result; None if it does not say whether the operation succeeded."""
+    if node is None:
+        return None
     if type(node) is not dict:
         problem = "its Result has no Success"
         raise RefusedError(problem)
-    if "@Success" not in node and _is_nil(node):
+    if "@Success" not in node:
         return None
-    found = str(node.get("@Success", "nothing")).strip()
+    found = str(node["@Success"]).strip()
     success = _SUCCESS.get(found.lower())
     if success is None:
         problem = f"its Result has no Success but {found}"
