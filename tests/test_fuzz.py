@@ -167,7 +167,6 @@ def check(value: object) -> None:
     if isinstance(value, Task):
         assert value.task_id.startswith("task-")
         assert value.raw_state
-        assert value.operation
         repr((value, value.links)).encode()
     if isinstance(value, VeeamTasksError):
         assert value.__context__ is None

@@ -117,6 +117,16 @@ def test_lost_error() -> None:
     assert str(seen) == "task-7 is lost (last seen Running, StartJob): gone"
 
 
+def test_an_operation_that_was_not_told_leaves_no_gap() -> None:
+    """Texts read well without the operation's name."""
+    found = attrs.evolve(task("Finished"), operation="")
+    assert repr(found) == "<Task task-7 Finished>"
+    with pytest.raises(TaskFailedError, match=r"^task-7 failed: the server gave no"):
+        found.raise_for_failure()
+    lost = TaskLostError(task_id="task-7", last_seen=found, reason="gone")
+    assert str(lost) == "task-7 is lost (last seen Finished): gone"
+
+
 def test_errors_survive_copy_and_pickle() -> None:
     """Errors are copied and pickled with their fields."""
     error = TaskFailedError(task=task("Finished"))

@@ -101,7 +101,8 @@ class Task:
         task_id: Its ID, such as ``task-7``; of one logon session only.
         state: Where it stands.
         raw_state: The server's own word for that.
-        operation: The server's name for the work, such as ``StartJob``.
+        operation: The server's name for the work, such as ``StartJob``; empty if it did
+            not say.
         result: How it went, as far as the server says; None without a Result.
         links: Its links in order: ``Delete`` for itself, ``Related`` to what it made.
         href: Its URL as the server has it, or None.
@@ -143,7 +144,9 @@ class Task:
         return self
 
     def __repr__(self) -> str:
-        parts = [self.task_id, self.raw_state, self.operation]
+        parts = [self.task_id, self.raw_state]
+        if self.operation:
+            parts.append(self.operation)
         if self.result is not None:
             parts.append("success" if self.result.success else "failure")
             if self.result.message is not None:
@@ -168,7 +171,8 @@ class TaskFailedError(VeeamTasksError):
             said = "the server gave no message"
         else:
             said = repr(result.message)
-        super().__init__(f"{task.task_id} ({task.operation}) failed: {said}")
+        operation = f" ({task.operation})" if task.operation else ""
+        super().__init__(f"{task.task_id}{operation} failed: {said}")
         self.task = task
 
 
@@ -191,7 +195,9 @@ class TaskLostError(VeeamTasksError):
         seen = (
             "it was never seen"
             if last_seen is None
-            else f"last seen {last_seen.raw_state}, {last_seen.operation}"
+            else ", ".join(
+                filter(None, (f"last seen {last_seen.raw_state}", last_seen.operation))
+            )
         )
         super().__init__(f"{task_id} is lost ({seen}): {reason}")
         self.task_id = task_id

@@ -93,7 +93,7 @@ def task(node: Any, secrets: Secrets) -> Task:
         raise RefusedError(problem)
     word = _required(node, "State")
     state = TaskState.from_word(word)
-    operation = _required(node, "Operation")
+    operation = text(node, "Operation") or ""
     href = text(node, "@Href") or None
     links = _links(node["Links"], href) if "Links" in node else ()
     result = _result(node["Result"]) if "Result" in node else None
@@ -170,17 +170,23 @@ def _links(value: Any, own: str | None) -> tuple[Link, ...]:
     if type(value) is not list:
         problem = "its Links are no links"
         raise RefusedError(problem)
-    return tuple([_link(node, own) for node in value])
+    links = [_link(node, own) for node in value]
+    return tuple([link for link in links if link is not None])
 
 
-def _link(node: Any, own: str | None) -> Link:
+def _link(node: Any, own: str | None) -> Link | None:
+    """Return a link; None if it does not say where it leads, or what for."""
+    if node is None:
+        return None
     if type(node) is not dict:
         problem = "a link in it has no members"
         raise RefusedError(problem)
-    href = _required(node, "@Href")
+    rel, href = text(node, "@Rel"), text(node, "@Href")
+    if not rel or not href:
+        return None
     kind = text(node, "@Type")
     return Link(
-        rel=intern(_required(node, "@Rel")),
+        rel=intern(rel),
         # Most tasks have a link to themselves; one string serves both.
         href=own if own is not None and href == own else href,
         type=intern(kind) if kind else None,
