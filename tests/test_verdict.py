@@ -2,6 +2,7 @@
 
 import pytest
 
+from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._exchange import Reply
 from veeam_tasks._model import Task
 from veeam_tasks._text import Secrets
@@ -42,6 +43,7 @@ def error_json(status: int, message: str) -> bytes:
     ).encode()
 
 
+ANOTHER = "There is no backup task with id [task-2] in current rest session"
 UNKNOWN = "There is no backup task with id [task-1] in current rest session"
 FAULT = "Object reference not set to an instance of an object."
 
@@ -72,6 +74,11 @@ TABLE = [
     (500, XML, error(500, UNKNOWN), Verdict.UNKNOWN),
     (500, XML, error(500, UNKNOWN.upper()), Verdict.UNKNOWN),
     (500, JSON, error_json(500, UNKNOWN), Verdict.UNKNOWN),
+    (400, XML, error(400, ANOTHER), Verdict.TROUBLE),
+    (404, XML, error(404, UNKNOWN), Verdict.UNKNOWN),
+    (404, XML, error(404, ANOTHER), Verdict.TROUBLE),
+    (500, XML, error(500, ANOTHER), Verdict.TROUBLE),
+    (500, JSON, error_json(500, ANOTHER), Verdict.TROUBLE),
     (500, XML, error(500, FAULT), Verdict.TROUBLE),
     (500, HTML, PAGE + UNKNOWN.encode(), Verdict.TROUBLE),
     (500, NONE, b"", Verdict.TROUBLE),
@@ -95,6 +102,16 @@ def test_what_a_reply_proves(
     found, value = judge(reply, "task-1", Secrets())
     assert found is verdict
     assert isinstance(value, Task) is (verdict is Verdict.TASK)
+
+
+def test_another_unknown_task_is_malformed() -> None:
+    """A reply about another task than the one asked for is a `MalformedReplyError`."""
+    request = "GET https://h:9398/api/tasks/task-1"
+    body = error(500, ANOTHER)
+    reply = Reply(request=request, status=500, content_type=XML, body=body)
+    _, value = judge(reply, "task-1", Secrets())
+    assert isinstance(value, MalformedReplyError)
+    assert "task-2 is unknown, although task-1 was asked for" in str(value)
 
 
 def test_every_verdict_has_a_row() -> None:

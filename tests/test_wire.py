@@ -37,10 +37,14 @@ def sample(folder: Path) -> tuple[Reply, dict[str, Any]]:
     """Return a published reply, with what it means."""
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
     (body,) = folder.glob("body.*")
-    return (
-        reply(body.read_bytes(), expected["content_type"], expected["status"]),
-        expected,
+    asked = expected.get("asked", "task-7")
+    given_reply = reply(
+        body.read_bytes(),
+        expected["content_type"],
+        expected["status"],
+        f"GET https://em.example:9398/api/tasks/{asked}",
     )
+    return given_reply, expected
 
 
 def task_of(expected: dict[str, Any]) -> Task:
@@ -695,6 +699,35 @@ def test_who_says_that_a_task_is_unknown(
     assert _wire.is_unknown_task(given_reply) == is_unknown
     error = _wire.status_error(given_reply, SECRETS)
     assert isinstance(error, TaskNotFoundError) == is_unknown
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("status", [500, 400, 404])
+def test_another_unknown_task_than_asked_for_says_nothing(
+    method: str, status: int
+) -> None:
+    """The ID in brackets must be the one asked for; without one the words count."""
+    request = f"{method} https://h/api/tasks/task-1"
+    for named, other in (
+        ("[task-1]", None),
+        ("[ TASK-1 ]", None),
+        ("[]", None),
+        ("[0]", None),
+        ("[task-2]", "task-2"),
+        ("[task-11]", "task-11"),
+    ):
+        given_reply = error_reply(
+            f"There is no backup task with id {named} in current rest session",
+            status,
+            request=request,
+        )
+        error = _wire.status_error(given_reply, SECRETS)
+        assert isinstance(error, TaskNotFoundError) == (other is None)
+        malformed = _wire.about_another(given_reply, "task-1", SECRETS)
+        assert (malformed is None) == (other is None)
+        if malformed is not None:
+            problem = f"it says that {other} is unknown, although task-1 was asked for"
+            assert malformed.problem == problem
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 | ----------------------------------------------------------------- | --------- |
 | 2xx with a task of the ID that was asked for                      | `TASK`    |
 | 404 with an error body of the Enterprise Manager, or an empty one | `UNKNOWN` |
-| 500, 400 with its words "no ... task with id"                     | `UNKNOWN` |
+| 500, 400 with its words "no ... task with id", and no other ID    | `UNKNOWN` |
 | 401                                                               | `REFUSED` |
 | 403 with an error body of the Enterprise Manager, or an empty one | `DENIED`  |
 | anything else: HTML, another task, 3xx, 4xx, 5xx, nonsense        | `TROUBLE` |
@@ -60,7 +60,10 @@ def judge(
     if status == _UNAUTHORIZED:
         return Verdict.REFUSED, error
     if _wire.is_unknown_task(reply):
-        return Verdict.UNKNOWN, error
+        another = _wire.about_another(reply, task_id, secrets)
+        return (
+            (Verdict.UNKNOWN, error) if another is None else (Verdict.TROUBLE, another)
+        )
     spoken = _wire.is_error_body(reply) or not reply.body.strip()
     if status == _FORBIDDEN and spoken:
         return Verdict.DENIED, error

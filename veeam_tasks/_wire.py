@@ -33,7 +33,10 @@ _MAX_SEARCHED = 16 * _MAX_MESSAGE
 _MAX_SESSION_ID = 256
 
 _UNKNOWN_TASK = re.compile(r"no .{0,80}\btask with id\b", re.IGNORECASE | re.DOTALL)
-_ONE_TASK = re.compile(r"/tasks/task-[0-9]+(?:\?.*)?", re.ASCII)
+_UNKNOWN_ID = re.compile(
+    r"\btask with id\s*\[\s*(task-[0-9]+)\s*\]", re.IGNORECASE | re.ASCII
+)
+_ONE_TASK = re.compile(r"/tasks/(task-[0-9]+)(?:\?.*)?", re.ASCII)
 # nginx; Apache; Go; Tomcat. Behind a proxy it is the proxy's port, hence our http://.
 _WANTS_TLS = re.compile(
     rb"plain HTTP request was sent to HTTPS port"
@@ -189,6 +192,17 @@ def is_unknown_task(reply: Reply) -> bool:
     return _is_unknown_task(reply, _error_body(reply))
 
 
+def about_another(
+    reply: Reply, asked: str, secrets: Secrets
+) -> MalformedReplyError | None:
+    """Return an error if the unknown task is another than the one asked for."""
+    other = _other_than(asked, _error_body(reply))
+    if other is None:
+        return None
+    problem = f"it says that {other} is unknown, although {asked} was asked for"
+    return _document.malformed(reply, problem, secrets)
+
+
 def status_error(reply: Reply, secrets: Secrets) -> StatusError:
     """Return the error that a reply with an error status means.
 
@@ -200,7 +214,10 @@ def status_error(reply: Reply, secrets: Secrets) -> StatusError:
     if status in {_UNAUTHORIZED, _FORBIDDEN}:
         return ForbiddenError(request=request, status=status, message=message)
     # A 404 to anything else means that thing.
-    about_task = status != _NOT_FOUND or _ONE_TASK.search(request) is not None
+    one = _ONE_TASK.search(request)
+    about_task = (
+        status != _NOT_FOUND if one is None else _other_than(one[1], body) is None
+    )
     if about_task and _is_unknown_task(reply, body):
         return TaskNotFoundError(
             request=request,
@@ -270,3 +287,11 @@ def _is_unknown_task(reply: Reply, body: dict[str, Any] | None) -> bool:
     if reply.status not in {_SERVER_ERROR, _BAD_REQUEST}:
         return False
     return _UNKNOWN_TASK.search(_said(body) or "") is not None
+
+
+def _other_than(asked: str, body: dict[str, Any] | None) -> str | None:
+    """Return the ID of the unknown task if the server names another than this."""
+    found = _UNKNOWN_ID.search(_said(body) or "")
+    if found is None or found[1].lower() == asked:
+        return None
+    return found[1]
