@@ -115,15 +115,45 @@ async def test_fetch_all_reads_every_page(media_type: str, tls: bool) -> None:
         assert asked == ["/api/tasks", "/api/tasks?page=2", "/api/tasks?page=3"]
 
 
+def unlinked(number: int) -> bytes:
+    """Return one of three pages that have no links to each other, one task on each."""
+    return reply(
+        '<QueryResult xmlns="http://www.veeam.com/ent/v1.0"><Resources><Tasks><Task>'
+        f"<TaskId>task-{number}</TaskId><State>Finished</State><Operation>StartJob"
+        '</Operation><Result Success="true"/></Task></Tasks></Resources><PagingInfo'
+        f' PagesCount="3" PageSize="1" PageNum="{number}"/></QueryResult>'.encode(),
+    )
+
+
+async def test_pages_without_links() -> None:
+    """Neither `fetch_all` nor `watch_all` takes the first of many pages for all."""
+    pages = [unlinked(number) for number in (1, 2, 3)]
+    async with (
+        RawServer(LOGON, *pages, *pages) as server,
+        connect(
+            server.url(), username="u", password="pass-word", coalesce="always"
+        ) as em,
+    ):
+        ids = [task.task_id for task in await em.fetch_all()]
+        assert ids == ["task-1", "task-2", "task-3"]
+        async with em.watch_all(timeout=0.5) as watch:
+            got = [event.task_id async for event in watch]
+            print([seen.target for seen in server.seen])
+            assert got == ids
+        asked = [seen.target for seen in server.seen if seen.method == "GET"]
+        assert asked == ["/api/tasks", "/api/tasks?page=2", "/api/tasks?page=3"] * 2
+
+
 async def test_pages_without_end() -> None:
-    """Pages that lead back to one that was read are a `MalformedReplyError`."""
+    """Pages that are one and the same are a `MalformedReplyError` at the second."""
     async with (
         RawServer(LOGON, page(1, XML), page(1, XML), page(1, XML), GONE) as server,
         connect(server.url(), username="u", password="pass-word") as em,
     ):
-        with pytest.raises(MalformedReplyError, match="without end"):
+        with pytest.raises(MalformedReplyError, match="is page 1, although 2 was"):
             await em.fetch_all()
         assert em.statistics().errors == 1
+        assert sum(seen.method == "GET" for seen in server.seen) == 2
 
 
 async def test_watch_is_no_coroutine(wire: Wire) -> None:

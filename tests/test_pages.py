@@ -31,11 +31,12 @@ def collection(*elements: str) -> Reply:
     return reply(f'<Tasks xmlns="{VEEAM}">{"".join(elements)}</Tasks>'.encode())
 
 
-def query(number: int, pages: int) -> Reply:
+def query(number: int, pages: int, *, next_page: int = 0, shows: int = 0) -> Reply:
     """Return one page of a query with one task."""
-    more = f'<Link Rel="Next" Href="https://h:9398/api/query?page={number + 1}" />'
+    following, shown = next_page or number + 1, shows or number
+    more = f'<Link Rel="Next" Href="https://h:9398/api/query?page={following}" />'
     return reply(
-        f'<QueryResult xmlns="{VEEAM}"><Resources><Tasks>{task(number)}</Tasks>'
+        f'<QueryResult xmlns="{VEEAM}"><Resources><Tasks>{task(shown)}</Tasks>'
         f'</Resources><PagingInfo PageNum="{number}" PagesCount="{pages}" PageSize="1">'
         f"<Links>{more if number < pages else ''}</Links></PagingInfo>"
         "</QueryResult>".encode()
@@ -86,9 +87,98 @@ async def test_pages_without_end_are_an_error() -> None:
     read.next_path()
     await read.read(query(1, pages=9))
     read.next_path()
-    await read.read(query(1, pages=9))
+    await read.read(query(2, pages=9, next_page=2))
     with pytest.raises(MalformedReplyError, match="after 2 pages it goes on at"):
         read.next_path()
+
+
+def unlinked(number: int | None, pages: int | None, *numbers: int) -> Reply:
+    """Return a page with these tasks that says no more than where it stands."""
+    told = f' PageNum="{number}"' * (number is not None)
+    told += f' PagesCount="{pages}"' * (pages is not None)
+    return reply(
+        f'<QueryResult xmlns="{VEEAM}"><Resources><Tasks>{"".join(map(task, numbers))}'
+        f"</Tasks></Resources><PagingInfo{told}/></QueryResult>".encode()
+    )
+
+
+async def test_pages_without_links_are_followed_by_their_numbers() -> None:
+    """PageNum below PagesCount means another page, whether or not a link says so."""
+    read = pages()
+    assert read.next_path() == "tasks"
+    await read.read(unlinked(1, 3, 1, 2))
+    assert read.next_path() == "tasks?page=2"
+    await read.read(unlinked(2, 3, 2, 3))
+    assert read.next_path() == "tasks?page=3"
+    await read.read(unlinked(3, 3, 4))
+    assert read.next_path() is None
+    assert await ids_of(read) == ["task-1", "task-2", "task-3", "task-4"]
+
+
+async def test_the_rest_of_a_query_is_kept_from_page_to_page() -> None:
+    """The same is asked for, only another page of it; the size of a page stays."""
+    link = "query?type=Task&amp;Page=2&amp;pageSize=1&amp;filter=State!=Finished"
+    first = query(1, pages=4).body.replace(b"query?page=2", link.encode())
+    read = pages()
+    read.next_path()
+    await read.read(reply(first))
+    assert read.next_path() == link.replace("&amp;", "&")
+    await read.read(unlinked(2, 4, 2))
+    kept = "query?type=Task&pageSize=1&filter=State!=Finished&page="
+    assert read.next_path() == f"{kept}3"
+    await read.read(unlinked(3, 4, 3))
+    assert read.next_path() == f"{kept}4"
+
+
+@pytest.mark.parametrize(
+    ("number", "count"), [(1, 1), (2, 1), (1, 0), (None, 3), (1, None)]
+)
+async def test_the_last_page_is_the_last(number: int | None, count: int | None) -> None:
+    """What does not say that there is more ends there."""
+    read = pages()
+    read.next_path()
+    await read.read(unlinked(number, count, 1))
+    assert read.next_path() is None
+
+
+async def test_a_page_with_nothing_new_that_leads_on_is_an_error() -> None:
+    """It would lead on for ever, ten thousand requests long."""
+    again = query(2, pages=9, shows=1)
+    for last in (again, unlinked(2, 9, 1), unlinked(2, 9)):
+        read = pages()
+        read.next_path()
+        await read.read(query(1, pages=9))
+        read.next_path()
+        with pytest.raises(MalformedReplyError, match="although it shows no new task"):
+            await read.read(last)
+    with pytest.raises(MalformedReplyError, match=r"at 'tasks[?]page=2', alth"):
+        await pages_at("tasks").read(unlinked(1, 2))
+
+
+def pages_at(path: str) -> Pages:
+    """Return pages whose first one has been asked for."""
+    read = pages()
+    assert read.next_path() == path
+    return read
+
+
+async def test_a_last_page_with_nothing_new_is_none() -> None:
+    """Tasks may have gone while the pages before it were read."""
+    read = pages_at("tasks")
+    await read.read(query(1, pages=2))
+    read.next_path()
+    await read.read(unlinked(2, 2))
+    assert read.next_path() is None
+    assert await ids_of(read) == ["task-1"]
+
+
+async def test_another_page_than_asked_for_is_an_error() -> None:
+    """A server that does not know the parameter would show its first page for ever."""
+    read = pages_at("tasks")
+    await read.read(unlinked(1, 3, 1))
+    read.next_path()
+    with pytest.raises(MalformedReplyError, match="is page 1, although 2 was asked"):
+        await read.read(unlinked(1, 3, 2))
 
 
 async def test_all_pages_together_have_a_limit() -> None:

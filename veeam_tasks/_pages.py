@@ -1,10 +1,12 @@
 """The pages of a collection of tasks, read so that the loop is never held for long.
 
 ``GET /tasks`` answers with every task of the logon session (``tasks`` reference page);
-queries come in pages, so a link to a next one is followed wherever it stands.
+queries come in pages, so a link to a next one is followed wherever it stands, and a
+page that is not the last of its PagesCount is followed without one.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from itertools import islice
 
@@ -20,6 +22,7 @@ from veeam_tasks._model import Task
 from veeam_tasks._text import Secrets
 
 _MOST_PAGES = 10_000
+_PAGE = re.compile(r"[?&]page=([0-9]{1,9})(?=&|$)", re.ASCII | re.IGNORECASE)
 _PORTION = 64
 # Some 500 tasks in JSON, which take 6 ms; the interpreter takes turns every 5 ms.
 _LONG = 1 << 17
@@ -50,6 +53,7 @@ class Pages:
     found: Found = attrs.field(factory=Found)
     size: int = 0
     _next: str | None = "tasks"
+    _asked: str = ""
     _seen: set[str] = attrs.field(factory=set)
     _cut: Reply | None = None
     _breath: Breath = attrs.field(init=False)
@@ -74,13 +78,15 @@ class Pages:
             problem = f"after {self.count} pages it goes on at {path!r} without end"
             raise MalformedReplyError(request=self.shown, problem=problem)
         self._seen.add(path)
+        self._asked = path
         return path
 
     async def read(self, reply: Reply) -> None:
         """Add what one page holds.
 
         Raises:
-            MalformedReplyError: It is no page of tasks, or all together are too long.
+            MalformedReplyError: It is no page of tasks, or not the one that was asked
+                for; it leads on, but shows nothing new; or all together are too long.
         """
         self.size += len(reply.body)
         if self.size > self.limit:
@@ -93,9 +99,22 @@ class Pages:
             self._cut, self._next = reply, None
             return
         page = await self._parsed(reply)
+        before = len(self.found)
         self.found.update((task.task_id, task) for task in page.tasks)
-        self._next = page.next_path
+        self._next = page.next_path or _after(page, self._asked)
+        self._check(page, reply, is_news=len(self.found) > before)
         await self._breath.take()
+
+    def _check(self, page: _wire.Page, reply: Reply, *, is_news: bool) -> None:
+        """Refuse what would have all the pages that there may be asked for in vain."""
+        asked = _PAGE.search(self._asked)
+        if asked is not None and page.number not in {None, int(asked[1])}:
+            problem = f"it is page {page.number}, although {asked[1]} was asked for"
+        elif self._next is not None and not is_news:
+            problem = f"it goes on at {self._next!r}, although it shows no new task"
+        else:
+            return
+        raise MalformedReplyError(request=reply.request, problem=problem)
 
     async def _slices_of(self, reply: Reply) -> Found | None:
         slices = Found()
@@ -154,3 +173,12 @@ class Pages:
         if tasks is None:
             tasks = await self.decode_whole()
         return list(tasks.values())
+
+
+def _after(page: _wire.Page, asked: str) -> str | None:
+    """Return where the page after one without a link is; None if it is the last."""
+    if page.number is None or page.pages is None or page.number >= page.pages:
+        return None
+    path, _, query = asked.partition("?")
+    kept = [part for part in query.split("&") if not part.lower().startswith("page=")]
+    return f"{path}?{'&'.join(filter(None, (*kept, f'page={page.number + 1}')))}"
