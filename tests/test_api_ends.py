@@ -1,5 +1,7 @@
 """api.md: what ends a task, and the single requests of `SessionManager`."""
 
+from typing import Literal
+
 import anyio
 import pytest
 from doors import Wire, door, targets
@@ -77,6 +79,24 @@ async def test_finished_with_a_result_that_says_nothing(
         with pytest.raises(TaskFailedError, match="the server gave no result"):
             await em.wait("task-1", timeout=100)
         assert [seen.method for seen in server.seen[1:]] == ["GET"] * 4
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json", ""])
+@pytest.mark.parametrize("coalesce", ["never", "always"])
+async def test_a_changed_content_type_ends_no_task_and_keeps_none_from_ending(
+    content_type: str, coalesce: Literal["never", "always"]
+) -> None:
+    """What can be read is read, whatever a proxy made of its type."""
+    task = (
+        b"<Task><TaskId>task-1</TaskId><State>Finished</State>"
+        b'<Operation>StartJob</Operation><Result Success="true"/></Task>'
+    )
+    body = task if coalesce == "never" else b"<Tasks>" + task + b"</Tasks>"
+    async with (
+        RawServer(LOGON, reply(body, content_type=content_type)) as server,
+        connect(server.url(), username="u", password="p", coalesce=coalesce) as em,
+    ):
+        assert (await em.wait("task-1", timeout=100)).succeeded
 
 
 async def test_lost_after_two_replies_a_pause_apart(wire: Wire) -> None:

@@ -133,7 +133,8 @@ def test_an_empty_collection_has_no_slices() -> None:
 
 SURPRISES = {
     "json": (b'{"Tasks":[]}', "application/json"),
-    "html": (b"<html></html>", "text/html"),
+    "html": (b"<html></html>", "application/xml"),
+    "called html": (tasks(task(1)), "text/html"),
     "empty": (b"", "application/xml"),
     "query": (f'<QueryResult xmlns="{VEEAM}"/>'.encode(), "application/xml"),
     "one task": (task(1).encode(), "application/xml"),

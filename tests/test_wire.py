@@ -443,7 +443,7 @@ def test_json_that_the_sheet_does_not_allow_is_malformed(
         (b'{"Tasks":[]}', JSON, "it holds 0 tasks instead of one"),
         (b"{}", JSON, "it is no task, since its members are none"),
         (b'{"@a":1}', JSON, "it is no task, since its members are @a"),
-        (b"<html/>", "text/xml", "it is no task, since its root is <html>"),
+        (b"<body/>", "text/xml", "it is no task, since its root is <body>"),
         (
             b'<Task xmlns="urn:x"/>',
             "text/xml",

@@ -32,7 +32,9 @@ _FEW_ELEMENTS = 4096
 
 LEAD = b" \t\r\n\xef\xbb\xbf"
 """Blanks and byte order marks, in any order; no document begins with these bytes."""
-XML_TYPES = frozenset({"application/xml", "text/xml"})
+_XML_BEGINS = (b"<", b"\xff\xfe", b"\xfe\xff", b"\x00<")
+_JSON_BEGINS = (b"{", b"[")
+_HTML = re.compile(rb"<(?:!DOCTYPE\s+)?html(?![\w.:-])", re.IGNORECASE)
 
 _DOCTYPE = re.compile(rb"(?:\s+|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
 _ENCODINGS = {"utf-8", "utf-16", "us-ascii", "iso-8859-1"}
@@ -66,7 +68,7 @@ def parse(
     An XML root may hold None, a string or a mapping; a JSON root is a mapping.
 
     Args:
-        reply: Its Content-Type decides how it is read; without one the first byte.
+        reply: Its first byte decides how it is read, unless its type is HTML.
         secrets: Hidden from the excerpt; None leaves the body out of the error.
         resolve: False refuses XML that must be read a second time: for its namespaces
             or for references to characters that XML does not have.
@@ -140,8 +142,13 @@ def _reason(error: ValueError) -> str:
     return str(error)
 
 
+def is_html(content_type: str) -> bool:
+    """Tell whether a reply says that it is HTML: a proxy's page, whatever is in it."""
+    return "html" in content_type
+
+
 def _is_xml(content_type: str, body: bytes) -> bool:
-    """Tell XML from JSON; the Content-Type decides, without one the first byte.
+    """Tell XML from JSON by the first byte, since proxies and gateways change types.
 
     Raises:
         RefusedError: It is neither.
@@ -149,14 +156,14 @@ def _is_xml(content_type: str, body: bytes) -> bool:
     if not body:
         text = f"the reply is empty (Content-Type: {content_type or 'none'})"
         raise RefusedError(text)
-    if content_type in XML_TYPES or content_type.endswith("+xml"):
-        return True
-    if content_type == "application/json" or content_type.endswith("+json"):
-        return False
-    if not content_type and body[0] in b"<\xff\xfe":
-        return True
-    if not content_type and body[0] in b"{[":
-        return False
+    if not is_html(content_type):
+        if _HTML.match(body) is not None:
+            text = f"it is HTML (Content-Type: {content_type or 'none'})"
+            raise RefusedError(text)
+        if body.startswith(_XML_BEGINS):
+            return True
+        if body.startswith(_JSON_BEGINS):
+            return False
     text = f"it is not XML or JSON but {content_type or 'of no known type'}"
     raise RefusedError(text)
 

@@ -61,8 +61,8 @@ def cut(reply: Reply, *, portion: int = 1 << 16) -> Iterator[dict[str, bytes]]:
     Raises:
         RefusedError: At the first surprise; what was yielded before means nothing.
     """
-    if reply.content_type not in _document.XML_TYPES:
-        _refuse("it is not XML")
+    if _document.is_html(reply.content_type):
+        _refuse("it is HTML")
     body = reply.body.lstrip(_document.LEAD)
     head = _HEAD.match(body)
     if head is None or not _is_plain(head[1]):

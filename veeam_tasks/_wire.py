@@ -79,7 +79,8 @@ def decode_task(reply: Reply, secrets: Secrets, *, asked: str | None = None) -> 
     Raises:
         MalformedReplyError: It is no task, or another one than was asked for.
     """
-    plain = plain_task(reply.body, secrets) if _is_xml(reply) else None
+    is_html = _document.is_html(reply.content_type)
+    plain = None if is_html else plain_task(reply.body, secrets)
     if plain is not None and (asked is None or plain.task_id == asked):
         return plain
     name, value = _document.parse(reply, secrets)
@@ -100,10 +101,6 @@ def plain_task(body: bytes, secrets: Secrets) -> Task | None:
     if task is None or secrets.is_in(body.decode("latin-1")):
         return None
     return task
-
-
-def _is_xml(reply: Reply) -> bool:
-    return reply.content_type in _document.XML_TYPES
 
 
 def decode_tasks(reply: Reply, secrets: Secrets, *, resolve: bool = True) -> Page:

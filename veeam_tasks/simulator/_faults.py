@@ -30,7 +30,7 @@ class FaultKind(StrEnum):
     * ``wrong_length``: Content-Length is wrong by `amount` (below 0: too short, so that
       the rest stands where the next reply should)
     * ``wrong_charset``: Content-Type says `charset`, the bytes are UTF-8
-    * ``wrong_type``: Content-Type says `content_type`
+    * ``wrong_type``: Content-Type says `content_type`, HTML unless given
     * ``gzip_bomb``, ``brotli_bomb``: expands to `amount` bytes; ``entity_bomb``,
       ``deep_body``, ``wide_body``: nested entities, elements, many attributes
     * ``html`` (-), ``empty``, ``garbage_body``: 200 with a page, nothing, random bytes
@@ -180,7 +180,7 @@ class Fault:
     seconds: float = attrs.field(default=1.0, kw_only=True)
     amount: int = attrs.field(default=0, kw_only=True)
     charset: str = attrs.field(default="utf-16", kw_only=True)
-    content_type: str = attrs.field(default="text/plain", kw_only=True)
+    content_type: str = attrs.field(default="text/html", kw_only=True)
     matched: int = attrs.field(default=0, init=False)
     played: int = attrs.field(default=0, init=False)
     _random: Random = attrs.field(init=False, repr=False, eq=False)
