@@ -158,6 +158,31 @@ async def test_a_finished_watch_does_not_time_out(wire: Wire) -> None:
                 await watch.wait()
 
 
+async def test_timeout_error_says_what_went_wrong_last() -> None:
+    """The first unfinished task whose last poll went wrong is named, with the reason.
+
+    Not one that is well, or was before its last reply, or has ended.
+    """
+    async with SimulatedServer() as server, door(server, coalesce="never") as em:
+        well, bad, recovered = (server.add_task("Running").task_id for _ in range(3))
+        ids = well, bad, recovered
+        server.faults.add(Fault("status", status=502, path=f"tasks/{bad}$"))
+        server.faults.add(
+            Fault("status", status=504, path=f"tasks/{recovered}$", times=3)
+        )
+        watch = em.watch(ids, timeout=60)
+        for attempt in (watch.wait(), em.wait(bad, timeout=60)):
+            with pytest.raises(WatchTimeoutError) as caught:
+                await attempt
+            said = str(caught.value)
+            assert f"; the last poll of {bad} went wrong: GET {server.url}" in said
+            assert "502" in said
+            assert said.count("the last poll") == 1
+        for attempt in (em.watch(well, recovered, timeout=5).wait(), em.wait(well, 5)):
+            with pytest.raises(WatchTimeoutError, match=r"the operations go on$"):
+                await attempt
+
+
 async def test_timeout_zero_is_at_once(wire: Wire) -> None:
     """`timeout=0` ends a watch at once."""
     async with wire.server() as server, door(server, **wire.options()) as em:

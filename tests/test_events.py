@@ -326,6 +326,8 @@ def test_timeout_error() -> None:
         "time ran out after 2.5 s with 4 of 5 tasks unfinished"
         " (task-2, task-3, task-4, ...); the operations go on"
     )
+    why = WatchTimeoutError(seconds=2.5, report=report, trouble="a poll went wrong")
+    assert str(why) == f"{error}; a poll went wrong"
     two = WatchTimeoutError(seconds=1, report=Report(outcomes=events("Running")))
     assert "1 of 1 tasks unfinished (task-1)" in str(two)
 

@@ -266,6 +266,21 @@ def test_two_doubts_a_jittered_pause_apart_are_the_end(
         assert second.pause == pytest.approx(2.0 - sent_after)
 
 
+def test_what_went_wrong_last_is_kept_until_a_good_reply() -> None:
+    """So that whoever runs out of time learns why; a text, not the error."""
+    given = record()
+    assert given.trouble == ""
+    meet_trouble(given, DOWN, at(10.0), None, 0.0)
+    assert given.trouble == "GET x: reset"
+    meet_doubt(given, DENIED, at(20.0), None, "")
+    assert given.trouble == str(DENIED)
+    meet(given, task(), 30.0)
+    assert given.trouble == ""
+    meet_trouble(given, DOWN, at(40.0), None, 0.0)
+    meet(given, task("Finished"), 50.0)
+    assert given.trouble == ""
+
+
 def test_a_good_reply_between_two_doubts_forgets_the_first() -> None:
     """Two replies prove it only with no good one in between."""
     given = record()

@@ -276,11 +276,14 @@ class WatchTimeoutError(VeeamTasksError, TimeoutError):
 
     report: Report
 
-    def __init__(self, *, seconds: float, report: Report) -> None:
+    def __init__(
+        self, *, seconds: float, report: Report, trouble: str | None = None
+    ) -> None:
         unfinished = report.unfinished
         shown = ", ".join(unfinished[:3]) + (", ..." if len(unfinished) > 3 else "")  # noqa: PLR2004
         super().__init__(
             f"time ran out after {seconds:g} s with {len(unfinished)} of"
             f" {len(report.outcomes)} tasks unfinished ({shown}); the operations go on"
+            + ("" if trouble is None else f"; {trouble}")
         )
         self.report = report

@@ -70,6 +70,7 @@ class Record:
         sent: Monotonic time when the last good poll was sent, and by the wall clock.
         doubts: Replies since the last good one that say: unknown, or denied.
         trouble_at: Monotonic time of the first failure since the last good reply.
+        trouble: What went wrong last since then; an error itself would hold too much.
     """
 
     task_id: str
@@ -90,6 +91,7 @@ class Record:
     refusals: int = 0
     failures: int = 0
     trouble_at: float = 0.0
+    trouble: str = ""
 
     @property
     def is_wanted(self) -> bool:
@@ -152,6 +154,7 @@ def meet_task(
     record.task, record.generation = task, moment.generation
     record.sent, record.sent_wall = moment.sent, moment.sent_wall
     record.doubts = record.refusals = record.failures = 0
+    record.trouble = ""
     is_final = False
     if task.state is TaskState.FINISHED:
         record.resultless += task.result is None
@@ -186,7 +189,7 @@ def meet_doubt(
 
     It takes two, at least one pause apart: a task may be slow to appear.
     """
-    record.digest = None
+    record.digest, record.trouble = None, str(error)
     record.failures = record.refusals = 0
     first = record.reset_pause()
     if record.doubts == 0:
@@ -217,7 +220,7 @@ def meet_trouble(
     reopened_at: float,
 ) -> Decision:
     """Decide on a reply, or none, that tells nothing about the task."""
-    record.digest = None
+    record.digest, record.trouble = None, str(error)
     if record.failures == 0:
         record.trouble_at = moment.now
         pause = record.reset_pause()

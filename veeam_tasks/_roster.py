@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
+from veeam_tasks._events import Report, WatchTimeoutError
 from veeam_tasks._pace import Pace, fastest
 from veeam_tasks._record import BUSY, Phase, Record, Subscriber, SubscriberRef
 from veeam_tasks._schedule import Schedule
@@ -53,6 +54,18 @@ class Roster:
         # May run in any thread, so it does nothing that is not atomic.
         self._subscribers.discard(subscriber)
         self._has_gone = True
+
+    def timed_out(self, seconds: float, report: Report) -> WatchTimeoutError:
+        """Return the error of a subscriber whose time ran out, before it is dropped.
+
+        It tells of the first unfinished task whose last poll went wrong, if any.
+        """
+        for task_id in report.unfinished:
+            record = self.records.get(task_id)
+            if record is not None and record.trouble:
+                said = f"the last poll of {task_id} went wrong: {record.trouble}"
+                return WatchTimeoutError(seconds=seconds, report=report, trouble=said)
+        return WatchTimeoutError(seconds=seconds, report=report)
 
     def admit(self, subscriber: SubscriberRef) -> None:
         """Know a subscriber, so that it is told when nothing can go on."""

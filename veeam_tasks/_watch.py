@@ -279,8 +279,9 @@ class Watch(Sole):
         """End the watch, since its own time ran out."""
         assert self._timeout is not None
         if self._unfinished or self.is_endless:
+            error = self._engine.roster.timed_out(self._timeout, self.report)
             self._engine.roster.discard(self._me, self._slots)
-            self.cut(WatchTimeoutError(seconds=self._timeout, report=self.report))
+            self.cut(error)
 
     def _add(self, task_ids: Iterable[str]) -> None:
         new = [task_id for task_id in task_ids if task_id not in self._slots]
@@ -370,7 +371,7 @@ class Waiter:
 
     def _expire(self, seconds: float) -> None:
         report = Report(outcomes={self._task_id: self._slot.latest})
-        self.cut(WatchTimeoutError(seconds=seconds, report=report))
+        self.cut(self._engine.roster.timed_out(seconds, report))
 
 
 def _expire(watch: "weakref.ReferenceType[Watch]") -> None:
