@@ -262,10 +262,23 @@ def test_nothing_but_bad_references_is_replaced() -> None:
         ("<A>&#27;</B>", "it is not well-formed XML (mismatched tag"),
         ("<A>&#27;<!-- </A>", "it is not well-formed XML (unclosed token"),
         ("<A>&#27;" + "<B/>" * 9000 + "</A>", "it has more elements than its size"),
+        (
+            f"<A>{'&#1;' * 4000}{'x' * 10_000}{'<B/>' * 4300}</A>",
+            "it has more elements than its size",
+        ),
         ("<!DOCTYPE A><A>&#27;</A>", "it has a DOCTYPE"),
         ("<A>" + "&#1;" * 5000 + "</A>", "it is not well-formed XML (reference to inv"),
         ("\ufeff<A>&#27;</A>".encode("utf-16-be"), "it is not well-formed XML (refer"),
         ("<A>&#27;</A>".encode("utf-16-le"), "it is not well-formed XML (reference to"),
+        (
+            # Two letters of it look like a reference; replaced, all behind would shift.
+            "<A>".encode("utf-16-be")
+            + b"&#27;N"
+            + "&#27;".encode("utf-16-be")
+            + b"\0"
+            + "</A>".encode("utf-16-be"),
+            "it is not well-formed XML (reference to",
+        ),
     ],
 )
 def test_a_bad_reference_excuses_nothing_else(body: str | bytes, problem: str) -> None:
