@@ -213,7 +213,9 @@ async def test_version_and_format_are_asked_for(
 @pytest.mark.parametrize("most", [1, 3, 16])
 async def test_max_in_flight(most: int) -> None:
     """`max_in_flight=16`: so many polls under way at once, over as many connections."""
-    option: Options = {} if most == 16 else {"max_in_flight": most}
+    option: Options = {"coalesce": "never"}
+    if most != 16:
+        option["max_in_flight"] = most
     async with SimulatedServer() as server, door(server, **option) as em:
         server.faults.add(Fault("delay", seconds=2, path="tasks"))
         ids = [server.add_task("Finished ok").task_id for _ in range(40)]

@@ -427,8 +427,9 @@ async def test_delete_is_said_by_the_server(answer: bytes) -> None:
     ("answer", "said"),
     [
         (reply(b"<html>Hello</html>", content_type="text/html"), "answered 200, but"),
-        (reply(b"<HTML>Hello</HTML>"), "it is no reply of the server"),
-        (reply(b'<html xmlns="http://www.w3.org/1999/xhtml"/>'), "it is no reply"),
+        (reply(b"<HTML>Hello</HTML>"), "it is HTML"),
+        (reply(b'<html xmlns="http://www.w3.org/1999/xhtml"/>'), "it is HTML"),
+        (reply(b'<page xmlns="urn:another"/>'), "it is no reply"),
         (reply(b"OK", content_type="text/plain", status="201 Created"), "answered 201"),
         (reply(b"\x00\xff" * 9, content_type=""), "answered 200, but"),
         (reply(b'<Error Message="No" StatusCode="500"/>'), "it is an error of the"),

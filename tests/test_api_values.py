@@ -27,6 +27,7 @@ from veeam_tasks import (
     TaskState,
     VeeamTasksError,
 )
+from veeam_tasks._sweep import Coalesce
 from veeam_tasks.simulator import SimulatedServer
 
 TASK = Task(
@@ -287,7 +288,10 @@ async def test_report_of_a_watch(wire: Wire) -> None:
 async def test_pace_grows_and_falls_back() -> None:
     """`Pace`: pauses grow from `first` to `longest`; a change falls back to `first`."""
     pace = Pace(first=2, growth=2, longest=10, jitter=0)
-    async with SimulatedServer() as server, door(server, pace=pace) as em:
+    async with (
+        SimulatedServer() as server,
+        door(server, pace=pace, coalesce="never") as em,
+    ):
         task = server.add_task("Running")
         watch = em.watch(task.task_id)
         await anyio.sleep(35)
@@ -301,15 +305,25 @@ async def test_pace_grows_and_falls_back() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_jitter_is_a_share_of_the_pause() -> None:
+@pytest.mark.parametrize("together", [False, True])
+async def test_jitter_is_a_share_of_the_pause(together: bool) -> None:
     """`jitter` is a share of the pause: ten per cent of each by default."""
     pace = Pace(first=10, growth=1)
-    async with SimulatedServer() as server, door(server, pace=pace) as em:
+    mode: Coalesce = "always" if together else "never"
+    async with (
+        SimulatedServer() as server,
+        door(server, pace=pace, coalesce=mode) as em,
+    ):
         watch = em.watch(server.add_task("Running").task_id)
         await anyio.sleep(600)
         await watch.aclose()
-        times = [record.time for record in server.requests if record.method == "GET"]
-    pauses = [after - before for before, after in itertools.pairwise(times)]
+        times = [
+            record.time
+            for record in server.requests
+            if record.path.endswith("/tasks" if together else "/task-1")
+        ]
+    # With a first collection there are two polls at once.
+    pauses = [after - before for before, after in itertools.pairwise(times[1:])]
     assert len(pauses) > 50
     assert 8.9 < min(pauses) < 9.4
     assert 9.6 < max(pauses) < 10.1

@@ -48,7 +48,7 @@ class Settling:
 
     Attributes:
         settled: How many watched tasks were answered.
-        lowest: The shortest pause among them.
+        lowest: The shortest pause among them, and the share of it that is `jitter`.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -58,6 +58,7 @@ class Settling:
     is_together: bool
     settled: int = 0
     lowest: float = float("inf")
+    jitter: float = 0.0
     _breath: Breath = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -118,7 +119,8 @@ class Settling:
                     record.grow()
                 elif self.is_together:
                     record.phase = Phase.TOGETHER
-                self.lowest = min(self.lowest, record.pause)
+                if record.pause < self.lowest:
+                    self.lowest, self.jitter = record.pause, record.pace.jitter
             if breath.is_due:
                 await breath.take()
 
@@ -136,7 +138,8 @@ class Settling:
                 # The collection may leave out the Result that the task itself has.
                 self.again(record, record.pause)
             elif record.phase != Phase.GONE:
-                self.lowest = min(self.lowest, record.pause)
+                if record.pause < self.lowest:
+                    self.lowest, self.jitter = record.pause, record.pace.jitter
                 if self.is_together:
                     record.phase = Phase.TOGETHER
             if breath.is_due:

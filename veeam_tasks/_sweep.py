@@ -266,6 +266,7 @@ class Sweep:
         self.coalesced += settling.settled
         # None is left if all was cut meanwhile.
         lowest = settling.lowest if self.roster.records else float("inf")
+        lowest *= 1.0 - settling.jitter * random.random()  # noqa: S311
         if is_together:
             if not collection.is_as_before:
                 self._ask_for_missing(collection.pages.found)
