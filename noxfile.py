@@ -19,6 +19,7 @@ PYTHONS = [
     if found.startswith("Programming Language :: Python :: 3.")
 ]
 PACKAGE = ".[cli,simulator]"
+NOT_OF_THE_CORE = ("test_cli", "test_simulator", "test_readme", "test_benchmarks")
 # Keeps the checkout off the path, so that the installed wheel is what is tested.
 WHEEL = {"PYTHONSAFEPATH": "1"}
 SPREAD = ("-n", "auto", "--dist", "loadfile")
@@ -76,12 +77,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, on every supported Python that is here.
 
-    The first one measures coverage too, which doubles the time. Each takes another of
-    the three ways to ask for tasks; `modes` runs all of them on one Python.
+    The first one measures coverage too. Each takes another of the three ways to ask for
+    tasks; `modes` runs all of them on one Python. The lengthy tests run on the last.
     """
     session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
     number = PYTHONS.index(str(session.python))
     env = WHEEL | {"VEEAM_TASKS_COALESCE": MODES[number % len(MODES)]}
+    if any(shutil.which(f"python{later}") for later in PYTHONS[number + 1 :]):
+        env["VEEAM_TASKS_LENGTHY"] = "no"
     if number:
         session.run("pytest", "-q", *SPREAD, *session.posargs, env=env)
         return
@@ -98,7 +101,7 @@ def lowest(session: nox.Session) -> None:
     core = sorted(
         str(path)
         for path in Path("tests").glob("test_*.py")
-        if not path.name.startswith(("test_cli", "test_simulator", "test_readme"))
+        if not path.name.startswith(NOT_OF_THE_CORE)
     )
     bounds = [
         *PROJECT["project"]["dependencies"],
@@ -107,7 +110,8 @@ def lowest(session: nox.Session) -> None:
     ]
     lowest_of_all = [bound.replace(">=", "~=") + ".0" for bound in bounds]
     session.install("-q", wheel(session), *lowest_of_all, *group("test"))
-    session.run("pytest", "-q", *SPREAD, *core, *session.posargs, env=WHEEL)
+    env = WHEEL | {"VEEAM_TASKS_LENGTHY": "no"}
+    session.run("pytest", "-q", *SPREAD, *core, *session.posargs, env=env)
 
 
 @nox.session

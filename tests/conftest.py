@@ -6,6 +6,7 @@ work there as long as both ends live in the loop.
 """
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "virtual_time: run on a clock that jumps")
     config.addinivalue_line("markers", "strangers: needs clients of other people")
     config.addinivalue_line("markers", "soak: takes minutes; only runs by `-m soak`")
+    config.addinivalue_line("markers", "lengthy: takes seconds, and on each Python")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -40,13 +42,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave the soak out, unless an expression of markers was given."""
+    """Leave the soak out, unless an expression of markers was given.
+
+    Where nox runs several Pythons, what is lengthy is left to the last of them.
+    """
     if config.getoption("markexpr"):
         return
-    left_out = pytest.mark.skip(reason="takes minutes: nox -s soak")
+    left_out = {"soak": "takes minutes: nox -s soak"}
+    if os.environ.get("VEEAM_TASKS_LENGTHY") == "no":
+        left_out["lengthy"] = "runs on another Python"
     for item in items:
-        if item.get_closest_marker("soak") is not None:
-            item.add_marker(left_out)
+        for marker, reason in left_out.items():
+            if item.get_closest_marker(marker) is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", autouse=True)

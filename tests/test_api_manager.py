@@ -241,6 +241,7 @@ async def test_wait(wire: Wire) -> None:
         assert not [p for p in targets(server, "DELETE") if p.startswith("tasks/")]
 
 
+@pytest.mark.lengthy
 async def test_many_waits() -> None:
     """Ten thousand of them gathered are as cheap as one watch."""
     async with SimulatedServer() as server, door(server) as em:

@@ -280,6 +280,7 @@ def test_cancelled_at_every_step(
     assert swept(scenario, caplog) > 10
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("again", [1, 4])
 @pytest.mark.parametrize("scenario", [log_on, log_out, renew, close_in_renewal, wait])
 def test_cancelled_twice(
@@ -356,6 +357,7 @@ async def ended_at(end: End, step: int) -> None:
         await nothing_left(server, before)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "end", [error_in_the_body, break_and_forget, forget_the_watch, forget_the_manager]
 )

@@ -43,6 +43,7 @@ async def test_the_three_modes_tell_the_same_ends() -> None:
     assert await outcomes("always", 200) == singly
 
 
+@pytest.mark.lengthy
 async def test_the_mode_chooses_itself() -> None:
     """Many tasks of a small collection are asked for together, with far fewer GETs."""
     asked: dict[str, int] = {}

@@ -272,6 +272,7 @@ async def test_patience_is_no_request_timeout(mode: str) -> None:
         assert watch.report.unfinished == tuple(ids)
 
 
+@pytest.mark.lengthy
 async def test_no_patience_is_for_ever() -> None:
     """Without `patience` a watch rides out an outage of a day."""
     async with SimulatedServer() as server, door(server, request_timeout=5) as em:

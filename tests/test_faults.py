@@ -173,6 +173,7 @@ async def test_a_logon_without_a_token_is_no_logon() -> None:
         assert server.logons.total == 1
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("mode", ["never", "auto", "always"])
 async def test_fifteen_bad_replies_in_a_hundred(mode: str) -> None:
     """R3: 1,000 tasks, 15 % of the replies bad: none lost, none wrong, none hangs."""

@@ -256,6 +256,7 @@ def test_at_most_one_probe_and_never_none(
         assert gate.is_asking == (gate.outage.is_closed and waiting)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("mode", "count"), [("never", 1000), ("auto", 300), ("always", 300)]
 )

@@ -29,6 +29,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return QUICK_BACKEND
 
 
+@pytest.mark.lengthy
 @MODES
 @pytest.mark.parametrize("count", [1, 10, 1000])
 async def test_one_logon_for_n_pollers_and_one_more(mode: str, count: int) -> None:
@@ -230,7 +231,7 @@ async def test_a_collection_that_answers_401_alone_renews_nothing(mode: str) -> 
     """GET /tasks refused under a good token: asked singly, no logon loop."""
     async with SimulatedServer() as server, door(server, coalesce=mode) as em:
         server.faults.add(Fault("unauthorized", path="/tasks$"))
-        ids = [server.add_task("Running 300s, Finished ok").task_id for _ in range(50)]
+        ids = [server.add_task("Running 99s, Finished ok").task_id for _ in range(20)]
         report = await em.watch(ids).wait()
         assert report.succeeded == tuple(ids)
         assert server.logons.total == 1
@@ -361,6 +362,7 @@ async def test_a_submit_whose_reply_comes_after_the_renewal() -> None:
             await em.wait(started)
 
 
+@pytest.mark.lengthy
 async def test_two_restarts_close_together() -> None:
     """Each is one renewal, and no task that the server still knew is lost."""
     async with SimulatedServer() as server, door(server, coalesce="never") as em:

@@ -75,6 +75,7 @@ async def watched_for_days(
     return watch, ends, anyio.current_time() - began
 
 
+@pytest.mark.lengthy
 async def test_three_days_with_nightly_restarts() -> None:
     """R6: 1,000 tasks, three days, three restarts: 0 lost that the server knew."""
     async with (
@@ -96,6 +97,7 @@ async def test_three_days_with_nightly_restarts() -> None:
         assert figures.renewals == 3
 
 
+@pytest.mark.lengthy
 async def test_three_days_with_a_night_that_forgets() -> None:
     """Of a restart that forgets come LOST, for the tasks that had not ended only."""
     async with (
@@ -269,6 +271,7 @@ async def soaked(mode: str, hours: float, crowd_size: int, count: int) -> None:
     assert_flat(samples)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("mode", ["never", "auto"])
 async def test_two_hours_cost_no_more_than_one(mode: str, traced: None) -> None:
     """A share of the soak: twenty tasks, two hours, all flat."""
