@@ -799,3 +799,25 @@ async def test_a_logon_that_is_stopped_is_no_cancellation_of_its_waiters() -> No
     await asyncio.wait(waiting)
     assert [type(one.exception()) for one in waiting] == [ClosedError] * 3
     await logon.stop()
+
+
+def test_a_logon_of_a_loop_that_was_closed_is_not_waited_for() -> None:
+    """Another loop logs on anew."""
+
+    async def hang() -> int:
+        await asyncio.sleep(3600)
+        return 201
+
+    scene = Scene(post=[hang, 201])
+    first = asyncio.new_event_loop()
+    opening = first.create_task(scene.logon.open())
+    first.run_until_complete(asyncio.wait([opening], timeout=0))
+    first.call_soon(first.stop)
+    first.run_forever()
+    opening._log_destroy_pending = False  # type: ignore[attr-defined] # the loop ends too early on purpose
+    owned = scene.logon._owned
+    assert owned is not None
+    owned._log_destroy_pending = False  # type: ignore[attr-defined] # likewise
+    first.close()
+    asyncio.run(scene.logon.open())
+    assert scene.logon.token == "token-1"

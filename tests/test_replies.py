@@ -326,6 +326,24 @@ async def test_a_task_that_alone_answers_401_is_given_up_after_three_rounds() ->
     assert scene.script.logons == 0
 
 
+async def test_tasks_that_are_all_refused_are_not_lost() -> None:
+    """A good token and 401 for every task: the server is unwell, and it passes."""
+    scene = Scene()
+    scene.script.own = 200
+    other = scene.watch("task-2")
+    other.phase = 7
+    other.refusals = 1
+    for _ in range(3 * REFUSED_ROUNDS):
+        await scene.meet(401)
+    assert scene.states == []
+    assert scene.record.failures > 0
+    assert scene.script.logons == 0
+    # Until another one is readable.
+    other.refusals = 0
+    await scene.meet(401)
+    assert scene.states == ["Lost"]
+
+
 @pytest.mark.virtual_time
 async def test_a_server_that_will_not_tell_costs_three_logons_at_most() -> None:
     """It knows no logon session to ask for, so the token is renewed in each round."""

@@ -42,6 +42,7 @@ class Manager:
         self.result = ""
         self.odd = ""
         self.generation = 0
+        self.count_of_all = COUNT
         self.void = self.stalled = False
         self.seconds = self.seconds_of_all = 0.0
         self.statuses: list[int] = []
@@ -85,7 +86,8 @@ class Manager:
             return reply(one.replace("<Task ", f"<Task {NAMESPACE} ").encode())
         if self.statuses:
             return reply(status=f"{self.statuses.pop(0)} X")
-        all_of_them = [self.task(number, self.listed) for number in range(COUNT)]
+        numbers = range(self.count_of_all)
+        all_of_them = [self.task(number, self.listed) for number in numbers]
         return reply(f"<Tasks {NAMESPACE}>{''.join(all_of_them)}</Tasks>".encode())
 
     def task(self, number: int, state: str, result: str = "") -> str:
@@ -283,3 +285,62 @@ async def test_a_collection_that_takes_twice_its_usual_time_is_put_off() -> None
         assert now.coalescing == "singly"
         assert "twice its usual time" in now.coalescing_reason
         assert len(watch.tasks) == COUNT
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.3, 0.99, 1.7])
+async def test_a_proof_in_step_with_the_collection_stops_no_polling(
+    seconds: float,
+) -> None:
+    """However long the collection takes, a single watched task is polled on."""
+    em = Manager()
+    em.seconds_of_all = seconds
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch(IDS[0])
+        for _ in range(5):
+            before = len(em.asked)
+            await anyio.sleep(70)
+            assert len(em.asked) - before > 20
+        em.state = em.listed = "Finished"
+        em.result = LATER
+        with anyio.fail_after(10):
+            assert (await watch.wait()).succeeded == (IDS[0],)
+
+
+async def test_a_newcomer_or_a_renewal_stops_no_asking_for_a_result() -> None:
+    """A task without a Result is asked for singly, whoever else comes to want it."""
+    for happens in ("newcomer", "renewal"):
+        em = Manager()
+        em.state = em.listed = "Finished"
+        async with RawServer(route=em) as server, door(server) as manager:
+            watch = manager.watch(IDS)
+            await anyio.sleep(1.5)
+            if happens == "newcomer":
+                other = manager.watch(IDS[3])
+            else:
+                em.void = True
+                other = watch
+            em.result = LATER
+            with anyio.fail_after(20):
+                assert (await watch.wait()).succeeded == tuple(IDS)
+                await other.wait()
+
+
+async def test_what_is_discarded_from_a_watch_of_all_stays_out() -> None:
+    """Also from a collection of more tasks than are told of at once."""
+    em = Manager()
+    em.count_of_all = 150
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch_all()
+        await anyio.sleep(5)
+        assert len(watch.tasks) == 150
+        watch.discard("task-149", "task-3")
+        em.count_of_all = 151
+        await anyio.sleep(5)
+        assert len(watch.tasks) == 149
+        em.count_of_all = 140
+        await anyio.sleep(5)
+        em.count_of_all = 151
+        await anyio.sleep(5)
+        # One that had gone may come again for another task.
+        assert "task-149" in watch.tasks
+        assert "task-3" not in watch.tasks

@@ -269,7 +269,10 @@ class Logon:
         a waiter that is cancelled must not take the logon down with it.
         """
         owned = self._owned
-        if owned is None or owned.done():
+        loop = asyncio.get_running_loop()
+        # One of a loop that was closed before it ended will never be done.
+        if owned is None or owned.done() or owned.get_loop() is not loop:
+            self._is_resting = False
             self._owned = owned = asyncio.create_task(work(), name="veeam_tasks logon")
             owned.add_done_callback(self._release)
         await asyncio.wait([owned])

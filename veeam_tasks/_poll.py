@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import anyio
 import attrs
@@ -285,11 +285,19 @@ class Engine:
             has_news |= watch.discover(found)
         return has_news
 
-    def _look_again(self, has_news: bool) -> float | None:  # noqa: FBT001 - one fact
+    def _look_again(
+        self,
+        found: Container[str] | None,
+        has_news: bool,  # noqa: FBT001 - one fact
+    ) -> float | None:
         """Return after what pause to look for new tasks again; None if nobody does."""
         if not self._has_endless():
             return None
-        pace = fastest(watch.pace for ref in self._endless if (watch := ref()))
+        watchers = [watch for ref in self._endless if (watch := ref())]
+        if found is not None:
+            for watch in watchers:
+                watch.note_all(found)
+        pace = fastest(watch.pace for watch in watchers)
         if has_news:
             self._endless_pause = pace.first
         else:

@@ -1,7 +1,7 @@
 """One record per watched task, and what a reply means for it; decides, never acts."""
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Protocol
@@ -36,6 +36,9 @@ class Subscriber(Protocol):
 
     def discover(self, task_ids: Iterable[str]) -> bool:
         """Take note of IDs that exist; return whether one of them is wanted anew."""
+
+    def note_all(self, found: Container[str]) -> None:
+        """Take note of every ID that exists."""
 
 
 SubscriberRef = weakref.ReferenceType[Subscriber]

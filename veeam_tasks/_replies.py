@@ -130,10 +130,18 @@ class Replies:
         self.retries += is_renewed
         record.refusals = 0 if is_void else record.refusals + 1
         if record.refusals > _record.REFUSED_ROUNDS:
-            lost = _record.refused_for_good(record, error)
-            self._tell(record, _record.lose(record, moment, lost))
+            if self._is_alone(record):
+                lost = _record.refused_for_good(record, error)
+                self._tell(record, _record.lose(record, moment, lost))
+            else:
+                self.meet_trouble(me, record, error, moment)
             return
         self.roster.again(record, 0.0 if is_renewed else record.reset_pause())
+
+    def _is_alone(self, record: Record) -> bool:
+        """Tell whether other tasks are not refused: else the server is unwell."""
+        others = [one for one in self.roster.records.values() if one is not record]
+        return not others or any(one.refusals == 0 for one in others)
 
     def meet_trouble(
         self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment

@@ -162,7 +162,8 @@ class Roster:
         """Let a record be due soon, but not all newcomers in one burst."""
         now = self.loop.time()
         first = record.reset_pause()
-        if self.is_together:
+        # A Result that the collection leaves out is asked for singly.
+        if self.is_together and not record.resultless:
             record.phase = Phase.TOGETHER
             return
         at = max(now, self._next_first)

@@ -9,7 +9,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from itertools import islice
 from typing import Literal
 
@@ -59,7 +59,8 @@ class Sweep:
         meet_task: Told of each task that changed.
         discover: Told of every ID in the collection, for whoever watches all; says
             whether one was new.
-        look_again: Asked, with what that said, after what pause to look for new ones.
+        look_again: Asked, with all IDs and what that said, after what pause to look
+            for new ones.
         wake: Called when a sweep is due.
 
     Attributes:
@@ -77,7 +78,7 @@ class Sweep:
     limit: int
     meet_task: Callable[[Record, Task, int, Moment], None]
     discover: Callable[[Iterable[str]], bool]
-    look_again: Callable[[bool], float | None]
+    look_again: Callable[[Container[str] | None, bool], float | None]
     wake: Callable[[], None]
     choice: Choice = attrs.field(factory=Choice)
     coalesced: int = 0
@@ -247,7 +248,10 @@ class Sweep:
         is_together = self._choose(collection)
         self._last = None
         looks = self._looks
-        pause = self.look_again(await self._tell_ids(collection.pages.found))
+        found = collection.pages.found
+        has_news = await self._tell_ids(found)
+        # What is as before was not read.
+        pause = self.look_again(None if collection.is_as_before else found, has_news)
         self.roster.is_together = is_together
         if not is_together:
             self.roster.scatter()
@@ -264,16 +268,23 @@ class Sweep:
         if collection.digest is not None and looks == self._looks:
             self._last = collection.digest, collection.moment.generation
         self.coalesced += settling.settled
-        # None is left if all was cut meanwhile.
-        lowest = settling.lowest if self.roster.records else float("inf")
-        lowest *= 1.0 - settling.jitter * random.random()  # noqa: S311
         if is_together:
             if not collection.is_as_before:
-                self._ask_for_missing(collection.pages.found)
+                self._ask_for_missing(found)
             self._ask_for_proof()
-            pause = lowest if pause is None else min(lowest, pause)
-        if pause is not None and pause < float("inf") and self.logon.refused is None:
+            if self.roster.records:  # none is left if all was cut meanwhile
+                lowest = self._lowest_pause(settling)
+                pause = lowest if pause is None else min(lowest, pause)
+        if pause is not None and self.logon.refused is None:
             self.request(pause)
+
+    def _lowest_pause(self, settling: Settling) -> float:
+        """Return after what pause the next collection is due."""
+        pause = settling.lowest
+        if not settling.settled:
+            # All were asked for singly since; yet some may wait for a collection.
+            pause = min(record.pause for record in self.roster.records.values())
+        return pause * (1.0 - settling.jitter * random.random())  # noqa: S311
 
     async def _tell_ids(self, found: Iterable[str]) -> bool:
         """Tell whoever watches all of every ID; return whether one was new."""
@@ -322,7 +333,7 @@ class Sweep:
         record = self._proved
         if record is None:
             return
-        if record.phase >= 0 and not record.doubts:
+        if record.phase >= 0 and not record.doubts and not record.resultless:
             record.phase = Phase.TOGETHER  # one proof is enough
         if not self._has_proof or collection.moment.sent <= record.sent:
             return

@@ -6,7 +6,7 @@ methods may be called from another asyncio task, as the lines of a REPL are.
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -267,13 +267,12 @@ class Watch(Sole):
         """Watch the tasks that are not watched yet; return whether there are such."""
         before = len(self._slots)
         if self._cut_by is None:
-            if self._unwanted:
-                found = list(task_ids)
-                # One that has gone may come again for another task.
-                self._unwanted.intersection_update(found)
-                task_ids = [one for one in found if one not in self._unwanted]
-            self._add(task_ids)
+            self._add([one for one in task_ids if one not in self._unwanted])
         return len(self._slots) > before
+
+    def note_all(self, found: Container[str]) -> None:
+        """Take note of every ID that there is: one that has gone may come again."""
+        self._unwanted = {one for one in self._unwanted if one in found}
 
     def expire(self) -> None:
         """End the watch, since its own time ran out."""
@@ -368,6 +367,9 @@ class Waiter:
     def discover(self, task_ids: Iterable[str]) -> bool:  # noqa: ARG002 - a protocol
         """Want nothing more: a wait is for one task."""
         return False
+
+    def note_all(self, found: Container[str]) -> None:
+        """Want nothing more: a wait is for one task."""
 
     def _expire(self, seconds: float) -> None:
         report = Report(outcomes={self._task_id: self._slot.latest})
