@@ -9,7 +9,7 @@ from raw_server import STALL, Answer, RawServer, Seen, reply
 from virtual import QUICK_BACKEND
 
 from veeam_tasks import Pace, SessionManager
-from veeam_tasks._sweep import Coalesce
+from veeam_tasks._choice import Coalesce
 
 TOKEN = "X-RestSvcSessionId: NThBRkU="
 NAMESPACE = 'xmlns="http://www.veeam.com/ent/v1.0"'

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterable
 import anyio
 import attrs
 
+from veeam_tasks._choice import Coalesce
 from veeam_tasks._errors import (
     CertificateError,
     RequestTimeoutError,
@@ -24,7 +25,7 @@ from veeam_tasks._pollers import Poller, Pollers
 from veeam_tasks._record import Moment, Phase, Record, SubscriberRef
 from veeam_tasks._replies import Replies
 from veeam_tasks._roster import Roster
-from veeam_tasks._sweep import Coalesce, Sweep
+from veeam_tasks._sweep import Sweep
 from veeam_tasks._text import Secrets
 from veeam_tasks._transport import Transport
 

@@ -11,10 +11,10 @@ import attrs
 from yarl import URL
 
 from veeam_tasks._address import base_url
+from veeam_tasks._choice import Coalesce
 from veeam_tasks._model import Notice
 from veeam_tasks._pace import Pace
 from veeam_tasks._seconds import check_seconds
-from veeam_tasks._sweep import Coalesce
 from veeam_tasks._trust import Trust, make_trust
 
 _RESOURCE_BYTES = 1 << 20

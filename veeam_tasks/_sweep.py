@@ -11,13 +11,12 @@ import re
 import time
 from collections.abc import Callable, Container, Iterable
 from itertools import islice
-from typing import Literal
 
 import attrs
 
 from veeam_tasks import _wire
 from veeam_tasks._breath import Breath
-from veeam_tasks._choice import Choice
+from veeam_tasks._choice import Choice, Coalesce
 from veeam_tasks._errors import (
     LogonError,
     MalformedReplyError,
@@ -45,8 +44,6 @@ _PROVED_EACH = 60.0
 _FINISHED = re.compile(rb"<State>\s*Finished\s*</State>")
 _IDS_AT_ONCE = 64
 _REST, _LONGEST_REST = 4.0, 5.0
-
-Coalesce = Literal["auto", "never", "always"]
 
 
 @attrs.define(eq=False, kw_only=True)
