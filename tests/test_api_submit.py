@@ -430,6 +430,7 @@ async def test_delete_is_said_by_the_server(answer: bytes) -> None:
         (reply(b"<HTML>Hello</HTML>"), "it is HTML"),
         (reply(b'<html xmlns="http://www.w3.org/1999/xhtml"/>'), "it is HTML"),
         (reply(b'<page xmlns="urn:another"/>'), "it is no reply"),
+        (reply(b"<!-- Hello --><html/>"), "it is no reply of the server"),
         (reply(b"OK", content_type="text/plain", status="201 Created"), "answered 201"),
         (reply(b"\x00\xff" * 9, content_type=""), "answered 200, but"),
         (reply(b'<Error Message="No" StatusCode="500"/>'), "it is an error of the"),
