@@ -732,7 +732,7 @@ async def test_what_is_not_ours_or_has_no_id_is_not_logged_out(
     logon = await nameless.opened()
     logon.session_id = None
     assert not await logon.log_out()
-    assert "never said our session's ID" in caplog.text
+    assert "never told the ID of our logon session" in caplog.text
     assert adopted.script.asked == nameless.script.asked == []
 
 

@@ -11,7 +11,7 @@ from yarl import URL
 from veeam_tasks import _document, _wire
 from veeam_tasks._address import resource_path
 from veeam_tasks._errors import (
-    MAYBE_DONE,
+    MAYBE_CARRIED_OUT,
     MalformedReplyError,
     ServerBusyError,
     StatusError,
@@ -72,7 +72,7 @@ def task_started(reply: Reply, secrets: Secrets) -> Task:
             )
     raise MalformedReplyError(
         request=reply.request,
-        problem=f"{problem}. {MAYBE_DONE}",
+        problem=f"{problem}. {MAYBE_CARRIED_OUT}",
         excerpt=secrets.excerpt(reply.body),
     )
 
@@ -119,7 +119,7 @@ def check_deleted(reply: Reply, secrets: Secrets) -> None:
         problem = f"it is {'no reply' if is_foreign else 'an error'} of the server"
     raise MalformedReplyError(
         request=reply.request,
-        problem=f"answered {reply.status}, but {problem}. {MAYBE_DONE}",
+        problem=f"answered {reply.status}, but {problem}. {MAYBE_CARRIED_OUT}",
         excerpt=secrets.excerpt(reply.body),
     )
 
@@ -132,10 +132,13 @@ def _uncertain_status(reply: Reply, secrets: Secrets) -> StatusError:
             status=reply.status,
             message=message,
             retry_after=reply.retry_after,
-            advice=MAYBE_DONE,
+            advice=MAYBE_CARRIED_OUT,
         )
     return StatusError(
-        request=reply.request, status=reply.status, message=message, advice=MAYBE_DONE
+        request=reply.request,
+        status=reply.status,
+        message=message,
+        advice=MAYBE_CARRIED_OUT,
     )
 
 

@@ -54,7 +54,7 @@ class _Request(aiohttp.ClientRequest):
 
 
 def tracking(opened: Transports) -> type[aiohttp.ClientRequest]:
-    """Return the request class of a session whose transports go into `opened`."""
+    """Return the request class whose requests note their transports in `opened`."""
     return type("TrackedRequest", (_Request,), {"opened": opened})
 
 

@@ -20,7 +20,7 @@ with control characters visible; secrets were hidden by whoever passed the text 
 
 from typing import ClassVar, Self
 
-MAYBE_DONE = (
+MAYBE_CARRIED_OUT = (
     "It may have been carried out: see with fetch_all() which tasks there are now"
     " before you send it again"
 )
@@ -135,7 +135,7 @@ class SubmitUncertainError(TransportError):
     retryable = False
 
     def _compose(self, request: str, reason: str) -> str:
-        return f"{request}: {reason}. {MAYBE_DONE}."
+        return f"{request}: {reason}. {MAYBE_CARRIED_OUT}."
 
 
 class StatusError(VeeamTasksError):

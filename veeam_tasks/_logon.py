@@ -21,10 +21,10 @@ from veeam_tasks._logon_wire import (
     OK,
     REDIRECT,
     UNAUTHORIZED,
-    lets_us_ask,
     log_on_request,
     opened,
     own_request,
+    shows_good_token,
 )
 from veeam_tasks._text import Secrets
 
@@ -213,7 +213,9 @@ class Logon:
         if self.account is None or token is None:
             return False
         if request.method != "DELETE":
-            _log.warning("not logged out: the server never said our session's ID")
+            _log.warning(
+                "not logged out: the server never told the ID of our logon session"
+            )
             return False
         interruption: BaseException | None = None
         failure: VeeamTasksError | None = None
@@ -324,7 +326,7 @@ class Logon:
         """
         generation = self.check()
         reply = await self.transport.send(self._own("GET"), self.token)
-        is_good = lets_us_ask(reply, self.secrets)
+        is_good = shows_good_token(reply, self.secrets)
         if is_good:
             self.note(generation)
         return is_good

@@ -91,7 +91,7 @@ def own_request(
     )
 
 
-def lets_us_ask(reply: Reply, secrets: Secrets) -> bool | None:
+def shows_good_token(reply: Reply, secrets: Secrets) -> bool | None:
     """Return whether the reply to a GET of one's own logon session shows a good token.
 
     None if it says nothing, as from whatever knows no such resource: only the logon

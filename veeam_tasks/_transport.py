@@ -50,7 +50,7 @@ _OK, _REDIRECT, _BAD_REQUEST = 200, 300, 400
 
 
 class Transport:
-    """Sends requests over the connections of one session; belongs to one loop.
+    """Sends requests over the connections of one aiohttp session; belongs to one loop.
 
     Args:
         base: What `base_url` returned.
@@ -101,7 +101,7 @@ class Transport:
         return f"<Transport {self._root} {word}, {self.requests} requests>"
 
     async def open(self) -> None:
-        """Make the session, in the running loop; nothing is connected yet."""
+        """Make the aiohttp session, in this loop; nothing is connected yet."""
         if self._http is not None:
             return
         self._now = asyncio.get_running_loop().time
@@ -157,7 +157,7 @@ class Transport:
             TransportError, CertificateError, MalformedReplyError: No usable reply came.
             ClosedError: The transport is not open.
         """
-        http = self._session()
+        http = self._require_http()
         if token is not self._token:
             self._token, self._token_headers = token, {TOKEN_HEADER: token}
         self.requests += 1
@@ -197,7 +197,7 @@ class Transport:
             TransportError, CertificateError, MalformedReplyError: No usable reply came.
             ClosedError: The transport is not open.
         """
-        http = self._session()
+        http = self._require_http()
         shown = f"{request.method} {self._root}{request.shown}"
         attempt = Attempt()
         failure: VeeamTasksError | None = None
@@ -274,7 +274,8 @@ class Transport:
             location=None if location is None else self._shown(location),
         )
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _require_http(self) -> aiohttp.ClientSession:
+        """Return the aiohttp session, or raise that the transport is closed."""
         if self._http is None:
             raise ClosedError(what="the transport", advice="it is closed; open it")
         return self._http

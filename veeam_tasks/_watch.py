@@ -210,7 +210,7 @@ class Watch(Sole):
             if self._owed:
                 return self._deliver()
             if not self._unfinished and not self.is_endless:
-                self._rest()
+                self._disarm()
                 raise StopAsyncIteration
             if self._cut_by is not None:
                 if self.is_endless and isinstance(self._cut_by, WatchTimeoutError):
@@ -259,7 +259,7 @@ class Watch(Sole):
         """Take note that nothing more will be seen, and why."""
         if self._cut_by is None:
             self._cut_by = error
-            self._rest()
+            self._disarm()
             self._engine.roster.forget(self._me)
             self._wake()
 
@@ -302,7 +302,7 @@ class Watch(Sole):
         task_id = next(iter(self._owed))
         return self._owed.pop(task_id).deliver()
 
-    def _rest(self) -> None:
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
