@@ -5,8 +5,8 @@ import asyncio
 import attrs
 
 LONGEST_HOLD = 0.003
-"""Seconds of work after which the loop is let go: it must not be held for 10 ms, and a
-piece of work takes up to one of them beyond this."""
+"""Seconds of work after which the loop is let go. It is to be held for less than 10 ms,
+and the piece of work under way comes on top of this."""
 
 
 @attrs.define(eq=False)

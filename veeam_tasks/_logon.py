@@ -37,6 +37,7 @@ INTERRUPTIONS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """What may strike the log-out and has to wait for it: a loop that ends cancels all its
 tasks; a second Ctrl-C, or a signal handler that exits, raises in any of their steps."""
 
+# A token that dies within so many seconds has died young; so many may in a row.
 _YOUNG, _AT_ONCE = 60.0, 3
 
 
@@ -118,6 +119,9 @@ class Logon:
         Raises:
             LogonError: The logon was refused, now or before.
             ClosedError: There is no logon session.
+            StatusError: The renewal was answered with an error.
+            SubmitUncertainError: No reply came, and `uncertain` asks whether it may
+                have been carried out.
             TransportError, MalformedReplyError: No usable reply came.
         """
         generation = self.check()

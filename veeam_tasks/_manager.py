@@ -83,6 +83,7 @@ class SessionManager(Sole):
             LogonError: The account, or the adopted token, was refused.
             CertificateError: The server is not trusted; nothing was sent to it.
             TransportError, StatusError, MalformedReplyError: No usable reply came.
+            ClosedError: It was closed meanwhile.
             RuntimeError: No asyncio loop is running, or it is open in another one.
         """
         loop = running_loop()

@@ -251,7 +251,7 @@ class Statistics:
         logons: Logons that the server accepted, renewals included.
         renewals: Logons that replaced a refused token.
         requests: Requests sent, of every kind.
-        polls: Replies about one watched task, asked for singly.
+        polls: Requests about one watched task each, with or without a reply.
         coalesced: Watched tasks answered by a collection instead of a request each.
         retries: Requests sent again under a new token, and polls after a failure.
         errors: Polls, calls and logons that ended in an error instead of a usable

@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 _OK = 200
 _SWEEP_AGAIN = 30.0
+# So many polls are all measured, then one in 16: the second is a mask of their count.
 _MEASURED_AT_FIRST, _MEASURED_RARELY = 64, 15
 
 
@@ -64,6 +65,13 @@ class Engine:
         max_in_flight: How many pollers there are.
         request_timeout: Seconds until a poll without a reply is given up.
         patience: Seconds that an outage may last; None for ever.
+        max_reply_bytes: How long the reply about one task may be.
+        coalesce: The ways to ask that there may be, see `Sweep.mode`.
+        max_collection_bytes: How long the collection may be, all pages together.
+
+    Attributes:
+        polls: How many single polls there were, with or without a reply.
+        wanted: The signal that there is something to watch; set once and for all.
     """
 
     loop: asyncio.AbstractEventLoop

@@ -43,6 +43,7 @@ _SOON = 0.02
 _PROVED_EACH = 60.0
 _FINISHED = re.compile(rb"<State>\s*Finished\s*</State>")
 _IDS_AT_ONCE = 64
+# How many times what the last sweep took, and how many seconds at most, newcomers wait.
 _REST, _LONGEST_REST = 4.0, 5.0
 
 

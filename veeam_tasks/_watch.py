@@ -166,6 +166,8 @@ class Watch(Sole):
             WatchTimeoutError: Its time ran out.
             LogonError, TransportError, CertificateError: It cannot go on.
             ClosedError: It was closed, or its manager.
+            RuntimeError: Another coroutine reads it, or it is called outside the event
+                loop of the manager.
         """
         async for _ in self:
             continue
