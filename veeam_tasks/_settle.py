@@ -48,7 +48,8 @@ class Settling:
 
     Attributes:
         settled: How many watched tasks were answered.
-        lowest: The shortest pause among them, and the share of it that is `jitter`.
+        lowest: The shortest pause among them.
+        jitter: The share by which that one may be cut.
     """
 
     loop: asyncio.AbstractEventLoop
