@@ -1,3 +1,5 @@
+"""Addresses: base URLs, task IDs and paths, taken or refused before a request."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

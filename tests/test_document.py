@@ -1,3 +1,5 @@
+"""Documents: XML and JSON to the neutral tree and back, and their limits."""
+
 import datetime as dt
 import enum
 import json

@@ -1,3 +1,5 @@
+"""Slices: a collection cut without parsing it means what parsing it would."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

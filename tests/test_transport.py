@@ -1,3 +1,5 @@
+"""The transport over scripted bytes: replies, errors, and what is left."""
+
 import asyncio
 import gzip
 import ssl

@@ -1,3 +1,5 @@
+"""Trust: what may be named at once, and the look at a server's certificate."""
+
 import asyncio
 import ssl
 from datetime import UTC, datetime

@@ -1,3 +1,5 @@
+"""Replies to values: published bytes, what they mean, and what is refused."""
+
 import json
 from pathlib import Path
 from typing import Any

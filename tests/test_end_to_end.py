@@ -1,4 +1,4 @@
-"""The slice that runs end to end: what issue 1 of 8 names as done."""
+"""The whole way: one logon, hundreds of tasks, one log-out, and nothing left."""
 
 import asyncio
 
