@@ -23,7 +23,6 @@ from veeam_tasks import __version__
 QUIET, FIRST, SECOND = 4.0, 5.0, 2.5  # seconds
 """Nothing changes at first, while the client starts; the first changes come within
 `FIRST` after that, the second ones `SECOND` to twice `SECOND` after the first."""
-LAST = QUIET + FIRST + 2 * SECOND
 
 
 class SimulatedProcess:
