@@ -135,6 +135,23 @@ async def test_a_bad_collection_is_not_relied_on(kind: str, mode: str) -> None:
         assert len(report.succeeded) == 40
 
 
+@pytest.mark.parametrize("kind", ["reset", "cut_body"])
+async def test_a_collection_that_never_comes_is_seldom_asked_for(kind: str) -> None:
+    """Also the first one: after a fault there is a break, and then a longer one."""
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce="auto", pace=PACE) as em,
+    ):
+        ids = [server.add_task("Running").task_id for _ in range(40)]
+        server.faults.add(Fault(kind, method="GET", path=r"/tasks$"))
+        watch = em.watch(ids)
+        await anyio.sleep(240)
+        together = [r for r in server.requests if r.path.endswith("/tasks")]
+        # At once, a minute later, two minutes later; aiohttp may send each twice.
+        assert 3 <= len(together) <= 6
+        assert len(watch.tasks) == 40
+
+
 @MODES
 async def test_watch_all_shares_the_sweep(mode: str) -> None:
     """Every task of the logon session is watched, those that appear later included."""

@@ -55,9 +55,9 @@ class Choice:
         """Whether asking for all is worth a try, also since many more are watched."""
         if self.is_together or watched < FEWEST or self._samples < _SAMPLES:
             return False
-        return not self._is_given_up and (
-            now >= self._not_before or watched >= _MANY_MORE * self._tried_with
-        )
+        # Before a collection was fetched there is no number to compare with.
+        has_many_more = 0 < _MANY_MORE * self._tried_with <= watched
+        return not self._is_given_up and (now >= self._not_before or has_many_more)
 
     def is_on_break(self, now: float) -> bool:
         """Whether it failed not long ago."""
