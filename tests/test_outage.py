@@ -392,7 +392,7 @@ async def test_one_task_alone_is_lost_after_patience() -> None:
         event = report.outcomes[bad]
         assert event is not None
         assert event.task is None
-        assert "HTML" in str(event.error) or "html" in str(event.error)
+        assert "it is not XML or JSON but text/html" in str(event.error)
 
 
 @pytest.mark.parametrize("mode", ["never", "always"])
