@@ -84,6 +84,7 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
 
 
 def task(node: Any, secrets: Secrets) -> Task:
+    """Return the task that a node describes, with no known secret in it."""
     if type(node) is not dict:
         problem = "a task in it has no members"
         raise RefusedError(problem)
@@ -225,6 +226,7 @@ def _is_nil(node: dict[str, Any]) -> bool:
 
 
 def count(paging: Any, name: str) -> int | None:
+    """Return a number of the PagingInfo, by its name; None if the server said none."""
     found = _mapping(paging, "PagingInfo").get(name)
     if found is None:
         return None
@@ -236,6 +238,7 @@ def count(paging: Any, name: str) -> int | None:
 
 
 def next_path(paging: Any) -> str | None:
+    """Return where the next page is, below ``/api/``; None if no link says so."""
     links = _links(_mapping(paging, "PagingInfo").get("Links"), None)
     hrefs = [link.href for link in links if link.rel.lower() == "next"]
     if not hrefs:

@@ -43,7 +43,6 @@ class Pages:
     Attributes:
         found: What was read so far, in the server's order.
         size: Bytes of the pages read so far.
-        count: How many pages were asked for.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -63,6 +62,7 @@ class Pages:
 
     @property
     def count(self) -> int:
+        """How many pages were asked for."""
         return len(self._seen)
 
     def next_path(self) -> str | None:

@@ -65,6 +65,14 @@ class Replies:
     async def meet(
         self, me: Poller, record: Record, reply: Reply, moment: Moment
     ) -> None:
+        """Act on a reply to the GET of one task; after a 401 ask for the logon session.
+
+        Args:
+            me: Who asked; it may be the probe.
+            record: What was asked for.
+            reply: Not one that was as before, which tells nothing new.
+            moment: When and under what it was asked and answered.
+        """
         if moment.generation < record.generation:
             self.roster.again(record, 0.0)  # older than what is known
             return
@@ -146,6 +154,7 @@ class Replies:
     def meet_trouble(
         self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment
     ) -> None:
+        """Act on a poll that told nothing about its task; it may close the gate."""
         self.errors += 1
         self.retries += 1
         _log.debug("poll of %s failed: %s", record.task_id, error)
@@ -163,6 +172,7 @@ class Replies:
     def count_failure(
         self, me: Poller, what: str, error: VeeamTasksError, now: float
     ) -> None:
+        """Count a failure to get `what`, and tell of the outage if that begins it."""
         watched = len(self.roster.records)
         if self.gate.fail(what, error, now, watched=watched, who=me):
             self.on_notice(NoticeKind.UNREACHABLE, str(error), self.roster.records)
