@@ -17,6 +17,7 @@ from veeam_tasks.cli._words import ONLY_ITS_OWN, SHARE
 
 Outcome = Literal["succeeded", "failed", "lost"]
 _RECENT = 100
+_NAMED = 20
 
 
 def outcome_of(event: vt.TaskEvent) -> Outcome | None:
@@ -174,3 +175,32 @@ class Picked:
 
 def _first(rows: Iterable[Row], count: int) -> list[Row]:
     return list(itertools.islice(rows, max(0, count)))
+
+
+def counts_text(board: Board, unfinished: int) -> str:
+    """Return the counts in words: ``20 tasks: 19 succeeded, 1 failed``."""
+    total = board.ended + unfinished
+    told = [
+        f"{board.counts['succeeded']} succeeded",
+        f"{board.counts['failed']} failed",
+    ]
+    if board.counts["lost"]:
+        told.append(f"{board.counts['lost']} lost")
+    if unfinished:
+        told.append(f"{unfinished} unfinished")
+    return f"{total} {'task' if total == 1 else 'tasks'}: {', '.join(told)}"
+
+
+def ended_line(row: Row) -> str:
+    """Return one line about a task that failed or was lost."""
+    outcome = outcome_of(row.latest)
+    operation = f" ({row.operation})" if row.operation else ""
+    return f"{row.latest.task_id} {outcome}{operation}: {said(row.latest)}"
+
+
+def unfinished_line(task_ids: list[str]) -> str:
+    """Return one line that names the first of the tasks without an end."""
+    named = ", ".join(map(visible, task_ids[:_NAMED]))
+    more = len(task_ids) - _NAMED
+    rest = f" and {more} more" if more > 0 else ""
+    return f"unfinished, and they go on at the server: {named}{rest}"

@@ -5,7 +5,13 @@ from collections.abc import Iterable
 from rich.text import Text
 
 import veeam_tasks as vt
-from veeam_tasks.cli._board import Board, Row, clock
+from veeam_tasks.cli._board import (
+    Board,
+    Row,
+    clock,
+    counts_text,
+    unfinished_line,
+)
 from veeam_tasks.cli._display import (
     STYLES,
     Display,
@@ -13,7 +19,6 @@ from veeam_tasks.cli._display import (
     make_console,
     make_table,
 )
-from veeam_tasks.cli._shows import counts_text, unfinished_line
 
 _MOST_ROWS = 40
 

@@ -8,8 +8,15 @@ from typing import Protocol
 import attrs
 
 import veeam_tasks as vt
-from veeam_tasks._text import visible
-from veeam_tasks.cli._board import Board, Row, outcome_of, said, word_of
+from veeam_tasks.cli._board import (
+    Board,
+    counts_text,
+    ended_line,
+    outcome_of,
+    said,
+    unfinished_line,
+    word_of,
+)
 from veeam_tasks.cli._lines import Writer, event_object
 from veeam_tasks.cli._words import say
 
@@ -183,7 +190,6 @@ _TOLD = {
     vt.NoticeKind.RECOVERED: "",
     vt.NoticeKind.RENEWED: "logged on anew: ",
 }
-_NAMED = 20
 
 
 def tell_notice(notice: vt.Notice) -> None:
@@ -204,32 +210,3 @@ def tell_summary(board: Board, unfinished: Iterable[str]) -> None:
     if board.advice:
         say(board.advice)
     say(counts_text(board, len(left)))
-
-
-def counts_text(board: Board, unfinished: int) -> str:
-    """Return the counts in words: ``20 tasks: 19 succeeded, 1 failed``."""
-    total = board.ended + unfinished
-    told = [
-        f"{board.counts['succeeded']} succeeded",
-        f"{board.counts['failed']} failed",
-    ]
-    if board.counts["lost"]:
-        told.append(f"{board.counts['lost']} lost")
-    if unfinished:
-        told.append(f"{unfinished} unfinished")
-    return f"{total} {'task' if total == 1 else 'tasks'}: {', '.join(told)}"
-
-
-def ended_line(row: Row) -> str:
-    """Return one line about a task that failed or was lost."""
-    outcome = outcome_of(row.latest)
-    operation = f" ({row.operation})" if row.operation else ""
-    return f"{row.latest.task_id} {outcome}{operation}: {said(row.latest)}"
-
-
-def unfinished_line(task_ids: list[str]) -> str:
-    """Return one line that names the first of the tasks without an end."""
-    named = ", ".join(map(visible, task_ids[:_NAMED]))
-    more = len(task_ids) - _NAMED
-    rest = f" and {more} more" if more > 0 else ""
-    return f"unfinished, and they go on at the server: {named}{rest}"
