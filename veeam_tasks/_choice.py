@@ -18,7 +18,7 @@ _GAIN, _LOSS = 0.5, 0.8
 _SAMPLES = 8
 _MANY_MORE = 4
 _LATE_FACTOR, _LATE_SECONDS = 2.0, 0.5
-_FIRST_RESPITE, _LONGEST_RESPITE = 60.0, 3600.0
+_FIRST_BREAK, _LONGEST_BREAK = 60.0, 3600.0
 
 
 @attrs.define(eq=False)
@@ -38,7 +38,7 @@ class Choice:
     _single: float = 0.0
     _samples: int = 0
     _usual: float = 0.0
-    _rest: float = _FIRST_RESPITE
+    _next_break: float = _FIRST_BREAK
     _not_before: float = 0.0
     _tried_with: int = 0
     _is_given_up: bool = False
@@ -103,7 +103,7 @@ class Choice:
             f" ({polls_a_second:.0f} polls a second; {size} bytes every {pause:.1f} s)"
         )
         if self.is_together:
-            self._rest = _FIRST_RESPITE
+            self._next_break = _FIRST_BREAK
         else:
             self._put_off(now)
         return self.is_together
@@ -117,5 +117,5 @@ class Choice:
         self._put_off(now)
 
     def _put_off(self, now: float) -> None:
-        self._not_before = now + self._rest
-        self._rest = min(_LONGEST_RESPITE, self._rest * 2)
+        self._not_before = now + self._next_break
+        self._next_break = min(_LONGEST_BREAK, self._next_break * 2)
