@@ -5,8 +5,8 @@ Measured facts of aiohttp 3.14 that shape this room:
 * It sends PUT and DELETE again by itself after a disconnect; `Attempt` stops that.
 * The `repr` of its errors holds the request's headers, so what stands for them is
   raised outside the ``except`` block, and they are never kept as a cause or context.
-* Closing a TLS connection waits up to 30 s for the server's farewell, and a session
-  that closes does not wait for those: hence `abort`.
+* Closing a TLS connection waits up to 30 s for the server's farewell, and an aiohttp
+  session that closes does not wait for those: hence `abort`.
 """
 
 import asyncio
