@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable
 
 import anyio
 import attrs
+from yarl import URL
 
 from veeam_tasks._choice import Coalesce
 from veeam_tasks._errors import (
@@ -196,8 +197,7 @@ class Engine:
         generation = logon.generation
         url = record.url
         if url is None:
-            # Made when it is needed: a task that is asked for together needs none.
-            url = record.url = self.transport.url(f"tasks/{record.task_id}")
+            url = self._url_of(record)
         sent, sent_wall = self.loop.time(), time.time()
         reply: Reply | None = None
         failure: VeeamTasksError | None = None
@@ -212,10 +212,7 @@ class Engine:
         except asyncio.CancelledError:
             if not me.is_late():
                 raise
-            failure = RequestTimeoutError(
-                request=f"GET {url}",
-                reason=f"no reply within {self.request_timeout:g} s",
-            )
+            failure = self._late(url)
         finally:
             self.pollers.end(me)
         self.polls += 1
@@ -241,11 +238,19 @@ class Engine:
             now=self.loop.time(),
             now_wall=time.time(),
         )
-        if reply is None:
-            assert failure is not None
+        if failure is not None:
             self.replies.meet_trouble(me, record, failure, moment)
-        else:
+        elif reply is not None:
             await self.replies.meet(me, record, reply, moment)
+
+    def _late(self, url: URL) -> RequestTimeoutError:
+        reason = f"no reply within {self.request_timeout:g} s"
+        return RequestTimeoutError(request=f"GET {url}", reason=reason)
+
+    def _url_of(self, record: Record) -> URL:
+        """Make a record's URL when it is needed: one asked for together needs none."""
+        record.url = self.transport.url(f"tasks/{record.task_id}")
+        return record.url
 
     def _take(self, me: Poller) -> Record | Sweep | None:
         if not self.gate.outage.is_closed:

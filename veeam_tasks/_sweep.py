@@ -7,7 +7,6 @@ that is missing from it is asked for singly before anything is said of it.
 import asyncio
 import logging
 import random
-import re
 import time
 from collections.abc import Callable, Container, Iterable
 from itertools import islice
@@ -30,6 +29,7 @@ from veeam_tasks._logon import Logon
 from veeam_tasks._model import Task
 from veeam_tasks._pages import Found, Pages
 from veeam_tasks._pollers import Poller, Pollers
+from veeam_tasks._proof import Proof
 from veeam_tasks._record import Moment, Phase, Record
 from veeam_tasks._roster import Roster
 from veeam_tasks._settle import Collection, Settling
@@ -40,8 +40,6 @@ _log = logging.getLogger(__name__)
 
 _REDIRECT, _UNAUTHORIZED = 300, 401
 _SOON = 0.02
-_PROVED_EACH = 60.0
-_FINISHED = re.compile(rb"<State>\s*Finished\s*</State>")
 _IDS_AT_ONCE = 64
 # How many times what the last sweep took, and how many seconds at most, newcomers wait.
 _REST, _LONGEST_REST = 4.0, 5.0
@@ -84,8 +82,7 @@ class Sweep:
     _is_running: bool = False
     _last: tuple[int, int] | None = None
     _looks: int = 0
-    _proved: Record | None = None
-    _next_proof: float = 0.0
+    proof: Proof = attrs.field(factory=Proof)
     _took: float = 0.0
     _ended_at: float = 0.0
     _timer: asyncio.TimerHandle | None = None
@@ -231,7 +228,7 @@ class Sweep:
 
     def _is_as_before(self, reply: Reply, generation: int) -> bool:
         """Tell whether the last collection has settled all that this one could."""
-        if self._has_proof:
+        if self.proof.is_finished:
             return False  # as before may be what is wrong with it
         return self._last == (hash(reply.body), generation) and all(
             record.phase == Phase.TOGETHER and record.digest is not None
@@ -242,7 +239,7 @@ class Sweep:
 
     async def _settle(self, collection: Collection) -> None:
         self.roster.prune_gone()
-        self._check_against_singles(collection)
+        self.proof.check(collection)
         is_together = self._choose(collection)
         self._last = None
         looks = self._looks
@@ -269,7 +266,9 @@ class Sweep:
         if is_together:
             if not collection.is_as_before:
                 self._ask_for_missing(found)
-            self._ask_for_proof()
+            proved = self.proof.choose(self.roster.records, self.loop.time())
+            if proved is not None:
+                self.roster.schedule.put_ready(proved)
             if self.roster.records:  # none is left if all was cut meanwhile
                 lowest = self._lowest_pause(settling)
                 pause = lowest if pause is None else min(lowest, pause)
@@ -303,47 +302,6 @@ class Sweep:
             record = self.roster.records[task_id]
             if record.phase == Phase.TOGETHER:
                 self.roster.schedule.put_ready(record)
-
-    def _ask_for_proof(self) -> None:
-        """Ask for one task singly once a minute, whatever the collection says of it."""
-        now = self.loop.time()
-        if now < self._next_proof or not self.roster.records:
-            return
-        self._next_proof = now + _PROVED_EACH
-        record = random.choice(list(self.roster.records.values()))  # noqa: S311
-        if record.phase == Phase.TOGETHER:
-            self._proved = record
-            self.roster.schedule.put_ready(record)
-
-    @property
-    def _has_proof(self) -> bool:
-        """Whether the task that was asked for singly is Finished."""
-        task = None if self._proved is None else self._proved.task
-        return task is not None and task.is_finished
-
-    def _check_against_singles(self, collection: Collection) -> None:
-        """Compare with what the last single poll has shown.
-
-        Raises:
-            MalformedReplyError: A task that is Finished is shown as it was before, as
-                by a cache in between. It would be watched for ever.
-        """
-        record = self._proved
-        if record is None:
-            return
-        if record.phase >= 0 and not record.doubts and not record.resultless:
-            record.phase = Phase.TOGETHER  # one proof is enough
-        if not self._has_proof or collection.moment.sent <= record.sent:
-            return
-        self._proved = None
-        piece = collection.pages.found.get(record.task_id)
-        if isinstance(piece, Task):
-            is_same = piece.is_finished
-        else:
-            is_same = piece is None or _FINISHED.search(piece) is not None
-        if not is_same:
-            problem = f"it shows {record.task_id} unfinished, which is Finished"
-            raise MalformedReplyError(request=collection.pages.shown, problem=problem)
 
     # --- choosing
 
