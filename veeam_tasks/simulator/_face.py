@@ -100,12 +100,8 @@ class Face:
             account = given if isinstance(given, Account) else Account(given)
             self._accounts[name] = account
         self._certificates = Certificates(host) if tls else None
-        self._address = Address(
-            host=host,
-            port=port,
-            scheme="https" if tls else "http",
-            believed=link_base,
-        )
+        scheme = "https" if tls else "http"
+        self._address = Address(host=host, port=port, scheme=scheme, believed=link_base)
         looks = Looks(
             clock=self._clock,
             flavor=flavor_of(version),
@@ -121,21 +117,7 @@ class Face:
         )
         self._starter = Starter(self._memory, any_id=any_id)
         self._count = ConnectionCount()
-        service = Service(
-            memory=self._memory,
-            accounts=self._accounts,
-            logons=self.logons,
-            starter=self._starter,
-        )
-        make_door = partial(
-            Door,
-            memory=self._memory,
-            service=service,
-            faults=self.faults,
-            requests=self.requests,
-            count=self._count,
-        )
-        self._runtime = Runtime(self._address, make_door)
+        self._runtime = self._make_runtime()
 
     @property
     def url(self) -> str:
@@ -379,6 +361,23 @@ class Face:
                 source=self,
                 stacklevel=1,
             )
+
+    def _make_runtime(self) -> Runtime:
+        service = Service(
+            memory=self._memory,
+            accounts=self._accounts,
+            logons=self.logons,
+            starter=self._starter,
+        )
+        make_door = partial(
+            Door,
+            memory=self._memory,
+            service=service,
+            faults=self.faults,
+            requests=self.requests,
+            count=self._count,
+        )
+        return Runtime(self._address, make_door)
 
     def _tls(self) -> Certificates:
         if self._certificates is None:
