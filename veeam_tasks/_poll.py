@@ -195,9 +195,7 @@ class Engine:
     async def _poll(self, me: Poller, record: Record) -> None:
         logon = self.logon
         generation = logon.generation
-        url = record.url
-        if url is None:
-            url = self._url_of(record)
+        url = self._url_of(record)
         sent, sent_wall = self.loop.time(), time.time()
         reply: Reply | None = None
         failure: VeeamTasksError | None = None
@@ -248,9 +246,11 @@ class Engine:
         return RequestTimeoutError(request=f"GET {url}", reason=reason)
 
     def _url_of(self, record: Record) -> URL:
-        """Make a record's URL when it is needed: one asked for together needs none."""
-        record.url = self.transport.url(f"tasks/{record.task_id}")
-        return record.url
+        """Return a record's URL, made when it is needed: together it needs none."""
+        url = record.url
+        if url is None:
+            url = record.url = self.transport.url(f"tasks/{record.task_id}")
+        return url
 
     def _take(self, me: Poller) -> Record | Sweep | None:
         if not self.gate.outage.is_closed:
