@@ -213,7 +213,7 @@ def test_a_token_that_dies_in_mid_watch_is_exit_status_4(
     """A refused logon counts before the failures that were seen."""
     bad = server.add_task("Finished failed", shared=True).task_id
     slow = server.add_task("Running", shared=True).task_id
-    void = f"{slow}|logonSessions"
+    void = f"{slow}|task-0"
     server.faults.add(Fault("unauthorized", method="GET", path=void, after=2))
     server.faults.add(Fault("unauthorized", path="sessionMngr", after=1))
     ran = shell("watch", bad, slow, *QUICK)
@@ -494,8 +494,8 @@ def test_a_password_file_is_read_anew_at_each_logon(
         f"open({str(counter)!r}, 'a').write('x')\nprint({server.password!r})\n"
     )
     task = server.add_task("Running 300ms, Finished", shared=True)
-    # The task is refused once, and then the logon session itself.
-    void = f"{task.task_id}|logonSessions"
+    # The task is refused once, and then the one that cannot be there.
+    void = f"{task.task_id}|task-0"
     server.faults.add(Fault("unauthorized", method="GET", path=void, after=1, times=2))
     command = f"{sys.executable} {script}"
     ran = shell("watch", task.task_id, "--password-command", command, *QUICK)

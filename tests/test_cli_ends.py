@@ -11,7 +11,7 @@ import pytest
 from shell import COMMAND, QUICK, SECONDS, clean_environment, elsewhere, settings_of
 
 import veeam_tasks as vt
-from veeam_tasks._logon import LOG_OUT_SECONDS
+from veeam_tasks._host import LOG_OUT_SECONDS
 from veeam_tasks.cli._ends import Exit, first_of, status_of
 from veeam_tasks.simulator import Fault, ThreadedServer
 

@@ -38,6 +38,8 @@ AS_IT_IS = 0
 ASK = Request(method="GET", path="tasks/task-1", shown="tasks/task-1")
 OWN = f"GET logonSessions/{SESSION_ID}"
 LOG_ON = "POST sessionMngr/?v=latest"
+NOBODY = "GET tasks/task-0"
+ASKED = "GET tasks/task-1"
 RESET = TransportError(request="GET x", reason="reset")
 
 Answer = int | VeeamTasksError | Callable[[], Awaitable[int]]
@@ -65,6 +67,7 @@ class Script:
         what = f"{request.method} {request.path}"
         self.asked.append((what, token))
         key = next(key for key in self.answers if what.startswith(key))
+        is_poll = key == "GET tasks"
         answers = self.answers[key]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         # Not earlier than the next step, as on a wire.
@@ -72,7 +75,7 @@ class Script:
         if isinstance(answer, VeeamTasksError):
             raise answer
         status = answer if isinstance(answer, int) else await answer()
-        if status == 401 and key == "GET tasks":
+        if status == 401 and is_poll:
             self.void.add(token)
         if status == AS_IT_IS:
             status = 401 if token in self.void else 200
@@ -102,6 +105,8 @@ class Scene:
                 "POST sessionMngr": answers.get("post", [201]),
                 "GET logonSessions": answers.get("own", [AS_IT_IS]),
                 "DELETE logonSessions": answers.get("out", [204]),
+                # By default it says nothing of the token.
+                NOBODY: answers.get("nobody", [405]),
                 "GET tasks": answers.get("get", [200]),
             }
         )
@@ -211,9 +216,10 @@ async def test_many_refused_make_one_logon() -> None:
     assert logon.renewed_at is not None
     assert scene.told == [True]
     assert {token for what, token in scene.script.asked[:50]} == {"token-1"}
-    # One for all is asked for the logon session itself, then one logs on.
-    assert scene.script.asked[50:52] == [(OWN, "token-1"), (LOG_ON, None)]
-    assert {token for what, token in scene.script.asked[52:]} == {"token-2"}
+    # One for all asks what tells, then one logs on.
+    asked = [(NOBODY, "token-1"), (OWN, "token-1"), (LOG_ON, None)]
+    assert scene.script.asked[50:53] == asked
+    assert {token for what, token in scene.script.asked[53:]} == {"token-2"}
 
 
 async def test_a_late_401_of_an_older_token_renews_nothing() -> None:
@@ -396,7 +402,7 @@ async def test_a_good_token_is_not_given_up_for_one_refused_resource(own: int) -
     assert (reply.status, generation) == (401, 1)
     assert await logon.renew(1) is False
     assert scene.script.count("POST") == 0
-    assert scene.script.count("GET tasks") == 2
+    assert scene.script.count(ASKED) == 2
 
 
 @pytest.mark.parametrize(
@@ -414,6 +420,21 @@ async def test_a_server_that_shows_no_logon_session_is_believed_the_401(
     # Yet it may be that resource alone, all the same.
     assert await logon.renew(2) is False
     assert await logon.renew(2) is True
+
+
+@pytest.mark.parametrize("own", [404, 410, 429, 302, 500, 503, RESET])
+async def test_a_task_that_cannot_be_there_tells_where_else_nothing_does(
+    own: Answer,
+) -> None:
+    """A void token is renewed, and a good one kept, where no logon session is shown."""
+    scene = Scene(get=[401, 200], own=[own], nobody=[401])
+    logon = await scene.opened()
+    assert (await logon.send(ASK))[0].status == 200
+    assert scene.script.count("POST") == 1
+    scene = Scene(get=[401, 200], own=[own], nobody=[404])
+    logon = await scene.opened()
+    assert (await logon.send(ASK))[0].status == 200
+    assert scene.script.count("POST") == 0
 
 
 @pytest.mark.virtual_time
@@ -514,7 +535,7 @@ async def test_a_renewed_token_that_is_refused_at_once_ends_all() -> None:
     with pytest.raises(LogonError, match="refused its own token"):
         await logon.send(ASK)
     assert scene.script.count("POST") == 1
-    assert scene.script.count("GET tasks") == 2
+    assert scene.script.count(ASKED) == 2
 
 
 async def test_a_request_that_alone_is_refused_after_a_renewal_is_returned() -> None:
@@ -526,7 +547,7 @@ async def test_a_request_that_alone_is_refused_after_a_renewal_is_returned() -> 
     assert logon.refused is None
 
 
-@pytest.mark.parametrize("own", [500, 502, 503, 302, RESET])
+@pytest.mark.parametrize("own", [500, 502, 503, RESET])
 async def test_a_server_that_is_unwell_proves_nothing(own: Answer) -> None:
     """Whether the token is good stays open, and nothing is refused."""
     scene = Scene(get=[401], own=[own])

@@ -10,6 +10,11 @@ from veeam_tasks._text import Secrets
 SESSION_ID = "695c2c92-d1e8-4a2a-b5f3-9f2f2b1c1a11"
 TOKEN = "Njk1YzJjOTItZDFlOC00YTJhLWI1ZjMtOWYyZjJiMWMxYTEx"
 XML = "application/xml"
+BASE = "https://em.example:9398/api/"
+UNKNOWN = (
+    b'<Error Message="There is no backup task with id [task-0] in current rest session"'
+    b' StatusCode="500" xmlns="http://www.veeam.com/ent/v1.0"></Error>'
+)
 LOG_ON = "POST https://em.example:9398/api/sessionMngr/?v=latest"
 LOGON_SESSION = (
     b'<LogonSession xmlns="http://www.veeam.com/ent/v1.0" Type="LogonSession">'
@@ -91,16 +96,40 @@ def test_requests_about_the_own_logon_session() -> None:
         (404, DENIED, None),
         (405, b"", None),
         (400, b"", None),
-        (501, b"", None),
+        (302, b"", None),
+        (500, UNKNOWN, None),
+        (503, b"", None),
     ],
 )
 def test_what_shows_a_good_token(status: int, body: bytes, shown: bool | None) -> None:
     """The logon session itself, or the word that this account may not look at it."""
-    assert wire.shows_good_token(reply(body, status=status), Secrets()) is shown
+    given = reply(body, status=status, request=f"GET {BASE}logonSessions/[hidden]")
+    assert wire.shows_good_token(given) is shown
 
 
-@pytest.mark.parametrize("status", [302, 500, 502, 503])
-def test_an_unwell_server_shows_nothing(status: int) -> None:
-    """Whether the token is good stays open."""
-    with pytest.raises(StatusError):
-        wire.shows_good_token(reply(b"", status=status), Secrets())
+@pytest.mark.parametrize(
+    ("status", "body", "shown"),
+    [
+        (500, UNKNOWN, True),
+        (404, DENIED, True),
+        (200, b"<Task><TaskId>task-0</TaskId></Task>", True),
+        (401, UNKNOWN, False),
+        (200, LOGON_SESSION, None),
+        (500, DENIED, None),
+        (403, DENIED, None),
+        (503, b"", None),
+    ],
+)
+def test_what_a_task_that_cannot_be_there_shows(
+    status: int, body: bytes, shown: bool | None
+) -> None:
+    """Whoever is told that there is no such task was let in."""
+    given = reply(body, status=status, request=f"GET {BASE}tasks/task-0")
+    assert wire.shows_good_token(given) is shown
+
+
+def test_the_probes() -> None:
+    """A task that cannot be there first, then one's own logon session."""
+    nobody, own = wire.probes(TOKEN, None, XML)
+    assert own.path == f"logonSessions/{SESSION_ID}"
+    assert (nobody.method, nobody.path) == ("GET", "tasks/task-0")

@@ -1,6 +1,6 @@
 """`Request` and `Reply`: one exchange with the server, as values."""
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import attrs
 
@@ -54,3 +54,12 @@ class Reply:
     token: str | None = attrs.field(default=None, repr=False)
     retry_after: float | None = None
     location: str | None = None
+
+
+class Sender(Protocol):
+    """What sends requests: the transport, or a script in tests."""
+
+    async def send(
+        self, request: Request, token: str | None = None, *, uncertain: bool = False
+    ) -> Reply:
+        """Send one request, with the token if one is given; return the reply."""

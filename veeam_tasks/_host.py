@@ -16,7 +16,7 @@ import attrs
 
 from veeam_tasks._calls import Calls
 from veeam_tasks._errors import ClosedError, VeeamTasksError
-from veeam_tasks._logon import INTERRUPTIONS, LOG_OUT_SECONDS, Logon
+from veeam_tasks._logon import INTERRUPTIONS, Logon
 from veeam_tasks._model import NoticeKind, Statistics
 from veeam_tasks._notices import Notices
 from veeam_tasks._poll import Engine
@@ -25,9 +25,14 @@ from veeam_tasks._transport import Transport
 
 _log = logging.getLogger(__name__)
 
+LOG_OUT_SECONDS = 5.0
+"""How long a close waits for the log-out; the server ends the rest by itself."""
+
 KEEP_ALIVE_SECONDS = 300.0
 """How long nothing may be sent before the logon session is kept alive; the server
 drops it after 15 idle minutes (``http_authentication`` reference page)."""
+
+_CLOCK_TICK = 0.001  # a sum of seconds may fall short by its last bit
 
 # The loop itself holds its tasks weakly.
 _running: set["asyncio.Task[None]"] = set()
@@ -196,16 +201,18 @@ class Host:
     async def _keep_alive(self) -> None:
         while True:
             idle = self.engine.loop.time() - self.transport.sent_at
-            if idle < KEEP_ALIVE_SECONDS:
+            if idle < KEEP_ALIVE_SECONDS - _CLOCK_TICK:
                 await anyio.sleep(KEEP_ALIVE_SECONDS - idle)
                 continue
             if self.logon.refused is None and not self.engine.gate.is_asking:
                 try:
-                    await self.logon.keep_alive()
+                    if await self.logon.keep_alive():
+                        self.engine.replies.good()
                 except VeeamTasksError as error:
                     _log.debug("not kept alive: %s", error)
             # A refusal, or a server that asked for a long pause, leaves nothing to do.
-            if self.engine.loop.time() - self.transport.sent_at >= KEEP_ALIVE_SECONDS:
+            idle = self.engine.loop.time() - self.transport.sent_at
+            if idle >= KEEP_ALIVE_SECONDS - _CLOCK_TICK:
                 await anyio.sleep(KEEP_ALIVE_SECONDS)
 
     def _logged_on(self, renewal: bool) -> None:  # noqa: FBT001 - one fact

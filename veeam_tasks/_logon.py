@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Literal, NoReturn, Protocol
+from typing import Literal, NoReturn
 
 import anyio
 import attrs
@@ -16,38 +16,26 @@ import attrs
 from veeam_tasks import _wire
 from veeam_tasks._account import Account
 from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
-from veeam_tasks._exchange import Reply, Request
+from veeam_tasks._exchange import Reply, Request, Sender
+from veeam_tasks._lifetimes import Lifetimes
 from veeam_tasks._logon_wire import (
     OK,
     REDIRECT,
+    SERVER_ERROR,
     UNAUTHORIZED,
     log_on_request,
     opened,
     own_request,
+    probes,
     shows_good_token,
 )
 from veeam_tasks._text import Secrets
 
 _log = logging.getLogger(__name__)
 
-LOG_OUT_SECONDS = 5.0
-"""How long a close waits for the log-out; the server ends the rest by itself."""
-
 INTERRUPTIONS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """What may strike the log-out and has to wait for it: a loop that ends cancels all its
 tasks; a second Ctrl-C, or a signal handler that exits, raises in any of their steps."""
-
-# A token that dies within so many seconds has died young; so many may in a row.
-_YOUNG, _AT_ONCE = 60.0, 3
-
-
-class Sender(Protocol):
-    """What the logon room wants of a transport."""
-
-    async def send(
-        self, request: Request, token: str | None = None, *, uncertain: bool = False
-    ) -> Reply:
-        """Send one request, with the token if one is given; return the reply."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -91,9 +79,9 @@ class Logon:
     retries: int = 0
     errors: int = 0
     _owned: asyncio.Task[bool] | None = None
-    _born: float = 0.0
-    _died_young: int = 0
+    _lifetimes: Lifetimes = attrs.field(factory=Lifetimes)
     _is_resting: bool = False
+    _is_settling: bool = False
 
     async def open(self) -> None:
         """Log on, unless there is a logon session already.
@@ -102,13 +90,13 @@ class Logon:
             LogonError: The account was refused.
             TransportError, StatusError, MalformedReplyError: No usable reply came.
         """
-        self.refused = None
+        self.refused, self._is_settling = None, False
         if self.token is None:
             await self._share(self._log_on)
 
     def adopt(self, token: str, session_id: str | None) -> None:
         """Use a logon session that someone else opened."""
-        self.refused = None
+        self.refused, self._is_settling = None, False
         self._take(token, session_id)
 
     async def send(
@@ -160,7 +148,7 @@ class Logon:
         """Replace the token of `generation` if it is void and not replaced already.
 
         A resource may be refused to a good token. A renewal would give up the logon
-        session with all its tasks, so the server is asked for that itself first.
+        session with all its tasks, so the server is asked for what tells first.
         However many ask at once, one logon runs and all share how it went.
 
         Args:
@@ -179,8 +167,11 @@ class Logon:
             return True
         return await self._share(self._replace if is_void else self._renew)
 
-    async def keep_alive(self) -> None:
+    async def keep_alive(self) -> bool:
         """Reset the server's idle timer; renew the token if it is void already.
+
+        Returns:
+            Whether the server is well.
 
         Raises:
             LogonError: The logon was refused.
@@ -190,10 +181,12 @@ class Logon:
         reply = await self.transport.send(self._own("GET"), self.token)
         self.note(generation, reply.status)
         if reply.status == UNAUTHORIZED:
-            await self.renew(generation, is_void=True)
+            return await self.renew(generation, is_void=True)
+        return reply.status < REDIRECT
 
     async def settle(self) -> None:
         """Wait for a logon under way, whoever asked for it, so it can be logged out."""
+        self._is_settling = True
         while self._owned is not None:
             if self._is_resting:
                 self._owned.cancel()
@@ -323,31 +316,42 @@ class Logon:
         return True
 
     async def _is_token_good(self) -> bool | None:
-        """Ask for our own logon session; return what that says, if anything.
+        """Ask the server what tells; return what that says, None if nothing.
 
         Raises:
-            TransportError, StatusError, MalformedReplyError: No usable reply came.
+            TransportError, StatusError, MalformedReplyError: The server is unwell.
         """
-        generation = self.check()
-        reply = await self.transport.send(self._own("GET"), self.token)
-        is_good = shows_good_token(reply, self.secrets)
-        if is_good:
-            self.note(generation)
-        return is_good
+        generation, token = self.check(), self.token or ""
+        failure: VeeamTasksError | None = None
+        for request in probes(token, self.session_id, self.media_type):
+            try:
+                reply = await self.transport.send(request, token)
+            except VeeamTasksError as error:
+                failure = error
+                continue
+            is_good = shows_good_token(reply)
+            if is_good:
+                self.note(generation)
+            if is_good is not None:
+                return is_good
+            if reply.status >= SERVER_ERROR:
+                failure = _wire.status_error(reply, self.secrets)
+        if failure is not None:
+            raise failure
+        return None
 
     async def _rest(self) -> None:
-        """Pause before a logon if tokens keep dying young: two nodes of one address.
-
-        The first few go at once, since a server may be restarted twice.
-        """
-        now = anyio.current_time()
-        self._died_young = self._died_young + 1 if now - self._born < _YOUNG else 0
-        if self._died_young > _AT_ONCE:
-            self._is_resting = True
-            try:
-                await anyio.sleep(min(_YOUNG, 2.0 ** (self._died_young - _AT_ONCE)))
-            finally:
-                self._is_resting = False
+        """Pause before a logon if tokens keep dying young."""
+        pause = self._lifetimes.end(anyio.current_time())
+        if not pause:
+            return
+        if self._is_settling:
+            raise ClosedError(what="the manager", advice="it was closed")
+        self._is_resting = True
+        try:
+            await anyio.sleep(pause)
+        finally:
+            self._is_resting = False
 
     def _refuse_token(self) -> NoReturn:
         advice = (
@@ -357,12 +361,8 @@ class Logon:
             else "The server accepted the logon and then refused its own token; it is"
             " not tried again until open()"
         )
-        error = LogonError(
-            request="the logon session",
-            status=UNAUTHORIZED,
-            message=None,
-            advice=advice,
-        )
+        what, status = "the logon session", UNAUTHORIZED
+        error = LogonError(request=what, status=status, message=None, advice=advice)
         self._end_by(error)
         raise error
 
@@ -392,7 +392,7 @@ class Logon:
         return True
 
     def _take(self, token: str, session_id: str | None) -> None:
-        self._born = anyio.current_time()
+        self._lifetimes.begin(anyio.current_time())
         self.secrets.add(token, session_id)
         self.token, self.session_id = token, session_id
         self.generation += 1

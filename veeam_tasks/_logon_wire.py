@@ -17,9 +17,9 @@ from veeam_tasks._errors import LogonError, MalformedReplyError
 from veeam_tasks._exchange import Reply, Request
 from veeam_tasks._text import Secrets
 
-OK, REDIRECT, UNAUTHORIZED, FORBIDDEN = 200, 300, 401, 403
+OK, REDIRECT, UNAUTHORIZED, FORBIDDEN, SERVER_ERROR = 200, 300, 401, 403, 500
 
-_UNKNOWN = {400, 404, 405, 501}
+_NOBODY = "tasks/task-0"
 _SESSION_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}", re.ASCII)
 _REFUSED = (
     "It is not tried again until open(), so that the account is not locked. Check the"
@@ -91,25 +91,34 @@ def own_request(
     )
 
 
-def shows_good_token(reply: Reply, secrets: Secrets) -> bool | None:
-    """Return whether the reply to a GET of one's own logon session shows a good token.
+def probes(token: str, session_id: str | None, media_type: str) -> tuple[Request, ...]:
+    """Return requests whose replies tell a void token from one refused resource.
 
-    None if it says nothing, as from whatever knows no such resource: only the logon
-    session itself is proof, or the Enterprise Manager's word that this account may not
-    look at it.
+    A task that cannot be there, since IDs begin at 1: asked for as any other, it is
+    refused to a void token by whatever refuses the others. Where that says nothing,
+    one's own logon session.
+    """
+    nobody = Request(method="GET", path=_NOBODY, shown=_NOBODY, media_type=media_type)
+    return nobody, own_request("GET", token, session_id, media_type)
 
-    Raises:
-        StatusError: The server is unwell, or points elsewhere.
+
+def shows_good_token(reply: Reply) -> bool | None:
+    """Return whether the reply to one of the `probes` shows a good token.
+
+    False if it shows a void one; None if it says nothing, as from whatever knows no
+    such resource. Proof is any word of the Enterprise Manager about the task, the logon
+    session itself, and the word that this account may not look at it.
     """
     if reply.status == UNAUTHORIZED:
         return False
-    if OK <= reply.status < REDIRECT:
-        return True if b"logonsession" in reply.body.lower() else None
-    if reply.status == FORBIDDEN:
-        return True if _wire.is_error_body(reply) else None
-    if reply.status in _UNKNOWN:
-        return None
-    raise _wire.status_error(reply, secrets)
+    if reply.request.endswith(_NOBODY):
+        is_task = reply.status == OK and b"task-0" in reply.body
+        is_shown = is_task or _wire.is_unknown_task(reply)
+    elif reply.status == FORBIDDEN:
+        is_shown = _wire.is_error_body(reply)
+    else:
+        is_shown = reply.status == OK and b"logonsession" in reply.body.lower()
+    return True if is_shown else None
 
 
 def session_id_in(token: str) -> str | None:

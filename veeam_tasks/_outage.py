@@ -168,6 +168,7 @@ class Gate:
         if not self.outage.is_closed:
             return
         if not self.is_asking:
+            self.outage.hurry()
             self._arm(self.outage.next_probe())
         if self._spent is None:
             self._be_patient(self.loop.time())

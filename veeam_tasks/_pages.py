@@ -161,7 +161,11 @@ class Pages:
         """Return a page that cannot be cut, parsed in a thread if it is long."""
         if len(reply.body) < _LONG:
             return _wire.decode_tasks(reply, self.secrets)
-        return await anyio.to_thread.run_sync(_wire.decode_tasks, reply, self.secrets)
+        # Not one of the threads that the application's own work may have taken.
+        thread = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(
+            _wire.decode_tasks, reply, self.secrets, limiter=thread
+        )
 
     async def tasks(self) -> list[Task]:
         """Return every task, in the server's order.

@@ -22,6 +22,7 @@ from veeam_tasks._verdict import Verdict, judge
 _log = logging.getLogger(__name__)
 
 _STARTED_KEPT = 10_000
+_HOPELESS = 4 * _record.REFUSED_ROUNDS
 
 ADVICE = (
     "A task belongs to the logon session that started it, and this logon session knows"
@@ -119,9 +120,10 @@ class Replies:
             self.roster.again(record, 0.0)  # a late 401: the token is another by now
             return
         failure: VeeamTasksError | None = None
-        is_void = False
+        # A token under which nothing can be read is void, whatever it looks like.
+        is_void = record.refusals >= _HOPELESS and not self._is_alone(record)
         try:
-            is_void = await logon.renew(moment.generation)
+            is_void = await logon.renew(moment.generation, is_void=is_void)
             self.good()
         except LogonError:
             return  # every subscription was cut by it
@@ -133,7 +135,7 @@ class Replies:
             self.meet_trouble(me, record, failure, moment)
             return
         # Or a good reply like the last one would not end the count.
-        record.digest = None
+        record.digest, record.trouble = None, str(error)
         is_renewed = logon.generation != moment.generation
         self.retries += is_renewed
         record.refusals = 0 if is_void else record.refusals + 1
@@ -144,7 +146,9 @@ class Replies:
             else:
                 self.meet_trouble(me, record, error, moment)
             return
-        self.roster.again(record, 0.0 if is_renewed else record.reset_pause())
+        # Where it may be this task alone, others are to try a new token first.
+        is_quick = is_renewed and is_void
+        self.roster.again(record, 0.0 if is_quick else record.reset_pause())
 
     def _is_alone(self, record: Record) -> bool:
         """Tell whether other tasks are not refused: else the server is unwell."""

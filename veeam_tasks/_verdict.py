@@ -18,9 +18,9 @@
 | `UNKNOWN` | opens the gate; LOST at the second with no `TASK` in between, a   |
 |           | pause later                                                       |
 | `DENIED`  | the same                                                          |
-| `REFUSED` | asks for the logon session itself: if that is void, it is renewed |
-|           | and the task is asked for again at once; if not, LOST when it     |
-|           | goes on for this task alone for three rounds                      |
+| `REFUSED` | asks whether the token is void: if so, it is renewed and the task |
+|           | is asked for again at once; if not, LOST when it goes on for this |
+|           | task alone for three rounds; `TROUBLE` when it goes on for all    |
 | `TROUBLE` | may close the gate; polled on, at last at the longest pause; LOST |
 |           | if that went on for this task alone for as long as `patience`     |
 """
