@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import click
 import rich  # noqa: F401 - so that a missing extra is told before anything is done
 
-from veeam_tasks.cli._ends import Exit, hush
+from veeam_tasks.cli._ends import Exit, unwritten
+from veeam_tasks.cli._streams import standard_streams, tell
 from veeam_tasks.cli._words import complain, spoken
 
 __all__ = ["run"]
@@ -18,6 +19,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: What follows the program's name; None takes it from `sys.argv`.
     """
+    with standard_streams():
+        try:
+            return _run(arguments)
+        except OSError as error:
+            return unwritten(error)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     from veeam_tasks.cli._main import main  # noqa: PLC0415 - after the extras
 
     try:
@@ -28,7 +37,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        tell(error.format_message())
         return Exit.USAGE
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
@@ -36,7 +45,4 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        hush()
-        return Exit.OK
     return status if isinstance(status, int) else Exit.OK

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import veeam_tasks as vt
+from veeam_tasks.cli._streams import hush, is_output_broken
 from veeam_tasks.cli._words import complain, spoken
 
 _SHOW_CURSOR = b"\x1b[?25h"
@@ -58,10 +59,21 @@ def told(error: vt.VeeamTasksError) -> Exit:
     return status_of(error)
 
 
-def hush() -> None:
-    """Let nothing more go to a standard output that nobody reads any more."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+def unwritten(error: OSError) -> Exit:
+    """Print a line about a standard output that failed; return the exit status.
+
+    Raises:
+        OSError: It was something else.
+    """
+    if isinstance(error, BrokenPipeError):
+        # Nobody reads any more, and that is no failure.
+        hush(sys.stdout)
+        return Exit.OK
+    if not is_output_broken():
+        raise error
+    hush(sys.stdout)
+    complain(f"standard output could not be written: {error.strerror or error}")
+    return Exit.SERVER
 
 
 class Ending:
@@ -82,7 +94,7 @@ class Ending:
             except asyncio.CancelledError:
                 if self.status is None:
                     raise
-            except vt.VeeamTasksError:
+            except (vt.VeeamTasksError, OSError):
                 if self.status is None:
                     raise
         return status if self.status is None else self.status
@@ -134,9 +146,8 @@ def drive(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """
     try:
         return Ending().run(work)
-    except BrokenPipeError:
-        # Here, since click would make a failure of it.
-        hush()
-        return Exit.OK
+    except OSError as error:
+        # Here, since click would make a failure of a broken pipe.
+        return unwritten(error)
     except vt.VeeamTasksError as error:
         return told(error)

@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import veeam_tasks as vt
 from veeam_tasks.cli._board import Board, outcome_of
-from veeam_tasks.cli._ends import Exit, drive, first_of, hush, status_of
+from veeam_tasks.cli._ends import Exit, drive, first_of, status_of
 from veeam_tasks.cli._shows import Show
+from veeam_tasks.cli._streams import hush
 from veeam_tasks.cli._words import complain, spoken
 
 
@@ -38,7 +40,7 @@ async def follow(watch: "vt.Watch", show: Show, *, fail_fast: bool) -> Exit:
         failure = await _read(watch, show, fail_fast=fail_fast)
     except BrokenPipeError:
         is_heard = False
-        hush()
+        hush(sys.stdout)
     except asyncio.CancelledError:
         show.close()
         show.summary(watch.report.unfinished)

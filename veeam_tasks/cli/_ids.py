@@ -58,10 +58,12 @@ def standard_input() -> str:
     """Return the text of standard input.
 
     Raises:
-        click.UsageError: It is no text.
+        click.UsageError: It cannot be read, or is no text.
     """
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig")
+    except OSError as error:
+        problem = f"standard input cannot be read: {error.strerror}"
     except UnicodeDecodeError:
         problem = "standard input is no text in UTF-8"
     raise click.UsageError(problem)

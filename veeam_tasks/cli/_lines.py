@@ -67,7 +67,7 @@ def write(value: JsonObject) -> None:
     """Write one object as one line of ASCII, flushed.
 
     Raises:
-        BrokenPipeError: Nobody reads it any more.
+        OSError: It cannot be written; as BrokenPipeError: nobody reads it any more.
     """
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
@@ -87,8 +87,12 @@ class Writer:
         """Write one object; if cancelled meanwhile, leave the writing behind.
 
         Raises:
-            BrokenPipeError: Nobody reads it any more.
+            OSError: As `write`.
         """
         self.is_stuck = True
-        await anyio.to_thread.run_sync(write, value, abandon_on_cancel=True)
+        try:
+            await anyio.to_thread.run_sync(write, value, abandon_on_cancel=True)
+        except OSError:
+            self.is_stuck = False
+            raise
         self.is_stuck = False

@@ -3,11 +3,13 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
 from veeam_tasks._text import visible
+from veeam_tasks.cli._streams import tell
+from veeam_tasks.cli._words import warn
 
 _LEVELS = {1: logging.INFO}
 
@@ -17,8 +19,28 @@ class _StandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        sys.stderr.write(f"{visible(self.format(record))}\n")
-        sys.stderr.flush()
+        tell(visible(self.format(record)))
+
+
+class _LogFile(logging.FileHandler):
+    """A file that tells once when it cannot be written, and harms nothing then."""
+
+    is_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name
+        """Say what is wrong with the file; called while that is handled."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.is_told:
+            self.is_told = True
+            shown = visible(self.baseFilename)
+            warn(f"--log-file: {shown} cannot be written: {error.strerror}")
+
+    def close(self) -> None:
+        """Close it; what could not be written is told already."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager
@@ -57,7 +79,7 @@ def logging_to(*, verbose: int, log_file: str | None) -> Iterator[None]:
 
 def _file_handler(path: str) -> logging.Handler:
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _LogFile(path, encoding="utf-8")
         problem = ""
     except OSError as error:
         problem = f"--log-file: {path} cannot be written: {error.strerror}"

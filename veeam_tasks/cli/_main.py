@@ -25,7 +25,8 @@ def main() -> None:
         130  interrupted (143 by SIGTERM)
         2    wrong usage
         4    logon or permission refused: stop, a retry may lock the account
-        3    the server was not reached or trusted, or answered with an error
+        3    the server was not reached or trusted, or answered with an error; or
+             standard output could not be written
         124  out of time
         1    a task failed or was lost
         0    otherwise

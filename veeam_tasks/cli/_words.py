@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from veeam_tasks._text import visible
+from veeam_tasks.cli._streams import tell
 
 ONLY_ITS_OWN: Final = "A task belongs to the logon session that started it"
 """How the package begins to explain why a fresh logon knows no task."""
@@ -73,5 +74,4 @@ def say(text: str) -> None:
         text = textwrap.fill(
             text, columns, break_long_words=False, break_on_hyphens=False
         )
-    click.echo(text, err=True)
-    sys.stderr.flush()
+    tell(text)
