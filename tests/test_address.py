@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from veeam_tasks._address import base_url, resource_path, task_id_of
+from veeam_tasks._address import base_url, check_same_server, resource_path, task_id_of
 from veeam_tasks._model import Link, Task, TaskState
 
 BASE = URL("https://em.example:9398/api/")
@@ -280,6 +280,38 @@ def test_another_type_names_no_resource(named: object) -> None:
     """It is a TypeError that names the type."""
     with pytest.raises(TypeError, match=f"not {type(named).__name__}"):
         resource_path(named, BASE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "jobs/1",
+        "/api/jobs/1?to=https://other/",
+        "https://em.example:9398/api/jobs/1",
+        "HTTPS://EM.Example/api/jobs/1",
+        " http://em.example/api/jobs/1 ",
+    ],
+)
+def test_paths_and_urls_of_the_base_name_the_same_server(href: str) -> None:
+    """Neither case nor scheme matters, and no port may mean any usual one."""
+    check_same_server(href, BASE)
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "https://other.example:9398/api/jobs/1",
+        "https://em.example:443/api/jobs/1",
+        "https://em.example:9399/api/jobs/1",
+        "https://em.example:port/api/jobs/1",
+        "https://em.example@other.example:9398/api/jobs/1",
+        "https:///api/jobs/1",
+    ],
+)
+def test_urls_of_others_name_another_server(href: str) -> None:
+    """It is a ValueError that names the server of the base."""
+    with pytest.raises(ValueError, match=r"another server than https://em\.example"):
+        check_same_server(href, BASE)
 
 
 @given(st.text())

@@ -9,6 +9,7 @@ from raw_server import RESET, RawServer, reply
 
 from veeam_tasks import (
     ForbiddenError,
+    Link,
     LogonError,
     MalformedReplyError,
     ServerBusyError,
@@ -443,3 +444,21 @@ async def test_delete_that_someone_else_answered(answer: bytes, said: str) -> No
             await em.delete("task-7")
     assert "may have been carried out: see with fetch_all()" in str(caught.value)
     assert caught.value.excerpt
+
+
+async def test_an_action_at_another_server_is_not_sent() -> None:
+    """A URL of another server is a ValueError; a Link, whose host may differ, is not.
+
+    What `read` takes is its path alone, whatever the host.
+    """
+    async with SimulatedServer(seed=1) as server, door(server) as em:
+        job = f"jobs/{server.jobs[0].job_id}"
+        before = server.requests.total
+        elsewhere = f"https://em01.corp:9398/api/{job}"
+        with pytest.raises(ValueError, match="that is another server than http://127"):
+            await em.submit(f"{elsewhere}?action=start")
+        assert server.requests.total == before
+        link = Link(rel="Start", href=f"{elsewhere}?action=start")
+        assert (await em.submit(link)).operation == "StartJob"
+        await em.submit(f"{server.url}/api/{job}?action=start")
+        assert await em.read(elsewhere)

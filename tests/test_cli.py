@@ -556,6 +556,7 @@ WRONG: list[tuple[list[str], dict[str, str | None], int, str]] = [
     (["watch", "--simulate", "0"], {}, 2, "--simulate"),
     (["watch", "task-1", "--longest-pause", "1h"], {}, 2, "600 s at most"),
     (["submit", "../secrets"], {}, 2, "names no resource"),
+    (["submit", f"http://other.example/api/{JOB}"], {}, 2, "that is another server"),
     (["submit", JOB, "--body", "/nonexistent"], {}, 2, "cannot be read"),
     (["submit", "jobs/nope?action=start"], {}, 3, "404"),
     (["fingerprint"], {"VEEAM_EM_URL": None}, 2, "name its URL"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from yarl import URL
 
 from veeam_tasks import _document, _wire
-from veeam_tasks._address import resource_path
+from veeam_tasks._address import check_same_server, resource_path
 from veeam_tasks._errors import (
     MAYBE_CARRIED_OUT,
     MalformedReplyError,
@@ -44,6 +44,9 @@ def action_request(
         text = f"method={method!r}: an action is a POST, PUT or DELETE"
         raise ValueError(text)
     relative = resource_path(path, base)
+    if isinstance(path, str):
+        # A Link came from the server, whose idea of its own host may differ.
+        check_same_server(path, base)
     content = _encoded(body)
     return Request(
         method=verb,

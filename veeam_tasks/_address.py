@@ -15,6 +15,7 @@ from veeam_tasks._model import TASK_ID, Link, Task
 from veeam_tasks._text import visible
 
 _PORTS = {"https": 9398, "http": 9399}
+_SCHEME_PORTS = (443, 80)
 _API = "api"
 _LONGEST_SHOWN = 80
 _ROUNDS = 3
@@ -145,6 +146,35 @@ def resource_path(value: str | Link, base: URL) -> str:
     _check_segments(text, path)
     encoded = _encoded(path, _RAW_IN_PATH)
     return f"{encoded}?{_encoded(query, _RAW_IN_QUERY)}" if has_query else encoded
+
+
+def check_same_server(href: str, base: URL) -> None:
+    """Check that a URL does not name another server; a path names none.
+
+    Without a port it may mean ours or that of the scheme, as a proxy has it.
+
+    Args:
+        href: What `resource_path` took.
+        base: What `base_url` returned.
+
+    Raises:
+        ValueError: Its host or its port is another.
+    """
+    if _ORIGIN.match(href.strip()) is None:
+        return
+    try:
+        named = URL(href.strip())
+        host, port = named.raw_host, named.explicit_port
+    except ValueError:
+        host, port = None, None
+    ports = {port} if port is not None else {*_PORTS.values(), *_SCHEME_PORTS}
+    if host == base.raw_host and base.port in ports:
+        return
+    message = (
+        f"{_shown(href)}: that is another server than {base.origin()}; write the path"
+        " alone, or pass a Link of the server, whose path alone is used"
+    )
+    raise ValueError(message)
 
 
 def _text(value: object, rule: str) -> str:

@@ -250,7 +250,8 @@ class SessionManager(Sole):
         token. In every other case it is sent once.
 
         Args:
-            path: Below ``/api/``: ``"jobs/b04c217b?action=start"``.
+            path: Below ``/api/``: ``"jobs/b04c217b?action=start"``; also as a URL of
+                this server, or as a `Link`, of which only path and query are used.
             body: XML as `str` or `bytes`, or a mapping of its one root element, to
                 which the namespace is added; the order is kept.
             method: "POST", "PUT" or "DELETE".

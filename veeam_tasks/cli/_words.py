@@ -35,6 +35,7 @@ _SPOKEN: Final[tuple[tuple[str, str], ...]] = (
     (r"^token is", "VEEAM_EM_TOKEN is"),
     (r"^session_id is", "VEEAM_EM_SESSION_ID is"),
     (r", or pass a Link or its href", ""),
+    (r", or pass a Link of the server, whose path alone is used", ""),
     (r", a Task, or", " or"),
     (
         rf"(?: A task is known[^.]*\.)? ({ONLY_ITS_OWN})[^:]*:[^:]*$",
