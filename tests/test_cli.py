@@ -166,13 +166,17 @@ def test_ids_come_from_files_and_lines_of_json(
 
 
 def test_ids_come_from_standard_input(server: ThreadedServer) -> None:
-    """`-` and `--file -` read standard input; none at all is nothing to watch."""
+    """`-` and `--file -` read standard input; none at all is a usage error.
+
+    Else a pipe from a command that failed would look like a success.
+    """
     ids = [server.add_task("Finished", shared=True).task_id for _ in range(2)]
     ran = elsewhere(["watch", "-"], settings_of(server), typed="\n".join(ids))
     assert ran.status == 0
     assert {line["task_id"] for line in ran.objects} == set(ids)
     ran = elsewhere(["watch", "--file", "-"], settings_of(server))
-    assert ran == Ran(0, "", "Nothing to watch: no task IDs came.\n")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.complaint == "veeam-tasks watch: nothing to watch: no task IDs came"
 
 
 def test_a_fresh_logon_that_knows_no_task_says_why(

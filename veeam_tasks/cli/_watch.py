@@ -17,7 +17,6 @@ from veeam_tasks.cli._options import (
 )
 from veeam_tasks.cli._shows import Show, Talk, make_show
 from veeam_tasks.cli._simulation import Simulation
-from veeam_tasks.cli._words import say
 
 
 @attrs.frozen(kw_only=True)
@@ -90,7 +89,7 @@ def watch(
     logon session that started it; 'veeam-tasks logon' lets commands share one.
 
     On a terminal the progress is shown; into a pipe goes one JSON object per event.
-    The exit status is 1 if a task failed or was lost.
+    The exit status is 1 if a task failed or was lost, 2 if no IDs came at all.
 
     \b
     Examples:
@@ -113,8 +112,8 @@ def watch(
         )
     task_ids = None if is_all else read_ids(ids, file)
     if task_ids == []:
-        say("Nothing to watch: no task IDs came.")
-        return Exit.OK
+        text = "nothing to watch: no task IDs came"
+        raise click.UsageError(text)
     plan = Plan(task_ids=task_ids, timeout=timeout, fail_fast=fail_fast)
     connecting = server.connecting(on_notice=show.notice, **options)
     return show_to_end(show, lambda: plan.carry_out(connecting, show))
