@@ -639,6 +639,21 @@ def test_log_lines_go_where_they_are_wanted(
     assert server.password not in written + ran.err
 
 
+def test_what_went_wrong_with_a_poll_takes_two_v(
+    shell: Here, server: ThreadedServer
+) -> None:
+    """A failed poll is a line of -vv, not of -v; one that went well is no line."""
+    task = server.add_task("Running 300ms, Finished", shared=True)
+    for option, count in (("-v", 0), ("-vv", 1)):
+        server.faults.add(Fault("status", path="tasks", status=500, times=1))
+        ran = shell("watch", task.task_id, option, *QUICK)
+        assert ran.status == 0
+        lines = [line for line in ran.err.splitlines() if "poll" in line]
+        assert [f"poll of {task.task_id} failed" in line for line in lines] == (
+            [True] * count
+        )
+
+
 # --- help
 
 

@@ -48,7 +48,8 @@ def logging_to(*, verbose: int, log_file: str | None) -> Iterator[None]:
     """Send the package's log lines where the options say.
 
     Args:
-        verbose: 0 nothing, 1 what happens to the logon session, 2 every poll too.
+        verbose: 0 nothing, 1 what happens to the logon session and in outages, 2 also
+            each poll and each keep-alive that failed; one that went well is no line.
         log_file: Gets everything.
 
     Raises:

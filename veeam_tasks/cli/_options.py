@@ -250,7 +250,10 @@ def talk_options(command: Callable[..., R]) -> Callable[..., R]:
     @click.option("--json", "as_json", is_flag=True, help="JSON lines, always.")
     @click.option("-q", "--quiet", is_flag=True, help="Only what went wrong.")
     @click.option(
-        "-v", "--verbose", count=True, help="Log lines, too; -vv every request."
+        "-v",
+        "--verbose",
+        count=True,
+        help="Log lines on the logon session and outages; -vv on failed polls, too.",
     )
     @click.option("--log-file", metavar="FILE", help="Every log line goes to FILE.")
     @functools.wraps(command)
