@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from shell import QUICK, Here, Ran, clean_environment, elsewhere, settings_of
 
+from veeam_tasks.cli._main import main
 from veeam_tasks.simulator import Fault, FaultKind, ThreadedServer
 
 JOB = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
@@ -674,6 +676,23 @@ def test_help_loads_neither_aiohttp_nor_the_simulator() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "veeam-tasks watch --simulate 20" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["watch", "--file"],
+        ["submit", "--body"],
+        ["list", "--log-file"],
+        ["list", "--password-file"],
+        ["list", "--ca-file"],
+    ],
+    ids=" ".join,
+)
+def test_the_shell_completes_names_of_files(words: list[str]) -> None:
+    """Where an option takes a file, the shell is told to offer files."""
+    complete = ShellComplete(main, {}, "veeam-tasks", "_VEEAM_TASKS_COMPLETE")
+    assert [item.type for item in complete.get_completions(words, "")] == ["file"]
 
 
 @pytest.mark.parametrize(

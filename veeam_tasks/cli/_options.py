@@ -141,6 +141,7 @@ _SERVER_OPTIONS: Final = (
     ),
     click.option(
         "--password-file",
+        type=click.Path(),
         metavar="FILE",
         help="Read the password from FILE. Else it is asked for, or taken from the"
         " environment. [VEEAM_EM_PASSWORD]",
@@ -152,6 +153,7 @@ _SERVER_OPTIONS: Final = (
     ),
     click.option(
         "--ca-file",
+        type=click.Path(),
         metavar="FILE",
         envvar="VEEAM_EM_CA_FILE",
         help="Trust the certificates in this PEM file. [VEEAM_EM_CA_FILE]",
@@ -255,7 +257,12 @@ def talk_options(command: Callable[..., R]) -> Callable[..., R]:
         count=True,
         help="Log lines on the logon session and outages; -vv on failed polls, too.",
     )
-    @click.option("--log-file", metavar="FILE", help="Every log line goes to FILE.")
+    @click.option(
+        "--log-file",
+        type=click.Path(),
+        metavar="FILE",
+        help="Every log line goes to FILE.",
+    )
     @functools.wraps(command)
     def with_talk(
         *, as_json: bool, quiet: bool, verbose: int, log_file: str | None, **given: Any

@@ -110,7 +110,11 @@ def get(*, ids: tuple[str, ...], server: Server, talk: Talk) -> int:
 @click.command(short_help="Start an action and watch its task.")
 @click.argument("path")
 @click.option(
-    "--body", "body_file", metavar="FILE", help="XML to send; - is standard input."
+    "--body",
+    "body_file",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="XML to send; - is standard input.",
 )
 @click.option(
     "--method",

@@ -49,7 +49,12 @@ class Plan:
 
 @click.command(short_help="Watch tasks until they are finished.")
 @click.argument("ids", nargs=-1, metavar="[IDS]...")
-@click.option("--file", metavar="FILE", help="Read IDs from FILE; - is standard input.")
+@click.option(
+    "--file",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="Read IDs from FILE; - is standard input.",
+)
 @click.option(
     "--all", "is_all", is_flag=True, help="Watch every task, those to come included."
 )
