@@ -560,6 +560,7 @@ WRONG: list[tuple[list[str], dict[str, str | None], int, str]] = [
     (["watch", "--file", "LINES"], {}, 2, "line 1 of "),
     (["watch", "--file", "OBJECT"], {}, 2, "no JSON object with a task_id"),
     (["watch", "--simulate", "0"], {}, 2, "--simulate"),
+    (["watch", "task-1", "--speed", "2"], {}, 2, "--speed goes with --simulate"),
     (["watch", "task-1", "--longest-pause", "1h"], {}, 2, "600 s at most"),
     (["submit", "../secrets"], {}, 2, "names no resource"),
     (["submit", f"http://other.example/api/{JOB}"], {}, 2, "that is another server"),

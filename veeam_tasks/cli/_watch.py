@@ -67,9 +67,8 @@ class Plan:
 @click.option(
     "--speed",
     type=click.FloatRange(0.01, 1000),
-    default=1.0,
     metavar="X",
-    help="How much faster the simulated tasks go.",
+    help="How much faster the simulated tasks go. [default: 1]",
 )
 @watch_options
 @server_options
@@ -80,7 +79,7 @@ def watch(
     file: str | None,
     is_all: bool,
     simulate: int | None,
-    speed: float,
+    speed: float | None,
     timeout: float | None,
     fail_fast: bool,
     options: dict[str, Any],
@@ -108,9 +107,12 @@ def watch(
     if named + is_all + (simulate is not None) != 1:
         text = "pass one of these: task IDs (or - or --file), --all, --simulate N"
         raise click.UsageError(text)
+    if simulate is None and speed is not None:
+        text = "--speed goes with --simulate N: only simulated tasks have a speed"
+        raise click.UsageError(text)
     show = make_show(talk)
     if simulate is not None:
-        simulation = Simulation(tasks=simulate, speed=speed)
+        simulation = Simulation(tasks=simulate, speed=speed or 1.0)
         return show_to_end(
             show,
             lambda: simulation.watched(show, timeout=timeout, fail_fast=fail_fast),
