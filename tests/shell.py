@@ -129,11 +129,12 @@ def on_terminal(
     columns: int = 80,
     lines: int = 24,
     term: str = "xterm-256color",
+    redirected: str = "",
 ) -> "pexpect.spawn[str]":
-    """Start a command line on a pseudo-terminal."""
+    """Start a command line on a pseudo-terminal; some of it may go elsewhere."""
     child = pexpect.spawn(
-        COMMAND[0],
-        [*COMMAND[1:], *arguments],
+        "sh",
+        ["-c", f'exec "$@" {redirected}', "sh", *COMMAND, *arguments],
         env=clean_environment(**{"TERM": term, **(variables or {})}),  # type: ignore[arg-type] # typeshed knows os._Environ only
         dimensions=(lines, columns),
         encoding="utf-8",

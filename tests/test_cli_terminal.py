@@ -243,6 +243,23 @@ def test_logon_and_logout_are_readable(server: ThreadedServer) -> None:
     assert ended(child) == 0
 
 
+@pytest.mark.parametrize(("columns", "is_one"), [(50, False), (500, True)])
+def test_errors_are_as_wide_as_their_own_terminal(
+    server: ThreadedServer, columns: int, *, is_one: bool
+) -> None:
+    """Where standard output is no terminal, lines fit that of standard error."""
+    child = on_terminal(
+        ["get", "task-7"],
+        settings_of(server),
+        columns=columns,
+        redirected=">/dev/null",
+    )
+    assert ended(child) == 3
+    text = plain(child.before or "")
+    assert widest(text) <= columns
+    assert (len(text.splitlines()) == 1) is is_one
+
+
 def test_fingerprint_is_readable() -> None:
     """The fingerprint stands on one line, with the option that pins it."""
     with ThreadedServer(tls=True) as server:

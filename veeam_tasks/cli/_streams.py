@@ -12,6 +12,7 @@ from typing import IO, Any, Final, TextIO, cast
 
 import click
 
+_COLUMNS: Final = 80
 _NONE: Final = {"stdin": os.O_WRONLY, "stdout": os.O_RDONLY, "stderr": os.O_WRONLY}
 
 
@@ -48,6 +49,17 @@ def tell(text: str) -> None:
     with suppress(OSError):
         click.echo(text, err=True)
     _settle_errors()
+
+
+def columns_of(stream: IO[str]) -> int:
+    """Return how wide the terminal of a stream is, or is said to be by COLUMNS."""
+    try:
+        return int(os.environ.get("COLUMNS", "")) or _COLUMNS
+    except ValueError:
+        # Not by shutil, which asks the terminal of standard output.
+        with suppress(OSError):
+            return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    return _COLUMNS
 
 
 class _Output:

@@ -1,7 +1,6 @@
 """What people read on standard error: one line each, in the words of the shell."""
 
 import re
-import shutil
 import sys
 import textwrap
 from typing import Final
@@ -9,7 +8,7 @@ from typing import Final
 import click
 
 from veeam_tasks._text import visible
-from veeam_tasks.cli._streams import tell
+from veeam_tasks.cli._streams import columns_of, tell
 
 ONLY_ITS_OWN: Final = "A task belongs to the logon session that started it"
 """How the package begins to explain why a fresh logon knows no task."""
@@ -71,7 +70,7 @@ def say(text: str) -> None:
     """
     text = visible(text)
     if sys.stderr.isatty():
-        columns = max(_FEWEST_COLUMNS, shutil.get_terminal_size().columns)
+        columns = max(_FEWEST_COLUMNS, columns_of(sys.stderr))
         text = textwrap.fill(
             text, columns, break_long_words=False, break_on_hyphens=False
         )
