@@ -320,3 +320,42 @@ def test_exit_at_the_prompt_logs_out(server: ThreadedServer) -> None:
     child.expect(">>> ")
     child.sendline("exit(5)")
     assert ended(child) == 5
+
+
+WHY = "Cannot allocate space on the repository, it has 3 GB left"
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_in_a_narrow_terminal_messages_give_way_first(
+    server: ThreadedServer, columns: int
+) -> None:
+    """IDs and states are whole, in the picture and at the end; so is what failed."""
+    server.add_task("Running", operation="StartVMRestoreFromStorage", shared=True)
+    for _ in range(10):
+        server.add_task(f"Finished failed '{WHY}'", shared=True)
+    child = on_terminal(
+        ["watch", "task-1", "task-11", *QUICK], settings_of(server), columns=columns
+    )
+    child.expect(r"task-1 +Running")
+    child.expect(r"task-11 +\S*failed")
+    server.task("task-1").set_state("OperationFinished")
+    child.expect(r"task-1 +OperationFinished ")
+    server.task("task-1").finish(success=False, message=WHY)
+    child.expect("2 tasks: 0 succeeded, 2 failed")
+    before = child.before or ""
+    assert ended(child) == 1
+    assert widest(before) <= columns
+    table = plain(before.rpartition("TASK")[2])
+    assert re.search(r"\ntask-1 +failed +\d:\d\d", table)
+    assert re.search(r"\ntask-11 +failed +\d:\d\d", table)
+    if columns < 100:
+        words = " ".join(table.split())
+        assert f"task-1 failed (StartVMRestoreFromStorage): {WHY}" in words
+        assert f"task-11 failed (StartJob): {WHY}" in words
+    child = on_terminal(["list"], settings_of(server), columns=columns)
+    assert ended(child) == 0
+    table = plain(child.before or "")
+    assert widest(child.before or "") <= columns
+    assert len(re.findall(r"^task-\d+ +failed +Start", table, re.MULTILINE)) == 11
+    if columns == 40:
+        assert f"task-11 failed: {WHY}" in " ".join(table.split())

@@ -16,11 +16,12 @@ from rich.text import Text
 
 from veeam_tasks._text import visible
 from veeam_tasks.cli._board import Board, Row, clock, outcome_of, said, word_of
+from veeam_tasks.cli._grid import make_table
 
 _PERIOD = 0.25
 _FIXED_LINES = 8
 _FEWEST_ROWS = 3
-_WIDE = 120
+COLUMNS = ("TASK", "STATE", "AGE", "OPERATION", "MESSAGE")
 STYLES = {
     "succeeded": "green",
     "failed": "red",
@@ -93,12 +94,14 @@ class Display:
         rows = max(_FEWEST_ROWS, self._console.size.height - _FIXED_LINES)
         picked = board.pick(rows)
         now = datetime.now(UTC)
-        table = make_table(width)
-        for row in picked.running:
-            age = clock((now - row.first).total_seconds())
-            table.add_row(*cells(row, age))
-        for row in (*picked.failures, *picked.succeeded):
-            table.add_row(*cells(row, clock(row.span.total_seconds())))
+        shown = [
+            cells(row, clock((now - row.first).total_seconds()))
+            for row in picked.running
+        ]
+        shown += [
+            cells(row, clock(row.span.total_seconds()))
+            for row in (*picked.failures, *picked.succeeded)
+        ]
         more = [
             f"{count} more {word}"
             for count, word in (
@@ -108,8 +111,8 @@ class Display:
             if count
         ]
         lines: list[RenderableType] = [self._head(), *self._totals(width), Text("")]
-        if table.row_count:
-            lines.append(table)
+        if shown:
+            lines.append(make_table(COLUMNS, shown, width))
         if more:
             lines.append(Text(f"... and {', '.join(more)}", style="dim"))
         return Group(*lines)
@@ -152,32 +155,6 @@ class Display:
         )
 
 
-def make_table(width: int, *, is_whole: bool = False) -> Table:
-    """Return an empty table of tasks that fits the width.
-
-    Args:
-        width: Columns of the terminal.
-        is_whole: Whether long messages go on below instead of being cut.
-    """
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    longest = 38 if width >= _WIDE else 18
-    for name in ("TASK", "STATE", "AGE", "OPERATION"):
-        table.add_column(
-            name,
-            no_wrap=True,
-            overflow="ellipsis",
-            max_width=longest,
-            justify="right" if name == "AGE" else "left",
-        )
-    table.add_column(
-        "MESSAGE",
-        no_wrap=not is_whole,
-        overflow="fold" if is_whole else "ellipsis",
-        ratio=1,
-    )
-    return table
-
-
 def cells(row: Row, age: str) -> tuple[Text, ...]:
     """Return what stands in the columns of one task."""
     event = row.latest
@@ -194,7 +171,7 @@ def cells(row: Row, age: str) -> tuple[Text, ...]:
 
 def counts_line(board: Board) -> Text:
     """Return the counts, of which none is ever cut."""
-    line = Text(no_wrap=True)
+    line = Text()
     for word in ("succeeded", "failed", "lost"):
         count = board.counts[word]
         line.append(f"{count} {word}", style=STYLES[word] if count else "dim")

@@ -10,15 +10,18 @@ from veeam_tasks.cli._board import (
     Row,
     clock,
     counts_text,
+    ended_line,
+    outcome_of,
     unfinished_line,
 )
 from veeam_tasks.cli._display import (
+    COLUMNS,
     STYLES,
     Display,
     cells,
     make_console,
-    make_table,
 )
+from veeam_tasks.cli._grid import has_messages, make_table
 
 _MOST_ROWS = 40
 
@@ -58,12 +61,9 @@ class LiveShow:
         if len(ended) != board.ended or len(ended) > _MOST_ROWS:
             ended = board.failures
         ended = sorted(ended, key=_number)
-        table = make_table(console.size.width, is_whole=True)
         shown = ended[:_MOST_ROWS]
-        for row in shown:
-            table.add_row(*cells(row, clock(row.span.total_seconds())))
         if shown:
-            console.print(table)
+            self._print_rows(shown)
         if len(ended) > len(shown):
             console.print(
                 Text(f"... and {len(ended) - len(shown)} more failed or lost")
@@ -76,6 +76,17 @@ class LiveShow:
         console.print(
             Text(counts_text(board, len(left)), style="green" if is_good else "bold")
         )
+
+    def _print_rows(self, rows: list[Row]) -> None:
+        drawn = [cells(row, clock(row.span.total_seconds())) for row in rows]
+        table = make_table(COLUMNS, drawn, self._console.size.width, is_whole=True)
+        self._console.print(table)
+        if has_messages(table):
+            return
+        for row in rows:
+            outcome = outcome_of(row.latest)
+            if outcome is not None and outcome != "succeeded":
+                self._console.print(Text(ended_line(row), style=STYLES[outcome]))
 
 
 def _number(row: Row) -> int:

@@ -8,24 +8,21 @@ from rich.text import Text
 import veeam_tasks as vt
 from veeam_tasks._text import visible
 from veeam_tasks.cli._display import STYLES, make_console
+from veeam_tasks.cli._grid import has_messages, make_table
 
 
 def print_tasks(tasks: Sequence[vt.Task]) -> None:
     """Print a table of tasks."""
     console = make_console()
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for name in ("TASK", "STATE", "OPERATION"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=38)
-    table.add_column("MESSAGE", overflow="fold", ratio=1)
-    for task in tasks:
-        style = STYLES.get(_outcome(task), "")
-        table.add_row(
-            Text(task.task_id),
-            Text(_state(task), style=style),
-            Text(visible(task.operation)),
-            Text(_message(task), style=style),
-        )
+    rows = [_cells(task) for task in tasks]
+    names = ("TASK", "STATE", "OPERATION", "MESSAGE")
+    table = make_table(names, rows, console.size.width, is_whole=True)
     console.print(table)
+    if not has_messages(table):
+        for task in tasks:
+            if _outcome(task) == "failed":
+                line = f"{task.task_id} failed: {_message(task)}"
+                console.print(Text(line, style=STYLES["failed"]))
     console.print(Text(f"{len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}"))
 
 
@@ -50,6 +47,16 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     for name, value in pairs:
         table.add_row(Text(name), Text(value))
     make_console().print(table)
+
+
+def _cells(task: vt.Task) -> tuple[Text, ...]:
+    style = STYLES.get(_outcome(task), "")
+    return (
+        Text(task.task_id),
+        Text(_state(task), style=style),
+        Text(visible(task.operation)),
+        Text(_message(task), style=style),
+    )
 
 
 def _outcome(task: vt.Task) -> str:
