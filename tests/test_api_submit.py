@@ -247,9 +247,15 @@ async def test_5xx_may_have_been_carried_out(status: int, wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, StatusError), (403, ForbiddenError), (404, StatusError)]
+    ("status", "kind"),
+    [
+        (400, StatusError),
+        (403, ForbiddenError),
+        (404, StatusError),
+        (501, StatusError),
+    ],
 )
-async def test_4xx_was_refused(
+async def test_4xx_and_501_were_refused(
     status: int, kind: type[StatusError], wire: Wire
 ) -> None:
     """A refusal is a clear error, sent once, and does not say that it may be done."""

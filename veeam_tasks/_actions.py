@@ -23,7 +23,7 @@ from veeam_tasks._text import Secrets
 
 Body = str | bytes | Mapping[str, object]
 
-_REDIRECT, _SERVER_ERROR, _BUSY = 300, 500, 503
+_REDIRECT, _SERVER_ERROR, _NOT_IMPLEMENTED, _BUSY = 300, 500, 501, 503
 _NO_CONTENT = 204
 _METHODS: dict[str, Method] = {"POST": "POST", "PUT": "PUT", "DELETE": "DELETE"}
 
@@ -61,7 +61,7 @@ def task_started(reply: Reply, secrets: Secrets) -> Task:
     """Return the task that an action was answered with.
 
     Raises:
-        StatusError: The action was refused; from 500 on it may have been carried out.
+        StatusError: Refused; a 5xx other than 501 may have been carried out.
         MalformedReplyError: The reply has no task; it may have been carried out.
     """
     check_carried_out(reply, secrets)
@@ -85,13 +85,17 @@ def check_carried_out(reply: Reply, secrets: Secrets) -> None:
 
     Raises:
         TaskNotFoundError: The server knows no such task.
-        StatusError: It was refused; from 500 on it may have been carried out.
+        StatusError: It was refused; a 5xx other than 501 may have been carried out.
     """
     if reply.status < _REDIRECT:
         return
     error = _wire.status_error(reply, secrets)
-    # A task that the server does not know is a 500 too.
-    if reply.status >= _SERVER_ERROR and not isinstance(error, TaskNotFoundError):
+    # A task that the server does not know is a 500 too, and nobody does what he says
+    # that he cannot do.
+    is_refused = (
+        isinstance(error, TaskNotFoundError) or reply.status == _NOT_IMPLEMENTED
+    )
+    if reply.status >= _SERVER_ERROR and not is_refused:
         error = _uncertain_status(reply, secrets)
     raise error
 
@@ -104,7 +108,7 @@ def check_deleted(reply: Reply, secrets: Secrets) -> None:
 
     Raises:
         TaskNotFoundError: The server knows no such task.
-        StatusError: It was refused; from 500 on it may have been carried out.
+        StatusError: It was refused; a 5xx other than 501 may have been carried out.
         MalformedReplyError: Someone else answered; it may have been carried out.
     """
     check_carried_out(reply, secrets)

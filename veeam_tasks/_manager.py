@@ -261,7 +261,7 @@ class SessionManager(Sole):
 
         Raises:
             SubmitUncertainError: No reply came; it may have been carried out.
-            StatusError: The server refused; from 500 on it may have been carried out.
+            StatusError: Refused; a 5xx other than 501 may have been carried out.
             MalformedReplyError: A reply without a task; it may have been carried out.
             TransportError, CertificateError: It was not sent.
             ValueError, TypeError: An argument is wrong; nothing was sent.
