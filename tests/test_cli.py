@@ -389,12 +389,14 @@ def test_logon_shares_its_logon_session_with_later_commands(
 
 
 def test_a_dead_token_is_exit_status_4(shell: Here, server: ThreadedServer) -> None:
-    """Commands and `logout` say that the logon session has ended."""
+    """Commands and `logout` say that the logon session has ended, and what to do."""
     shell.set(exports(shell("logon").out))
     server.expire_logon_sessions()
     ran = shell("list")
     assert ran.status == 4
-    assert "its logon session has ended" in ran.complaint
+    assert ran.complaint.endswith(
+        'has ended: eval "$(veeam-tasks logon)" again, or unset VEEAM_EM_TOKEN'
+    )
     ran = shell("logout", "--powershell")
     assert ran.status == 4
     assert "This logon session has ended already" in ran.complaint

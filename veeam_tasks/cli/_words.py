@@ -23,6 +23,10 @@ _NAMES: Final = (
     "ca_file|request_timeout|max_in_flight|api_version|fingerprint|patience|proxy"
     "|accept|timeout|insecure"
 )
+_ANEW: Final = (
+    'The logon session of VEEAM_EM_TOKEN has ended: eval "$(veeam-tasks logon)" again,'
+    " or unset VEEAM_EM_TOKEN"
+)
 _SPOKEN: Final[tuple[tuple[str, str], ...]] = (
     (r"username= and password=", "--username and VEEAM_EM_PASSWORD"),
     (rf"(?<![-\w])({_NAMES})=(?:True\b)?(?=$|[\s.,;:)])", r"--\1"),
@@ -35,6 +39,7 @@ _SPOKEN: Final[tuple[tuple[str, str], ...]] = (
     (r"^session_id is", "VEEAM_EM_SESSION_ID is"),
     (r", or pass a Link or its href", ""),
     (r", or pass a Link of the server, whose path alone is used", ""),
+    (r"The adopted token is dead: its logon session has ended.*", _ANEW),
     (r", a Task, or", " or"),
     (
         rf"(?: A task is known[^.]*\.)? ({ONLY_ITS_OWN})[^:]*:[^:]*$",
