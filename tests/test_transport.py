@@ -725,6 +725,16 @@ async def closed_port() -> int:
         return server.port
 
 
+async def test_no_connection_is_told_by_its_place_and_reason(ca: trustme.CA) -> None:
+    """How the server was to be trusted stands in aiohttp's words, not in ours."""
+    place = f"127.0.0.1:{await closed_port()}"
+    for scheme, trust in (("http", None), ("https", None), ("https", trusting(ca))):
+        async with opened(f"{scheme}://{place}", trust) as transport:
+            said = rf"Error: Cannot connect to host {place} \[Connect call failed"
+            with pytest.raises(TransportError, match=said):
+                await poll(transport)
+
+
 async def test_what_was_not_sent_was_not_carried_out(
     leaf: trustme.LeafCert, silent: int
 ) -> None:

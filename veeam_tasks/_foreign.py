@@ -16,6 +16,9 @@ CUT = "Not enough data"
 
 _QUOTED = re.compile(r"(?:^|[\s:]+)b?['\"]|:?\s*\n")
 
+# Of which context aiohttp tells the repr, which means nothing to anybody.
+_SSL = re.compile(r" ssl:(?:<[^>]*>|\S+)(?= \[)")
+
 
 class DisconnectedError(aiohttp.ClientError):
     """Stands for an error after which aiohttp would send the request again."""
@@ -111,6 +114,8 @@ def words_of(error: Exception) -> str:
         case aiohttp.ClientPayloadError() if error.__cause__ is not None:
             name = f"{name}, {type(error.__cause__).__name__}"
             text = _unquoted(getattr(error.__cause__, "message", ""))
+    if isinstance(error, aiohttp.ClientConnectorError):
+        text = _SSL.sub("", text)
     return f"{name}: {text}" if text else name
 
 
