@@ -191,7 +191,7 @@ def test_a_password_may_be_refused(
 
 
 def test_list_and_get_are_readable(server: ThreadedServer) -> None:
-    """A table of all tasks; the parts of one."""
+    """A table of all tasks; the parts of one, or of several with a line between."""
     variables = settings_of(server)
     child = on_terminal(["list"], variables)
     child.expect("This logon session knows no tasks.")
@@ -209,6 +209,13 @@ def test_list_and_get_are_readable(server: ThreadedServer) -> None:
     text = plain(child.before or "")
     assert re.search(r"state +succeeded", text)
     assert re.search(r"related +BackupJobSession +http", text)
+    child = on_terminal(["get", "task-1", "task-2"], variables)
+    assert ended(child) == 0
+    blocks = plain(child.before or "").split("\n\n")
+    assert [block.split()[:2] for block in blocks] == [
+        ["task", "task-1"],
+        ["task", "task-2"],
+    ]
 
 
 def test_submit_and_delete_are_readable(server: ThreadedServer) -> None:

@@ -96,12 +96,17 @@ def get(*, ids: tuple[str, ...], server: Server, talk: Talk) -> int:
 
     async def work() -> Exit:
         async with connecting as em:
-            status = Exit.OK
+            status, printed = Exit.OK, 0
             for task_id in task_ids:
                 try:
-                    _print(await em.fetch(task_id), talk)
+                    task = await em.fetch(task_id)
                 except _ABOUT_ONE_TASK as error:
                     status = first_of(status, told(error))
+                    continue
+                if printed and not talk.wants_objects:
+                    click.echo()
+                _print(task, talk)
+                printed += 1
         return status
 
     return drive(work)
