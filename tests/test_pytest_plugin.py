@@ -151,7 +151,7 @@ def test_a_pytest_asyncio_test_gets_a_manager_as_well(
     [
         ("veeam_manager", "veeam_server()", "needs an asynchronous test"),
         ("veeam_server", "veeam_server(5)", "takes keyword arguments"),
-        ("veeam_server", "veeam_server(task=5)", "unexpected keyword argument 'task'"),
+        ("veeam_server", "veeam_server(task=5)", "veeam_server takes no option 'task'"),
     ],
 )
 def test_a_wrong_use_is_told_in_plain_words(
@@ -170,6 +170,29 @@ def test_a_wrong_use_is_told_in_plain_words(
     )
     result.assert_outcomes(errors=1)
     assert said in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("", "mark it with @pytest.mark.anyio or @pytest.mark.asyncio, or set"),
+        (
+            "@pytest.mark.anyio\n@pytest.mark.veeam_manager(acept='json')",
+            "the marker veeam_manager takes no option 'acept'",
+        ),
+    ],
+)
+def test_an_asynchronous_test_that_lacks_something_says_what(
+    pytester: pytest.Pytester, mark: str, said: str
+) -> None:
+    """Without a mark or a mode the fixture says what to write, as for an option."""
+    code = "import pytest\n{mark}\nasync def test_it(veeam_manager):\n    pass\n"
+    pytester.makeconftest(
+        "import pytest\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
+    )
+    result = suite(pytester, code.format(mark=mark))
+    assert said in result.stdout.str()
+    result.assert_outcomes(errors=1)
 
 
 def test_the_plugin_loads_nothing_heavy() -> None:

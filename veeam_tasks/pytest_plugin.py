@@ -14,7 +14,9 @@ scripts. ``@pytest.mark.veeam_manager(accept="json")`` takes those of
 Nothing but pytest is imported until a fixture is used.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from veeam_tasks.simulator import ThreadedServer
 
 _SEED: Final = 1
+_UNEXPECTED: Final = re.compile(r"unexpected keyword argument '(\w+)'")
 _ANYIO: Final = "_veeam_manager_of_anyio"
 _ASYNCIO: Final = "_veeam_manager_of_asyncio"
 
@@ -59,7 +62,9 @@ def veeam_server(request: pytest.FixtureRequest) -> Iterator["ThreadedServer"]:
     options = _options(request, "veeam_server")
     tasks = options.pop("tasks", 0)
     options.setdefault("seed", _SEED)
-    with ThreadedServer(**options) as server:
+    with _naming("veeam_server"):
+        made = ThreadedServer(**options)
+    with made as server:
         _add(server, tasks)
         yield server
 
@@ -81,7 +86,9 @@ def veeam_manager(
     else:
         problem = (
             "the fixture veeam_manager needs an asynchronous test, run by anyio or"
-            " pytest-asyncio; a synchronous test takes veeam_server and any client"
+            " pytest-asyncio: mark it with @pytest.mark.anyio or @pytest.mark.asyncio,"
+            ' or set anyio_mode or asyncio_mode = "auto" in pytest\'s configuration; a'
+            " synchronous test takes veeam_server and any client"
         )
         raise pytest.UsageError(problem)
     manager: SessionManager = found
@@ -115,7 +122,9 @@ async def _managed(
     options.setdefault("password", server.password)
     # Tests should not wait for a pace that spares a real server.
     options.setdefault("pace", veeam_tasks.Pace(first=0.05, longest=0.5))
-    async with veeam_tasks.connect(server.url, **options) as manager:
+    with _naming("veeam_manager"):
+        connecting = veeam_tasks.connect(server.url, **options)
+    async with connecting as manager:
         yield manager
 
 
@@ -131,6 +140,21 @@ def _options(request: pytest.FixtureRequest, marker: str) -> dict[str, Any]:
             raise pytest.UsageError(problem)
         options |= found.kwargs
     return options
+
+
+@contextmanager
+def _naming(marker: str) -> Iterator[None]:
+    """Say of an unknown option in which marker it stands."""
+    try:
+        yield
+    except TypeError as error:
+        found = _UNEXPECTED.search(str(error))
+        if found is None:
+            raise
+        problem = f"the marker {marker} takes no option {found[1]!r}"
+    else:
+        return
+    raise pytest.UsageError(problem)
 
 
 def _add(server: "ThreadedServer", tasks: int | str | Sequence[str]) -> None:
