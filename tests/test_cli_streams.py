@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from secrets_guard import GUARD
 from shell import COMMAND, SECONDS, Ran, clean_environment, settings_of
 
 from veeam_tasks.simulator import ThreadedServer
@@ -40,6 +41,7 @@ def redirected(server: ThreadedServer, command: str) -> Ran:
         timeout=SECONDS,
         check=False,
     )
+    GUARD.printed(command, done.stdout, done.stderr)
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
@@ -79,6 +81,28 @@ def test_errors_that_cannot_be_written_change_nothing(
     ran = redirected(server, command)
     assert (ran.status, ran.err) == (status, "")
     assert ("Finished" in ran.out) == command.startswith("watch")
+
+
+def test_help_that_nobody_reads_is_no_failure() -> None:
+    """A pipe that is closed is quiet for help as it is for tasks."""
+    child = subprocess.Popen(
+        [*COMMAND, "--help"],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    with child.stderr:
+        assert (child.stderr.read(), child.wait(SECONDS)) == ("", 0)
+
+
+def test_a_prompt_without_an_input_ends(server: ThreadedServer) -> None:
+    """A closed standard input is at its end, and the prompt logs out."""
+    ran = redirected(server, "repl --quiet <&-")
+    assert (ran.status, ran.err.strip()) == (0, "")
 
 
 def test_nothing_can_be_written_at_all(server: ThreadedServer) -> None:

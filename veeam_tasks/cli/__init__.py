@@ -7,7 +7,7 @@ import click
 import rich  # noqa: F401 - so that a missing extra is told before anything is done
 
 from veeam_tasks.cli._ends import Exit, unwritten
-from veeam_tasks.cli._streams import standard_streams, tell
+from veeam_tasks.cli._streams import hush, is_output_broken, standard_streams, tell
 from veeam_tasks.cli._words import complain, spoken
 
 __all__ = ["run"]
@@ -24,6 +24,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return _run(arguments)
         except OSError as error:
             return unwritten(error)
+        except SystemExit:
+            # So click ends when nobody reads its help any more.
+            if not is_output_broken():
+                raise
+            hush(sys.stdout)
+            return Exit.OK
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -28,6 +28,7 @@ from veeam_tasks.cli._options import (
     talk_options,
 )
 from veeam_tasks.cli._shows import Talk
+from veeam_tasks.cli._streams import is_output_broken
 
 _CONSOLE = "<console>"
 
@@ -151,6 +152,15 @@ class _Console(code.InteractiveConsole):
 
             readline.set_completer(rlcompleter.Completer(self.locals).complete)
             readline.parse_and_bind("tab: complete")
+
+    def raw_input(self, prompt: str = "") -> str:
+        """Read a line; a closed standard input is at its end."""
+        try:
+            return super().raw_input(prompt)
+        except OSError:
+            if is_output_broken():
+                raise
+            raise EOFError from None
 
     def runcode(self, code: CodeType) -> None:
         """Run one line in the loop; Ctrl-C cancels it."""
