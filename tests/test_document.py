@@ -4,7 +4,8 @@ import datetime as dt
 import enum
 import json
 import time
-from collections.abc import Mapping
+import tracemalloc
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -533,3 +534,47 @@ def test_what_a_mapping_may_not_hold(
     with pytest.raises(error) as caught:
         encode(body)
     assert str(caught.value).startswith(text)
+
+
+MEBI = 1 << 20
+EXPANDING: dict[str, tuple[Callable[[], bytes], str]] = {
+    "entities": (
+        lambda: (
+            b'<!DOCTYPE Task [<!ENTITY e0 "x">'
+            + b"".join(
+                b'<!ENTITY e%d "%s">' % (number, b"&e%d;" % (number - 1) * 10)
+                for number in range(1, 10)
+            )
+            + b"]><Task>&e9;</Task>"
+        ),
+        "it has a DOCTYPE",
+    ),
+    "depth": (lambda: b"<a>" * (5 * MEBI), "nested deeper than 32"),
+    "attributes": (
+        lambda: b"<Tasks><a" + b' a=""' * (3 * MEBI) + b"/></Tasks>",
+        "more than 64 attributes",
+    ),
+    "elements": (lambda: b"<Tasks>" + b"<a/>" * MEBI, "more elements than"),
+    "JSON depth": (lambda: b"[" * (15 * MEBI), "nested deeper than 32"),
+    "JSON objects": (
+        lambda: b'{"Tasks":[' + b"{}," * (5 * MEBI) + b"{}]}",
+        "more objects than",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPANDING)
+def test_what_grows_when_it_is_read_is_refused_before(name: str) -> None:
+    """R9: many mebibytes of it hold less than eighty."""
+    make, said = EXPANDING[name]
+    kind = "application/json" if name.startswith("JSON") else "application/xml"
+    given = reply(make(), kind)
+    tracemalloc.start(1)
+    try:
+        with pytest.raises(MalformedReplyError, match=said):
+            parse(given, SECRETS)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    print(f"R9: {name}, {len(given.body) / MEBI:.0f} MiB: {peak / MEBI:.1f} MiB held")
+    assert peak < 80 * MEBI

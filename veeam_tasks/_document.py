@@ -29,6 +29,7 @@ _MAX_NAMESPACE = 128
 _LONGEST_PROBLEM = 160
 _BYTES_PER_ELEMENT = 12
 _FEW_ELEMENTS = 4096
+_LONG = 1 << 20
 
 LEAD = b" \t\r\n\xef\xbb\xbf"
 """Blanks and byte order marks, in any order; no document begins with these bytes."""
@@ -169,6 +170,9 @@ def _is_xml(content_type: str, body: bytes) -> bool:
 
 
 def _xml(body: bytes, *, resolve: bool) -> tuple[str, Any]:
+    if len(body) > _LONG and body.count(b"=") > MAX_ATTRIBUTES * body.count(b"<"):
+        # Some element has too many. Seen before expat holds ten times as much of them.
+        _refuse_size(0, 0)
     if b"<!DOCTYPE" in body and _DOCTYPE.match(body):
         # Seen before expat does: after a handler's refusal it would read on.
         _refuse_doctype()

@@ -14,6 +14,10 @@ from typing import Any, NoReturn
 from veeam_tasks._limits import MAX_ATTRIBUTES, MAX_DEPTH, RefusedError
 
 _MAX_NUMBER = 64
+# A million small objects would take a gibibyte and mean nothing; the shortest task has
+# some 50 bytes, its links more.
+_BYTES_PER_OBJECT = 24
+_FEW_OBJECTS = 4096
 
 # What JSON names are called in the tree; they come in any case.
 _NAMES = {
@@ -76,6 +80,9 @@ def read_as_is(body: bytes) -> dict[str, Any]:
 
 
 def _read(body: bytes, build: Callable[[list[tuple[str, Any]]], Any]) -> dict[str, Any]:
+    if body.count(b"{") > max(_FEW_OBJECTS, len(body) // _BYTES_PER_OBJECT):
+        problem = "it has more objects than its size can mean"
+        raise RefusedError(problem)
     text = body.decode()
     if "\\ud" in text or "\\uD" in text:
         text = _SURROGATE.sub(lambda found: found[1] or "\\ufffd", text)

@@ -278,7 +278,7 @@ class SessionManager(Sole):
         Raises:
             TaskNotFoundError: The server, or this logon session, does not know it.
             SubmitUncertainError: No reply came; it may be deleted.
-            StatusError: It was refused; from 500 on it may be deleted.
+            StatusError: It was refused; but for 501, from 500 on it may be deleted.
             MalformedReplyError: Someone else answered; it may be deleted.
             TransportError, CertificateError: It was not sent.
             ValueError, TypeError: Not a task.
