@@ -7,6 +7,7 @@ work there as long as both ends live in the loop.
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,13 @@ settings.load_profile("project")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known, since unknown ones are errors."""
+    """Make the markers known, since unknown ones are errors.
+
+    And take Ctrl-C, which whoever starts tests in the background has them ignore:
+    the programs that tests interrupt would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "virtual_time: run on a clock that jumps")
     config.addinivalue_line("markers", "strangers: needs clients of other people")
     config.addinivalue_line("markers", "soak: takes minutes; only runs by `-m soak`")
