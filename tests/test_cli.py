@@ -502,7 +502,7 @@ def test_a_password_file_is_read_anew_at_each_logon(
         f"open({str(counter)!r}, 'a').write('x')\nprint({server.password!r})\n"
     )
     task = server.add_task("Running 300ms, Finished", shared=True)
-    # The task is refused once, and then the one that cannot be there.
+    # The task is refused once, and then one that cannot be there.
     void = f"{task.task_id}|task-0"
     server.faults.add(Fault("unauthorized", method="GET", path=void, after=1, times=2))
     command = f"{sys.executable} {script}"

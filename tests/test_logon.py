@@ -216,10 +216,9 @@ async def test_many_refused_make_one_logon() -> None:
     assert logon.renewed_at is not None
     assert scene.told == [True]
     assert {token for what, token in scene.script.asked[:50]} == {"token-1"}
-    # One for all asks what tells, then one logs on.
-    asked = [(NOBODY, "token-1"), (OWN, "token-1"), (LOG_ON, None)]
-    assert scene.script.asked[50:53] == asked
-    assert {token for what, token in scene.script.asked[53:]} == {"token-2"}
+    # One for all is asked for the logon session itself, then one logs on.
+    assert scene.script.asked[50:52] == [(OWN, "token-1"), (LOG_ON, None)]
+    assert {token for what, token in scene.script.asked[52:]} == {"token-2"}
 
 
 async def test_a_late_401_of_an_older_token_renews_nothing() -> None:
@@ -435,6 +434,14 @@ async def test_a_task_that_cannot_be_there_tells_where_else_nothing_does(
     logon = await scene.opened()
     assert (await logon.send(ASK))[0].status == 200
     assert scene.script.count("POST") == 0
+
+
+async def test_a_logon_session_that_is_shown_to_whomever_proves_nothing() -> None:
+    """The task that cannot be there is refused as all others are."""
+    scene = Scene(get=[401, 200], own=[200], nobody=[401])
+    logon = await scene.opened()
+    assert (await logon.send(ASK))[0].status == 200
+    assert scene.script.count("POST") == 1
 
 
 @pytest.mark.virtual_time

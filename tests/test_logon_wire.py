@@ -129,7 +129,7 @@ def test_what_a_task_that_cannot_be_there_shows(
 
 
 def test_the_probes() -> None:
-    """A task that cannot be there first, then one's own logon session."""
-    nobody, own = wire.probes(TOKEN, None, XML)
+    """One's own logon session first, then a task that cannot be there."""
+    own, nobody = wire.probes(TOKEN, None, XML)
     assert own.path == f"logonSessions/{SESSION_ID}"
     assert (nobody.method, nobody.path) == ("GET", "tasks/task-0")

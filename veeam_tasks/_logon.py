@@ -168,10 +168,7 @@ class Logon:
         return await self._share(self._replace if is_void else self._renew)
 
     async def keep_alive(self) -> bool:
-        """Reset the server's idle timer; renew the token if it is void already.
-
-        Returns:
-            Whether the server is well.
+        """Reset the server's idle timer, or renew; return whether the server is well.
 
         Raises:
             LogonError: The logon was refused.
@@ -318,10 +315,11 @@ class Logon:
     async def _is_token_good(self) -> bool | None:
         """Ask the server what tells; return what that says, None if nothing.
 
-        Raises:
-            TransportError, StatusError, MalformedReplyError: The server is unwell.
+        A refusal counts at once; a good word only if no later probe is refused. Raises
+        what came instead of an answer if the server is unwell.
         """
         generation, token = self.check(), self.token or ""
+        is_good: bool | None = None
         failure: VeeamTasksError | None = None
         for request in probes(token, self.session_id, self.media_type):
             try:
@@ -329,16 +327,17 @@ class Logon:
             except VeeamTasksError as error:
                 failure = error
                 continue
-            is_good = shows_good_token(reply)
-            if is_good:
-                self.note(generation)
-            if is_good is not None:
-                return is_good
-            if reply.status >= SERVER_ERROR:
+            shown = shows_good_token(reply)
+            if shown is False:
+                return False
+            is_good = is_good or shown
+            if shown is None and reply.status >= SERVER_ERROR:
                 failure = _wire.status_error(reply, self.secrets)
-        if failure is not None:
+        if failure is not None and not is_good:
             raise failure
-        return None
+        if is_good:
+            self.note(generation)
+        return is_good
 
     async def _rest(self) -> None:
         """Pause before a logon if tokens keep dying young."""

@@ -94,12 +94,12 @@ def own_request(
 def probes(token: str, session_id: str | None, media_type: str) -> tuple[Request, ...]:
     """Return requests whose replies tell a void token from one refused resource.
 
-    A task that cannot be there, since IDs begin at 1: asked for as any other, it is
-    refused to a void token by whatever refuses the others. Where that says nothing,
-    one's own logon session.
+    One's own logon session; and, for servers that do not serve that, or to whomever, a
+    task that cannot be there, since IDs begin at 1: asked for as any other, it is
+    refused to a void token by whatever refuses the others.
     """
     nobody = Request(method="GET", path=_NOBODY, shown=_NOBODY, media_type=media_type)
-    return nobody, own_request("GET", token, session_id, media_type)
+    return own_request("GET", token, session_id, media_type), nobody
 
 
 def shows_good_token(reply: Reply) -> bool | None:
