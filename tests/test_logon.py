@@ -482,6 +482,31 @@ async def test_a_close_does_not_wait_for_such_a_pause() -> None:
         await waiting
 
 
+async def test_a_close_begun_before_such_a_pause_does_not_wait_for_it() -> None:
+    """The token turns out to be void while the close waits for what is under way."""
+    gate = asyncio.Event()
+
+    async def slow() -> int:
+        await gate.wait()
+        return 401
+
+    scene = Scene(own=[slow])
+    logon = await scene.opened()
+    for generation in range(1, 4):
+        logon.note(generation)
+        await logon.renew(generation, is_void=True)
+    logon.note(4)
+    waiting = asyncio.create_task(logon.renew(4))
+    await anyio.wait_all_tasks_blocked()
+    settling = asyncio.create_task(logon.settle())
+    await anyio.wait_all_tasks_blocked()
+    gate.set()
+    await settling
+    with pytest.raises(ClosedError):
+        await waiting
+    assert logon.logons == 4
+
+
 async def test_403_on_a_request_never_renews() -> None:
     """It is about the account's rights, not about the token."""
     scene = Scene(get=[403])
