@@ -428,6 +428,8 @@ async def test_delete_is_said_by_the_server(answer: bytes) -> None:
     """A 2xx without a body, or with one of the Enterprise Manager, is a deletion."""
     async with RawServer(LOGON, answer, GONE) as server, raw_door(server) as em:
         await em.delete("task-7")
+        sent = [(one.method, one.target) for one in server.seen[1:]]
+        assert sent == [("DELETE", "/api/tasks/task-7")]
 
 
 @pytest.mark.parametrize(
