@@ -10,6 +10,7 @@ from virtual import QUICK_BACKEND
 
 from veeam_tasks import Pace, SessionManager
 from veeam_tasks._choice import Coalesce
+from veeam_tasks._settle import Settling
 
 TOKEN = "X-RestSvcSessionId: NThBRkU="
 NAMESPACE = 'xmlns="http://www.veeam.com/ent/v1.0"'
@@ -344,3 +345,24 @@ async def test_what_is_discarded_from_a_watch_of_all_stays_out() -> None:
         # One that had gone may come again for another task.
         assert "task-149" in watch.tasks
         assert "task-3" not in watch.tasks
+
+
+async def test_a_sweep_that_only_ends_tasks_is_followed_by_another() -> None:
+    """What else is watched may wait for it, although no pause was met."""
+    em = Manager()
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch(IDS)
+        await anyio.sleep(1)
+        assert manager._host is not None
+        engine = manager._host.engine
+        for settled in (0, 3):
+            ended = Settling(
+                loop=engine.loop,
+                records=engine.roster.records,
+                meet_task=engine.replies.meet_task,
+                again=engine.roster.again,
+                is_together=True,
+                settled=settled,
+            )
+            assert engine.sweep._lowest_pause(ended) == SECOND.first
+        await watch.aclose()

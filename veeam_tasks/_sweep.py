@@ -6,6 +6,7 @@ that is missing from it is asked for singly before anything is said of it.
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Container, Iterable
@@ -278,8 +279,8 @@ class Sweep:
     def _lowest_pause(self, settling: Settling) -> float:
         """Return after what pause the next collection is due."""
         pause = settling.lowest
-        if not settling.settled:
-            # All were asked for singly since; yet some may wait for a collection.
+        if math.isinf(pause):
+            # All have ended or were asked for singly; yet some may wait for the next.
             pause = min(record.pause for record in self.roster.records.values())
         return pause * (1.0 - settling.jitter * random.random())  # noqa: S311
 
