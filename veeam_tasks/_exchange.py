@@ -20,7 +20,8 @@ class Request:
             POST or PUT).
         media_type: The one media type of Accept and Content-Type.
         headers: Further headers, secret ones among them.
-        max_reply_bytes: How long the reply's body may be, after decompression.
+        max_reply_bytes: How long the reply's body may be, after decompression; None:
+            as the sender has it for one resource.
     """
 
     method: Method
@@ -29,7 +30,7 @@ class Request:
     body: bytes | None = attrs.field(default=None, repr=False)
     media_type: str = "application/xml"
     headers: dict[str, str] = attrs.field(factory=dict, repr=False)
-    max_reply_bytes: int = 1 << 20
+    max_reply_bytes: int | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -357,6 +357,7 @@ class SessionManager(Sole):
             secrets=self._secrets,
             accept=settings.accept,
             request_timeout=settings.request_timeout,
+            max_reply_bytes=settings.resource_bytes,
             proxy=settings.proxy,
         )
         engine = Engine(

@@ -58,6 +58,7 @@ class Transport:
         secrets: Hidden in whatever an error says.
         accept: What the server is asked to answer with.
         request_timeout: Seconds that `send` waits for a whole reply.
+        max_reply_bytes: How long a body may be, unless its request says otherwise.
         proxy: URL of an HTTP proxy, or None.
 
     Attributes:
@@ -75,11 +76,13 @@ class Transport:
         secrets: Secrets,
         accept: Literal["xml", "json"] = "xml",
         request_timeout: float = 30.0,
+        max_reply_bytes: int = 1 << 20,
         proxy: str | None = None,
     ) -> None:
         self.base = base
         self.media_type = _MEDIA_TYPES[accept]
         self.request_timeout = request_timeout
+        self.max_reply_bytes = max_reply_bytes
         self.requests = 0
         self.in_flight = 0
         self.bytes_in = 0
@@ -207,7 +210,8 @@ class Transport:
         try:
             with anyio.move_on_after(self.request_timeout):
                 response = await self._ask(http, request, token, attempt)
-                body = await read_body(response, shown, request.max_reply_bytes)
+                limit = request.max_reply_bytes or self.max_reply_bytes
+                body = await read_body(response, shown, limit)
                 self.bytes_in += len(body)
                 return self._reply(response, shown, body)
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
