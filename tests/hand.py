@@ -11,12 +11,15 @@ Ts = TypeVarTuple("Ts")
 
 
 class HandLoop(asyncio.AbstractEventLoop):
-    """Keeps timers; `move_to` runs those that are due, in order."""
+    """Keeps timers; `move_to` runs those that are due, in order.
+
+    Their handles do not say when they are due, since uvloop's do not always.
+    """
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
         self.armed = 0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[float, int, asyncio.Handle]] = []
         self._count = itertools.count()
 
     def time(self) -> float:
@@ -27,31 +30,28 @@ class HandLoop(asyncio.AbstractEventLoop):
         """Leave out what handles keep in debug mode."""
         return False
 
-    def call_at(
+    def call_at(  # type: ignore[override] # less than asyncio's own promise
         self,
         when: float,
         callback: Callable[[Unpack[Ts]], object],
         *args: *Ts,
         context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
+    ) -> asyncio.Handle:
         """Set a timer."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = asyncio.Handle(callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._count), handle))
         self.armed += 1
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self,
         delay: float,
         callback: Callable[[Unpack[Ts]], object],
         *args: *Ts,
         context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
+    ) -> asyncio.Handle:
         """Set a timer from now."""
         return self.call_at(self.now + delay, callback, *args, context=context)
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass
 
     @property
     def timers(self) -> list[float]:

@@ -417,6 +417,28 @@ def test_uvloop(wire: Wire) -> None:
     anyio.run(main, backend_options={"use_uvloop": True})
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
+)
+@pytest.mark.parametrize("mode", ["never", "auto", "always"])
+def test_many_tasks_on_uvloop(mode: str) -> None:
+    """Its timers say less than asyncio's; however tasks are asked for, all are told."""
+
+    async def main() -> None:
+        async with (
+            SimulatedServer(speed=10) as server,
+            door(server, coalesce=mode) as em,
+        ):
+            ids = [
+                server.add_task("Running 9s, Finished ok").task_id for _ in range(50)
+            ]
+            watches = [em.watch(ids[:25]), em.watch(ids[25:])]
+            for watch in watches:
+                assert len((await watch.wait()).succeeded) == 25
+
+    anyio.run(main, backend_options={"use_uvloop": True})
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
 async def test_eager_task_factory(wire: Wire) -> None:
     """Eager task factories work."""

@@ -4,7 +4,9 @@ import asyncio
 import logging
 
 import anyio
+import attrs
 import pytest
+from hand import hand_loop
 from raw_server import STALL, Answer, RawServer, Seen, reply
 from virtual import QUICK_BACKEND
 
@@ -250,6 +252,19 @@ async def test_newcomers_do_not_make_sweeps_follow_one_another() -> None:
         await anyio.sleep(5)
         assert len(watch.tasks) == COUNT
         assert em.count("tasks") - before <= 1 + 18 * 0.005 / 0.02
+
+
+async def test_the_earliest_of_two_requests_holds() -> None:
+    """Whatever the loop's handles say of when they are due."""
+    em = Manager()
+    async with RawServer(route=em) as server, door(server) as manager:
+        assert manager._host is not None
+        sweep = manager._host.engine.sweep
+        loop = hand_loop(100.0)
+        sweep = attrs.evolve(sweep, loop=loop)
+        for delay, due in ((5.0, 105.0), (0.0, 100.0), (1.0, 100.0)):
+            sweep.request(delay)
+            assert loop.timers == [due]
 
 
 async def test_one_sweep_at_a_time() -> None:

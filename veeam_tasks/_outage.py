@@ -115,8 +115,8 @@ class Gate:
     outage: Outage
     prober: object | None = None
     _is_probe_due: bool = False
-    _probe: asyncio.TimerHandle | None = None
-    _spent: asyncio.TimerHandle | None = None
+    _probe: asyncio.Handle | None = None
+    _spent: asyncio.Handle | None = None
 
     @property
     def is_asking(self) -> bool:

@@ -1,6 +1,7 @@
 """The engine, one per manager: what is due, the pollers, who is told."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -44,15 +45,15 @@ def running_loop() -> asyncio.AbstractEventLoop:
     Raises:
         RuntimeError: There is none: plain code, or another library such as trio.
     """
-    loop = asyncio._get_running_loop()  # noqa: SLF001 - never raises, so no context
-    if loop is None:
-        text = (
-            "veeam_tasks runs on asyncio's event loop and there is none running here:"
-            " call it inside asyncio.run() or in 'python -m asyncio'; trio is not"
-            " supported"
-        )
-        raise RuntimeError(text)
-    return loop
+    with contextlib.suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    # Outside of the block: asyncio's own words are no context that helps.
+    text = (
+        "veeam_tasks runs on asyncio's event loop and there is none running here:"
+        " call it inside asyncio.run() or in 'python -m asyncio'; trio is not"
+        " supported"
+    )
+    raise RuntimeError(text)
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -51,7 +51,7 @@ class Pollers(Generic[WorkT]):
     take: Callable[[Poller], WorkT | None]
     work: Callable[[Poller, WorkT], Awaitable[None]]
     _all: list[Poller] = attrs.field(factory=list)
-    _timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.Handle | None = None
 
     async def run(self) -> None:
         """Be one poller until cancelled."""

@@ -31,7 +31,7 @@ class Schedule:
     ready: deque[Record] = attrs.field(factory=deque)
     _buckets: dict[int, list[Record]] = attrs.field(factory=dict)
     _ticks: list[int] = attrs.field(factory=list)
-    _timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.Handle | None = None
     _armed: float = math.inf
 
     def put(self, record: Record, delay: float) -> None:

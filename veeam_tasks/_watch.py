@@ -96,7 +96,7 @@ class Watch(Sole):
         self._me = engine.roster.reference(self)
         self._timeout = timeout
         self._deadline = None if timeout is None else engine.loop.time() + timeout
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._add(task_ids)
         self._arm()
         if is_endless:

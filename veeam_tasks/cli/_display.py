@@ -53,9 +53,7 @@ class Display:
         self._size = console.size
         self._live = self._make()
         self._live.start(refresh=True)
-        self._timer: asyncio.TimerHandle | None = self._loop.call_later(
-            _PERIOD, self._tick
-        )
+        self._timer: asyncio.Handle | None = self._loop.call_later(_PERIOD, self._tick)
 
     def close(self) -> None:
         """Take the display off the screen. May be called twice."""

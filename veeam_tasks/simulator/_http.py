@@ -83,13 +83,7 @@ class Door(web.Server):
         requests: Records[RequestRecord],
         count: ConnectionCount,
     ) -> None:
-        super().__init__(
-            self._handle,
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=KEEPALIVE,
-            auto_decompress=False,  # as HTTP.sys does
-        )
+        super().__init__(self._handle, handler_cancellation=True)
         flavor = memory.looks.flavor
         self._flavor = flavor
         self._memory = memory
@@ -104,7 +98,13 @@ class Door(web.Server):
 
     def __call__(self) -> Line:
         """Return what speaks on a new connection."""
-        line = Line(self, loop=self._loop, **self._kwargs)
+        line = Line(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type] # as `web.Server` passes
+            keepalive_timeout=KEEPALIVE,
+            auto_decompress=False,  # as HTTP.sys does
+        )
         line.refusal = self._refusal
         return line
 
