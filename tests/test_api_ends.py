@@ -169,3 +169,46 @@ async def test_only_errors_for_one_task() -> None:
         assert isinstance(lost.error, StatusError)
         assert lost.error.status == 502
         assert watch.report.unfinished == (good,)
+
+
+async def test_newcomers_use_up_no_look_at_a_missing_result(wire: Wire) -> None:
+    """Looks without a Result are a pause apart, however many begin to wait."""
+    async with wire.server() as server, door(server, **wire.options()) as em:
+        task = server.add_task("Running 5s, Finished unsettled 1500ms, Finished ok")
+        async with anyio.create_task_group() as group:
+            group.start_soon(em.wait, task.task_id)
+            await anyio.sleep(5.2)
+            for _ in range(5):
+                group.start_soon(em.wait, task.task_id)
+                await anyio.sleep(0.02)
+
+
+async def test_newcomers_use_up_no_round_of_refusals() -> None:
+    """Rounds of 401 for one task alone are a pause apart, whoever comes anew."""
+    async with SimulatedServer() as server, door(server, coalesce="never") as em:
+        task = server.add_task("Running 10s, Finished ok").task_id
+        other = server.add_task("Running 10s, Finished ok").task_id
+        async with anyio.create_task_group() as group:
+            group.start_soon(em.wait, task)
+            group.start_soon(em.wait, other)
+            await anyio.sleep(2.5)
+            fault = server.faults.add(Fault("unauthorized", path=f"{task}$"))
+            for _ in range(40):
+                group.start_soon(em.wait, task)
+                await anyio.sleep(0.02)
+            assert fault.played > 10
+            server.faults.remove(fault)
+        assert server.logons.total == 1
+
+
+async def test_renewals_use_up_no_look_at_a_missing_result() -> None:
+    """A renewal brings polls forward, and none of them counts as a later look."""
+    async with SimulatedServer() as server, door(server, coalesce="never") as em:
+        task = server.add_task("Running 5s, Finished unsettled 1500ms, Finished ok")
+        async with anyio.create_task_group() as group:
+            group.start_soon(em.wait, task.task_id)
+            await anyio.sleep(5.2)
+            for _ in range(5):
+                server.expire_logon_sessions(keep_tasks=True)
+                await em.fetch_all()
+                await anyio.sleep(0.02)

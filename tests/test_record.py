@@ -22,6 +22,7 @@ from veeam_tasks._record import (
     Decision,
     Moment,
     Record,
+    count_refusal,
     lose,
     meet_doubt,
     meet_task,
@@ -147,11 +148,11 @@ def test_finished_without_a_result_is_final_at_the_fourth() -> None:
     """It is asked for three more times, each after the first pause."""
     given = record()
     meet(given, task())
-    for now in range(RESULTLESS_REPLIES - 1):
-        decision = meet(given, task("Finished"), now + 5.0)
+    for look in range(RESULTLESS_REPLIES - 1):
+        decision = meet(given, task("Finished"), 2 * look + 5.0)
         assert (decision.seen, decision.pause) == (None, PACE.first)
         assert given.digest is None
-    decision = meet(given, task("Finished"), 9.0)
+    decision = meet(given, task("Finished"), 12.0)
     assert decision.seen is not None
     assert decision.seen.is_final
     assert decision.seen.task is not None
@@ -494,3 +495,18 @@ def proof_of(
     since = [at for one, at in past if one in {"trouble", "busy"}]
     # The clock is read in fractions of which a sum may fall short by its last bit.
     return patience is not None and bool(since) and now - since[0] >= patience - 1e-6
+
+
+def test_replies_that_were_brought_forward_are_no_rounds() -> None:
+    """A look or a round counts a jittered pause after the last one that counted."""
+    given = record()
+    for moments in ([0.0, 0.1, 1.9], [2.0, 3.9], [4.0, 5.9]):
+        for now in moments:
+            assert meet(given, task("Finished"), now).seen is None
+    decision = meet(given, task("Finished"), 6.0)
+    assert decision.seen is not None
+    assert decision.seen.is_final
+    other = record()
+    pauses = [count_refusal(other, at(now)) for now in (10.0, 10.5, 11.0, 14.0)]
+    assert other.refusals == 2
+    assert pauses == [2.0, 2.0, 1.5, 2.0]

@@ -20,7 +20,7 @@ RESULTLESS_REPLIES = 4
 _DENIED = "this account may not read it"
 
 REFUSED_ROUNDS = 3
-"""Rounds in which one task alone may answer 401 before it counts as lost."""
+"""Rounds, a pause apart, in which one task alone may answer 401 before it is lost."""
 
 
 class Subscriber(Protocol):
@@ -72,6 +72,8 @@ class Record:
         digest: Hash of the last body, if an equal one would mean nothing new.
         sent: Monotonic time when the last good poll was sent, and by the wall clock.
         doubts: Replies since the last good one that say: unknown, or denied.
+        resultless: Looks at Finished without a Result; `looked_at` of the last counted.
+        refusals: Rounds of 401 for this task alone; `refused_at` of the last counted.
         trouble_at: Monotonic time of the first failure since the last good reply.
         trouble: What went wrong last since then; an error itself would hold too much.
     """
@@ -91,7 +93,9 @@ class Record:
     doubts: int = 0
     doubt_at: float = 0.0
     resultless: int = 0
+    looked_at: float = 0.0
     refusals: int = 0
+    refused_at: float = 0.0
     failures: int = 0
     trouble_at: float = 0.0
     trouble: str = ""
@@ -160,10 +164,10 @@ def meet_task(
     record.trouble = ""
     is_final = False
     if task.state is TaskState.FINISHED:
-        record.resultless += task.result is None
+        wait = 0.0 if task.result is not None else _count_look(record, moment)
         is_final = task.result is not None or record.resultless >= RESULTLESS_REPLIES
         if not is_final:
-            return Decision(seen=None, pause=record.reset_pause())
+            return Decision(seen=None, pause=wait)
     else:
         record.resultless = 0
     is_same = before is not None and before.raw_state == task.raw_state
@@ -179,6 +183,36 @@ def meet_task(
         not_before=not_before,
     )
     return Decision(seen=seen, pause=record.grow() if is_same else record.reset_pause())
+
+
+def count_refusal(record: Record, moment: Moment) -> float:
+    """Count a 401 for this task alone; return the pause until the next round."""
+    early = _early(record, record.refused_at, moment) if record.refusals else 0.0
+    if early:
+        return early
+    record.refusals, record.refused_at = record.refusals + 1, moment.now
+    return record.reset_pause()
+
+
+def _count_look(record: Record, moment: Moment) -> float:
+    """Count a look at Finished without a Result; return the pause until the next."""
+    early = _early(record, record.looked_at, moment) if record.resultless else 0.0
+    if early:
+        return early
+    record.resultless, record.looked_at = record.resultless + 1, moment.now
+    return record.reset_pause()
+
+
+def _early(record: Record, counted_at: float, moment: Moment) -> float:
+    """Return by how much this reply comes too early to count; 0.0 if it counts.
+
+    A count of replies stands for a span of time: a new subscriber, a renewal or a
+    probe may bring a poll forward, which must not use one of them up.
+    """
+    first = record.pace.first
+    waited = moment.sent - counted_at
+    is_enough = waited >= first * (1 - record.pace.jitter) * 0.99
+    return 0.0 if is_enough else first - waited
 
 
 def meet_doubt(
@@ -198,10 +232,9 @@ def meet_doubt(
     if record.doubts == 0:
         record.doubts, record.doubt_at = 1, moment.now
         return Decision(seen=None, pause=first)
-    waited = moment.sent - record.doubt_at
-    # A new subscriber may have brought the second reply forward.
-    if waited < first * (1 - record.pace.jitter) * 0.99:
-        return Decision(seen=None, pause=first - waited)
+    early = _early(record, record.doubt_at, moment)
+    if early:
+        return Decision(seen=None, pause=early)
     reason = str(error)
     if isinstance(error, ForbiddenError):
         reason = f"{_DENIED}: {reason}"

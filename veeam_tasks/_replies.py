@@ -138,7 +138,11 @@ class Replies:
         record.digest, record.trouble = None, str(error)
         is_renewed = logon.generation != moment.generation
         self.retries += is_renewed
-        record.refusals = 0 if is_void else record.refusals + 1
+        pause = 0.0
+        if is_void:
+            record.refusals = 0
+        else:
+            pause = _record.count_refusal(record, moment)
         if record.refusals > _record.REFUSED_ROUNDS:
             if self._is_alone(record):
                 lost = _record.refused_for_good(record, error)
@@ -148,7 +152,7 @@ class Replies:
             return
         # Where it may be this task alone, others are to try a new token first.
         is_quick = is_renewed and is_void
-        self.roster.again(record, 0.0 if is_quick else record.reset_pause())
+        self.roster.again(record, 0.0 if is_quick else pause or record.reset_pause())
 
     def _is_alone(self, record: Record) -> bool:
         """Tell whether other tasks are not refused: else the server is unwell."""
