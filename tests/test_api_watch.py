@@ -9,7 +9,7 @@ import anyio
 import pytest
 from doors import Wire, door, targets
 
-from veeam_tasks import ClosedError, Report, Task, TaskState
+from veeam_tasks import ClosedError, Report, Task, TaskState, WatchTimeoutError
 from veeam_tasks._events import Sighting
 from veeam_tasks.simulator import SimulatedServer
 
@@ -364,3 +364,24 @@ async def test_repr_is_one_line_of_live_counts(wire: Wire) -> None:
             assert repr(watch).endswith("4 events to read; ended: ClosedError>")
             assert repr(em.watch("task-1")).startswith("<Watch of 1 task: 1 running")
             assert repr(em.watch_all()).startswith("<Watch of all tasks, 0 so far:")
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_a_deadline_that_passed_in_idleness_holds_for_what_is_added(
+    wire: Wire, *, is_read: bool
+) -> None:
+    """What is added after the watch's time ran out is out of time at once."""
+    async with wire.server() as server:
+        one = server.add_task("Finished ok").task_id
+        two = server.add_task("Running").task_id
+        async with door(server, **wire.options()) as em:
+            watch = em.watch(one, timeout=30)
+            if is_read:
+                await watch.wait()
+            await anyio.sleep(40)
+            watch.add(two)
+            with anyio.fail_after(1), pytest.raises(WatchTimeoutError) as caught:
+                await watch.wait()
+            assert caught.value.report.succeeded == (one,)
+            assert caught.value.report.unfinished == (two,)
+            assert em.statistics().watched == 0

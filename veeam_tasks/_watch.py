@@ -279,6 +279,7 @@ class Watch(Sole):
     def expire(self) -> None:
         """End the watch, since its own time ran out."""
         assert self._timeout is not None
+        self._timer = None  # so that whatever is added later is timed out at once
         if self._unfinished or self.is_endless:
             error = self._engine.roster.timed_out(self._timeout, self.report)
             self._engine.roster.discard(self._me, self._slots)
