@@ -10,6 +10,7 @@ from doors import Wire, direct, door
 
 import veeam_tasks
 from veeam_tasks import (
+    ArgumentError,
     CertificateError,
     ClosedError,
     ForbiddenError,
@@ -52,6 +53,7 @@ TREE: dict[type[Exception], tuple[type[Exception], ...]] = {
     TaskLostError: (VeeamTasksError,),
     WatchTimeoutError: (VeeamTasksError, TimeoutError),
     ClosedError: (VeeamTasksError,),
+    ArgumentError: (ValueError,),
 }
 
 

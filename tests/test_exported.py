@@ -10,6 +10,8 @@ import pytest
 import veeam_tasks
 
 API = {
+    "ArgumentError",
+    "Certificate",
     "CertificateError",
     "ClosedError",
     "ForbiddenError",
@@ -39,6 +41,8 @@ API = {
     "WatchTimeoutError",
     "adopt",
     "connect",
+    "inspect_certificate",
+    "log_out",
 }
 
 

@@ -118,7 +118,7 @@ class Scene:
             gate=self.gate,
             logon=self.logon,
             secrets=self.logon.secrets,
-            on_notice=lambda kind, _, ids: self.notices.append((kind, list(ids))),
+            on_notice=lambda kind, _, ids, *__: self.notices.append((kind, list(ids))),
             cut_all=self.cut_all,
             patience=patience,
         )

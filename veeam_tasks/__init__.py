@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from veeam_tasks._doors import adopt, connect
+    from veeam_tasks._doors import adopt, connect, inspect_certificate, log_out
     from veeam_tasks._errors import (
+        ArgumentError,
         CertificateError,
         ClosedError,
         ForbiddenError,
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
         TaskState,
     )
     from veeam_tasks._pace import Pace
+    from veeam_tasks._trust import Certificate
     from veeam_tasks._watch import Watch
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArgumentError",
+    "Certificate",
     "CertificateError",
     "ClosedError",
     "ForbiddenError",
@@ -71,11 +75,14 @@ __all__ = [
     "WatchTimeoutError",
     "adopt",
     "connect",
+    "inspect_certificate",
+    "log_out",
 ]
 
 _ROOMS = {
-    "_doors": ("adopt", "connect"),
+    "_doors": ("adopt", "connect", "inspect_certificate", "log_out"),
     "_errors": (
+        "ArgumentError",
         "CertificateError",
         "ClosedError",
         "ForbiddenError",
@@ -103,6 +110,7 @@ _ROOMS = {
         "TaskState",
     ),
     "_pace": ("Pace",),
+    "_trust": ("Certificate",),
     "_watch": ("Watch",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from veeam_tasks._errors import TransportError
+from veeam_tasks._errors import ArgumentError, TransportError
 from veeam_tasks._text import Secrets
 
 Password = str | Callable[[], str | Awaitable[str]]
@@ -30,17 +30,21 @@ class Account:
             text = f"username must be a string, not {type(self.username).__name__}"
             raise TypeError(text)
         if not self.username or ":" in self.username or not self.username.isprintable():
-            text = (
-                f"username={self.username!r} is empty, or has a colon or a control"
-                " character in it, which Basic authentication cannot send"
+            raise ArgumentError(
+                parameter="username",
+                problem="is empty, or has a colon or a control character in it, which"
+                " Basic authentication cannot send",
+                shown=repr(self.username),
+                subject=f"username={self.username!r}",
             )
-            raise ValueError(text)
         if callable(self.password):
             return
         problem = _problem_of(self.password)
+        if problem is not None and isinstance(self.password, str):
+            raise ArgumentError(parameter="password", problem=f"is {problem}")
         if problem is not None:
             text = f"password is {problem}"
-            raise (ValueError if isinstance(self.password, str) else TypeError)(text)
+            raise TypeError(text)
 
     async def authorization(self, secrets: Secrets) -> str:
         """Return the value of the Authorization header: Basic, in UTF-8.
@@ -68,7 +72,10 @@ class Account:
             assert isinstance(password, str)
             return password
         raise TransportError(
-            request="asking for the password", reason=reason, connected=False
+            request="asking for the password",
+            reason=reason,
+            connected=False,
+            kind="password",
         )
 
 

@@ -12,6 +12,7 @@ from veeam_tasks import _document, _wire
 from veeam_tasks._address import check_same_server, resource_path
 from veeam_tasks._errors import (
     MAYBE_CARRIED_OUT,
+    ArgumentError,
     MalformedReplyError,
     ServerBusyError,
     StatusError,
@@ -41,8 +42,8 @@ def action_request(
     """
     verb = _METHODS.get(method.upper()) if isinstance(method, str) else None
     if verb is None:
-        text = f"method={method!r}: an action is a POST, PUT or DELETE"
-        raise ValueError(text)
+        problem = "an action is a POST, PUT or DELETE"
+        raise ArgumentError(parameter="method", problem=problem, shown=repr(method))
     relative = resource_path(path, base)
     if isinstance(path, str):
         # A Link came from the server, whose idea of its own host may differ.
@@ -75,8 +76,9 @@ def task_started(reply: Reply, secrets: Secrets) -> Task:
             )
     raise MalformedReplyError(
         request=reply.request,
-        problem=f"{problem}. {MAYBE_CARRIED_OUT}",
+        problem=problem,
         excerpt=secrets.excerpt(reply.body),
+        may_be_carried_out=True,
     )
 
 
@@ -126,8 +128,9 @@ def check_deleted(reply: Reply, secrets: Secrets) -> None:
         problem = f"it is {'no reply' if is_foreign else 'an error'} of the server"
     raise MalformedReplyError(
         request=reply.request,
-        problem=f"answered {reply.status}, but {problem}. {MAYBE_CARRIED_OUT}",
+        problem=f"answered {reply.status}, but {problem}",
         excerpt=secrets.excerpt(reply.body),
+        may_be_carried_out=True,
     )
 
 

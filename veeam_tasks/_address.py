@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from yarl import URL
 
+from veeam_tasks._errors import ArgumentError
 from veeam_tasks._model import TASK_ID, Link, Task
 from veeam_tasks._text import visible
 
@@ -18,6 +19,7 @@ _PORTS = {"https": 9398, "http": 9399}
 _SCHEME_PORTS = (443, 80)
 _API = "api"
 _LONGEST_SHOWN = 80
+_LIKE_THIS = "write https://em.example:9398"
 _ROUNDS = 3
 
 _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)")
@@ -50,30 +52,29 @@ def base_url(url: str, *, insecure: bool) -> URL:
     url = _text(url, "url must be a string")
     shown = _shown(url)
     if not url.isprintable() or re.search(r"[\s\\]", url):
-        message = f"{shown} has a blank, a backslash or a control character in it"
-        raise ValueError(message)
+        problem = "has a blank, a backslash or a control character in it"
+        raise _bad_url(shown=shown, problem=problem)
     origin = _ORIGIN.match(url)
     if "@" in (origin[2] if origin else re.split("[/?#]", url, maxsplit=1)[0]):
-        message = (
-            "the URL has user information in it; write it without, and pass username="
-            " and password="
+        raise _bad_url(
+            shown="the URL",
+            problem="has user information in it",
+            advice="write it without, and pass username= and password=",
         )
-        raise ValueError(message)
     if origin is None:
         guess = url if "@" not in url and url[:1].isalnum() else "em.example:9398"
-        message = f"{shown} has no scheme; write https://{guess.partition('?')[0]}"
-        raise ValueError(message)
+        advice = f"write https://{guess.partition('?')[0]}"
+        raise _bad_url(shown=shown, problem="has no scheme", advice=advice)
     scheme = origin[1].lower()
     if scheme not in _PORTS:
-        message = f"{shown} is no https:// URL; write https://em.example:9398"
-        raise ValueError(message)
+        raise _bad_url(shown=shown, problem="is no https:// URL", advice=_LIKE_THIS)
     parsed = _parsed(_without_query(url, shown), shown)
     if scheme == "http" and not insecure and not _is_loopback(parsed.host or ""):
-        message = (
-            f"{shown} would send the password in the clear; write https://, or pass"
-            " insecure=True"
+        raise _bad_url(
+            shown=shown,
+            problem="would send the password in the clear",
+            advice="write https://, or pass insecure=True",
         )
-        raise ValueError(message)
     return _rooted(parsed.with_port(parsed.explicit_port or _PORTS[scheme]))
 
 
@@ -81,10 +82,11 @@ def _without_query(url: str, shown: str) -> str:
     """Return what precedes the query, which only a URL of the API itself may have."""
     plain = re.split("[?#]", url, maxsplit=1)[0]
     if plain != url and _API not in plain.lower().split("/")[3:]:
-        message = (
-            f"{shown} must have neither query nor fragment; leave out what follows"
+        raise _bad_url(
+            shown=shown,
+            problem="must have neither query nor fragment",
+            advice="leave out what follows",
         )
-        raise ValueError(message)
     return plain
 
 
@@ -116,11 +118,13 @@ def task_id_of(value: str | Task) -> str:
     href = _TASK_HREF.fullmatch(text)
     if href is not None:
         return href[1]
-    message = (
-        f"{_shown(text)} names no task: pass an ID like 'task-7', a Task, or the Href"
-        " of one, which ends in /tasks/task-7"
+    raise ArgumentError(
+        parameter="task",
+        problem="names no task: pass an ID like 'task-7', a Task, or the Href of one,"
+        " which ends in /tasks/task-7",
+        shown=_shown(text),
+        subject=_shown(text),
     )
-    raise ValueError(message)
 
 
 def resource_path(value: str | Link, base: URL) -> str:
@@ -170,11 +174,26 @@ def check_same_server(href: str, base: URL) -> None:
     ports = {port} if port is not None else {*_PORTS.values(), *_SCHEME_PORTS}
     if host == base.raw_host and base.port in ports:
         return
-    message = (
-        f"{_shown(href)}: that is another server than {base.origin()}; write the path"
-        " alone, or pass a Link of the server, whose path alone is used"
+    raise ArgumentError(
+        parameter="path",
+        problem=f"that is another server than {base.origin()}",
+        shown=_shown(href),
+        subject=f"{_shown(href)}:",
+        advice="write the path alone, or pass a Link of the server, whose path alone is"
+        " used",
     )
-    raise ValueError(message)
+
+
+def _bad_url(
+    *, shown: str, problem: str, advice: str = "", subject: str = ""
+) -> ArgumentError:
+    return ArgumentError(
+        parameter="url",
+        problem=problem,
+        shown=shown,
+        advice=advice,
+        subject=subject or shown,
+    )
 
 
 def _text(value: object, rule: str) -> str:
@@ -229,11 +248,13 @@ def _encoded(part: str, raw: re.Pattern[bytes]) -> str:
 
 
 def _refuse(text: str, problem: str) -> NoReturn:
-    message = (
-        f"{_shown(text)} names no resource of this server: {problem}. Write a path"
-        " like 'jobs/ID?action=start', or pass a Link or its href"
+    raise ArgumentError(
+        parameter="path",
+        problem=f"names no resource of this server: {problem}. Write a path like"
+        " 'jobs/ID?action=start', or pass a Link or its href",
+        shown=_shown(text),
+        subject=_shown(text),
     )
-    raise ValueError(message)
 
 
 def _parsed(url: str, shown: str) -> URL:
@@ -248,8 +269,9 @@ def _parsed(url: str, shown: str) -> URL:
     except ValueError as error:
         problem = str(error)
     if problem:
-        message = f"{shown}: {problem}; write https://em.example:9398"
-        raise ValueError(message)
+        raise _bad_url(
+            shown=shown, problem=problem, advice=_LIKE_THIS, subject=f"{shown}:"
+        )
     return parsed
 
 

@@ -74,8 +74,8 @@ class Attempt:
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            words = words_of(error)
-        raise DisconnectedError(words)
+            name, text = words_of(error)
+        raise DisconnectedError(name, text)
 
     @property
     def may_have_arrived(self) -> bool:

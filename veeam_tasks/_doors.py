@@ -5,10 +5,15 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from veeam_tasks._account import Password
+from veeam_tasks._address import base_url
+from veeam_tasks._errors import ArgumentError
 from veeam_tasks._logon_wire import session_id_in
 from veeam_tasks._manager import SessionManager
-from veeam_tasks._settings import Options
+from veeam_tasks._seconds import check_seconds
+from veeam_tasks._settings import Options, check_proxy
 from veeam_tasks._sole import Sole
+from veeam_tasks._trust import Certificate
+from veeam_tasks._trust import inspect_certificate as look_at
 
 
 class Connecting(Sole):
@@ -109,13 +114,45 @@ async def log_out(
     """
     manager = _Adopted(url, token, session_id, {**options, "keep_alive": False})
     if session_id is None and session_id_in(token) is None:
-        text = "session_id is needed: this token does not tell it"
-        raise ValueError(text)
+        raise ArgumentError(
+            parameter="session_id", problem="is needed: this token does not tell it"
+        )
     await manager.open()
     try:
         await manager.end()
     finally:
         await manager.aclose()
+
+
+async def inspect_certificate(
+    url: str,
+    *,
+    timeout: float = 10.0,  # noqa: ASYNC109 - the public surface has it
+    proxy: str | None = None,
+) -> Certificate:
+    """Return the certificate that a server shows; it is sent a TLS handshake alone.
+
+    Compare its fingerprint with what the server's own console shows; if it is the
+    same, pass it as ``fingerprint=``.
+
+    Args:
+        url: As in `connect`; ``https://`` only.
+        timeout: Seconds to wait for an answer.
+        proxy: URL of an HTTP proxy, ``http://proxy.example:3128``.
+
+    Raises:
+        TransportError: The server cannot be reached, or speaks no TLS.
+        RequestTimeoutError: It did not answer in time.
+        ValueError, TypeError: An argument is wrong; nothing was sent.
+    """
+    base = base_url(url, insecure=True)
+    check_seconds("timeout", timeout)
+    if proxy is not None:
+        check_proxy(proxy)
+    if base.scheme != "https" or base.host is None or base.port is None:
+        problem = "speaks no TLS, so it has no certificate"
+        raise ArgumentError(parameter="url", problem=problem, shown=str(base.origin()))
+    return await look_at(base.host, base.port, seconds=timeout, proxy=proxy)
 
 
 class _Adopted(SessionManager):
@@ -141,5 +178,5 @@ def _check_secret(name: str, value: object) -> None:
         text = f"{name} must be a string, not {type(value).__name__}"
         raise TypeError(text)
     if not value or not value.isascii() or not value.isprintable() or " " in value:
-        text = f"{name} is empty or has characters that no {name} has"
-        raise ValueError(text)
+        problem = f"is empty or has characters that no {name} has"
+        raise ArgumentError(parameter=name, problem=problem)

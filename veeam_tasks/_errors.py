@@ -14,11 +14,27 @@ Root `VeeamTasksError`; marked (r) what polling rides out (`retryable`):
 * `TaskFailedError`, `TaskLostError` (in `_model`), `WatchTimeoutError` (in `_events`):
   what became of a task or a watch
 
+Wrong arguments are no part of the tree: `ArgumentError` is a ValueError.
+
 Every class composes its own message from typed fields. What the server said is shown
 with control characters visible; secrets were hidden by whoever passed the text in.
 """
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self, get_args
+
+TransportKind = Literal[
+    "refused",
+    "unknown_host",
+    "no_route",
+    "no_tls",
+    "tls",
+    "proxy",
+    "disconnected",
+    "timeout",
+    "password",
+    "other",
+]
+"""What kept a reply from coming, for whoever writes words of his own."""
 
 MAYBE_CARRIED_OUT = (
     "It may have been carried out: see with fetch_all() which tasks there are now"
@@ -52,6 +68,55 @@ class VeeamTasksError(Exception):
         return copy
 
 
+class ArgumentError(ValueError):
+    """An argument is wrong; nothing was sent. The caller corrects it.
+
+    Attributes:
+        parameter: The name of the argument, as ``ca_file``.
+        problem: What is wrong with it, in words that do not name it.
+        advice: What to pass instead, in words of Python; may be empty.
+        shown: The value, quoted and short, or empty where it must not be repeated.
+        others: The names of the arguments that it contradicts.
+    """
+
+    parameter: str
+    problem: str
+    advice: str
+    shown: str
+    others: tuple[str, ...]
+
+    def __init__(
+        self,
+        *,
+        parameter: str,
+        problem: str,
+        shown: str = "",
+        advice: str = "",
+        others: tuple[str, ...] = (),
+        subject: str | None = None,
+    ) -> None:
+        if subject is None:
+            subject = f"{parameter}={shown}:" if shown else parameter
+        text = f"{subject} {problem}"
+        super().__init__(f"{text}; {advice}" if advice else text)
+        self.parameter = parameter
+        self.problem = problem
+        self.advice = advice
+        self.shown = shown
+        self.others = others
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _revive_argument, (type(self), str(self), self.__dict__.copy())
+
+
+def _revive_argument(
+    cls: type[ArgumentError], text: str, state: dict[str, object]
+) -> ArgumentError:
+    error = cls.__new__(cls, text)
+    error.__dict__.update(state)
+    return error
+
+
 class TransportError(VeeamTasksError):
     """No usable reply came. Whoever runs the network or the server must act.
 
@@ -59,18 +124,33 @@ class TransportError(VeeamTasksError):
         request: What was asked, as ``GET https://em.example:9398/api/tasks/task-1``.
         reason: What happened instead.
         connected: False if no connection could be made, so that nothing was sent.
+        kind: Which of the usual causes it was, or ``"other"``.
+        detail: `reason` without the name of a foreign class before it.
     """
 
     retryable = True
     request: str
     reason: str
     connected: bool
+    kind: TransportKind
+    detail: str
 
-    def __init__(self, *, request: str, reason: str, connected: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        request: str,
+        reason: str,
+        connected: bool = True,
+        kind: TransportKind = "other",
+        detail: str | None = None,
+    ) -> None:
         super().__init__(self._compose(request, reason))
+        assert kind in get_args(TransportKind)
         self.request = request
         self.reason = reason
         self.connected = connected
+        self.kind = kind
+        self.detail = reason if detail is None else detail
 
     def _compose(self, request: str, reason: str) -> str:
         return f"{request}: {reason}"
@@ -101,6 +181,7 @@ class CertificateError(TransportError):
         *,
         request: str,
         reason: str,
+        detail: str | None = None,
         fingerprint: str | None = None,
         subject: str | None = None,
         expires: str | None = None,
@@ -108,7 +189,7 @@ class CertificateError(TransportError):
         self.fingerprint = fingerprint
         self.subject = subject
         self.expires = expires
-        super().__init__(request=request, reason=reason, connected=False)
+        super().__init__(request=request, reason=reason, connected=False, detail=detail)
 
     def _compose(self, request: str, reason: str) -> str:
         text = f"{request}: the server's certificate is not trusted: {reason}."
@@ -145,11 +226,13 @@ class StatusError(VeeamTasksError):
         request: What was asked.
         status: The HTTP status code.
         message: What the server said, or None if it said nothing readable.
+        advice: What this may mean or what to do, in words of Python; may be empty.
     """
 
     request: str
     status: int
     message: str | None
+    advice: str
 
     def __init__(
         self, *, request: str, status: int, message: str | None, advice: str = ""
@@ -160,6 +243,12 @@ class StatusError(VeeamTasksError):
         self.request = request
         self.status = status
         self.message = message
+        self.advice = advice
+
+    @property
+    def may_be_carried_out(self) -> bool:
+        """Whether an action was answered so that nobody knows whether it was done."""
+        return self.advice == MAYBE_CARRIED_OUT
 
 
 class LogonError(StatusError):
@@ -207,19 +296,31 @@ class MalformedReplyError(VeeamTasksError):
         request: What was asked.
         problem: What is wrong with the reply.
         excerpt: The first bytes of the body, made readable; empty for a logon.
+        may_be_carried_out: Whether it is the answer to an action that may be done.
     """
 
     retryable = True
     request: str
     problem: str
     excerpt: str
+    may_be_carried_out: bool
 
-    def __init__(self, *, request: str, problem: str, excerpt: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        request: str,
+        problem: str,
+        excerpt: str = "",
+        may_be_carried_out: bool = False,
+    ) -> None:
         text = f"{request}: {problem}"
+        if may_be_carried_out:
+            text = f"{text}. {MAYBE_CARRIED_OUT}"
         super().__init__(f"{text}; it begins {excerpt}" if excerpt else text)
         self.request = request
         self.problem = problem
         self.excerpt = excerpt
+        self.may_be_carried_out = may_be_carried_out
 
 
 class ClosedError(VeeamTasksError):

@@ -272,9 +272,13 @@ class WatchTimeoutError(VeeamTasksError, TimeoutError):
 
     Attributes:
         report: What was known at that moment.
+        seconds: The time that there was.
+        trouble: What went wrong last, or None.
     """
 
     report: Report
+    seconds: float
+    trouble: str | None
 
     def __init__(
         self, *, seconds: float, report: Report, trouble: str | None = None
@@ -287,3 +291,5 @@ class WatchTimeoutError(VeeamTasksError, TimeoutError):
             + ("" if trouble is None else f"; {trouble}")
         )
         self.report = report
+        self.seconds = seconds
+        self.trouble = trouble

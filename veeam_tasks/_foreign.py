@@ -1,6 +1,9 @@
 """What the errors of aiohttp and of TLS become, and what of their text is kept."""
 
+import errno
 import re
+import socket
+import ssl
 
 import aiohttp
 
@@ -8,6 +11,7 @@ from veeam_tasks._errors import (
     CertificateError,
     MalformedReplyError,
     TransportError,
+    TransportKind,
     VeeamTasksError,
 )
 
@@ -21,7 +25,17 @@ _SSL = re.compile(r" ssl:(?:<[^>]*>|\S+)(?= \[)")
 
 
 class DisconnectedError(aiohttp.ClientError):
-    """Stands for an error after which aiohttp would send the request again."""
+    """Stands for an error after which aiohttp would send the request again.
+
+    Args:
+        name: The class of that error.
+        text: What `words_of` says of it.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(name, text)
+        self.name = name
+        self.text = text
 
 
 _KINDS: dict[str, type[VeeamTasksError]] = {
@@ -88,12 +102,49 @@ def is_about_connecting(error: Exception) -> bool:
     return any(cls.__name__ in _UNCONNECTED for cls in type(error).__mro__)
 
 
-def words_of(error: Exception) -> str:
-    """Return a foreign error's class and text, without what it quotes of a reply."""
+_OF_CLASS: dict[TransportKind, tuple[type[Exception], ...]] = {
+    "disconnected": (DisconnectedError, aiohttp.ServerDisconnectedError),
+    "proxy": (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError),
+    "timeout": (aiohttp.ServerTimeoutError,),
+    "unknown_host": (aiohttp.ClientConnectorDNSError, socket.gaierror),
+}
+_OF_ERRNO: dict[int, TransportKind] = {
+    errno.ECONNREFUSED: "refused",
+    errno.EHOSTUNREACH: "no_route",
+    errno.ENETUNREACH: "no_route",
+    errno.EADDRNOTAVAIL: "no_route",
+    errno.ETIMEDOUT: "timeout",
+    errno.ECONNRESET: "disconnected",
+    errno.EPIPE: "disconnected",
+}
+
+
+def transport_kind(error: BaseException) -> TransportKind:
+    """Return which of the usual causes a foreign error tells of.
+
+    An `OSError` counts as it is, too, and one that stands for the failures of several
+    addresses of a name counts as the first of them.
+    """
+    for kind, classes in _OF_CLASS.items():
+        if isinstance(error, classes):
+            return kind
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return transport_kind(error.os_error)
+    if isinstance(error, ssl.SSLError):
+        return "no_tls" if _is_no_tls(error) else "tls"
+    number = error.errno if isinstance(error, OSError) else None
+    return _OF_ERRNO.get(number or 0, "other")
+
+
+def words_of(error: Exception) -> tuple[str, str]:
+    """Return a foreign error's class, and its text without what it quotes of a reply.
+
+    The text may be empty.
+    """
     name, text = type(error).__name__, str(error)
     match error:
         case DisconnectedError():
-            return text
+            return error.name, error.text
         case aiohttp.ClientConnectorCertificateError():
             cause = error.certificate_error
             text = (getattr(cause, "verify_message", "") or str(cause)).rstrip(".")
@@ -116,7 +167,7 @@ def words_of(error: Exception) -> str:
             text = _unquoted(getattr(error.__cause__, "message", ""))
     if isinstance(error, aiohttp.ClientConnectorError):
         text = _SSL.sub("", text)
-    return f"{name}: {text}" if text else name
+    return name, text
 
 
 def _is_no_tls(error: OSError) -> bool:

@@ -185,13 +185,17 @@ class TaskLostError(VeeamTasksError):
         task_id: The task that was lost.
         last_seen: The last known task, or None if it was never seen.
         reason: Why it counts as lost.
+        advice: What to do if it is a task of another logon session; else empty.
     """
 
     task_id: str
     last_seen: Task | None
     reason: str
+    advice: str
 
-    def __init__(self, *, task_id: str, last_seen: Task | None, reason: str) -> None:
+    def __init__(
+        self, *, task_id: str, last_seen: Task | None, reason: str, advice: str = ""
+    ) -> None:
         seen = (
             "it was never seen"
             if last_seen is None
@@ -199,10 +203,12 @@ class TaskLostError(VeeamTasksError):
                 filter(None, (f"last seen {last_seen.raw_state}", last_seen.operation))
             )
         )
-        super().__init__(f"{task_id} is lost ({seen}): {reason}")
+        text = f"{task_id} is lost ({seen}): {reason}"
+        super().__init__(f"{text}. {advice}" if advice else text)
         self.task_id = task_id
         self.last_seen = last_seen
         self.reason = reason
+        self.advice = advice
 
 
 class NoticeKind(StrEnum):
@@ -229,12 +235,14 @@ class Notice:
         at: When it was said; aware, UTC.
         detail: More of it in words: the URL, or why the server is unreachable.
         task_ids: The watched tasks at risk.
+        error: Why the server is unreachable; None in every other notice.
     """
 
     kind: NoticeKind
     at: datetime
     detail: str
     task_ids: tuple[str, ...] = ()
+    error: VeeamTasksError | None = None
 
     def __repr__(self) -> str:
         number = len(self.task_ids)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import attrs
 
+from veeam_tasks._errors import VeeamTasksError
 from veeam_tasks._model import Notice, NoticeKind
 
 _log = logging.getLogger(__name__)
@@ -17,13 +18,21 @@ class Notices:
 
     on_notice: Callable[[Notice], object] | None
 
-    def tell(self, kind: NoticeKind, detail: str, task_ids: Iterable[str] = ()) -> None:
+    def tell(
+        self,
+        kind: NoticeKind,
+        detail: str,
+        task_ids: Iterable[str] = (),
+        error: VeeamTasksError | None = None,
+    ) -> None:
         """Tell one fact; `task_ids` are the watched tasks at risk."""
         ids = tuple(task_ids)
         _log.info("%s: %s (%d tasks watched)", kind, detail, len(ids))
         if self.on_notice is None:
             return
-        notice = Notice(kind=kind, at=datetime.now(UTC), detail=detail, task_ids=ids)
+        notice = Notice(
+            kind=kind, at=datetime.now(UTC), detail=detail, task_ids=ids, error=error
+        )
         try:
             self.on_notice(notice)
         except Exception:  # noqa: BLE001 - the caller's code may raise anything

@@ -5,11 +5,20 @@ from collections.abc import Iterable
 
 import attrs
 
+from veeam_tasks._errors import ArgumentError
 from veeam_tasks._seconds import as_number
 
 LONGEST_PAUSE = 600.0
 """Seconds. Well under the 15 minutes after which the server drops an idle logon
 session (``http_authentication`` reference page)."""
+
+
+def _bad(*, name: str, problem: str, value: float | str) -> ArgumentError:
+    if isinstance(value, str):
+        return ArgumentError(parameter=name, problem=problem, subject=value)
+    shown = f"{value:g}"
+    subject = f"Pace({name}={shown}):"
+    return ArgumentError(parameter=name, problem=problem, shown=shown, subject=subject)
 
 
 def _number(value: float) -> float:
@@ -40,28 +49,43 @@ class Pace:
     def __attrs_post_init__(self) -> None:
         for name in ("first", "growth", "longest", "jitter"):
             if not math.isfinite(getattr(self, name)):
-                text = f"Pace({name}=...) must be a finite number"
-                raise ValueError(text)
+                raise _bad(
+                    name=name,
+                    problem="must be a finite number",
+                    value=f"Pace({name}=...)",
+                )
         if self.first <= 0:
-            text = f"Pace(first={self.first:g}): a pause must be longer than nothing"
-            raise ValueError(text)
+            raise _bad(
+                name="first",
+                problem="a pause must be longer than nothing",
+                value=self.first,
+            )
         if self.growth < 1:
-            text = f"Pace(growth={self.growth:g}): pauses do not shrink; use 1 or more"
-            raise ValueError(text)
+            raise _bad(
+                name="growth",
+                problem="pauses do not shrink; use 1 or more",
+                value=self.growth,
+            )
         if self.longest > LONGEST_PAUSE:
-            text = (
-                f"Pace(longest={self.longest:g}): {LONGEST_PAUSE:g} s at most, since"
-                " the server drops a logon session that is idle for 15 minutes"
+            problem = (
+                f"{LONGEST_PAUSE:g} s at most, since the server drops a logon session"
+                " that is idle for 15 minutes"
             )
-            raise ValueError(text)
+            raise _bad(name="longest", problem=problem, value=self.longest)
         if self.longest < self.first:
-            text = (
-                f"Pace(longest={self.longest:g}) is shorter than first={self.first:g}"
+            raise ArgumentError(
+                parameter="longest",
+                problem=f"is shorter than first={self.first:g}",
+                shown=f"{self.longest:g}",
+                subject=f"Pace(longest={self.longest:g})",
+                others=("first",),
             )
-            raise ValueError(text)
         if not 0 <= self.jitter < 1:
-            text = f"Pace(jitter={self.jitter:g}): a share of the pause, 0 to below 1"
-            raise ValueError(text)
+            raise _bad(
+                name="jitter",
+                problem="a share of the pause, 0 to below 1",
+                value=self.jitter,
+            )
 
     def after(self, pause: float) -> float:
         """Return the pause that follows `pause` while nothing changes, unjittered."""

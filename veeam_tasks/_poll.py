@@ -20,7 +20,6 @@ from veeam_tasks._errors import (
 )
 from veeam_tasks._exchange import Reply
 from veeam_tasks._logon import Logon
-from veeam_tasks._model import NoticeKind
 from veeam_tasks._outage import Gate, Outage
 from veeam_tasks._pace import fastest
 from veeam_tasks._pollers import Poller, Pollers
@@ -80,7 +79,7 @@ class Engine:
     transport: Transport
     logon: Logon
     secrets: Secrets
-    on_notice: Callable[[NoticeKind, str, Iterable[str]], None]
+    on_notice: Callable[..., None]
     max_in_flight: int
     request_timeout: float
     patience: float | None
@@ -244,7 +243,7 @@ class Engine:
 
     def _late(self, url: URL) -> RequestTimeoutError:
         reason = f"no reply within {self.request_timeout:g} s"
-        return RequestTimeoutError(request=f"GET {url}", reason=reason)
+        return RequestTimeoutError(request=f"GET {url}", reason=reason, kind="timeout")
 
     def _url_of(self, record: Record) -> URL:
         """Return a record's URL, made when it is needed: together it needs none."""

@@ -243,9 +243,10 @@ def meet_doubt(
             f"{_renewed(renewed_at)}, and the new one does not show it: {reason}; the"
             " operation may well go on"
         )
-    elif record.task is None and advice:
-        reason = f"{reason}. {advice}"
-    return Decision(seen=lose(record, moment, _lost(record, reason)))
+        advice = ""
+    elif record.task is not None:
+        advice = ""
+    return Decision(seen=lose(record, moment, _lost(record, reason, advice)))
 
 
 def meet_trouble(
@@ -318,8 +319,10 @@ def _paths(task: Task) -> set[str]:
     return {href.rpartition("/api/")[2].casefold() for href in hrefs}
 
 
-def _lost(record: Record, reason: str) -> TaskLostError:
-    return TaskLostError(task_id=record.task_id, last_seen=record.task, reason=reason)
+def _lost(record: Record, reason: str, advice: str = "") -> TaskLostError:
+    return TaskLostError(
+        task_id=record.task_id, last_seen=record.task, reason=reason, advice=advice
+    )
 
 
 def _renewed(at: datetime | None) -> str:

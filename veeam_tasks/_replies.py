@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import attrs
 
@@ -47,7 +47,7 @@ class Replies:
     gate: Gate
     logon: Logon
     secrets: Secrets
-    on_notice: Callable[[NoticeKind, str, Iterable[str]], None]
+    on_notice: Callable[..., None]
     cut_all: Callable[[Exception], None]
     patience: float | None
     retries: int = 0
@@ -183,7 +183,9 @@ class Replies:
         """Count a failure to get `what`, and tell of the outage if that begins it."""
         watched = len(self.roster.records)
         if self.gate.fail(what, error, now, watched=watched, who=me):
-            self.on_notice(NoticeKind.UNREACHABLE, str(error), self.roster.records)
+            self.on_notice(
+                NoticeKind.UNREACHABLE, str(error), self.roster.records, error
+            )
 
     def _carry_out(self, record: Record, decision: Decision) -> None:
         seen = decision.seen

@@ -2,6 +2,8 @@
 
 import math
 
+from veeam_tasks._errors import ArgumentError
+
 
 def as_number(value: object, rule: str) -> float:
     """Return a number as a float.
@@ -34,8 +36,8 @@ def check_seconds(name: str, value: object) -> None:
     """
     number = as_number(value, f"{name} must be seconds")
     if not math.isfinite(number) or number <= 0:
-        text = f"{name}={value!r}: it must be more than 0 seconds"
-        raise ValueError(text)
+        problem = "it must be more than 0 seconds"
+        raise ArgumentError(parameter=name, problem=problem, shown=repr(value))
 
 
 def check_timeout(timeout: float | None) -> float | None:
@@ -49,6 +51,6 @@ def check_timeout(timeout: float | None) -> float | None:
         return None
     number = as_number(timeout, "timeout must be seconds or None")
     if math.isnan(number) or number < 0:
-        text = f"timeout={timeout!r}: it must be 0 seconds or more, or None"
-        raise ValueError(text)
+        problem = "it must be 0 seconds or more, or None"
+        raise ArgumentError(parameter="timeout", problem=problem, shown=repr(timeout))
     return None if math.isinf(number) else number

@@ -12,6 +12,7 @@ from yarl import URL
 
 from veeam_tasks._address import base_url
 from veeam_tasks._choice import Coalesce
+from veeam_tasks._errors import ArgumentError
 from veeam_tasks._model import Notice
 from veeam_tasks._pace import Pace
 from veeam_tasks._seconds import check_seconds
@@ -157,8 +158,8 @@ def _check(settings: Settings) -> None:
     if not isinstance(settings.api_version, str) or not _API_VERSION.fullmatch(
         settings.api_version
     ):
-        text = f"api_version={settings.api_version!r}: write 'latest' or like 'v1_7'"
-        raise ValueError(text)
+        problem, shown = "write 'latest' or like 'v1_7'", repr(settings.api_version)
+        raise ArgumentError(parameter="api_version", problem=problem, shown=shown)
     _check_choice("accept", settings.accept, ("xml", "json"))
     _check_choice("coalesce", settings.coalesce, ("auto", "never", "always"))
     if not isinstance(settings.pace, Pace):
@@ -174,15 +175,15 @@ def _check(settings: Settings) -> None:
         text = f"keep_alive must be True or False, not {settings.keep_alive!r}"
         raise TypeError(text)
     if settings.proxy is not None:
-        _check_proxy(settings.proxy)
+        check_proxy(settings.proxy)
     if settings.on_notice is not None:
         _check_plain_function("on_notice", settings.on_notice)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        text = f"{name}={value!r}: choose one of {', '.join(choices)}"
-        raise ValueError(text)
+        problem = f"choose one of {', '.join(choices)}"
+        raise ArgumentError(parameter=name, problem=problem, shown=repr(value))
 
 
 def _check_count(name: str, value: object) -> None:
@@ -190,8 +191,9 @@ def _check_count(name: str, value: object) -> None:
         text = f"{name} must be a whole number, not {value!r}"
         raise TypeError(text)
     if value < 1:
-        text = f"{name}={value}: it must be 1 or more"
-        raise ValueError(text)
+        raise ArgumentError(
+            parameter=name, problem="it must be 1 or more", shown=repr(value)
+        )
 
 
 def _check_plain_function(name: str, value: object) -> None:
@@ -207,7 +209,13 @@ def _check_plain_function(name: str, value: object) -> None:
     raise TypeError(text)
 
 
-def _check_proxy(proxy: object) -> None:
+def check_proxy(proxy: object) -> None:
+    """Raise unless it is the URL of an HTTP proxy.
+
+    Raises:
+        ValueError: It is no such URL.
+        TypeError: It is no string.
+    """
     if not isinstance(proxy, str):
         text = f"proxy must be a URL, not {type(proxy).__name__}"
         raise TypeError(text)
@@ -218,5 +226,7 @@ def _check_proxy(proxy: object) -> None:
         is_good = False
     if not is_good:
         # Not repeated: it may hold the proxy's password.
-        text = "proxy is no http:// URL; write http://proxy.example:3128"
-        raise ValueError(text)
+        advice = "write http://proxy.example:3128"
+        raise ArgumentError(
+            parameter="proxy", problem="is no http:// URL", advice=advice
+        )

@@ -228,6 +228,7 @@ class Sweep:
         raise RequestTimeoutError(
             request=f"GET {url}",
             reason=f"no reply within {self.pollers.request_timeout:g} s",
+            kind="timeout",
         )
 
     def _is_as_before(self, reply: Reply, generation: int) -> bool:

@@ -34,7 +34,12 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._exchange import Reply, Request
-from veeam_tasks._foreign import is_about_connecting, kind_of, words_of
+from veeam_tasks._foreign import (
+    is_about_connecting,
+    kind_of,
+    transport_kind,
+    words_of,
+)
 from veeam_tasks._text import Secrets, visible
 from veeam_tasks._trust import Trust, inspect_certificate, readable
 
@@ -223,9 +228,10 @@ class Transport:
                 request=shown,
                 reason=f"no reply within {self.request_timeout:g} s",
                 connected=attempt.may_have_arrived,
+                kind="timeout",
             )
         if uncertain and attempt.may_have_arrived:
-            raise SubmitUncertainError(request=shown, reason=_reason_of(failure))
+            raise _uncertain(shown, failure)
         raise await self._told(failure)
 
     async def _ask(
@@ -297,10 +303,11 @@ class Transport:
             return ClosedError(
                 what=request, advice="the transport was closed meanwhile"
             )
-        words = words_of(error)
+        name, text = words_of(error)
         if url is not None:
-            words = words.replace(url, request.partition(" ")[2])
-        words = self._shown(words)
+            text = text.replace(url, request.partition(" ")[2])
+        text = self._shown(text)
+        words = ": ".join(filter(None, (name, text)))
         kind = kind_of(error)
         if issubclass(kind, MalformedReplyError):
             return MalformedReplyError(request=request, problem=words)
@@ -309,10 +316,15 @@ class Transport:
             return CertificateError(
                 request=request,
                 reason=words,
+                detail=text or words,
                 fingerprint=readable(got) if isinstance(got, bytes) else None,
             )
         return TransportError(
-            request=request, reason=words, connected=not is_about_connecting(error)
+            request=request,
+            reason=words,
+            connected=not is_about_connecting(error),
+            kind=transport_kind(error),
+            detail=text or words,
         )
 
     async def _told(self, failure: VeeamTasksError) -> VeeamTasksError:
@@ -331,6 +343,7 @@ class Transport:
         return CertificateError(
             request=failure.request,
             reason=failure.reason,
+            detail=failure.detail,
             fingerprint=seen.fingerprint,
             subject=seen.subject,
             expires=None if ends is None else f"{ends:%Y-%m-%d %H:%M} UTC",
@@ -356,7 +369,14 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _reason_of(failure: VeeamTasksError) -> str:
+def _uncertain(request: str, failure: VeeamTasksError) -> SubmitUncertainError:
     if isinstance(failure, TransportError):
-        return failure.reason
-    return failure.problem if isinstance(failure, MalformedReplyError) else str(failure)
+        return SubmitUncertainError(
+            request=request,
+            reason=failure.reason,
+            kind=failure.kind,
+            detail=failure.detail,
+        )
+    if isinstance(failure, MalformedReplyError):
+        return SubmitUncertainError(request=request, reason=failure.problem)
+    return SubmitUncertainError(request=request, reason=str(failure))

@@ -4,6 +4,8 @@ Enterprise Manager servers come with self-signed certificates, so a caller may n
 CA file or pin the one certificate. Nothing is switched off but by ``insecure=True``.
 """
 
+import asyncio
+import base64
 import hashlib
 import inspect
 import os
@@ -11,7 +13,9 @@ import re
 import ssl as tls
 import warnings
 from asyncio import Protocol, get_running_loop
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -19,13 +23,15 @@ import anyio
 import attrs
 from yarl import URL
 
-from veeam_tasks._errors import RequestTimeoutError, TransportError
+from veeam_tasks._errors import ArgumentError, RequestTimeoutError, TransportError
+from veeam_tasks._foreign import transport_kind as kind_of
 from veeam_tasks._text import visible
 
 LOOK_SECONDS = 10.0
 """How long `inspect_certificate` waits, unless told otherwise."""
 
 _HANG_UP_SECONDS = 1.0
+_NEXT_ADDRESS_SECONDS = 0.25
 _SHA256_HEX = re.compile(r"[0-9A-F]{64}", re.ASCII)
 _SHORT = {
     "commonName": "CN",
@@ -136,19 +142,29 @@ def _is_ours(frame: FrameType) -> bool:
 def _check_together(url: URL, given: dict[str, object], *, insecure: bool) -> None:
     context = given["ssl"]
     if context is False:
-        message = "ssl=False is not accepted; insecure=True switches verification off"
-        raise ValueError(message)
+        raise ArgumentError(
+            parameter="ssl",
+            problem="is not accepted",
+            shown="False",
+            subject="ssl=False",
+            advice="insecure=True switches verification off",
+        )
     if not isinstance(context, tls.SSLContext | None):
         message = f"ssl must be an ssl.SSLContext, not {type(context).__name__}"
         raise TypeError(message)
     names = [name for name, value in given.items() if value is not None]
     if len(names) + insecure > 1:
-        named = ", ".join([*names, *(["insecure"] if insecure else [])])
-        message = f"{named}: pass one of them at most; they contradict each other"
-        raise ValueError(message)
+        given_names = [*names, *(["insecure"] if insecure else [])]
+        raise ArgumentError(
+            parameter=given_names[0],
+            problem="pass one of them at most",
+            advice="they contradict each other",
+            others=tuple(given_names[1:]),
+            subject=f"{', '.join(given_names)}:",
+        )
     if names and url.scheme != "https":
-        message = f"{names[0]}= has no meaning for {url}, which has no TLS"
-        raise ValueError(message)
+        problem = f"has no meaning for {url}, which has no TLS"
+        raise ArgumentError(parameter=names[0], problem=problem, subject=f"{names[0]}=")
 
 
 def _path_of(ca_file: object) -> str:
@@ -157,8 +173,8 @@ def _path_of(ca_file: object) -> str:
         message = f"ca_file must be the path of a file, not {type(path).__name__}"
         raise TypeError(message)
     if not path:
-        message = "ca_file is empty; name a file with certificates in PEM form"
-        raise ValueError(message)
+        advice = "name a file with certificates in PEM form"
+        raise ArgumentError(parameter="ca_file", problem="is empty", advice=advice)
     return path
 
 
@@ -171,11 +187,12 @@ def _context_for(ca_file: str) -> tls.SSLContext:
         words = getattr(error, "strerror", None) or str(error)
         problem = f"{type(error).__name__}: {visible(words)}"
     if problem:
-        message = (
-            f"ca_file: {visible(ca_file)} holds no certificate in PEM form that"
-            f" can be read: {problem}"
+        raise ArgumentError(
+            parameter="ca_file",
+            problem=f"holds no certificate in PEM form that can be read: {problem}",
+            shown=visible(ca_file),
+            subject=f"ca_file: {visible(ca_file)}",
         )
-        raise ValueError(message)
     # One certificate named by the caller is trusted as it is, whoever signed it; and
     # what Python 3.13 demands beyond that many a company's own CA lacks.
     context.verify_flags |= tls.VERIFY_X509_PARTIAL_CHAIN
@@ -190,11 +207,11 @@ def _digest_of(fingerprint: object) -> bytes:
         raise TypeError(message)
     digits = fingerprint.strip().replace(":", "").upper()
     if not _SHA256_HEX.fullmatch(digits):
-        message = (
-            "fingerprint must be a SHA-256: 64 hex digits, with or without colons;"
-            f" this has {len(digits)} characters without the colons"
+        raise ArgumentError(
+            parameter="fingerprint",
+            problem="must be a SHA-256: 64 hex digits, with or without colons; this has"
+            f" {len(digits)} characters without the colons",
         )
-        raise ValueError(message)
     return bytes.fromhex(digits)
 
 
@@ -204,7 +221,11 @@ def readable(digest: bytes) -> str:
 
 
 async def inspect_certificate(
-    host: str, port: int, *, seconds: float = LOOK_SECONDS
+    host: str,
+    port: int,
+    *,
+    seconds: float = LOOK_SECONDS,
+    proxy: str | None = None,
 ) -> Certificate:
     """Return the certificate that a server shows; no request is sent to it.
 
@@ -216,21 +237,30 @@ async def inspect_certificate(
         RequestTimeoutError: It did not answer within `seconds`.
     """
     request = f"TLS handshake with {visible(host)}:{port}"
+    shake_hands = _shake_hands if proxy is None else partial(_shake_by, URL(proxy))
     found: Certificate | None = None
-    problem = ""
+    failure: TransportError | None = None
     with anyio.move_on_after(seconds):
         try:
-            der, _ = await _shake_hands(host, port, _context(None))
+            der, _ = await shake_hands(host, port, _context(None))
             found = Certificate(fingerprint=readable(hashlib.sha256(der).digest()))
-            _, said = await _shake_hands(host, port, _context(der))
+            _, said = await shake_hands(host, port, _context(der))
             found = _described(found, said)
         except (OSError, ValueError) as error:
-            problem = f"{type(error).__name__}: {visible(str(error))}"
+            text = visible(str(error))
+            failure = TransportError(
+                request=request,
+                reason=f"{type(error).__name__}: {text}",
+                kind="proxy" if isinstance(error, _ProxyError) else kind_of(error),
+                detail=text,
+            )
     if found is not None:
         return found
-    if problem:
-        raise TransportError(request=request, reason=problem)
-    raise RequestTimeoutError(request=request, reason=f"no answer in {seconds:g} s")
+    if failure is not None:
+        raise failure
+    raise RequestTimeoutError(
+        request=request, reason=f"no answer in {seconds:g} s", kind="timeout"
+    )
 
 
 def _context(anchor: bytes | None) -> tls.SSLContext:
@@ -260,9 +290,17 @@ class _Look(Protocol):
 async def _shake_hands(
     host: str, port: int, context: tls.SSLContext
 ) -> tuple[bytes, dict[str, Any]]:
-    """Connect, shake hands, hang up; return what the server's certificate holds."""
+    """Connect, shake hands, hang up; return what the server's certificate holds.
+
+    Of a name with several addresses a dead one holds up the next for a moment only.
+    """
     transport, look = await get_running_loop().create_connection(
-        _Look, host, port, ssl=context, server_hostname=host
+        _Look,
+        host,
+        port,
+        ssl=context,
+        server_hostname=host,
+        happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
     )
     peer = transport.get_extra_info("ssl_object")
     der, said = peer.getpeercert(binary_form=True), peer.getpeercert()
@@ -271,6 +309,53 @@ async def _shake_hands(
         await look.gone.wait()
     transport.abort()
     return der, said
+
+
+class _ProxyError(ConnectionError):
+    """A proxy could not be reached, or does not let us through."""
+
+
+async def _shake_by(
+    proxy: URL, host: str, port: int, context: tls.SSLContext
+) -> tuple[bytes, dict[str, Any]]:
+    """Do as `_shake_hands`, through a tunnel of an HTTP proxy."""
+    try:
+        reader, writer = await asyncio.open_connection(
+            proxy.host,
+            proxy.port,
+            ssl=True if proxy.scheme == "https" else None,
+            happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
+        )
+    except OSError as error:
+        raise _ProxyError(str(error)) from None
+    try:
+        writer.write(_connect_request(proxy, host, port))
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (EOFError, asyncio.LimitOverrunError):
+            head = b""
+        status = head.partition(b"\r\n")[0].decode("ascii", "replace")
+        if not re.match(r"HTTP/1\.[01] 2[0-9][0-9]\b", status):
+            problem = f"the proxy answered {status!r}"
+            raise _ProxyError(problem)
+        await writer.start_tls(context, server_hostname=host)
+        peer = writer.get_extra_info("ssl_object")
+        return peer.getpeercert(binary_form=True), peer.getpeercert()
+    finally:
+        writer.close()
+        with anyio.move_on_after(_HANG_UP_SECONDS, shield=True), suppress(OSError):
+            await writer.wait_closed()
+        writer.transport.abort()
+
+
+def _connect_request(proxy: URL, host: str, port: int) -> bytes:
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    if proxy.user is not None:
+        account = f"{proxy.user}:{proxy.password or ''}".encode()
+        basic = base64.b64encode(account).decode("ascii")
+        lines.append(f"Proxy-Authorization: Basic {basic}")
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
 
 
 def _described(found: Certificate, said: dict[str, Any]) -> Certificate:

@@ -227,3 +227,13 @@ def ways(error: vt.TransportError) -> str | None:
             return error.reason
         case _:
             return error.request
+
+
+async def trust_on_first_use(url: str, token: str) -> tuple[str, str | None]:
+    """Look at a certificate, end a logon session, tell a wrong argument."""
+    found: vt.Certificate = await vt.inspect_certificate(url, timeout=5.0, proxy=None)
+    try:
+        await vt.log_out(url, token, fingerprint=found.fingerprint)
+    except vt.ArgumentError as error:
+        return error.parameter, error.problem
+    return found.fingerprint, found.subject
