@@ -42,11 +42,12 @@ class Seen:
     """What a gate told."""
 
     def __init__(self, patience: float | None = None) -> None:
-        self.probes = self.spent = 0
+        self.probes = self.hung = self.spent = 0
         self.gate = Gate(
             loop=asyncio.get_running_loop(),
             patience=patience,
             on_probe=self.probe,
+            on_hung=self.hang,
             on_spent=self.end,
             outage=outage(),
         )
@@ -54,6 +55,10 @@ class Seen:
     def probe(self) -> None:
         """Count that a probe may go."""
         self.probes += 1
+
+    def hang(self) -> None:
+        """Count that a probe is to be given up."""
+        self.hung += 1
 
     def end(self) -> None:
         """Count that patience is spent."""
@@ -181,10 +186,20 @@ async def test_a_failed_probe_after_the_gate_opened_arms_nothing() -> None:
 
 
 async def test_patience_is_spent_once_and_begins_anew_for_newcomers() -> None:
-    """A watch that comes in mid-outage has patience too."""
+    """It takes a probe sent after that; a watch that comes later has patience too."""
     seen = Seen(patience=10.0)
     seen.fail()
-    await anyio.sleep(11)
+    await anyio.sleep(2.5)
+    assert seen.gate.take_probe("me")
+    await anyio.sleep(8)
+    assert (seen.hung, seen.spent) == (1, 0)
+    # That one was sent before patience ended: the last one goes at once.
+    assert not seen.fail(who="me")
+    assert (seen.probes, seen.spent) == (2, 0)
+    assert seen.gate.take_probe("me")
+    assert not seen.fail(who="another")
+    assert seen.spent == 0
+    assert not seen.fail(who="me")
     assert seen.spent == 1
     seen.gate.disarm()
     await anyio.sleep(100)
@@ -192,10 +207,32 @@ async def test_patience_is_spent_once_and_begins_anew_for_newcomers() -> None:
     seen.gate.resume()
     assert seen.gate.is_asking
     await anyio.sleep(9)
-    assert seen.spent == 1
+    assert (seen.probes, seen.spent) == (3, 1)
     await anyio.sleep(2)
+    assert seen.gate.take_probe("me")
+    assert not seen.fail(who="me")
     assert seen.spent == 2
     seen.gate.disarm()
+
+
+async def test_a_long_pause_ends_with_patience() -> None:
+    """The server is asked then, and an answer leaves patience unspent."""
+    seen = Seen(patience=10.0)
+    busy = ServerBusyError(request="x", status=503, message="", retry_after=9e9)
+    seen.fail()
+    await anyio.sleep(3)
+    assert seen.gate.take_probe("me")
+    seen.fail(who="me", error=busy)
+    await anyio.sleep(6.9)
+    assert seen.probes == 1
+    await anyio.sleep(0.2)
+    assert seen.probes == 2
+    assert seen.gate.take_probe("me")
+    # Someone who comes meanwhile neither sends another nor begins patience anew.
+    seen.gate.resume()
+    assert seen.gate.good()
+    await anyio.sleep(100)
+    assert (seen.probes, seen.spent) == (2, 0)
 
 
 failures = st.lists(
@@ -224,6 +261,7 @@ def test_at_most_one_probe_and_never_none(
         loop=loop,
         patience=patience,
         on_probe=lambda: None,
+        on_hung=lambda: None,
         on_spent=cut_all,
         outage=outage(),
     )
@@ -375,6 +413,63 @@ async def test_patience_ends_every_watch_with_the_transport_error() -> None:
         late = em.watch(ids)
         with anyio.fail_after(60):
             assert not (await anext(late)).is_final
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+@pytest.mark.parametrize("down", ["refuses", "busy", "stalls"])
+async def test_an_outage_shorter_than_patience_ends_no_watch(
+    mode: str, down: str
+) -> None:
+    """It is asked once more, whatever the pauses have grown to or it asked for."""
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce=mode, patience=50.0, request_timeout=5.0) as em,
+    ):
+        ids = [server.add_task("Running 80s, Finished ok").task_id for _ in range(20)]
+        watches = [em.watch(ids), em.watch_all(timeout=300)]
+        for watch in watches:
+            await anext(watch)
+        await anyio.sleep(5)
+        if down == "refuses":
+            await server.pause()
+            await anyio.sleep(49)
+            await server.resume()
+        else:
+            kind = "status" if down == "busy" else "stall"
+            fault = Fault(kind, retry_after="600") if down == "busy" else Fault(kind)
+            server.faults.add(fault)
+            await anyio.sleep(49)
+            server.faults.remove(fault)
+        for watch in watches:
+            assert len((await watch.wait()).succeeded) == 20
+
+
+async def test_watch_all_alone_is_as_patient() -> None:
+    """Also where the collection itself is the probe."""
+    async with SimulatedServer() as server, door(server, patience=50.0) as em:
+        await server.pause()
+        watch = em.watch_all()
+        await anyio.sleep(49)
+        await server.resume()
+        task = server.add_task("Running 1h, Finished ok")
+        with anyio.fail_after(30):
+            assert (await anext(watch)).task_id == task.task_id
+
+
+async def test_a_task_readable_again_within_patience_is_not_lost() -> None:
+    """A poll that hangs when patience ends is not the last one."""
+    async with (
+        SimulatedServer() as server,
+        door(server, patience=20.0, coalesce="never", request_timeout=15.0) as em,
+    ):
+        bad = server.add_task("Running 200s, Finished ok").task_id
+        good = server.add_task("Running 200s, Finished ok").task_id
+        watch = em.watch(bad, good)
+        await anyio.sleep(3)
+        stall = server.faults.add(Fault("stall", path=f"{bad}$"))
+        await anyio.sleep(33)
+        server.faults.remove(stall)
+        assert (await watch.wait()).succeeded == (bad, good)
 
 
 async def test_one_task_alone_is_lost_after_patience() -> None:

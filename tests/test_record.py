@@ -352,15 +352,18 @@ def test_retry_after_is_honoured_but_not_for_days(
     assert decision.pause == pause <= LONGEST_PAUSE
 
 
-def test_patience_ends_the_task_exactly_when_it_is_spent() -> None:
-    """The pause is cut so that the last poll falls on that moment."""
+def test_patience_ends_the_task_when_a_later_poll_fails_too() -> None:
+    """The pause is cut so that the last poll is sent at that moment, not before it."""
     given = record()
     assert meet_trouble(given, DOWN, at(100.0), 5.0, 0.0).pause == 2.0
     assert meet_trouble(given, DOWN, at(102.0), 5.0, 0.0).pause == 3.0
     almost = meet_trouble(given, DOWN, at(104.99), 5.0, 0.0)
     assert almost.seen is None
     assert almost.pause == pytest.approx(0.01)
-    decision = meet_trouble(given, DOWN, at(105.0), 5.0, 0.0)
+    # Sent before patience ended, so the task may have become readable since.
+    hung = meet_trouble(given, DOWN, at(130.0, took=25.01), 5.0, 0.0)
+    assert (hung.seen, hung.pause) == (None, 0.0)
+    decision = meet_trouble(given, DOWN, at(130.0, took=25.0), 5.0, 0.0)
     assert decision.seen is not None
     assert (decision.seen.state, decision.seen.error) == (TaskState.LOST, DOWN)
 
@@ -376,7 +379,7 @@ def test_patience_begins_anew_when_an_outage_ends() -> None:
     given = record()
     meet_trouble(given, DOWN, at(100.0), None, 0.0)
     assert meet_trouble(given, DOWN, at(900.0), 5.0, 898.0).pause == 3.0
-    assert meet_trouble(given, DOWN, at(903.0), 5.0, 898.0).seen is not None
+    assert meet_trouble(given, DOWN, at(903.5), 5.0, 898.0).seen is not None
 
 
 def test_a_doubt_ends_the_count_of_trouble() -> None:

@@ -102,7 +102,10 @@ class Gate:
         loop: Whose timers are used.
         patience: Seconds that an outage may last; None for ever.
         on_probe: Called when the next probe may go.
-        on_spent: Called when the outage has lasted for `patience`.
+        on_hung: Called when a probe was sent before patience ended and has no answer
+            yet; who sent it is to give it up.
+        on_spent: Called when the outage has lasted for `patience`, and a probe that
+            was sent after that has failed as well.
 
     Attributes:
         prober: Who has the one probe of this outage under way; None if nobody has.
@@ -111,10 +114,13 @@ class Gate:
     loop: asyncio.AbstractEventLoop
     patience: float | None
     on_probe: Callable[[], None]
+    on_hung: Callable[[], None]
     on_spent: Callable[[], None]
     outage: Outage
     prober: object | None = None
     _is_probe_due: bool = False
+    _is_patience_over: bool = False
+    _is_last: bool = False
     _probe: asyncio.Handle | None = None
     _spent: asyncio.Handle | None = None
 
@@ -136,10 +142,15 @@ class Gate:
         outage = self.outage
         closes = outage.fail(task_id, error, now, watched=watched)
         # A probe of an earlier outage is a late failure like any other.
-        if closes or self.prober is who:
+        is_probe = self.prober is who
+        if closes or is_probe:
             self.prober = None
             asked = error.retry_after if isinstance(error, ServerBusyError) else None
-            self._arm(outage.next_probe(asked))
+            pause = outage.next_probe(asked)
+            if is_probe and self._is_last:
+                self.on_spent()
+                return False
+            self._arm(pause)
         if closes and outage.since is not None:
             self._be_patient(outage.since)
         return closes
@@ -156,6 +167,7 @@ class Gate:
         if not self._is_probe_due:
             return False
         self._is_probe_due = False
+        self._is_last = self._is_patience_over
         self.prober = who
         return True
 
@@ -170,7 +182,7 @@ class Gate:
         if not self.is_asking:
             self.outage.hurry()
             self._arm(self.outage.next_probe())
-        if self._spent is None:
+        if self._spent is None and not self._is_patience_over:
             self._be_patient(self.loop.time())
 
     def disarm(self) -> None:
@@ -179,20 +191,34 @@ class Gate:
             if timer is not None:
                 timer.cancel()
         self._probe = self._spent = self.prober = None
-        self._is_probe_due = False
+        self._is_probe_due = self._is_patience_over = self._is_last = False
         # Whoever comes next is not to wait for what others have waited for.
         self.outage.hurry()
 
     def _arm(self, pause: float) -> None:
-        self._probe = self.loop.call_later(pause, self._due)
+        if self._is_patience_over:
+            # Nobody is patient any more: the last probe goes at once.
+            self._due()
+        else:
+            self._probe = self.loop.call_later(pause, self._due)
 
     def _be_patient(self, since: float) -> None:
         if self.patience is not None:
             self._spent = self.loop.call_at(since + self.patience, self._end)
 
     def _end(self) -> None:
+        """Ask once more, since the server may have come back since the last probe.
+
+        The pauses between probes grow, and a server may ask for a long one.
+        """
         self._spent = None
-        self.on_spent()
+        self._is_patience_over = True
+        if self.prober is not None:
+            self.on_hung()
+        elif not self._is_probe_due:
+            if self._probe is not None:
+                self._probe.cancel()
+            self._due()
 
     def _due(self) -> None:
         self._probe = None

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Container, Iterable
@@ -14,7 +15,6 @@ from yarl import URL
 from veeam_tasks._choice import Coalesce
 from veeam_tasks._errors import (
     CertificateError,
-    RequestTimeoutError,
     TransportError,
     VeeamTasksError,
 )
@@ -111,6 +111,7 @@ class Engine:
             loop=self.loop,
             patience=self.patience,
             on_probe=self._wake,
+            on_hung=self._give_up_probe,
             on_spent=self._patience_spent,
             outage=Outage(chance=random.random),
         )
@@ -210,7 +211,7 @@ class Engine:
         except asyncio.CancelledError:
             if not me.is_late():
                 raise
-            failure = self._late(url)
+            failure = self.pollers.late_error(url, sent)
         finally:
             self.pollers.end(me)
         self.polls += 1
@@ -241,10 +242,6 @@ class Engine:
         elif reply is not None:
             await self.replies.meet(me, record, reply, moment)
 
-    def _late(self, url: URL) -> RequestTimeoutError:
-        reason = f"no reply within {self.request_timeout:g} s"
-        return RequestTimeoutError(request=f"GET {url}", reason=reason, kind="timeout")
-
     def _url_of(self, record: Record) -> URL:
         """Return a record's URL, made when it is needed: together it needs none."""
         url = record.url
@@ -270,6 +267,8 @@ class Engine:
         self.gate.prober = None
         if self.roster.records or self._has_endless():
             self.gate.resume()
+        else:
+            self.gate.disarm()
 
     def _wake(self) -> None:
         self.wanted.set()
@@ -338,6 +337,12 @@ class Engine:
         self.sweep.consider()
 
     # --- outages
+
+    def _give_up_probe(self) -> None:
+        prober = self.gate.prober
+        # Without a deadline it waits for something else, such as a logon.
+        if isinstance(prober, Poller) and prober.deadline < math.inf:
+            prober.call_off()
 
     def _patience_spent(self) -> None:
         last = self.gate.outage.last_error

@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import attrs
+from yarl import URL
+
+from veeam_tasks._errors import RequestTimeoutError
 
 WorkT = TypeVar("WorkT")
 
@@ -92,6 +95,16 @@ class Pollers(Generic[WorkT]):
     def end(self, me: Poller) -> None:
         """Stop the clock of a request."""
         me.deadline = math.inf
+
+    def late_error(self, url: URL, sent: float) -> RequestTimeoutError:
+        """Return what became of a request that was called off."""
+        # A probe may be given up earlier, when patience ends.
+        waited = min(self.loop.time() - sent, self.request_timeout)
+        return RequestTimeoutError(
+            request=f"GET {url}",
+            reason=f"no reply within {waited:.3g} s",
+            kind="timeout",
+        )
 
     def _call_off_late(self) -> None:
         now = self.loop.time() + _CLOCK_TICK

@@ -267,10 +267,11 @@ def meet_trouble(
     if isinstance(error, ServerBusyError) and error.retry_after is not None:
         pause = max(pause, min(error.retry_after, LONGEST_PAUSE))
     if patience is not None:
-        left = max(record.trouble_at, reopened_at) + patience - moment.now
-        if left <= 0:
+        until = max(record.trouble_at, reopened_at) + patience
+        # Not before it has failed once more to a poll sent after that.
+        if moment.sent >= until:
             return Decision(seen=lose(record, moment, error))
-        pause = min(pause, left)
+        pause = min(pause, max(0.0, until - moment.now))
     return Decision(seen=None, pause=pause)
 
 

@@ -20,7 +20,6 @@ from veeam_tasks._choice import Choice, Coalesce
 from veeam_tasks._errors import (
     LogonError,
     MalformedReplyError,
-    RequestTimeoutError,
     ServerBusyError,
     StatusError,
     VeeamTasksError,
@@ -217,7 +216,8 @@ class Sweep:
 
     async def _ask(self, me: Poller, path: str) -> Reply:
         url = self.transport.url(path)
-        self.pollers.begin(me, self.loop.time())
+        sent = self.loop.time()
+        self.pollers.begin(me, sent)
         try:
             return await self.transport.poll(url, self.logon.token or "", self.limit)
         except asyncio.CancelledError:
@@ -225,11 +225,7 @@ class Sweep:
                 raise
         finally:
             self.pollers.end(me)
-        raise RequestTimeoutError(
-            request=f"GET {url}",
-            reason=f"no reply within {self.pollers.request_timeout:g} s",
-            kind="timeout",
-        )
+        raise self.pollers.late_error(url, sent)
 
     def _is_as_before(self, reply: Reply, generation: int) -> bool:
         """Tell whether the last collection has settled all that this one could."""
