@@ -50,7 +50,7 @@ async def test_each_call_is_one_request(name: str) -> None:
         assert server.requests.total == before + 1
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - {"delete"}))
 async def test_a_refused_token_costs_one_renewal_and_one_more_attempt(
     name: str,
 ) -> None:

@@ -1,17 +1,19 @@
 """Calls: what is asked for once, and once more only under a renewed token."""
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from urllib.parse import unquote
 
 import attrs
 
 from veeam_tasks import _wire
 from veeam_tasks._actions import check_deleted, task_started
-from veeam_tasks._errors import TaskNotFoundError, VeeamTasksError
+from veeam_tasks._errors import TaskNotFoundError, TransportError, VeeamTasksError
 from veeam_tasks._exchange import Reply, Request
 from veeam_tasks._logon import Logon
-from veeam_tasks._model import Task
+from veeam_tasks._model import TASK_ID, Task, TaskLostError
 from veeam_tasks._pages import Pages
 from veeam_tasks._poll import Engine
 from veeam_tasks._replies import ADVICE
@@ -19,7 +21,9 @@ from veeam_tasks._settings import Settings
 from veeam_tasks._text import Secrets
 from veeam_tasks._verdict import Verdict, judge
 
-_REDIRECT = 300
+_REDIRECT, _UNAUTHORIZED = 300, 401
+_MOST_COLLECTIONS = 5
+_OF_A_TASK = re.compile(rf"tasks/({TASK_ID.pattern})(?:[/?].*)?", re.IGNORECASE)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -51,7 +55,7 @@ class Calls:
         """GET one task."""
         with self._counted():
             request = self._get(f"tasks/{task_id}", self.settings.resource_bytes)
-            reply = await self._read(request)
+            reply, _ = await self._read(request)
             verdict, value = judge(reply, task_id, self.secrets)
             if isinstance(value, Task):
                 self.engine.replies.has_met_a_task = True
@@ -68,27 +72,48 @@ class Calls:
     async def fetch_all(self) -> list[Task]:
         """GET the tasks of this logon session, every page."""
         with self._counted():
-            pages = Pages(
-                loop=self.engine.loop,
-                shown=f"GET {self.settings.base}tasks",
-                limit=self.settings.collection_bytes,
-                secrets=self.secrets,
+            shown = f"GET {self.settings.base}tasks"
+            for _ in range(_MOST_COLLECTIONS):
+                pages = await self._collection(shown)
+                if pages is None:
+                    continue
+                tasks = await pages.tasks()
+                if tasks:
+                    self.engine.replies.has_met_a_task = True
+                return tasks
+            raise TransportError(
+                request=shown,
+                reason=f"the logon session was renewed {_MOST_COLLECTIONS} times while"
+                " its pages were read",
             )
-            while (path := pages.next_path()) is not None:
-                reply = await self._read(
-                    self._get(path, self.settings.collection_bytes)
-                )
-                self._check(reply)
-                await pages.read(reply)
-            tasks = await pages.tasks()
-            if tasks:
-                self.engine.replies.has_met_a_task = True
-            return tasks
+
+    async def _collection(self, shown: str) -> Pages | None:
+        """Return the pages of one logon session; None if it was renewed meanwhile."""
+        pages = Pages(
+            loop=self.engine.loop,
+            shown=shown,
+            limit=self.settings.collection_bytes,
+            secrets=self.secrets,
+        )
+        first: int | None = None
+        while (path := pages.next_path()) is not None:
+            reply, generation = await self._read(
+                self._get(path, self.settings.collection_bytes),
+                is_bound=first is not None,
+            )
+            first = generation if first is None else first
+            is_refused = reply.status == _UNAUTHORIZED
+            if generation != first or (is_refused and first != self.logon.generation):
+                return None
+            self._check(reply)
+            await pages.read(reply)
+        return pages
 
     async def read(self, path: str) -> Mapping[str, object]:
         """GET any resource below ``/api/``, decoded."""
         with self._counted():
-            reply = await self._read(self._get(path, self.settings.collection_bytes))
+            request = self._get(path, self.settings.collection_bytes)
+            reply, _ = await self._read(request)
             self._check(reply)
             return _wire.decode_resource(reply, self.secrets)
 
@@ -122,19 +147,40 @@ class Calls:
             self.errors += 1
             raise
 
-    async def _read(self, request: Request) -> Reply:
+    async def _read(
+        self, request: Request, *, is_bound: bool = False
+    ) -> tuple[Reply, int]:
         async with self._reads:
-            reply, _ = await self.logon.send(request)
-        if reply.status < _REDIRECT:
-            self.engine.replies.good()
-        return reply
-
-    async def _act(self, request: Request) -> tuple[Reply, int]:
-        async with self._actions:
-            reply, generation = await self.logon.send(request, uncertain=True)
+            reply, generation = await self.logon.send(request, is_bound=is_bound)
         if reply.status < _REDIRECT:
             self.engine.replies.good()
         return reply, generation
+
+    async def _act(self, request: Request) -> tuple[Reply, int]:
+        called_under = self.logon.check()
+        about = _OF_A_TASK.fullmatch(unquote(request.path))
+        async with self._actions:
+            # The ID of a task may be another task's in the next logon session.
+            if about is not None and self.logon.check() != called_under:
+                raise self._lost(about[1].lower())
+            reply, generation = await self.logon.send(
+                request, uncertain=True, is_bound=about is not None
+            )
+        is_replaced = generation != self.logon.generation
+        if about is not None and is_replaced and reply.status == _UNAUTHORIZED:
+            raise self._lost(about[1].lower())
+        if reply.status < _REDIRECT:
+            self.engine.replies.good()
+        return reply, generation
+
+    def _lost(self, task_id: str) -> TaskLostError:
+        record = self.engine.roster.records.get(task_id)
+        return TaskLostError(
+            task_id=task_id,
+            last_seen=None if record is None else record.task,
+            reason="its logon session has ended, and in the new one this ID may be"
+            " another task's; so the request was not sent there",
+        )
 
     def _check(self, reply: Reply) -> None:
         if reply.status >= _REDIRECT:

@@ -100,9 +100,15 @@ class Logon:
         self._take(token, session_id)
 
     async def send(
-        self, request: Request, *, uncertain: bool = False
+        self, request: Request, *, uncertain: bool = False, is_bound: bool = False
     ) -> tuple[Reply, int]:
         """Send under the token, after a 401 once more; return under which generation.
+
+        Args:
+            request: What to send.
+            uncertain: Whether it matters if it was carried out.
+            is_bound: Whether it means something only in this logon session: then the
+                401 is returned if there is another one now.
 
         Raises:
             LogonError: The logon was refused, now or before.
@@ -118,6 +124,8 @@ class Logon:
             self.note(generation, reply.status)
             return reply, generation
         await self.renew(generation)
+        if is_bound and generation != self.check():
+            return reply, generation
         self.retries += 1
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)

@@ -275,7 +275,11 @@ class SessionManager(Sole):
 
         The vendor's pages say both (``delete_task_id``), so this is best effort.
 
+        After a 401 it goes once more only under the same logon session, since in
+        another one the ID may be another task's.
+
         Raises:
+            TaskLostError: Its logon session has ended; it was not deleted.
             TaskNotFoundError: The server, or this logon session, does not know it.
             SubmitUncertainError: No reply came; it may be deleted.
             StatusError: It was refused; but for 501, from 500 on it may be deleted.
