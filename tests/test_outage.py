@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 
 import anyio
 import pytest
@@ -34,7 +35,15 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 
 def outage() -> Outage:
-    """Return an outage whose pauses have no jitter."""
+    """Return one of a server that has answered well, whose pauses have no jitter."""
+    quiet = Outage(chance=lambda: 0.0)
+    for _ in range(1000):
+        quiet.good(0.0)
+    return quiet
+
+
+def new_outage() -> Outage:
+    """Return one of a server of which nothing is known."""
     return Outage(chance=lambda: 0.0)
 
 
@@ -69,18 +78,18 @@ class Seen:
         assert isinstance(error, TransportError | ServerBusyError)
         now = asyncio.get_running_loop().time()
         who = who or object()
-        return self.gate.fail("task-1", error, now, watched=9, who=who)
+        return self.gate.fail("task-1", error, now, sent=now, watched=9, who=who)
 
 
 def test_an_unreachable_server_closes_at_once() -> None:
     """The gate closes when a connection cannot be made."""
     gate = outage()
-    assert gate.fail("task-1", DOWN, 5.0, watched=100)
+    assert gate.fail("task-1", DOWN, 5.0, sent=5.0, watched=100)
     assert gate.since == 5.0
-    assert not gate.fail("task-2", LATE, 6.0, watched=100)
+    assert not gate.fail("task-2", LATE, 6.0, sent=6.0, watched=100)
     assert gate.last_error is LATE
-    assert gate.good(9.0)
-    assert gate.reopened_at == 9.0
+    assert gate.good(19.0)
+    assert gate.reopened_at == 19.0
     assert not gate.is_troubled
 
 
@@ -100,7 +109,7 @@ def test_three_failures_of_two_tasks_close(
 ) -> None:
     """Or when the last three replies, of two tasks if two are watched, were bad."""
     gate = outage()
-    told = [gate.fail(name, LATE, 1.0, watched=watched) for name in names]
+    told = [gate.fail(name, LATE, 1.0, sent=1.0, watched=watched) for name in names]
     assert told[-1] is closes
     assert not any(told[:-1])
 
@@ -109,15 +118,79 @@ def test_a_good_reply_ends_the_streak() -> None:
     """Any good reply between failures keeps the gate open."""
     gate = outage()
     for _ in range(9):
-        assert not gate.fail("a", LATE, 1.0, watched=5)
-        assert not gate.fail("b", LATE, 1.0, watched=5)
+        assert not gate.fail("a", LATE, 1.0, sent=1.0, watched=5)
+        assert not gate.fail("b", LATE, 1.0, sent=1.0, watched=5)
         assert not gate.good(2.0)
+
+
+def test_bad_replies_now_and_then_are_no_outage() -> None:
+    """However many: a server that answers 85 of 100 polls is there."""
+    rng = random.Random(15)
+    gate = new_outage()
+    for number in range(100_000):
+        if rng.random() < 0.15:
+            assert not gate.fail(f"{number % 50}", LATE, 1.0, sent=1.0, watched=50)
+        else:
+            assert not gate.good(1.0)
+    # When it answers no more, that is seen all the same.
+    names = (f"{number}" for number in range(30))
+    assert any(gate.fail(name, LATE, 2.0, sent=2.0, watched=50) for name in names)
+    assert gate.good(3.0)
+
+
+def test_of_a_server_that_is_not_known_five_bad_replies_close() -> None:
+    """Fewer may be chance; and a bad past fades."""
+    gate = new_outage()
+    for number in (1, 2, 3, 4):
+        assert not gate.fail(f"{number}", LATE, 1.0, sent=1.0, watched=9)
+    assert gate.fail("5", LATE, 1.0, sent=1.0, watched=9)
+    gate = new_outage()
+    for _ in range(50):
+        assert not gate.fail("1", LATE, 1.0, sent=1.0, watched=9)
+        assert not gate.good(1.0)
+    assert gate.is_troubled
+    for _ in range(3000):
+        assert not gate.good(1.0)
+    assert not gate.is_troubled
+    assert [
+        gate.fail(f"{number}", LATE, 1.0, sent=1.0, watched=9) for number in range(3)
+    ] == [False, False, True]
+
+
+def test_a_connection_that_fails_now_and_then_is_no_outage() -> None:
+    """The first one is believed; if the first probe is answered, the next ones less."""
+    gate = outage()
+    assert gate.fail("1", DOWN, 1.0, sent=1.0, watched=9)
+    assert gate.good(99.0)
+    assert gate.fail("1", DOWN, 100.0, sent=100.0, watched=9)
+    assert gate.good(102.0)
+    assert not gate.fail("2", DOWN, 103.0, sent=103.0, watched=9)
+    assert not gate.good(103.0)
+
+
+def test_whoever_has_little_patience_learns_of_an_outage_in_time() -> None:
+    """Bad replies alone for as long as patience lasts are an outage, not lost tasks."""
+    gate = Outage(chance=lambda: 0.0, patience=20.0)
+    assert not gate.fail("1", LATE, 30.0, sent=1.0, watched=1)
+    assert not gate.fail("1", LATE, 49.0, sent=31.0, watched=1)
+    assert gate.fail("1", LATE, 50.0, sent=49.0, watched=1)
+    assert gate.since == 30.0
+
+
+def test_what_was_sent_before_the_outage_ended_begins_no_other() -> None:
+    """The failures of requests that hung in it come late."""
+    gate = outage()
+    assert gate.fail("1", DOWN, 1.0, sent=1.0, watched=9)
+    assert gate.good(9.0)
+    for number in range(16):
+        assert not gate.fail(f"{number}", LATE, 31.0, sent=1.0, watched=9)
+    assert gate.since is None
 
 
 def test_probes_pause_longer_and_longer() -> None:
     """The pause grows to its ceiling; Retry-After is honoured, but not for days."""
     gate = outage()
-    assert gate.fail("a", DOWN, 0.0, watched=1)
+    assert gate.fail("a", DOWN, 0.0, sent=0.0, watched=1)
     pauses = [gate.next_probe() for _ in range(12)]
     assert pauses == sorted(pauses)
     assert pauses[0] >= 1.5
@@ -274,10 +347,12 @@ def test_at_most_one_probe_and_never_none(
         timers = list(loop.timers)
         if what in {"fail", "late"}:
             was_closed = gate.outage.is_closed
-            waiting |= gate.fail("a", DOWN, loop.now, watched=5, who=late)
+            waiting |= gate.fail(
+                "a", DOWN, loop.now, sent=loop.now, watched=5, who=late
+            )
             assert not was_closed or loop.timers == timers
         elif what == "probe" and is_mine:
-            gate.fail("a", LATE, loop.now, watched=5, who=mine)
+            gate.fail("a", LATE, loop.now, sent=loop.now, watched=5, who=mine)
         elif what == "good":
             gate.good()
             assert loop.timers == []
@@ -607,6 +682,26 @@ async def test_each_fact_is_told_once_not_once_a_poller(
     assert told == facts
     logged = [one for one in caplog.records if one.name == "veeam_tasks._notices"]
     assert len(logged) == len(facts)
+
+
+@pytest.mark.parametrize("mode", ["never", "auto", "always"])
+async def test_a_server_that_answers_85_of_100_polls_has_no_outage(mode: str) -> None:
+    """Bad replies, evenly spread, are told to nobody as an outage."""
+    notices: list[str] = []
+    async with (
+        SimulatedServer(seed=1) as server,
+        door(
+            server,
+            coalesce=mode,
+            on_notice=lambda notice: notices.append(notice.kind.value),
+        ) as em,
+    ):
+        kinds = ["status", "html", "reset_after_headers", "garbage", "cut_body"]
+        ids = [server.add_task("Running 100s, Finished ok").task_id for _ in range(50)]
+        server.faults.add(Fault(kinds, share=0.15, seed=7, method="GET", path="/tasks"))
+        report = await em.watch(ids).wait()
+        assert report.succeeded == tuple(ids)
+    assert notices == ["logged_on", "logged_out"]
 
 
 async def test_watch_all_alone_rides_out_an_outage() -> None:

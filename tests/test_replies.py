@@ -110,6 +110,7 @@ class Scene:
             loop=self.loop,
             patience=patience,
             on_probe=lambda: None,
+            on_hung=lambda: None,
             on_spent=lambda: None,
             outage=Outage(chance=lambda: 0.0),
         )

@@ -1,7 +1,7 @@
 """One view of the server's health for all pollers: who probes, who waits."""
 
 import asyncio
-from collections import deque
+import math
 from collections.abc import Callable
 
 import attrs
@@ -13,31 +13,68 @@ PROBE_PACE = Pace(first=2.0, growth=1.5, longest=30.0, jitter=0.25)
 """Pauses between two probes of a server that is down: never two in one second."""
 
 _STREAK = 3
+_CHANCE = 1e-8
+"""How probable it may be that a server which answers as it did before gives so many
+bad replies in a row: at hundreds of polls a second for hours none is to be expected."""
+_MEMORY = 400.0
+"""Replies after which what is remembered of a bad one has faded to a third."""
+_SHORT = 5.0
+_SUPPOSED_BAD, _SUPPOSED = 0.3, 20.0
+"""What is supposed before there were replies: that few are bad."""
+
+
+@attrs.define(eq=False)
+class _Share:
+    """The share of bad replies while the server is there, from those of late."""
+
+    bad: float = 0.0
+    all: float = 0.0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether more good replies would tell nothing new."""
+        return self.bad < 0.1 and self.all > 0.8 * _MEMORY  # noqa: PLR2004
+
+    @property
+    def streak(self) -> int:
+        """How many bad replies in a row are no chance any more; three at least."""
+        share = (self.bad + _SUPPOSED_BAD) / (self.all + _SUPPOSED)
+        return max(_STREAK, math.ceil(math.log(_CHANCE) / math.log(min(share, 0.7))))
+
+    def add(self, bad: int) -> None:
+        """Take note of a good reply that came after `bad` bad ones."""
+        fading = 1.0 - (bad + 1) / (_MEMORY + bad)
+        self.bad = self.bad * fading + bad
+        self.all = self.all * fading + bad + 1
 
 
 @attrs.define(eq=False, kw_only=True)
 class Outage:
     """The gate: open while the server answers, closed during an outage.
 
-    It closes when a connection cannot be made, or when the last three replies, of at
-    least two tasks if two are watched, were all failures. Any good reply opens it.
-    Behind it one probe goes on; the failures of requests that were already under way
-    neither wake nor move the probe.
+    It closes when a connection cannot be made, or when the last replies, of at least
+    two tasks if two are watched, were all failures: three, or as many as are no chance
+    with a server that gave bad replies before and answered between them. Any good
+    reply opens it. Behind it one probe goes on; the failures of requests that were
+    already under way neither wake nor move the probe.
 
     Attributes:
         chance: Gives a number in [0, 1) for the jitter.
+        patience: Seconds that an outage may last; None for ever.
         since: Monotonic time of the first failure of the outage; None while open.
         reopened_at: Monotonic time when the gate opened last.
         last_error: The last bad reply of the outage.
     """
 
     chance: Callable[[], float]
+    patience: float | None = None
     since: float | None = None
     reopened_at: float = float("-inf")
     last_error: VeeamTasksError | None = None
-    _streak: deque[tuple[str, float]] = attrs.field(
-        factory=lambda: deque(maxlen=_STREAK)
-    )
+    _failures: int = 0
+    _failed: set[str] = attrs.field(factory=set)
+    _failing_since: float = 0.0
+    _share: _Share = attrs.field(factory=_Share)
     _pause: float = PROBE_PACE.first
 
     @property
@@ -48,32 +85,68 @@ class Outage:
     @property
     def is_troubled(self) -> bool:
         """Whether a good reply would be news."""
-        return self.since is not None or bool(self._streak)
+        return (
+            self.since is not None or self._failures > 0 or not self._share.is_settled
+        )
 
     def fail(
-        self, task_id: str, error: VeeamTasksError, now: float, *, watched: int
+        self,
+        task_id: str,
+        error: VeeamTasksError,
+        now: float,
+        *,
+        sent: float,
+        watched: int,
     ) -> bool:
         """Count a failed poll; return whether the gate closes by it."""
         if self.since is not None:
             self.last_error = error
             return False
-        self._streak.append((task_id, now))
-        unreachable = isinstance(error, TransportError) and not error.connected
-        distinct = len({name for name, _ in self._streak})
-        if not unreachable and (
-            len(self._streak) < _STREAK or distinct < min(2, watched)
-        ):
+        if sent < self.reopened_at:
+            return False  # it tells of an outage that is over
+        if not self._failures:
+            self._failing_since = now
+        self._failures += 1
+        if len(self._failed) < _STREAK:
+            self._failed.add(task_id)
+        if not self._is_outage(error, now, watched):
             return False
-        self.since = self._streak[0][1]
+        self.since = self._failing_since
         self.last_error = error
         self._pause = PROBE_PACE.first
         return True
 
+    def _is_outage(self, error: VeeamTasksError, now: float, watched: int) -> bool:
+        # 1. Without a connection there is nothing to be had, unless that happens
+        #    now and then to a server that answers.
+        if (
+            isinstance(error, TransportError)
+            and not error.connected
+            and self._share.bad < 0.5  # noqa: PLR2004
+        ):
+            return True
+        # 2. It may be one task alone.
+        if len(self._failed) < min(2, watched):
+            return False
+        # 3. Whoever is patient for less than that takes must not lose tasks by it.
+        is_long = self.patience is not None and (
+            now - self._failing_since >= self.patience
+        )
+        # 4. Three in a row prove nothing of a server of whose replies 15 % are bad:
+        #    at 50 polls a second that happens every six seconds.
+        return is_long or self._failures >= self._share.streak
+
     def good(self, now: float) -> bool:
         """Count a good reply; return whether the gate opens by it."""
-        self._streak.clear()
-        if self.since is None:
+        since, failures = self.since, self._failures
+        self._failures = 0
+        self._failed.clear()
+        if since is None:
+            self._share.add(failures)
             return False
+        # An outage tells nothing of the replies of a server that is there; but what
+        # was over at the first probe was none.
+        self._share.add(int(now - since < _SHORT))
         self.since = None
         self.reopened_at = now
         self.last_error = None
@@ -135,12 +208,13 @@ class Gate:
         error: VeeamTasksError,
         now: float,
         *,
+        sent: float,
         watched: int,
         who: object,
     ) -> bool:
         """Count a failed poll, arm the timers; return whether the gate closes by it."""
         outage = self.outage
-        closes = outage.fail(task_id, error, now, watched=watched)
+        closes = outage.fail(task_id, error, now, sent=sent, watched=watched)
         # A probe of an earlier outage is a late failure like any other.
         is_probe = self.prober is who
         if closes or is_probe:

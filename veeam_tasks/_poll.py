@@ -113,7 +113,7 @@ class Engine:
             on_probe=self._wake,
             on_hung=self._give_up_probe,
             on_spent=self._patience_spent,
-            outage=Outage(chance=random.random),
+            outage=Outage(chance=random.random, patience=self.patience),
         )
         self.replies = Replies(
             roster=self.roster,
@@ -318,6 +318,7 @@ class Engine:
         return pace.jittered(self._endless_pause, random.random())  # noqa: S311
 
     async def _sweep_once(self, me: Poller) -> None:
+        sent = self.loop.time()
         failure = await self.sweep.run(me)
         if failure is None:
             self.replies.good()
@@ -329,7 +330,8 @@ class Engine:
             self.sweep.request(_SWEEP_AGAIN)
             if not self.roster.records:
                 # No single poll will find out whether it is an outage.
-                self.replies.count_failure(me, "tasks", failure, self.loop.time())
+                now = self.loop.time()
+                self.replies.count_failure(me, "tasks", failure, now, sent=sent)
 
     def _note_cost(self, seconds: float, size: int) -> None:
         self.sweep.choice.note_single(seconds / (self.transport.in_flight + 1), size)

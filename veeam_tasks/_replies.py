@@ -170,7 +170,7 @@ class Replies:
             self.cut_all(error)
             return
         outage = self.gate.outage
-        self.count_failure(me, record.task_id, error, moment.now)
+        self.count_failure(me, record.task_id, error, moment.now, sent=moment.sent)
         patience = None if outage.is_closed else self.patience
         self._carry_out(
             record,
@@ -178,11 +178,17 @@ class Replies:
         )
 
     def count_failure(
-        self, me: Poller, what: str, error: VeeamTasksError, now: float
+        self,
+        me: Poller,
+        what: str,
+        error: VeeamTasksError,
+        now: float,
+        *,
+        sent: float,
     ) -> None:
         """Count a failure to get `what`, and tell of the outage if that begins it."""
         watched = len(self.roster.records)
-        if self.gate.fail(what, error, now, watched=watched, who=me):
+        if self.gate.fail(what, error, now, sent=sent, watched=watched, who=me):
             self.on_notice(
                 NoticeKind.UNREACHABLE, str(error), self.roster.records, error
             )
