@@ -228,6 +228,7 @@ async def test_cancelled_reader_takes_no_event_with_it() -> None:
                     is_final=True,
                     observed_at=datetime.now(UTC),
                     not_before=None,
+                    generation=1,
                 )
             )
             # In the very round in which it is woken.

@@ -51,6 +51,7 @@ def sighting(word: str, second: int = 0) -> Sighting:
             is_final=True,
             observed_at=at,
             not_before=before,
+            generation=1,
             error=error,
         )
     is_final = word in ENDS
@@ -65,6 +66,7 @@ def sighting(word: str, second: int = 0) -> Sighting:
         is_final=is_final,
         observed_at=at,
         not_before=before,
+        generation=1,
     )
 
 

@@ -78,7 +78,7 @@ class Watching:
         """Note the end."""
         self.cut_by.append(error)
 
-    def discover(self, task_ids: Iterable[str]) -> bool:
+    def discover(self, task_ids: Iterable[str], generation: int) -> bool:
         """Want nothing anew."""
         return False
 

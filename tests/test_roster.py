@@ -30,7 +30,7 @@ class Wanting:
     def cut(self, error: Exception) -> None:
         """Take no note."""
 
-    def discover(self, task_ids: Iterable[str]) -> bool:
+    def discover(self, task_ids: Iterable[str], generation: int) -> bool:
         """Want nothing anew."""
         return False
 

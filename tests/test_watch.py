@@ -53,6 +53,7 @@ def sighting(
         is_final=is_finished or is_lost,
         observed_at=NOW,
         not_before=None,
+        generation=1,
         error=error if is_lost else None,
     )
 
@@ -94,7 +95,7 @@ async def test_a_closed_watch_of_all_tasks_takes_no_more() -> None:
         await closed.aclose()
         new = server.add_task("Running 1h, Finished ok").task_id
         assert (await anext(goes_on)).task_id == new
-        assert closed.discover([new]) is False
+        assert closed.discover([new], 1) is False
         assert dict(closed.report.outcomes) == {}
 
 
@@ -136,7 +137,7 @@ async def test_a_wait_ends_with_what_came_first(first: str) -> None:
         ]
         for step in tell if first == "end" else tell[::-1]:
             step()
-        assert waiter.discover(["task-2"]) is False
+        assert waiter.discover(["task-2"], 1) is False
         if first == "end":
             assert (await waiting).succeeded
         else:

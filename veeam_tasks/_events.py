@@ -6,6 +6,7 @@ event delivered before; exactly one final event, last. A slow reader may be spar
 states in between, never the final event.
 """
 
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -70,7 +71,11 @@ def _word(seen: "TaskEvent | Sighting") -> str:
 
 @attrs.frozen(kw_only=True)
 class Sighting:
-    """What one reply proved about one task, before it is any reader's event."""
+    """What one reply proved about one task, before it is any reader's event.
+
+    Attributes:
+        generation: Of the logon session under which the task was seen last.
+    """
 
     task_id: str
     task: Task | None
@@ -78,17 +83,27 @@ class Sighting:
     is_final: bool
     observed_at: datetime
     not_before: datetime | None
+    generation: int
     error: VeeamTasksError | None = None
 
 
-class Slot:
-    """What one watch has delivered of one task, and what it owes."""
+_NOT_ENDED = sys.maxsize
 
-    __slots__ = ("delivered", "owed")
+
+class Slot:
+    """What one watch has delivered of one task, and what it owes.
+
+    Attributes:
+        ended_under: The generation of the logon session whose task ended, as known
+            last; greater than any until then.
+    """
+
+    __slots__ = ("delivered", "ended_under", "owed")
 
     def __init__(self) -> None:
         self.delivered: TaskEvent | None = None
         self.owed: TaskEvent | None = None
+        self.ended_under = _NOT_ENDED
 
     @property
     def latest(self) -> TaskEvent | None:
@@ -116,6 +131,8 @@ class Slot:
         same = self.owed
         if same is not None and not seen.is_final and _word(same) == _word(seen):
             return True
+        if seen.is_final:
+            self.ended_under = seen.generation
         self.owed = TaskEvent(
             task_id=seen.task_id,
             task=seen.task,

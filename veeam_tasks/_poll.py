@@ -175,7 +175,8 @@ class Engine:
 
     def renewed(self) -> None:
         """Ask for each watched task once more, under the new logon session."""
-        if self.roster.is_together and (self.roster.records or self._has_endless()):
+        # Soon, since a task that comes before it is listed may look like an old one.
+        if self._has_endless() or (self.roster.is_together and self.roster.records):
             self.sweep.request(0.0)
         for record in self.roster.records.values():
             if record.phase >= 0:
@@ -291,17 +292,18 @@ class Engine:
         self._endless = {ref for ref in self._endless if self.roster.is_known(ref)}
         return bool(self._endless)
 
-    def _discover(self, found: Iterable[str]) -> bool:
+    def _discover(self, found: Iterable[str], generation: int) -> bool:
         """Tell whoever watches all of IDs; return whether one of them is new."""
         has_news = False
         for watch in [watch for ref in self._endless if (watch := ref())]:
-            has_news |= watch.discover(found)
+            has_news |= watch.discover(found, generation)
         return has_news
 
     def _look_again(
         self,
         found: Container[str] | None,
         has_news: bool,  # noqa: FBT001 - one fact
+        generation: int,
     ) -> float | None:
         """Return after what pause to look for new tasks again; None if nobody does."""
         if not self._has_endless():
@@ -309,7 +311,7 @@ class Engine:
         watchers = [watch for ref in self._endless if (watch := ref())]
         if found is not None:
             for watch in watchers:
-                watch.note_all(found)
+                watch.note_all(found, generation)
         pace = fastest(watch.pace for watch in watchers)
         if has_news:
             self._endless_pause = pace.first

@@ -34,11 +34,11 @@ class Subscriber(Protocol):
     def cut(self, error: Exception) -> None:
         """Take note that nothing more will be seen, and why."""
 
-    def discover(self, task_ids: Iterable[str]) -> bool:
-        """Take note of IDs that exist; return whether one of them is wanted anew."""
+    def discover(self, task_ids: Iterable[str], generation: int) -> bool:
+        """Take note of IDs that a logon session has; tell whether one is wanted."""
 
-    def note_all(self, found: Container[str]) -> None:
-        """Take note of every ID that exists."""
+    def note_all(self, found: Container[str], generation: int) -> None:
+        """Take note of every ID that a logon session has."""
 
 
 SubscriberRef = weakref.ReferenceType[Subscriber]
@@ -150,7 +150,7 @@ def meet_task(
     if (
         before is not None
         and moment.generation > record.generation > 0
-        and _is_another(before, task)
+        and is_another(before, task)
     ):
         reason = (
             f"{_renewed(renewed_at)}, and the new one has another task under this ID"
@@ -181,6 +181,7 @@ def meet_task(
         is_final=is_final,
         observed_at=_wall(moment.now_wall),
         not_before=not_before,
+        generation=moment.generation,
     )
     return Decision(seen=seen, pause=record.grow() if is_same else record.reset_pause())
 
@@ -284,6 +285,7 @@ def lose(record: Record, moment: Moment, error: VeeamTasksError) -> Sighting:
         is_final=True,
         observed_at=_wall(moment.now_wall),
         not_before=_not_before(record, moment),
+        generation=record.generation or record.born,
         error=error,
     )
 
@@ -302,7 +304,8 @@ def refused_for_good(record: Record, error: VeeamTasksError) -> TaskLostError:
     return _lost(record, f"{_DENIED}: {error}")
 
 
-def _is_another(before: Task, task: Task) -> bool:
+def is_another(before: Task, task: Task) -> bool:
+    """Tell whether a task under another logon session is not the one seen before."""
     backwards = (
         before.state in {TaskState.FINISHED, TaskState.OPERATION_FINISHED}
         and task.state is not TaskState.FINISHED

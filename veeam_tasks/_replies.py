@@ -226,6 +226,11 @@ class Replies:
         if len(self._started) > _STARTED_KEPT:
             del self._started[next(iter(self._started))]
 
+    def started_under(self, task_id: str) -> int:
+        """Return under which generation a submit of ours gave this ID; 0 if none."""
+        started = self._started.get(task_id)
+        return 0 if started is None else started[1].generation
+
     def good(self) -> None:
         """Note that the server gave a good reply, to whomever."""
         if self.gate.good():

@@ -53,10 +53,10 @@ class Sweep:
         mode: "auto" chooses by itself; "never" and "always" do not.
         limit: How long the collection may be, in bytes.
         meet_task: Told of each task that changed.
-        discover: Told of every ID in the collection, for whoever watches all; says
-            whether one was new.
-        look_again: Asked, with all IDs and what that said, after what pause to look
-            for new ones.
+        discover: Told of every ID in the collection, for whoever watches all, and of
+            the generation that it was fetched under; says whether one was new.
+        look_again: Asked, with all IDs, what that said and the generation, after what
+            pause to look for new ones.
         wake: Called when a sweep is due.
 
     Attributes:
@@ -73,8 +73,8 @@ class Sweep:
     mode: Coalesce
     limit: int
     meet_task: Callable[[Record, Task, int, Moment], None]
-    discover: Callable[[Iterable[str]], bool]
-    look_again: Callable[[Container[str] | None, bool], float | None]
+    discover: Callable[[Iterable[str], int], bool]
+    look_again: Callable[[Container[str] | None, bool, int], float | None]
     wake: Callable[[], None]
     choice: Choice = attrs.field(factory=Choice)
     coalesced: int = 0
@@ -245,9 +245,11 @@ class Sweep:
         self._last = None
         looks = self._looks
         found = collection.pages.found
-        has_news = await self._tell_ids(found)
+        generation = collection.moment.generation
+        has_news = await self._tell_ids(found, generation)
         # What is as before was not read.
-        pause = self.look_again(None if collection.is_as_before else found, has_news)
+        listed = None if collection.is_as_before else found
+        pause = self.look_again(listed, has_news, generation)
         self.roster.is_together = is_together
         if not is_together:
             self.roster.scatter()
@@ -284,14 +286,14 @@ class Sweep:
             pause = min(record.pause for record in self.roster.records.values())
         return pause * (1.0 - settling.jitter * random.random())  # noqa: S311
 
-    async def _tell_ids(self, found: Iterable[str]) -> bool:
+    async def _tell_ids(self, found: Iterable[str], generation: int) -> bool:
         """Tell whoever watches all of every ID; return whether one was new."""
         breath = Breath(self.loop)
         has_news = False
         ids = iter(found)
         while portion := tuple(islice(ids, _IDS_AT_ONCE)):
             was_requested = self._timer is not None or self.is_due
-            has_news |= self.discover(portion)
+            has_news |= self.discover(portion, generation)
             if not was_requested:
                 self.stop()  # what was discovered is settled at once
             if breath.is_due:

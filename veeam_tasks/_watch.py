@@ -6,6 +6,7 @@ methods may be called from another asyncio task, as the lines of a REPL are.
 
 import asyncio
 import weakref
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -24,6 +25,7 @@ from veeam_tasks._events import (
 from veeam_tasks._model import Task, TaskState
 from veeam_tasks._pace import Pace
 from veeam_tasks._poll import Engine
+from veeam_tasks._record import is_another
 from veeam_tasks._sole import Sole
 
 TaskLike = str | Task
@@ -89,7 +91,13 @@ class Watch(Sole):
         self._owner = owner  # the manager lives as long as its watches
         self._slots: dict[str, Slot] = {}
         self._owed: dict[str, Slot] = {}
-        self._unwanted: set[str] = set()  # discarded, and not to be discovered again
+        self._past: deque[TaskEvent] = (
+            deque()
+        )  # final ones, owed before their ID came anew
+        # Discarded, and not to be discovered again; under which generation it was.
+        self._unwanted: dict[str, int] = {}
+        self._listed_under = 0
+        self._doubted: set[str] = set()  # ended, and asked for whether it is another
         self._unfinished = 0
         self._reader: asyncio.Future[None] | None = None
         self._cut_by: Exception | None = None
@@ -137,7 +145,8 @@ class Watch(Sole):
         self._engine.check_loop()
         if self._cut_by is not None:
             raise _fresh(self._cut_by)
-        self._unwanted.difference_update(task_ids)
+        for task_id in task_ids:
+            self._unwanted.pop(task_id, None)
         self._add(task_ids)
 
     def discard(self, *tasks: TaskLike | Iterable[TaskLike]) -> None:
@@ -154,8 +163,13 @@ class Watch(Sole):
             self._owed.pop(task_id, None)
             if slot is not None and not slot.is_final:
                 self._unfinished -= 1
+        if self._past:
+            kept = [event for event in self._past if event.task_id not in task_ids]
+            self._past = deque(kept)
         if self.is_endless:
-            self._unwanted.update(task_ids)
+            under = self._engine.logon.generation
+            self._unwanted.update(dict.fromkeys(task_ids, under))
+            self._doubted.difference_update(task_ids)
         self._engine.roster.discard(self._me, task_ids)
         self._wake()
 
@@ -209,7 +223,7 @@ class Watch(Sole):
         while True:
             # From here to the return there is no await: a cancelled reader must not
             # take an event with it.
-            if self._owed:
+            if self._owed or self._past:
                 return self._deliver()
             if not self._unfinished and not self.is_endless:
                 self._disarm()
@@ -235,7 +249,7 @@ class Watch(Sole):
         state = (
             "" if self._cut_by is None else f"; ended: {type(self._cut_by).__name__}"
         )
-        count = len(self._owed)
+        count = len(self._owed) + len(self._past)
         owed = f"; {count} {'event' if count == 1 else 'events'} to read" * bool(count)
         number = len(self._slots)
         what = f"{number} {'task' if number == 1 else 'tasks'}"
@@ -248,12 +262,23 @@ class Watch(Sole):
     def see(self, seen: Sighting) -> None:
         """Take note of what a reply proved about one task."""
         slot = self._slots.get(seen.task_id)
-        if slot is None or slot.is_final:
+        if slot is None:
             return
+        if slot.is_final:
+            if seen.task_id not in self._doubted:
+                return
+            self._doubted.discard(seen.task_id)
+            if not _is_another(slot, seen):
+                self._engine.roster.discard(self._me, [seen.task_id])
+                return
+            slot = self._begin_anew(seen.task_id)
         if slot.observe(seen):
             self._owed[seen.task_id] = slot
             self._unfinished -= seen.is_final
             self._wake()
+            if self.is_endless and slot.ended_under < self._engine.logon.generation:
+                # What has its ID now is another task, perhaps listed already.
+                self._engine.sweep.look_anew()
         else:
             self._owed.pop(seen.task_id, None)
 
@@ -265,16 +290,50 @@ class Watch(Sole):
             self._engine.roster.forget(self._me)
             self._wake()
 
-    def discover(self, task_ids: Iterable[str]) -> bool:
-        """Watch the tasks that are not watched yet; return whether there are such."""
-        before = len(self._slots)
-        if self._cut_by is None:
-            self._add([one for one in task_ids if one not in self._unwanted])
-        return len(self._slots) > before
+    def discover(self, task_ids: Iterable[str], generation: int) -> bool:
+        """Watch the tasks that are not watched yet; return whether there are such.
 
-    def note_all(self, found: Container[str]) -> None:
-        """Take note of every ID that there is: one that has gone may come again."""
-        self._unwanted = {one for one in self._unwanted if one in found}
+        A task belongs to the logon session that started it. So where the one watched
+        under an ID has ended under an earlier one, this may be another: it is, if the
+        first list of this logon session did not have it; if it had, the task itself
+        has to tell, since a server may keep tasks beyond a logon session.
+        """
+        if self._cut_by is not None:
+            return False
+        new: list[str] = []
+        doubted: list[str] = []
+        for one in task_ids:
+            slot = self._slots.get(one)
+            if slot is None:
+                if one not in self._unwanted:
+                    new.append(one)
+            elif slot.ended_under < generation:
+                is_known = slot.latest is not None and slot.latest.task is not None
+                if self._listed_under < generation and is_known:
+                    slot.ended_under = generation
+                    doubted.append(one)
+                else:
+                    self._retire(one)
+                    new.append(one)
+        if doubted:
+            self._doubted.update(doubted)
+            self._engine.subscribe(self._me, doubted)
+        self._add(new)
+        return bool(new)
+
+    def note_all(self, found: Container[str], generation: int) -> None:
+        """Take note of every ID that there is.
+
+        Under another logon session an ID that was discarded and has gone is another
+        task when it comes again.
+        """
+        if generation > self._listed_under:
+            self._listed_under = generation
+            self._unwanted = {
+                one: under
+                for one, under in self._unwanted.items()
+                if one in found or under >= generation
+            }
 
     def expire(self) -> None:
         """End the watch, since its own time ran out."""
@@ -286,9 +345,16 @@ class Watch(Sole):
             self.cut(error)
 
     def _add(self, task_ids: Iterable[str]) -> None:
-        new = [task_id for task_id in task_ids if task_id not in self._slots]
-        for task_id in new:
-            self._slots[task_id] = Slot()
+        slots, replies = self._slots, self._engine.replies
+        new: list[str] = []
+        for task_id in task_ids:
+            slot = slots.get(task_id)
+            if slot is not None:
+                if slot.ended_under >= replies.started_under(task_id):
+                    continue
+                self._retire(task_id)  # a submit since then gave it to another task
+            slots[task_id] = Slot()
+            new.append(task_id)
         if new:
             self._unfinished += len(new)
             self._engine.subscribe(self._me, new)
@@ -301,7 +367,23 @@ class Watch(Sole):
                 self._deadline, _expire, weakref.ref(self)
             )
 
+    def _begin_anew(self, task_id: str) -> Slot:
+        """Return the slot of another task under an ID; it is subscribed to already."""
+        self._retire(task_id)
+        slot = self._slots[task_id] = Slot()
+        self._unfinished += 1
+        return slot
+
+    def _retire(self, task_id: str) -> None:
+        """Let a task that has ended go, but for its final event if that is owed."""
+        slot = self._slots.pop(task_id)
+        self._doubted.discard(task_id)
+        if self._owed.pop(task_id, None) is not None:
+            self._past.append(slot.deliver())
+
     def _deliver(self) -> TaskEvent:
+        if self._past:
+            return self._past.popleft()
         task_id = next(iter(self._owed))
         return self._owed.pop(task_id).deliver()
 
@@ -367,16 +449,31 @@ class Waiter:
         if not self._end.done():
             self._end.set_result(error)
 
-    def discover(self, task_ids: Iterable[str]) -> bool:  # noqa: ARG002 - a protocol
+    def discover(
+        self,
+        task_ids: Iterable[str],  # noqa: ARG002 - a protocol
+        generation: int,  # noqa: ARG002 - a protocol
+    ) -> bool:
         """Want nothing more: a wait is for one task."""
         return False
 
-    def note_all(self, found: Container[str]) -> None:
+    def note_all(self, found: Container[str], generation: int) -> None:
         """Want nothing more: a wait is for one task."""
 
     def _expire(self, seconds: float) -> None:
         report = Report(outcomes={self._task_id: self._slot.latest})
         self.cut(self._engine.roster.timed_out(seconds, report))
+
+
+def _is_another(slot: Slot, seen: Sighting) -> bool:
+    """Tell whether what was seen is not the task that has ended under its ID."""
+    before = None if slot.latest is None else slot.latest.task
+    task = seen.task
+    if seen.state is TaskState.LOST or before is None or task is None:
+        return False
+    # A Result that comes late is no other task.
+    has_same_end = not before.is_finished or before.result in {None, task.result}
+    return not has_same_end or is_another(before, task)
 
 
 def _expire(watch: "weakref.ReferenceType[Watch]") -> None:
