@@ -78,6 +78,7 @@ def test_a_refusal_is_for_good_and_a_fault_is_not() -> None:
     refused.give_up("refused", 0.0, for_good=True)
     failed.give_up("cut", 0.0, for_good=False)
     assert not refused.may_try(10_000, 1e9)
+    assert not weigh(refused, 0.01, now=1e9)
     assert not failed.may_try(10_000, 1.0)
     assert failed.may_try(100, 3600.0)
     assert "cut" in failed.reason

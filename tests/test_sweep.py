@@ -1,6 +1,7 @@
 """The sweep: what a collection says, and what is not taken from it alone."""
 
 import asyncio
+import contextlib
 import logging
 
 import anyio
@@ -10,7 +11,7 @@ from hand import hand_loop
 from raw_server import STALL, Answer, RawServer, Seen, reply
 from virtual import QUICK_BACKEND
 
-from veeam_tasks import Pace, SessionManager
+from veeam_tasks import ClosedError, Pace, SessionManager, TaskEvent, TaskState, Watch
 from veeam_tasks._choice import Coalesce
 from veeam_tasks._settle import Settling
 
@@ -357,8 +358,8 @@ async def test_what_is_discarded_from_a_watch_of_all_stays_out() -> None:
         await anyio.sleep(5)
         em.count_of_all = 151
         await anyio.sleep(5)
-        # One that had gone may come again for another task.
-        assert "task-149" in watch.tasks
+        # Within one logon session an ID stands for one task, also if it had gone.
+        assert "task-149" not in watch.tasks
         assert "task-3" not in watch.tasks
 
 
@@ -381,3 +382,79 @@ async def test_a_sweep_that_only_ends_tasks_is_followed_by_another() -> None:
             )
             assert engine.sweep._lowest_pause(ended) == SECOND.first
         await watch.aclose()
+
+
+@pytest.mark.parametrize("mode", ["never", "auto", "always"])
+@pytest.mark.parametrize("renewed", [False, True])
+async def test_an_older_collection_takes_back_nothing(
+    mode: Coalesce, renewed: bool
+) -> None:
+    """What a task said itself stands against a collection that shows it as it was."""
+    em = Manager()
+    async with RawServer(route=em) as server, door(server, coalesce=mode) as manager:
+        watches = [manager.watch_all(), manager.watch(IDS)]
+        events: list[TaskEvent] = []
+
+        async def read(watch: Watch) -> None:
+            with contextlib.suppress(ClosedError, StopAsyncIteration):
+                while True:
+                    events.append(await anext(watch))
+
+        readers = [asyncio.create_task(read(watch)) for watch in watches]
+        await anyio.sleep(5)
+        em.state = "OperationFinished"
+        # Together one task a minute is asked for singly.
+        await anyio.sleep(150)
+        em.void = renewed
+        await anyio.sleep(150)
+        assert manager.statistics().renewals == renewed
+        em.state, em.result = "Finished", LATER
+        with anyio.fail_after(300):
+            await readers[1]
+        await watches[0].aclose()
+        await asyncio.wait(readers)
+    for watch in watches:
+        assert len(watch.report.succeeded) == COUNT
+    ways = [str(event.state) for event in events if event.task_id == IDS[3]]
+    assert ways.count("Running") == ways.count("Finished") == 2
+    for event in events:
+        assert event.state is not TaskState.LOST
+        assert (event.previous, event.state) != ("OperationFinished", "Running")
+
+
+async def test_a_collection_that_is_stale_again_is_not_relied_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A task that was asked for has denied it: from then on each is asked singly."""
+    em = Manager()
+    em.state = em.listed = "OperationFinished"
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch(IDS)
+        await anyio.sleep(5)
+        em.listed = "Running"
+        with caplog.at_level(logging.WARNING):
+            await anyio.sleep(10)
+        assert manager.statistics().coalescing == "singly"
+        assert "Running, which is OperationFinished" in caplog.text
+        assert {str(task.state) for task in watch.tasks.values()} == {
+            "OperationFinished"
+        }
+        asked = len(em.asked)
+        await anyio.sleep(30)
+        assert len(em.asked) - asked <= COUNT * 31
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+async def test_a_task_that_goes_back_itself_is_told(mode: Coalesce) -> None:
+    """Also to a word we do not know: its own word is asked for at once, and counts."""
+    em = Manager()
+    slow = Pace(first=1, growth=2, longest=600, jitter=0)
+    async with RawServer(route=em) as server, door(server, slow, mode) as manager:
+        watch, other = manager.watch(IDS[:5]), manager.watch_all(pace=SECOND)
+        await anyio.sleep(200)
+        for word in ("Paused", "Running", "Paused", "OperationFinished", "Running"):
+            em.state = em.listed = word
+            await anyio.sleep(5)
+            assert {task.raw_state for task in watch.tasks.values()} == {word}
+        assert len(other.tasks) == COUNT
+        await other.aclose()

@@ -91,6 +91,8 @@ class Choice:
             size: Its bytes.
             now: Monotonic seconds.
         """
+        if self._is_given_up:
+            return False
         self._tried_with = watched
         singly = polls_a_second * self._single
         together = (seconds + size * _SECONDS_A_BYTE) / pause

@@ -74,6 +74,8 @@ class Record:
         doubts: Replies since the last good one that say: unknown, or denied.
         resultless: Looks at Finished without a Result; `looked_at` of the last counted.
         refusals: Rounds of 401 for this task alone; `refused_at` of the last counted.
+        contradicted: The state in which a collection last showed the task against what
+            was known of it; `contradicted_at` when that collection was asked for.
         trouble_at: Monotonic time of the first failure since the last good reply.
         trouble: What went wrong last since then; an error itself would hold too much.
     """
@@ -96,6 +98,8 @@ class Record:
     looked_at: float = 0.0
     refusals: int = 0
     refused_at: float = 0.0
+    contradicted: str | None = None
+    contradicted_at: float = 0.0
     failures: int = 0
     trouble_at: float = 0.0
     trouble: str = ""
@@ -184,6 +188,25 @@ def meet_task(
         generation=moment.generation,
     )
     return Decision(seen=seen, pause=record.grow() if is_same else record.reset_pause())
+
+
+def contradicts(record: Record, task: Task, moment: Moment) -> bool:
+    """Tell whether a collection shows a task otherwise than it can have become.
+
+    A cache in between may show how the task was a while ago. So what is not on the way
+    from Running to Finished takes the word of the task itself, and so does that it is
+    another one after a renewal.
+    """
+    before = record.task
+    if before is None:
+        return False
+    if before.raw_state != task.raw_state:
+        way = (TaskState.RUNNING, TaskState.OPERATION_FINISHED, TaskState.FINISHED)
+        if before.state not in way or task.state not in way:
+            return True
+        if way.index(task.state) < way.index(before.state):
+            return True
+    return moment.generation > record.generation > 0 and is_another(before, task)
 
 
 def count_refusal(record: Record, moment: Moment) -> float:

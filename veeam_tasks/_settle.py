@@ -7,9 +7,11 @@ from itertools import islice
 import attrs
 
 from veeam_tasks._breath import Breath
+from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
 from veeam_tasks._pages import Found, Pages
-from veeam_tasks._record import BUSY, Moment, Phase, Record
+from veeam_tasks._record import BUSY, Moment, Phase, Record, contradicts
+from veeam_tasks._text import visible
 
 _PORTION = 64
 
@@ -50,6 +52,8 @@ class Settling:
         settled: How many watched tasks were answered.
         lowest: The shortest pause among them.
         jitter: The share by which that one may be cut.
+        stale: Why the collection is not to be relied on: it shows again what a single
+            poll has denied.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -60,6 +64,7 @@ class Settling:
     settled: int = 0
     lowest: float = float("inf")
     jitter: float = 0.0
+    stale: MalformedReplyError | None = None
     _breath: Breath = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -82,7 +87,7 @@ class Settling:
             tasks = await pages.decode_whole()
             same, changed = await self._compare(tasks, moment)
         await self._meet_same(same, moment)
-        await self._meet_changed(changed, tasks, moment)
+        await self._meet_changed(changed, tasks, collection)
 
     async def _compare(
         self, found: Mapping[str, bytes | Task], moment: Moment
@@ -126,15 +131,20 @@ class Settling:
                 await breath.take()
 
     async def _meet_changed(
-        self, changed: Found, tasks: Mapping[str, Task], moment: Moment
+        self, changed: Found, tasks: Mapping[str, Task], collection: Collection
     ) -> None:
-        breath = self._breath
+        breath, moment = self._breath, collection.moment
         for task_id, piece in changed.items():
             record = self.records.get(task_id)
             if record is None or _is_known_better(record, moment):
                 continue
+            task = tasks[task_id]
+            if contradicts(record, task, moment):
+                self._meet_contradiction(record, task, collection)
+                continue
+            record.contradicted = None
             self.settled += 1
-            self.meet_task(record, tasks[task_id], hash(piece), moment)
+            self.meet_task(record, task, hash(piece), moment)
             if record.resultless and record.phase != Phase.GONE:
                 # The collection may leave out the Result that the task itself has.
                 self.again(record, record.pause)
@@ -145,6 +155,28 @@ class Settling:
                     record.phase = Phase.TOGETHER
             if breath.is_due:
                 await breath.take()
+
+    def _meet_contradiction(
+        self, record: Record, task: Task, collection: Collection
+    ) -> None:
+        """Ask the task itself; once it has denied this, it is not asked again."""
+        sent = collection.moment.sent
+        if (
+            record.contradicted == task.raw_state
+            and record.sent > record.contradicted_at
+        ):
+            assert record.task is not None
+            problem = (
+                f"it shows {record.task_id} {visible(task.raw_state)}, which is"
+                f" {visible(record.task.raw_state)}"
+            )
+            self.stale = MalformedReplyError(
+                request=collection.pages.shown, problem=problem
+            )
+            return
+        record.contradicted, record.contradicted_at = task.raw_state, sent
+        if record.phase != Phase.READY:
+            self.again(record, 0.0)
 
 
 def _is_known_better(record: Record, moment: Moment) -> bool:

@@ -262,6 +262,9 @@ class Sweep:
             is_together=is_together,
         )
         await settling.settle(collection)
+        if is_together and settling.stale is not None:
+            is_together = False
+            self._fall_back(settling.stale)
         # Whoever began to watch all meanwhile has not been told of what is as before.
         if collection.digest is not None and looks == self._looks:
             self._last = collection.digest, collection.moment.generation
