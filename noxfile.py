@@ -131,6 +131,25 @@ def modes(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def uvloop(session: nox.Session) -> None:
+    """Run all tests on uvloop; otherwise one in eight does."""
+    run_on_loop(session, "uvloop")
+
+
+@nox.session(default=False)
+def eager(session: nox.Session) -> None:
+    """Run all tests with eager tasks, from Python 3.12; otherwise one in eight does."""
+    run_on_loop(session, "eager")
+
+
+def run_on_loop(session: nox.Session, kind: str) -> None:
+    """Run all tests on one kind of loop, on one Python."""
+    session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
+    env = WHEEL | {"VEEAM_TASKS_LOOP": kind}
+    session.run("pytest", "-q", *SPREAD, *session.posargs, env=env)
+
+
+@nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
     """Feed random bytes to the decoder, a random server to the client."""
     session.install("-q", PACKAGE, *group("test"))

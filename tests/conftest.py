@@ -1,21 +1,20 @@
 """What every test shares: asyncio as backend, in debug mode, and ways to a server.
 
-A test marked `virtual_time` runs on looptime's loop: when nothing is left to do, its
-clock jumps to the next timer, so that an hour of polling takes milliseconds. Sockets
-work there as long as both ends live in the loop.
+A test marked `virtual_time` runs on a loop whose clock jumps to the next timer when
+nothing is left to do, so that an hour of polling takes milliseconds. Sockets work there
+as long as both ends live in the loop. Which loop a test runs on says `loops`.
 """
 
-import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import attrs
-import looptime
 import pytest
 from doors import WIRES, Wire
 from hypothesis import HealthCheck, settings
+from loops import CHOICE, kind_for, virtual_loop
 from secrets_guard import GUARD, IS_ABLE, Count
 
 # A busy machine is no failure; pytest's timeout ends what hangs.
@@ -34,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "virtual_time: run on a clock that jumps")
+    config.addinivalue_line("markers", "asyncio_loop: never runs on uvloop")
     config.addinivalue_line("markers", "strangers: needs clients of other people")
     config.addinivalue_line("markers", "soak: takes minutes; only runs by `-m soak`")
     config.addinivalue_line("markers", "lengthy: takes seconds, and on each Python")
@@ -62,6 +62,22 @@ def pytest_collection_modifyitems(
         for marker, reason in left_out.items():
             if item.get_closest_marker(marker) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(
+    item: pytest.Item,
+) -> Generator[None, object, object]:
+    """Choose the loop, before any fixture makes one."""
+    kind = kind_for(item.nodeid)
+    if kind == "uvloop" and item.get_closest_marker("asyncio_loop") is not None:
+        kind = "asyncio"
+    item.add_report_section("setup", "loop", kind)
+    CHOICE.take(kind)
+    try:
+        return (yield)
+    finally:
+        CHOICE.take("asyncio")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -105,15 +121,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     )
 
 
-VirtualLoop = looptime.make_event_loop_class(asyncio.SelectorEventLoop)
-
-
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
     """Run async tests on asyncio in debug mode, with virtual time where marked."""
     options: dict[str, object] = {"debug": True}
     if request.node.get_closest_marker("virtual_time") is not None:
-        options["loop_factory"] = VirtualLoop
+        options["loop_factory"] = virtual_loop
     return "asyncio", options
 
 

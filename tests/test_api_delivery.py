@@ -8,10 +8,10 @@ from typing import Literal
 import anyio
 import attrs
 import pytest
-from conftest import VirtualLoop
 from doors import Wire, door
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loops import virtual_loop
 
 from veeam_tasks import Task, TaskEvent, TaskState, WatchTimeoutError
 from veeam_tasks._pace import Pace
@@ -23,7 +23,7 @@ ENDS = ("Finished ok", "Finished failed 'No'", "Finished unsettled", "gone", Non
 
 def virtually(work: Callable[[], Awaitable[None]]) -> None:
     """Run a coroutine function in virtual time."""
-    anyio.run(work, backend_options={"loop_factory": VirtualLoop})
+    anyio.run(work, backend_options={"loop_factory": virtual_loop})
 
 
 @attrs.frozen

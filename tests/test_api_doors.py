@@ -439,6 +439,8 @@ def test_many_tasks_on_uvloop(mode: str) -> None:
     anyio.run(main, backend_options={"use_uvloop": True})
 
 
+# uvloop passes its factory an argument that asyncio's takes since 3.13.3 only.
+@pytest.mark.asyncio_loop
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
 async def test_eager_task_factory(wire: Wire) -> None:
     """Eager task factories work."""

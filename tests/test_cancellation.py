@@ -9,18 +9,17 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import attrs
-import looptime
 import pytest
 from doors import door
+from loops import AsyncioVirtual, of_asyncio
 
 from veeam_tasks import Pace, SessionManager, VeeamTasksError, adopt, connect
 from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
 
 START = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
-Virtual = looptime.make_event_loop_class(asyncio.SelectorEventLoop)
 
 
-class SteppedLoop(Virtual):  # type: ignore[misc, valid-type] # a class made at run time
+class SteppedLoop(AsyncioVirtual):  # type: ignore[misc, valid-type] # a class made at run time
     """A loop whose clock jumps, and which calls `at_step` before each of its steps."""
 
     at_step: Callable[[], None] | None = None
@@ -263,7 +262,7 @@ def swept(
     step = 1
     while True:
         at = (step,) if again is None else (step, step + again)
-        with asyncio.Runner(loop_factory=SteppedLoop) as runner:
+        with asyncio.Runner(loop_factory=of_asyncio(SteppedLoop)) as runner:
             if runner.run(cancelled_at(scenario, at, caplog)):
                 break
         step += 1
@@ -365,7 +364,7 @@ def test_other_ends_at_many_steps(end: End) -> None:
     """They leave as little, in mid-request and between two."""
     steps = range(1, 70, 4)
     for step in steps:
-        with asyncio.Runner(loop_factory=SteppedLoop) as runner:
+        with asyncio.Runner(loop_factory=of_asyncio(SteppedLoop)) as runner:
             runner.run(ended_at(end, step))
     TALLY.scenarios.add(end.__name__)
     TALLY.steps += len(steps)
@@ -440,7 +439,7 @@ def test_the_loop_ends_at_many_steps() -> None:
     with ThreadedServer(session_scoped=False, accounts=accounts) as server:
         for step, name in enumerate(names, 1):
             kept: list[object] = []
-            with asyncio.Runner(loop_factory=StoppedLoop) as runner:
+            with asyncio.Runner(loop_factory=of_asyncio(StoppedLoop)) as runner:
                 runner.run(left_at(server, name, step, kept))
             (em,) = (one for one in kept if isinstance(one, SessionManager))
             assert repr(em).endswith("not open>")

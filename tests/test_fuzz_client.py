@@ -11,10 +11,10 @@ from typing import Literal
 
 import anyio
 import attrs
-from conftest import VirtualLoop
 from doors import door
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loops import virtual_loop
 
 from veeam_tasks import Pace, TaskEvent, TaskState, Watch
 from veeam_tasks.simulator import Fault, FaultKind, SimulatedServer
@@ -232,4 +232,4 @@ def test_a_server_at_random(
             assert server.connections.open == 0
             assert server.logon_sessions == []
 
-    anyio.run(work, backend_options={"loop_factory": VirtualLoop})
+    anyio.run(work, backend_options={"loop_factory": virtual_loop})

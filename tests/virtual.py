@@ -1,10 +1,8 @@
 """A backend for tests of many thousand polls: virtual time, and no debug mode."""
 
-import asyncio
-
-import looptime
+from loops import virtual_loop
 
 QUICK_BACKEND: tuple[str, dict[str, object]] = (
     "asyncio",
-    {"loop_factory": looptime.make_event_loop_class(asyncio.SelectorEventLoop)},
+    {"loop_factory": virtual_loop},
 )
