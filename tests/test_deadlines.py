@@ -1,6 +1,7 @@
 """Deadlines: four times, each kept in one place, and callers' own (issue 4, part 6)."""
 
 import asyncio
+import gc
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -286,7 +287,7 @@ async def test_no_patience_is_for_ever() -> None:
 
 
 async def test_pace_is_kept_between_the_polls_of_a_task() -> None:
-    """Each task is asked for at its watch's pace; the fastest of several counts."""
+    """Each task is asked for at its watch's pace; of several by each that is due."""
     slow = Pace(first=10, growth=1, longest=10, jitter=0)
     async with (
         SimulatedServer() as server,
@@ -303,3 +304,65 @@ async def test_pace_is_kept_between_the_polls_of_a_task() -> None:
         assert [round(pause) for pause in pauses[:9]] == [10] * 9
         assert sum(0.9 < pause < 1.1 for pause in pauses) >= 19
         assert [round(pause) for pause in pauses[-8:]] == [10] * 8
+
+
+async def polls_within(server: SimulatedServer, seconds: float) -> int:
+    """Return how many requests there are, from now on."""
+    before = server.requests.total
+    await anyio.sleep(seconds)
+    return server.requests.total - before
+
+
+@MODES
+async def test_two_paces_make_no_third(mode: str) -> None:
+    """Two watches of one task make no more polls than both together would alone."""
+    steep = Pace(first=0.1, growth=2, longest=2, jitter=0)
+    async with SimulatedServer() as server, door(server, coalesce=mode) as em:
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(20)]
+        counts = []
+        for paces in ([steep], [STEADY], [steep, STEADY], [STEADY, steep]):
+            watches = [em.watch(ids[0], pace=pace) for pace in paces]
+            counts.append(await polls_within(server, 4.05))
+            for watch in watches:
+                await watch.aclose()
+            await anyio.sleep(10)
+        assert counts[2] <= counts[0] + counts[1]
+        assert counts[3] <= counts[0] + counts[1]
+        # Nor is the collection quickened for long by one that is watched twice.
+        watches = [em.watch(ids), em.watch(ids[0], pace=steep)]
+        await anyio.sleep(10)
+        count = await polls_within(server, 100)
+        assert count <= (105 if mode == "always" else 2005)
+        assert len(watches) == 2
+
+
+@MODES
+async def test_the_pace_of_a_forgotten_watch_goes_with_it(
+    mode: str,
+) -> None:
+    """A quick watch that nobody holds leaves no pace to those who watch on."""
+    slow = Pace(first=10, growth=1, longest=10, jitter=0)
+    async with SimulatedServer() as server, door(server, coalesce=mode) as em:
+        task_id = server.add_task("Running 1h, Finished ok").task_id
+        watch = em.watch(task_id, pace=slow)
+        watches = [em.watch(task_id, pace=STEADY) for _ in range(3)]
+        assert await polls_within(server, 20) >= 20
+        watches.clear()
+        gc.collect()
+        await anyio.sleep(2)
+        assert await polls_within(server, 100) <= 15
+        assert (await anext(watch)).state == "Running"
+
+
+async def test_two_paces_of_watching_all_make_no_third() -> None:
+    """Looks for new tasks are no more than both watches would make alone."""
+    steep = Pace(first=0.1, growth=2, longest=2, jitter=0)
+    async with SimulatedServer() as server, door(server) as em:
+        counts = []
+        for paces in ([steep], [STEADY], [steep, STEADY]):
+            watches = [em.watch_all(pace=pace) for pace in paces]
+            counts.append(await polls_within(server, 4.05))
+            for watch in watches:
+                await watch.aclose()
+            await anyio.sleep(10)
+        assert counts[2] <= counts[0] + counts[1]

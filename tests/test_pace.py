@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veeam_tasks import Pace
-from veeam_tasks._pace import LONGEST_PAUSE, fastest
+from veeam_tasks._pace import LONGEST_PAUSE, next_pauses
 
 seconds = st.floats(min_value=0.001, max_value=LONGEST_PAUSE)
 
@@ -50,21 +50,33 @@ def test_pauses_stay_in_bounds(pace: Pace, chance: float) -> None:
         pause = after
 
 
-@given(several=st.lists(paces(), min_size=1, max_size=4))
-def test_fastest_is_as_quick_as_each(several: list[Pace]) -> None:
-    """Several watches of one task share a pace as quick as the quickest of them."""
-    shared = fastest(several)
-    for pace in several:
-        assert shared.first <= pace.first
-        assert shared.longest <= pace.longest
-        assert shared.growth <= pace.growth
-    if len(set(several)) == 1:
-        assert shared == several[0]
+@given(
+    several=st.lists(paces(), min_size=1, max_size=4, unique=True),
+    span=st.floats(0.1, 500),
+)
+def test_several_paces_make_no_more_polls_than_each_of_them_alone(
+    several: list[Pace], span: float
+) -> None:
+    """Nor does any of them pause for longer than it would alone."""
+    pauses = {pace: pace.first for pace in several}
+    alone = {pace: count(pace, span) for pace in several}
+    now, polls = 0.0, 0
+    while (now := now + min(pauses.values())) <= span and polls < 1000:
+        polls += 1
+        after = next_pauses(pauses)
+        assert all(pause <= after[pace] for pace, pause in pauses.items())
+        pauses = after
+    assert min(polls, 1000) <= sum(alone.values())
+    assert all(polls >= min(number, 1000) - 1 for number in alone.values())
 
 
-def test_fastest_of_nobody() -> None:
-    """Without any subscriber the pace is the default."""
-    assert fastest([]) == Pace()
+def count(pace: Pace, span: float) -> int:
+    """Return how many polls one pace makes alone, up to many."""
+    now, pause, polls = 0.0, pace.first, 0
+    while (now := now + pause) <= span and polls < 1000:
+        polls += 1
+        pause = pace.after(pause)
+    return polls
 
 
 @pytest.mark.parametrize(

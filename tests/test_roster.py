@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hand import HandLoop, hand_loop
@@ -52,7 +53,7 @@ class Scene:
 
     def add(self, wanting: Wanting, *task_ids: str) -> SubscriberRef:
         """Let somebody want tasks; return the reference."""
-        reference = self.roster.reference(wanting)
+        reference = self.roster.reference(wanting, task_ids)
         self.roster.add(reference, task_ids, 1)
         return reference
 
@@ -108,20 +109,20 @@ def test_two_watches_share_a_record_and_the_quicker_pace() -> None:
     assert record.pace == SLOW
 
 
-def test_among_many_the_pace_is_kept_until_few_are_left() -> None:
-    """Ten thousand waits of one task leave one by one without a sum each time."""
+def test_among_many_the_pace_of_one_goes_with_it() -> None:
+    """Ten thousand others of one pace do not keep the quick one's for ever."""
     scene = Scene()
     quick = scene.add(leader := Wanting(QUICK), "task-1")
-    others = [Wanting(SLOW) for _ in range(18)]
+    others = [Wanting(SLOW) for _ in range(100)]
     refs = [scene.add(other, "task-1") for other in others]
     record = scene.record("task-1")
-    scene.roster.discard(quick, ["task-1"])
-    assert record.pace == QUICK
+    assert (record.pace, leader.pace) == (QUICK, QUICK)
     scene.roster.discard(refs[0], ["task-1"])
+    scene.roster.add(refs[1], ["task-1"], 1)
     assert record.pace == QUICK
-    scene.roster.discard(refs[1], ["task-1"])
-    assert record.pace == SLOW
-    assert leader.pace == QUICK
+    scene.roster.discard(quick, ["task-1"])
+    assert (record.pace, record.pause) == (SLOW, 10)
+    assert len(record.subscribers) == 99
 
 
 def test_a_newcomer_brings_the_next_poll_forward_and_forgets_the_digest() -> None:
@@ -171,19 +172,37 @@ def test_a_record_of_somebody_forgotten_is_dropped_as_it_comes_due() -> None:
     assert list(scene.roster.records) == ["task-2"]
 
 
-def test_prune_gone_looks_only_if_somebody_has_gone() -> None:
-    """And once for each time."""
+def test_who_has_gone_is_taken_out_of_the_records_that_others_want() -> None:
+    """With its pace, and before the record is asked for or wanted once more."""
     scene = Scene()
-    wanting, stays = Wanting(), Wanting()
-    scene.add(wanting, "task-1")
-    scene.add(stays, "task-2")
-    scene.roster.prune_gone()
-    assert list(scene.roster.records) == ["task-1", "task-2"]
+    stays = Wanting(SLOW)
+    scene.add(stays, "task-1")
+    record = scene.record("task-1")
+    for _ in range(100):
+        scene.add(Wanting(QUICK), "task-1")
+        gc.collect(0)
+        assert len(record.subscribers) <= 3
+    gc.collect()
+    assert scene.taken() == ["task-1"]
+    assert len(record.subscribers) == 1
+    assert (record.pace, record.pause) == (SLOW, 10)
+
+
+def test_who_wanted_many_is_taken_out_in_portions() -> None:
+    """So that a forgotten watch of very many does not hold the loop."""
+    scene = Scene()
+    stays, many = Wanting(), [f"task-{number}" for number in range(1000)]
+    scene.add(wanting := Wanting(), *many)
+    scene.add(stays, "task-1000")
     del wanting
     gc.collect()
+    sizes = [len(scene.roster.records)]
+    while sizes[-1] > 1:
+        scene.roster.prune_gone()
+        sizes.append(len(scene.roster.records))
+    assert max(before - after for before, after in pairwise(sizes)) <= 100
     scene.roster.prune_gone()
-    assert list(scene.roster.records) == ["task-2"]
-    assert not scene.roster._has_gone
+    assert list(scene.roster.records) == ["task-1000"]
 
 
 def test_counting_the_watched_changes_nothing() -> None:
@@ -198,7 +217,6 @@ def test_counting_the_watched_changes_nothing() -> None:
     before = {record: record.phase for record in scene.roster.records.values()}
     assert scene.roster.watched == 2
     assert {one: one.phase for one in scene.roster.records.values()} == before
-    assert scene.roster._has_gone
 
 
 def test_counting_the_watched_bears_changes_meanwhile() -> None:
@@ -223,7 +241,7 @@ def test_somebody_gone_before_the_add_is_harmless() -> None:
     reference = scene.roster.reference(Wanting())
     gc.collect()
     scene.roster.add(reference, ["task-1"], 1)
-    assert scene.record("task-1").pace == Pace()
+    assert scene.record("task-1").pace == SLOW
     assert scene.taken() == []
     assert scene.roster.records == {}
 
@@ -401,9 +419,11 @@ def act(scene: Scene, what: str, number: int, polled: list[Record]) -> None:
     elif what == "wait":
         scene.loop.move_to(scene.loop.now + number)
     else:
-        {"spread": roster.spread, "scatter": roster.scatter, "prune": roster.prune}[
-            what
-        ]()
+        {
+            "spread": roster.spread,
+            "scatter": roster.scatter,
+            "prune": roster.prune_gone,
+        }[what]()
 
 
 def assert_places(roster: Roster, polled: list[Record]) -> None:

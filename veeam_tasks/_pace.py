@@ -1,7 +1,7 @@
 """The next pause between two polls of one task; pure."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import attrs
 
@@ -96,14 +96,15 @@ class Pace:
         return pause * (1.0 - self.jitter * chance)
 
 
-def fastest(paces: Iterable[Pace]) -> Pace:
-    """Return one pace as quick as the quickest of `paces` in each respect."""
-    distinct = set(paces) or {Pace()}
-    if len(distinct) == 1:
-        return distinct.pop()
-    return Pace(
-        first=min(pace.first for pace in distinct),
-        growth=min(pace.growth for pace in distinct),
-        longest=min(pace.longest for pace in distinct),
-        jitter=max(pace.jitter for pace in distinct),
-    )
+def next_pauses(pauses: Mapping[Pace, float]) -> dict[Pace, float]:
+    """Return the pauses of one thing that is asked for at several paces; no change.
+
+    Each poll serves all of them, so all pauses begin with it; only what was due by its
+    own pace pauses longer from now on. So there are never more polls than all of them
+    make alone, and no pace waits for longer than alone.
+    """
+    due = min(pauses.values())
+    return {
+        pace: pace.after(pause) if pause <= due else pause
+        for pace, pause in pauses.items()
+    }

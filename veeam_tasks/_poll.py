@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Container, Iterable
+from operator import itemgetter
 
 import anyio
 import attrs
@@ -21,7 +22,7 @@ from veeam_tasks._errors import (
 from veeam_tasks._exchange import Reply
 from veeam_tasks._logon import Logon
 from veeam_tasks._outage import Gate, Outage
-from veeam_tasks._pace import fastest
+from veeam_tasks._pace import Pace, next_pauses
 from veeam_tasks._pollers import Poller, Pollers
 from veeam_tasks._record import Moment, Phase, Record, SubscriberRef
 from veeam_tasks._replies import Replies
@@ -94,7 +95,7 @@ class Engine:
     replies: Replies = attrs.field(init=False)
     pollers: Pollers[Record | Sweep] = attrs.field(init=False)
     _endless: set[SubscriberRef] = attrs.field(factory=set)
-    _endless_pause: float = 0.0
+    _looks: dict[Pace, float] = attrs.field(factory=dict)
     _skip: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -282,7 +283,7 @@ class Engine:
         """Tell a subscriber of every task of the logon session, later ones too."""
         self._endless.add(subscriber)
         self.roster.admit(subscriber)
-        self._endless_pause = 0.0
+        self._looks.clear()
         self.gate.resume()
         self.sweep.look_anew()
         self.wanted.set()
@@ -312,12 +313,14 @@ class Engine:
         if found is not None:
             for watch in watchers:
                 watch.note_all(found, generation)
-        pace = fastest(watch.pace for watch in watchers)
-        if has_news:
-            self._endless_pause = pace.first
+        paces = {watch.pace for watch in watchers}
+        was = self._looks
+        if has_news or not was:
+            self._looks = {pace: pace.first for pace in paces}
         else:
-            self._endless_pause = max(pace.first, pace.after(self._endless_pause))
-        return pace.jittered(self._endless_pause, random.random())  # noqa: S311
+            self._looks = next_pauses({p: was.get(p, p.first) for p in paces})
+        pace, pause = min(self._looks.items(), key=itemgetter(1))
+        return pace.jittered(pause, random.random())  # noqa: S311
 
     async def _sweep_once(self, me: Poller) -> None:
         sent = self.loop.time()

@@ -12,7 +12,7 @@ from yarl import URL
 from veeam_tasks._errors import ForbiddenError, ServerBusyError, VeeamTasksError
 from veeam_tasks._events import Sighting
 from veeam_tasks._model import Task, TaskLostError, TaskState
-from veeam_tasks._pace import LONGEST_PAUSE, Pace
+from veeam_tasks._pace import LONGEST_PAUSE, Pace, next_pauses
 
 RESULTLESS_REPLIES = 4
 """Finished without a Result is asked for three more times, then final."""
@@ -41,7 +41,18 @@ class Subscriber(Protocol):
         """Take note of every ID that a logon session has."""
 
 
-SubscriberRef = weakref.ReferenceType[Subscriber]
+class SubscriberRef(weakref.ref[Subscriber]):
+    """A weak reference that still tells what is to be undone when its subscriber goes.
+
+    Attributes:
+        pace: That of the subscriber.
+        wanted: The IDs that it wants, among others perhaps.
+    """
+
+    __slots__ = ("pace", "wanted")
+
+    pace: Pace
+    wanted: Iterable[str]
 
 
 class Phase(IntEnum):
@@ -65,7 +76,9 @@ class Record:
     """What the engine knows of one watched task, however many watches want it.
 
     Attributes:
+        pace: The one that is due next, of those that its subscribers ask for.
         born: The generation of the logon session when it was first watched.
+        pause: How long that one pauses now.
         url: Where it is asked for singly; None until it is.
         generation: The generation under which the last good reply was asked for.
         subscribers: Who wants it, in order; a dict, since there may be ten thousand.
@@ -103,6 +116,42 @@ class Record:
     failures: int = 0
     trouble_at: float = 0.0
     trouble: str = ""
+    # Only where its subscribers ask for several paces.
+    _pauses: dict[Pace, float] | None = None
+    _paces: dict[Pace, int] = attrs.field(factory=dict)
+
+    def join(self, subscriber: SubscriberRef) -> None:
+        """Let a subscriber want this task, at its pace besides those of the others."""
+        subscribers, pace = self.subscribers, subscriber.pace
+        if subscriber in subscribers:
+            return
+        if not subscribers:
+            self.pace, self.pause = pace, pace.first
+        elif self._pauses is not None or pace != self.pace:
+            if self._pauses is None:
+                self._pauses = {self.pace: self.pause}
+                self._paces = {self.pace: len(subscribers)}
+            self._pauses.setdefault(pace, pace.first)
+            self._paces[pace] = self._paces.get(pace, 0) + 1
+            self._choose(self._pauses)
+        subscribers[subscriber] = None
+
+    def leave(self, subscriber: SubscriberRef) -> None:
+        """Let a subscriber and its pace go, whether or not it is still there."""
+        del self.subscribers[subscriber]
+        if self._pauses is None:
+            return
+        pace = subscriber.pace
+        self._paces[pace] -= 1
+        if not self._paces[pace]:
+            del self._paces[pace], self._pauses[pace]
+            self._choose(self._pauses)
+            if len(self._pauses) == 1:
+                self._pauses = None
+
+    def _choose(self, pauses: dict[Pace, float]) -> None:
+        self.pace = min(pauses, key=pauses.__getitem__)
+        self.pause = pauses[self.pace]
 
     @property
     def is_wanted(self) -> bool:
@@ -112,12 +161,20 @@ class Record:
     def grow(self) -> float:
         """Lengthen the pause, since nothing changed, and return it."""
         pace = self.pace
-        self.pause = min(pace.longest, self.pause * pace.growth)
+        if self._pauses is None:
+            self.pause = min(pace.longest, self.pause * pace.growth)
+        else:
+            self._pauses = next_pauses(self._pauses)
+            self._choose(self._pauses)
         return self.pause
 
     def reset_pause(self) -> float:
         """Fall back to the first pause, and return it."""
-        self.pause = self.pace.first
+        if self._pauses is None:
+            self.pause = self.pace.first
+        else:
+            self._pauses = {pace: pace.first for pace in self._pauses}
+            self._choose(self._pauses)
         return self.pause
 
 

@@ -3,16 +3,17 @@
 import asyncio
 import random
 import weakref
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import attrs
 
 from veeam_tasks._events import Report, WatchTimeoutError
-from veeam_tasks._pace import Pace, fastest
 from veeam_tasks._record import BUSY, Phase, Record, Subscriber, SubscriberRef
 from veeam_tasks._schedule import Schedule
 
-_FEW = 16
+_GONE_AT_ONCE = 64
 _FIRST_POLLS_APART = 0.001
 _RESUMED_APART = 0.002
 
@@ -34,26 +35,34 @@ class Roster:
     records: dict[str, Record] = attrs.field(factory=dict)
     schedule: Schedule = attrs.field(init=False)
     is_together: bool = False
-    _has_gone: bool = False
+    _gone: deque[tuple[SubscriberRef, Iterator[str]]] = attrs.field(factory=deque)
     _subscribers: set[SubscriberRef] = attrs.field(factory=set)
     _next_first: float = 0.0
 
     def __attrs_post_init__(self) -> None:
         self.schedule = Schedule(loop=self.loop, wake=self.wake)
 
-    def reference(self, subscriber: Subscriber) -> SubscriberRef:
+    def reference(
+        self, subscriber: Subscriber, wanted: Iterable[str] = ()
+    ) -> SubscriberRef:
         """Return the weak reference by which a subscriber is known here.
 
-        When the subscriber goes, its records are dropped as they come due.
+        When the subscriber goes, it is taken out of the records that it wanted.
+
+        Args:
+            subscriber: Who wants to know.
+            wanted: Where the IDs that it wants will be found when it has gone.
         """
-        reference = weakref.ref(subscriber, self._note_gone)
+        reference = SubscriberRef(subscriber, self._note_gone)
+        reference.pace, reference.wanted = subscriber.pace, wanted
         hash(reference)  # kept by it; it could not be asked for once it is dead
         return reference
 
-    def _note_gone(self, subscriber: SubscriberRef) -> None:
+    def _note_gone(self, subscriber: weakref.ReferenceType[Subscriber]) -> None:
         # May run in any thread, so it does nothing that is not atomic.
+        assert isinstance(subscriber, SubscriberRef)
         self._subscribers.discard(subscriber)
-        self._has_gone = True
+        self._gone.append((subscriber, iter(subscriber.wanted)))
 
     def timed_out(self, seconds: float, report: Report) -> WatchTimeoutError:
         """Return the error of a subscriber whose time ran out, before it is dropped.
@@ -75,19 +84,16 @@ class Roster:
         self, subscriber: SubscriberRef, task_ids: Iterable[str], generation: int
     ) -> list[Record]:
         """Poll the tasks from now on for a subscriber; return the new records."""
+        self.prune_gone()
         self._subscribers.add(subscriber)
-        wanting = subscriber()
-        pace = Pace() if wanting is None else wanting.pace
         new: list[Record] = []
         for task_id in task_ids:
             record = self.records.get(task_id)
             if record is None:
-                record = Record(task_id, pace, generation)
+                record = Record(task_id, subscriber.pace, generation)
                 self.records[task_id] = record
                 new.append(record)
-            record.subscribers[subscriber] = None
-            alone = len(record.subscribers) == 1
-            _use_pace(record, pace if alone else fastest((record.pace, pace)))
+            record.join(subscriber)
             # Also an unchanged body is news to the newcomer.
             record.digest = None
             if record.phase not in {Phase.READY, Phase.POLLING}:
@@ -100,13 +106,9 @@ class Roster:
             record = self.records.get(task_id)
             if record is None or subscriber not in record.subscribers:
                 continue
-            del record.subscribers[subscriber]
+            record.leave(subscriber)
             if not record.subscribers:
                 self.drop(record)
-            elif len(record.subscribers) <= _FEW:
-                # With many left it costs more than too quick a pace for a while.
-                paces = [one.pace for ref in record.subscribers if (one := ref())]
-                _use_pace(record, fastest(paces))
 
     def forget(self, subscriber: SubscriberRef) -> None:
         """Forget a subscriber that wants nothing any more."""
@@ -123,16 +125,19 @@ class Roster:
         wanted = (tuple(record.subscribers) for record in list(self.records.values()))
         return sum(any(ref() is not None for ref in refs) for refs in wanted)
 
-    def prune(self) -> None:
-        """Drop the records that nobody wants any more."""
-        for record in [r for r in self.records.values() if not r.is_wanted]:
-            self.drop(record)
-
     def prune_gone(self) -> None:
-        """Drop the records of subscribers that nobody held any more, if there were."""
-        if self._has_gone:
-            self._has_gone = False
-            self.prune()
+        """Take those whom nobody held any more out of the records that they wanted.
+
+        In portions, since a watch may have wanted a hundred thousand: whatever is left
+        is not polled for them meanwhile, see `take`.
+        """
+        while self._gone:
+            subscriber, rest = self._gone[0]
+            portion = list(islice(rest, _GONE_AT_ONCE))
+            if portion:
+                self.discard(subscriber, portion)
+                return
+            self._gone.popleft()
 
     def clear(self) -> list[Subscriber]:
         """Drop every record; return the subscribers that there were."""
@@ -193,6 +198,8 @@ class Roster:
 
     def take(self) -> Record | None:
         """Return the next record that is due and still wanted."""
+        if self._gone:
+            self.prune_gone()
         ready = self.schedule.ready
         while ready:
             record = ready.popleft()
@@ -213,9 +220,3 @@ class Roster:
             if record is not None:
                 record.phase = Phase.POLLING
         return record
-
-
-def _use_pace(record: Record, pace: Pace) -> None:
-    if pace != record.pace or not record.pause:
-        record.pace = pace
-        record.pause = pace.first

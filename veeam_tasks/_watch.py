@@ -101,7 +101,7 @@ class Watch(Sole):
         self._unfinished = 0
         self._reader: asyncio.Future[None] | None = None
         self._cut_by: Exception | None = None
-        self._me = engine.roster.reference(self)
+        self._me = engine.roster.reference(self, self._slots)
         self._timeout = timeout
         self._deadline = None if timeout is None else engine.loop.time() + timeout
         self._timer: asyncio.Handle | None = None
@@ -406,7 +406,7 @@ class Waiter:
         self._task_id = task_id
         self._end: asyncio.Future[TaskEvent | Exception] = engine.loop.create_future()
         self._slot = Slot()
-        self._me = engine.roster.reference(self)
+        self._me = engine.roster.reference(self, (task_id,))
 
     async def wait(self, seconds: float | None) -> Task:
         """Return the finished task.
