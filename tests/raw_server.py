@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import os
 import socket
 import ssl
 import struct
@@ -139,6 +140,23 @@ class RawServer:
     def open_connections(self) -> int:
         """How many connections the client has not closed."""
         return len(self._writers)
+
+    def say(self, data: bytes) -> None:
+        """Send bytes that nobody asked for over every open connection, at once."""
+        for writer in self._writers:
+            writer.write(data)
+
+    def hang_up(self) -> None:
+        """End every open connection, at once; the client has yet to notice."""
+        for writer in self._writers:
+            fileno = writer.get_extra_info("socket").fileno()
+            # Of a twin, since uvloop's sockets cannot be shut down.
+            with socket.socket(fileno=os.dup(fileno)) as twin:
+                twin.shutdown(socket.SHUT_RDWR)
+
+    async def one_gone(self) -> None:
+        """Wait until the client has closed a connection."""
+        await asyncio.wait(self._talks, return_when=asyncio.FIRST_COMPLETED)
 
     async def all_gone(self) -> None:
         """Wait until the client has closed every connection."""

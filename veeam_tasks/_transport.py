@@ -22,7 +22,13 @@ import anyio.lowlevel
 from aiohttp import hdrs
 from yarl import URL
 
-from veeam_tasks._attempt import Attempt, Transports, hang_up, tracking
+from veeam_tasks._attempt import (
+    Attempt,
+    Transports,
+    UnusableError,
+    hang_up,
+    tracking,
+)
 from veeam_tasks._body import drop, read_body
 from veeam_tasks._errors import (
     CertificateError,
@@ -47,6 +53,9 @@ TOKEN_HEADER = "X-RestSvcSessionId"  # noqa: S105 the name of a header is no sec
 """Carries the token, in a logon's reply and in every request after it."""
 
 _KEEP_ALIVE_SECONDS = 110.0
+# Of the connections for actions, which are sent once only: some servers close what was
+# idle for two seconds, and their farewell may be on its way. A burst still shares one.
+_KEEP_FOR_ACTIONS_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
 _MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
 _ENCODINGS = {"", "identity", "gzip", "deflate", "br", "zstd"}
@@ -98,6 +107,7 @@ class Transport:
         self._proxy = proxy
         self._root = str(base)
         self._http: aiohttp.ClientSession | None = None
+        self._actions: aiohttp.ClientSession | None = None
         self._opened: Transports = {}
         self._token = ""
         self._token_headers: Mapping[str, str] = {}
@@ -114,13 +124,17 @@ class Transport:
             return
         self._now = asyncio.get_running_loop().time
         self.sent_at = self._now()
+        self._http = self._make_http(_KEEP_ALIVE_SECONDS)
+        self._actions = self._make_http(_KEEP_FOR_ACTIONS_SECONDS)
+
+    def _make_http(self, keep_alive: float) -> aiohttp.ClientSession:
         trust = self._trust
         ssl: aiohttp.Fingerprint | bool = not trust.insecure
         if trust.fingerprint is not None:
             ssl = aiohttp.Fingerprint(trust.fingerprint)
-        self._http = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                keepalive_timeout=_KEEP_ALIVE_SECONDS,
+                keepalive_timeout=keep_alive,
                 limit=0,  # whoever calls bounds how many are in flight
                 ssl=trust.context or ssl,
             ),
@@ -142,12 +156,14 @@ class Transport:
         Requests still under way end in `ClosedError`.
         """
         http, self._http = self._http, None
-        if http is None:
+        actions, self._actions = self._actions, None
+        if http is None or actions is None:
             return
         with anyio.CancelScope(shield=True):
             for transport in list(self._opened):
                 transport.abort()
             await http.close()
+            await actions.close()
             hang_up(self._opened)
             for _ in range(3):
                 # An aborted TLS connection takes two rounds of the loop to go.
@@ -172,9 +188,14 @@ class Transport:
         self.sent_at = self._now()
         self.in_flight += 1
         try:
-            response = await http.request(
-                "GET", url, headers=self._token_headers, allow_redirects=False
-            )
+            while True:
+                try:
+                    response = await http.request(
+                        "GET", url, headers=self._token_headers, allow_redirects=False
+                    )
+                except UnusableError:
+                    continue  # that one is gone; after the last comes a new one
+                break
             content = response.content
             if content.is_eof() and content.total_bytes <= limit:
                 body = content.read_nowait()
@@ -205,7 +226,8 @@ class Transport:
             TransportError, CertificateError, MalformedReplyError: No usable reply came.
             ClosedError: The transport is not open.
         """
-        http = self._require_http()
+        http, actions = self._require_http(), self._actions
+        assert actions is not None
         shown = f"{request.method} {self._root}{request.shown}"
         attempt = Attempt()
         failure: VeeamTasksError | None = None
@@ -214,7 +236,9 @@ class Transport:
         self.in_flight += 1
         try:
             with anyio.move_on_after(self.request_timeout):
-                response = await self._ask(http, request, token, attempt)
+                response = await self._ask(
+                    actions if uncertain else http, request, token, attempt
+                )
                 limit = request.max_reply_bytes or self.max_reply_bytes
                 body = await read_body(response, shown, limit)
                 self.bytes_in += len(body)
@@ -250,16 +274,21 @@ class Transport:
             headers[TOKEN_HEADER] = token
         if request.body is not None:
             headers[hdrs.CONTENT_TYPE] = request.media_type
-        return await http.request(
-            request.method,
-            self.url(request.path),
-            data=request.body,
-            headers=headers,
-            allow_redirects=False,
-            # An action without a body must not say of which type it is.
-            skip_auto_headers=() if request.body is not None else (hdrs.CONTENT_TYPE,),
-            middlewares=(attempt,),
-        )
+        # An action without a body must not say of which type it is.
+        skipped = () if request.body is not None else (hdrs.CONTENT_TYPE,)
+        while True:
+            try:
+                return await http.request(
+                    request.method,
+                    self.url(request.path),
+                    data=request.body,
+                    headers=headers,
+                    allow_redirects=False,
+                    skip_auto_headers=skipped,
+                    middlewares=(attempt,),
+                )
+            except UnusableError:
+                continue  # nothing was sent; see `poll`
 
     def _reply(
         self, response: aiohttp.ClientResponse, request: str, body: bytes
