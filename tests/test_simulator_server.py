@@ -324,8 +324,9 @@ def test_a_server_in_a_thread_serves_synchronous_code() -> None:
         assert read(server, "/api/", {})
         server.drop_connections()
         server.restart()
-        with pytest.raises(urllib.error.HTTPError, match="401"):
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
             read(server, "/api/tasks", headers)
+        refused.value.close()
         with pytest.raises(RuntimeError, match="is running"):
             server.start()
         assert len(server.requests) == 5
