@@ -428,8 +428,6 @@ async def left_at(
 
 
 @pytest.mark.filterwarnings("ignore:the manager of:ResourceWarning")
-# anyio's, for pollers that were made in the very step in which the loop ends.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object:Warning")
 def test_the_loop_ends_at_many_steps() -> None:
     """A loop that ends logs out, unless it ends in the middle of a logon."""
     lost = 0

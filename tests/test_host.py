@@ -4,14 +4,19 @@ import asyncio
 import gc
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Any, Never
 
 import anyio
 import attrs
+import looptime
 import pytest
 from doors import direct, door, targets
 from virtual import QUICK_BACKEND
 
-from veeam_tasks import ClosedError, VeeamTasksError, connect
+from veeam_tasks import ClosedError, SessionManager, VeeamTasksError, connect
 from veeam_tasks._exchange import Reply, Request
 from veeam_tasks._logon import Logon
 from veeam_tasks._transport import Transport
@@ -299,3 +304,162 @@ def test_a_warning_that_is_an_error_does_not_prevent_the_log_out() -> None:
         assert "was left open" in done.stderr
         assert "Unclosed" not in done.stderr
         assert server.logon_sessions == []
+
+
+class Unheard(asyncio.Future[None]):
+    """A future that is done and wakes nobody: an interruption struck as it would."""
+
+    def add_done_callback(self, *_: object, **__: object) -> None:
+        """Forget whom to wake."""
+
+    def cancel(self, msg: object = None) -> bool:
+        """Be done, which is too late to be cancelled."""
+        return False
+
+
+async def unheard(*_: object, **__: object) -> Never:
+    """Never go on, not even by a cancellation."""
+    await Unheard()
+    raise AssertionError
+
+
+def ours() -> set[str]:
+    """Return the names of our asyncio tasks in this loop."""
+    return {
+        task.get_name()
+        for task in asyncio.all_tasks()
+        if "veeam_tasks" in task.get_name()
+    }
+
+
+async def test_a_worker_that_nothing_wakes_does_not_hold_a_close() -> None:
+    """It is given up after two seconds, and the log-out comes all the same."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        watch = em.watch(server.add_task("Running").task_id)
+        await anext(watch)
+        assert em._host is not None
+        em._host._start_worker(unheard())
+        await anyio.sleep(1)
+        began = anyio.current_time()
+        await em.aclose()
+        assert anyio.current_time() - began == pytest.approx(2, abs=0.1)
+        assert server.logon_sessions == []
+        assert server.connections.open == 0
+        assert ours() == set()
+
+
+@attrs.frozen
+class Deaf:
+    """A transport whose replies wake nobody."""
+
+    send = staticmethod(unheard)
+
+
+async def test_a_log_out_that_nothing_wakes_is_given_up() -> None:
+    """A close ends after five seconds, and a little, and leaves nothing open."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        assert em._host is not None
+        em._host.logon.transport = Deaf()
+        began = anyio.current_time()
+        await em.aclose()
+        assert anyio.current_time() - began < 7
+        assert server.connections.open == 0
+        assert ours() == set()
+        async with em:
+            assert em.token
+
+
+@attrs.define(eq=False)
+class NeverHeard:
+    """A signal that wakes nobody."""
+
+    inner: asyncio.Event
+    wait = staticmethod(unheard)
+
+    def __getattr__(self, name: str) -> object:
+        """Be set and asked as the signal is."""
+        return getattr(self.inner, name)
+
+
+async def test_a_host_that_nothing_wakes_is_ended_by_force(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A close ends all the same, says so in the log, logs out, leaves nothing open."""
+    async with SimulatedServer() as server:
+        em = direct(server)
+        em._host = host = em._make_host(asyncio.get_running_loop())
+        host._stop = NeverHeard(host._stop)  # type: ignore[assignment] # as if struck
+        await host.start()
+        await em._logon.open()
+        began = anyio.current_time()
+        await em.aclose()
+        assert anyio.current_time() - began == pytest.approx(10, abs=0.5)
+        assert "did not end within 10 s" in caplog.text
+        assert server.logons.total == 1
+        assert server.logon_sessions == []
+        assert server.connections.open == 0
+        assert ours() == set()
+        async with em:
+            assert em.token
+
+
+Virtual = looptime.make_event_loop_class(asyncio.SelectorEventLoop)
+
+
+class StruckLoop(Virtual):  # type: ignore[misc, valid-type] # made at run time
+    """A loop in which Ctrl-C strikes as one of our tasks is about to be woken."""
+
+    wakeups = 0
+    at = 0
+    steps = 0
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Schedule a callback, or be struck."""
+        task = getattr(callback, "__self__", None)
+        is_wakeup = isinstance(task, asyncio.Task) and args
+        if self.at and is_wakeup and "veeam_tasks" in task.get_name():
+            self.wakeups += 1
+            if self.wakeups == self.at:
+                raise KeyboardInterrupt
+        return super().call_soon(callback, *args, **kwargs)
+
+    def _run_once(self) -> None:
+        self.steps += 1
+        assert self.steps < 20_000, "it spins"
+        super()._run_once()
+
+
+async def closed_by_a_ctrl_c(at: int, kept: list[SessionManager]) -> None:
+    """Watch, and close; be struck at one of the times when a task of ours is woken."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, StruckLoop)
+    async with (
+        SimulatedServer() as server,
+        door(server, max_in_flight=2, coalesce="never") as em,
+    ):
+        kept.append(em)
+        watch = em.watch(server.add_task("Running").task_id)
+        await anext(watch)
+        loop.at = at
+        await anyio.sleep(2)
+
+
+def test_a_ctrl_c_wherever_it_strikes_leaves_a_program_that_ends() -> None:
+    """`asyncio.run` ends by itself and soon, whichever task was never woken."""
+    for at in count(1):
+        kept: list[SessionManager] = []
+        loop = StruckLoop()
+        with asyncio.Runner(loop_factory=lambda loop=loop: loop) as runner:
+            with suppress(KeyboardInterrupt):
+                runner.run(closed_by_a_ctrl_c(at, kept))
+            began = loop.time()
+            runner.close()
+        assert loop.time() - began < 20
+        assert repr(kept[0]).endswith("not open>")
+        if loop.wakeups < at:
+            break
+    assert at > 8

@@ -1,17 +1,23 @@
 """The host task: everything that runs while a manager is open, and its orderly end.
 
-One asyncio task enters and leaves the task group of the pollers by itself, so that a
-manager may be opened, used and closed from different asyncio tasks, as the lines of a
-REPL are.
+One asyncio task starts and ends the pollers by itself, so that a manager may be opened,
+used and closed from different asyncio tasks, as the lines of a REPL are.
+
+A Ctrl-C that asyncio does not turn into a cancellation (the second one under
+`asyncio.run`, the first one elsewhere) raises between any two lines of the event loop.
+It can strike where a future that is done wakes the task that waits for it: nothing ever
+wakes that task then, and no cancellation reaches it. So nobody waits here without bound
+for a task to end: what cannot go on is given up (`end_by_force`).
 """
 
 import asyncio
+import contextlib
 import logging
 import warnings
-from typing import Literal
+from collections.abc import Coroutine
+from typing import Any, Literal
 
 import anyio
-import anyio.lowlevel
 import attrs
 
 from veeam_tasks._calls import Calls
@@ -25,17 +31,37 @@ from veeam_tasks._transport import Transport
 
 _log = logging.getLogger(__name__)
 
-LOG_OUT_SECONDS = 5.0
+LOG_OUT_SECONDS = 5
 """How long a close waits for the log-out; the server ends the rest by itself."""
 
 KEEP_ALIVE_SECONDS = 300.0
 """How long nothing may be sent before the logon session is kept alive; the server
 drops it after 15 idle minutes (``http_authentication`` reference page)."""
 
+LEAVE_SECONDS = 2
+"""How long the pollers may take to end once they are cancelled."""
+
+FORCE_SECONDS = LEAVE_SECONDS + LOG_OUT_SECONDS + 3
+"""How long the whole end may take until the host task is given up."""
+
 _CLOCK_TICK = 0.001  # a sum of seconds may fall short by its last bit
 
 # The loop itself holds its tasks weakly.
 _running: set["asyncio.Task[None]"] = set()
+
+
+def end_by_force(task: "asyncio.Task[Any]") -> None:
+    """Make a task done that cannot take another step, and close its coroutine.
+
+    A cancellation of the task is only delivered with its next step, which never comes;
+    that of the future which every task is takes effect at once.
+    """
+    asyncio.Future.cancel(task)
+    coroutine = task.get_coro()
+    if isinstance(coroutine, Coroutine):
+        # Its cleanup may await, or belong to the task itself.
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            coroutine.close()
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -57,8 +83,13 @@ class Host:
     _stop: asyncio.Event = attrs.field(factory=asyncio.Event)
     _end: Literal["log out", "leave open"] = "log out"
     _task: "asyncio.Task[None] | None" = None
+    _workers: "set[asyncio.Task[None]]" = attrs.field(factory=set)
+    _log_out: "asyncio.Task[BaseException | None] | None" = None
+    _crash: BaseException | None = None
     _was_asked: bool = False
     _has_left: bool = False
+    _seconds_left: int = FORCE_SECONDS
+    _guard: "asyncio.TimerHandle | asyncio.Task[None] | None" = None
 
     @property
     def is_open(self) -> bool:
@@ -91,7 +122,7 @@ class Host:
         self._was_asked = True
         if not self._stop.is_set():
             self._end = "log out" if log_out else "leave open"
-            self._stop.set()
+            self._begin_end()
         self.engine.cut_all(ClosedError(what="the manager", advice="it was closed"))
         cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
@@ -103,6 +134,7 @@ class Host:
             if not self._has_left:
                 # It was cancelled before it took its first step, or never started.
                 await self._leave()
+            await self.transport.aclose()
         if cancelled is not None:
             raise cancelled
 
@@ -128,75 +160,174 @@ class Host:
     def abandon(self) -> None:
         """Stop everything, since the manager was forgotten; may run in any thread."""
         if self.is_open and not self.engine.loop.is_closed():
-            self.engine.loop.call_soon_threadsafe(self._stop.set)
+            self.engine.loop.call_soon_threadsafe(self._begin_end)
             self._warn()
 
     async def _run(self) -> None:
-        cancelled: asyncio.CancelledError | None = None
-        crash: BaseException | None = None
+        interruption: BaseException | None = None
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._poll)
-                if self.keep_alive:
-                    group.start_soon(self._keep_alive)
-                await self._stop.wait()
-                group.cancel_scope.cancel()
+            self._start_worker(self._start_pollers())
+            if self.keep_alive:
+                self._start_worker(self._keep_alive())
+            await self._stop.wait()
         except asyncio.CancelledError as error:
             # The loop is being shut down and nobody has closed the manager.
-            cancelled = error
-            self._stop.set()
-        except BaseException as error:  # noqa: BLE001 - told to the readers and the log
-            # Whatever it is, also a Ctrl-C that struck in a poller's step.
-            crash = error
-            self._stop.set()
-            _log.exception("the pollers stopped")
+            interruption = error
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Ctrl-C struck in this very step.
+            interruption = self._crash = error
+        self._begin_end()
+        interruption = await self._end_workers() or interruption
+        crash = self._crash
+        if crash is not None:
+            _log.error("the pollers stopped", exc_info=crash)
         advice = "it was closed" if crash is None else self._explain(crash)
         self.engine.cut_all(ClosedError(what="the manager", advice=advice))
         try:
             await self._leave()
         finally:
             # Last, since a warning may be an error.
-            if cancelled is not None and not self._was_asked:
+            if isinstance(interruption, asyncio.CancelledError) and not self._was_asked:
                 self._warn()
-        if cancelled is not None:
-            raise cancelled
+        if interruption is not None:
+            raise interruption
+
+    # --- the workers: the pollers, and what keeps the logon session alive
+
+    # Not in a task group: one waits without bound for each of its tasks, and to one
+    # that is told nothing any more it delivers its cancellation in each step of the
+    # loop, for ever.
+    def _start_worker(self, work: Coroutine[None, None, None]) -> None:
+        worker = self.engine.loop.create_task(work, name="veeam_tasks worker")
+        self._workers.add(worker)
+        worker.add_done_callback(self._worker_ended)
+
+    def _worker_ended(self, worker: "asyncio.Task[None]") -> None:
+        self._workers.discard(worker)
+        crash = None if worker.cancelled() else worker.exception()
+        if crash is not None:
+            # Whatever it is, also a Ctrl-C that struck in a poller's step.
+            self._crash = self._crash or crash
+            self._begin_end()
+
+    async def _end_workers(self) -> BaseException | None:
+        """Cancel all workers until they are gone; return what struck meanwhile."""
+        interruption: BaseException | None = None
+        for _ in range(LEAVE_SECONDS):
+            try:
+                for worker in self._workers:
+                    worker.cancel()
+                if self._workers:
+                    await asyncio.wait(self._workers, timeout=1)
+            except INTERRUPTIONS as error:
+                interruption = error
+        for worker in list(self._workers):
+            end_by_force(worker)
+        return interruption
+
+    # --- the end
+
+    def _begin_end(self) -> None:
+        """Ask the host task to end, and from now on see to it that it does."""
+        # First, since an interruption may strike in whatever follows.
+        if self._guard is None and self._task is not None and not self._task.done():
+            self._guard = self.engine.loop.call_later(1, self._count_down)
+            self._task.add_done_callback(self._stop_guard)
+        self._stop.set()
+
+    def _stop_guard(self, host: "asyncio.Task[None]") -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+        # Retrieved here: what it raises has gone through the loop, and nobody waits.
+        _ = host.cancelled() or host.exception()
+
+    def _count_down(self) -> None:
+        # In steps, so that a loop which was held for long counts as one of them.
+        self._seconds_left -= 1
+        loop = self.engine.loop
+        if self._seconds_left > 0:
+            self._guard = loop.call_later(1, self._count_down)
+        else:
+            self._guard = loop.create_task(self._end_in_its_place())
+
+    async def _end_in_its_place(self) -> None:
+        """End instead of the host task, which can go on no more."""
+        _log.error(
+            "the manager of %s did not end within %d s: it is ended by force",
+            self.shown,
+            FORCE_SECONDS,
+        )
+        try:
+            await self._end_workers()
+            # What it had begun to leave is not begun again: that was what hung.
+            await (self.transport.aclose() if self._has_left else self._leave())
+        finally:
+            for task in (self._log_out, self._task):
+                if task is not None and not task.done():
+                    end_by_force(task)
 
     def _explain(self, crash: BaseException) -> str:
-        while isinstance(crash, BaseExceptionGroup):
-            crash = crash.exceptions[0]
         what = visible(self.engine.secrets.hide(repr(crash)))
         return f"an error of its own stopped it, and is in the log: {what}"
 
     async def _leave(self) -> None:
+        """Log out, and close every connection, whatever interrupts it."""
+        # In a task of its own: a log-out that nothing wakes can be given up.
+        create = self.engine.loop.create_task
+        self._log_out = log_out = create(self._end_logon(), name="veeam_tasks log-out")
         self._has_left = True
-        interruption: BaseException | None = None
-        with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(LOG_OUT_SECONDS) as bound:
-                # Once more, since what strikes the first must not skip the rest.
-                for work in (self.logon.settle, self.logon.settle, self._log_out):
-                    try:
-                        await work()
-                    except INTERRUPTIONS as error:
-                        if bound.cancel_called:
-                            raise
-                        interruption = error
+        try:
+            interruption = await self._wait_for(log_out, LOG_OUT_SECONDS)
+            # This ends a log-out under way, too.
             await self.transport.aclose()
             await self.logon.stop()
+            interruption = await self._wait_for(log_out, 1) or interruption
+        finally:
+            if not log_out.done():
+                end_by_force(log_out)
+        if not log_out.cancelled():
+            interruption = interruption or log_out.result()
         if interruption is not None:
             raise interruption
 
-    async def _log_out(self) -> None:
+    async def _wait_for(
+        self, log_out: "asyncio.Task[BaseException | None]", seconds: int
+    ) -> BaseException | None:
+        """Wait for the log-out; return what struck meanwhile."""
+        interruption: BaseException | None = None
+        # In steps, so that a loop which was held for long counts as one of them.
+        for _ in range(seconds):
+            if log_out.done():
+                break
+            try:
+                await asyncio.wait([log_out], timeout=1)
+            except INTERRUPTIONS as error:
+                interruption = error
+                # It begins once more, unless it was interrupted as well.
+                if not log_out.cancelling():
+                    log_out.cancel()
+        return interruption
+
+    async def _end_logon(self) -> BaseException | None:
+        """Log out; return what struck meanwhile."""
+        interruption: BaseException | None = None
+        # Once more, since what strikes the first must not skip the rest.
+        for work in (self.logon.settle, self.logon.settle, self._end_logon_session):
+            try:
+                await work()
+            except INTERRUPTIONS as error:
+                interruption = error
+        return interruption
+
+    async def _end_logon_session(self) -> None:
         if self._end == "log out" and await self.logon.log_out():
             self.notices.tell(NoticeKind.LOGGED_OUT, self.shown)
 
-    async def _poll(self) -> None:
-        """Run the pollers once there is something to watch."""
+    async def _start_pollers(self) -> None:
+        """Start the pollers once there is something to watch."""
         await self.engine.wanted.wait()
-        # A close in the same step must not meet pollers that have not begun.
-        await anyio.lowlevel.checkpoint()
-        async with anyio.create_task_group() as group:
-            for _ in range(self.engine.max_in_flight):
-                group.start_soon(self.engine.pollers.run)
+        for _ in range(self.engine.max_in_flight):
+            self._start_worker(self.engine.pollers.run())
 
     async def _keep_alive(self) -> None:
         while True:
