@@ -107,6 +107,7 @@ class Transport:
         self._proxy = proxy
         self._root = str(base)
         self._http: aiohttp.ClientSession | None = None
+        self._closing: list[aiohttp.ClientSession] = []
         self._actions: aiohttp.ClientSession | None = None
         self._opened: Transports = {}
         self._token = ""
@@ -155,15 +156,18 @@ class Transport:
 
         Requests still under way end in `ClosedError`.
         """
-        http, self._http = self._http, None
-        actions, self._actions = self._actions, None
-        if http is None or actions is None:
+        self._closing += [one for one in (self._http, self._actions) if one is not None]
+        self._http = self._actions = None
+        if not self._closing:
             return
         with anyio.CancelScope(shield=True):
             for transport in list(self._opened):
                 transport.abort()
-            await http.close()
-            await actions.close()
+            for one in list(self._closing):
+                await one.close()
+                # Not before: what ends in the middle is taken up by the next call.
+                if one in self._closing:
+                    self._closing.remove(one)
             hang_up(self._opened)
             for _ in range(3):
                 # An aborted TLS connection takes two rounds of the loop to go.
