@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import os
 import re
+import socket
 import ssl as tls
 import warnings
 from asyncio import Protocol, get_running_loop
@@ -21,6 +22,7 @@ from typing import Any
 
 import anyio
 import attrs
+from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from veeam_tasks._errors import ArgumentError, RequestTimeoutError, TransportError
@@ -290,17 +292,9 @@ class _Look(Protocol):
 async def _shake_hands(
     host: str, port: int, context: tls.SSLContext
 ) -> tuple[bytes, dict[str, Any]]:
-    """Connect, shake hands, hang up; return what the server's certificate holds.
-
-    Of a name with several addresses a dead one holds up the next for a moment only.
-    """
+    """Connect, shake hands, hang up; return what the server's certificate holds."""
     transport, look = await get_running_loop().create_connection(
-        _Look,
-        host,
-        port,
-        ssl=context,
-        server_hostname=host,
-        happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
+        _Look, sock=await _connected(host, port), ssl=context, server_hostname=host
     )
     peer = transport.get_extra_info("ssl_object")
     der, said = peer.getpeercert(binary_form=True), peer.getpeercert()
@@ -309,6 +303,26 @@ async def _shake_hands(
         await look.gone.wait()
     transport.abort()
     return der, said
+
+
+async def _connected(host: str, port: int) -> socket.socket:
+    """Return a socket that is connected.
+
+    Of a name with several addresses a dead one holds up the next for a moment only.
+    Loops promise no such thing: uvloop has no ``happy_eyeballs_delay``, and asyncio's
+    fails with eager tasks. So it is done by what aiohttp connects with.
+    """
+    kind = socket.SOCK_STREAM
+    try:
+        # An address needs no look-up, and so no thread.
+        addresses = socket.getaddrinfo(
+            host, port, type=kind, flags=socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        addresses = await get_running_loop().getaddrinfo(host, port, type=kind)
+    return await start_connection(
+        addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1
+    )
 
 
 class _ProxyError(ConnectionError):
@@ -321,10 +335,9 @@ async def _shake_by(
     """Do as `_shake_hands`, through a tunnel of an HTTP proxy."""
     try:
         reader, writer = await asyncio.open_connection(
-            proxy.host,
-            proxy.port,
+            sock=await _connected(proxy.host or "", proxy.port or 0),
             ssl=True if proxy.scheme == "https" else None,
-            happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
+            server_hostname=proxy.host if proxy.scheme == "https" else None,
         )
     except OSError as error:
         raise _ProxyError(str(error)) from None
