@@ -13,17 +13,23 @@ import pytest
 from doors import Wire, door
 
 from veeam_tasks import (
+    JobSession,
     Link,
     Notice,
     NoticeKind,
     Pace,
     Report,
+    Run,
+    RunStage,
+    SessionResult,
+    SessionState,
     Statistics,
     Task,
     TaskEvent,
     TaskFailedError,
     TaskLostError,
     TaskResult,
+    TaskSession,
     TaskState,
     VeeamTasksError,
 )
@@ -35,6 +41,12 @@ TASK = Task(
     state=TaskState.RUNNING,
     raw_state="Running",
     operation="StartJob",
+)
+SESSION = JobSession(
+    session_id="1c29a0ac-7e4e-4a0b-9f45-6c7b1a0d2e33",
+    kind="BackupJobSession",
+    state=SessionState.WORKING,
+    raw_state="Working",
 )
 NOW = datetime.now(UTC)
 EVENT = TaskEvent(
@@ -78,6 +90,55 @@ VALUES: dict[type[Any], tuple[object, dict[str, object]]] = {
             "not_before": datetime | None,
             "sequence": int,
             "error": VeeamTasksError | None,
+            "stage": RunStage,
+            "session": JobSession | None,
+            "failures": tuple[TaskSession, ...],
+        },
+    ),
+    JobSession: (
+        SESSION,
+        {
+            "session_id": str,
+            "uid": str | None,
+            "kind": str,
+            "name": str | None,
+            "job_name": str | None,
+            "job_uid": str | None,
+            "job_type": str | None,
+            "vm_name": str | None,
+            "state": SessionState,
+            "raw_state": str,
+            "result": SessionResult,
+            "raw_result": str | None,
+            "progress": int | None,
+            "created_at": datetime | None,
+            "ended_at": datetime | None,
+            "is_retry": bool | None,
+            "failure_message": str | None,
+            "links": tuple[Link, ...],
+            "href": str | None,
+        },
+    ),
+    TaskSession: (
+        TaskSession(raw_state="Pending"),
+        {
+            "vm_name": str | None,
+            "vm_uid": str | None,
+            "raw_state": str,
+            "result": SessionResult,
+            "raw_result": str | None,
+            "reason": str | None,
+            "created_at": datetime | None,
+            "ended_at": datetime | None,
+            "size": int | None,
+        },
+    ),
+    Run: (
+        Run(task=TASK),
+        {
+            "task": Task,
+            "session": JobSession | None,
+            "failures": tuple[TaskSession, ...],
         },
     ),
     Report: (
@@ -95,6 +156,7 @@ VALUES: dict[type[Any], tuple[object, dict[str, object]]] = {
             "at": datetime,
             "detail": str,
             "task_ids": tuple[str, ...],
+            "error": VeeamTasksError | None,
         },
     ),
     Statistics: (

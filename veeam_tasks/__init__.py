@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         MalformedReplyError,
         RequestTimeoutError,
         ServerBusyError,
+        SessionFailedError,
+        SessionLostError,
         StatusError,
         SubmitUncertainError,
         TaskNotFoundError,
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
         VeeamTasksError,
     )
     from veeam_tasks._events import Report, TaskEvent, WatchTimeoutError
+    from veeam_tasks._job_sessions import (
+        JobSession,
+        Run,
+        RunStage,
+        SessionResult,
+        SessionState,
+        TaskSession,
+    )
     from veeam_tasks._manager import SessionManager
     from veeam_tasks._model import (
         Link,
@@ -49,6 +59,7 @@ __all__ = [
     "CertificateError",
     "ClosedError",
     "ForbiddenError",
+    "JobSession",
     "Link",
     "LogonError",
     "MalformedReplyError",
@@ -57,8 +68,14 @@ __all__ = [
     "Pace",
     "Report",
     "RequestTimeoutError",
+    "Run",
+    "RunStage",
     "ServerBusyError",
+    "SessionFailedError",
+    "SessionLostError",
     "SessionManager",
+    "SessionResult",
+    "SessionState",
     "Statistics",
     "StatusError",
     "SubmitUncertainError",
@@ -68,6 +85,7 @@ __all__ = [
     "TaskLostError",
     "TaskNotFoundError",
     "TaskResult",
+    "TaskSession",
     "TaskState",
     "TransportError",
     "VeeamTasksError",
@@ -90,6 +108,8 @@ _ROOMS = {
         "MalformedReplyError",
         "RequestTimeoutError",
         "ServerBusyError",
+        "SessionFailedError",
+        "SessionLostError",
         "StatusError",
         "SubmitUncertainError",
         "TaskNotFoundError",
@@ -97,6 +117,14 @@ _ROOMS = {
         "VeeamTasksError",
     ),
     "_events": ("Report", "TaskEvent", "WatchTimeoutError"),
+    "_job_sessions": (
+        "JobSession",
+        "Run",
+        "RunStage",
+        "SessionResult",
+        "SessionState",
+        "TaskSession",
+    ),
     "_manager": ("SessionManager",),
     "_model": (
         "Link",

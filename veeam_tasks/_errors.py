@@ -11,6 +11,7 @@ Root `VeeamTasksError`; marked (r) what polling rides out (`retryable`):
     * `ServerBusyError` (r): 503
 * `MalformedReplyError` (r): a reply that the protocol does not allow
 * `ClosedError`: used before it was opened or after it was closed
+* `SessionFailedError`, `SessionLostError`: what became of a job session
 * `TaskFailedError`, `TaskLostError` (in `_model`), `WatchTimeoutError` (in `_events`):
   what became of a task or a watch
 
@@ -20,7 +21,11 @@ Every class composes its own message from typed fields. What the server said is 
 with control characters visible; secrets were hidden by whoever passed the text in.
 """
 
-from typing import ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
+
+if TYPE_CHECKING:
+    from veeam_tasks._job_sessions import JobSession, TaskSession
+    from veeam_tasks._model import Task
 
 TransportKind = Literal[
     "refused",
@@ -340,3 +345,86 @@ class ClosedError(VeeamTasksError):
         super().__init__(f"{what}: {advice}")
         self.what = what
         self.advice = advice
+
+
+class SessionFailedError(VeeamTasksError):
+    """A job session ended without success. The caller decides what that means.
+
+    Attributes:
+        task: The task that started it; None if that is not known.
+        session: The job session at its end.
+        failures: Its machines that did not end with Success, with their reasons; empty
+            if they could not be read.
+    """
+
+    task: "Task | None"
+    session: "JobSession"
+    failures: "tuple[TaskSession, ...]"
+
+    def __init__(
+        self,
+        *,
+        task: "Task | None",
+        session: "JobSession",
+        failures: "tuple[TaskSession, ...]" = (),
+    ) -> None:
+        title = session.job_name or session.vm_name or session.name
+        ended = session.raw_result or "without a result"
+        text = f"{session.kind if title is None else repr(title)} ended {ended}"
+        reasons = [
+            f"{one.vm_name or 'a machine'}: {one.reason or one.raw_result or 'unknown'}"
+            for one in sorted(failures, key=_by_weight)
+        ]
+        if not reasons and session.failure_message:
+            reasons = [session.failure_message]
+        shown = "; ".join(reasons[:_REASONS_SHOWN])
+        more = len(reasons) - _REASONS_SHOWN
+        if shown:
+            text = f"{text}: {shown}{f' (+{more} more)' if more > 0 else ''}"
+        super().__init__(text if task is None else f"{task.task_id}: {text}")
+        self.task = task
+        self.session = session
+        self.failures = failures
+
+
+_REASONS_SHOWN = 3
+
+
+def _by_weight(machine: "TaskSession") -> bool:
+    """Let failures come before warnings."""
+    return machine.raw_result != "Failed"
+
+
+class SessionLostError(VeeamTasksError):
+    """The client can no longer learn of a job session, or never found it.
+
+    The job may well go on: the operator finds out on the server what became of it.
+
+    Attributes:
+        task_id: The task that started it.
+        task: That task as it was seen last, or None.
+        last_seen: The job session as it was seen last; None if it was never found.
+        reason: Why it counts as lost.
+    """
+
+    task_id: str
+    task: "Task | None"
+    last_seen: "JobSession | None"
+    reason: str
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        task: "Task | None",
+        last_seen: "JobSession | None",
+        reason: str,
+    ) -> None:
+        seen = "its job session was never found"
+        if last_seen is not None:
+            seen = f"its job session was last seen {last_seen.raw_state}"
+        super().__init__(f"{task_id}: the job is lost ({seen}): {reason}")
+        self.task_id = task_id
+        self.task = task
+        self.last_seen = last_seen
+        self.reason = reason

@@ -14,6 +14,7 @@ from types import MappingProxyType
 import attrs
 
 from veeam_tasks._errors import VeeamTasksError
+from veeam_tasks._job_sessions import JobSession, RunStage, TaskSession
 from veeam_tasks._model import Task, TaskFailedError, TaskLostError, TaskState
 
 
@@ -33,6 +34,9 @@ class TaskEvent:
             None for the first event; never later than `observed_at`.
         sequence: From 1, per task, of the events delivered.
         error: Why the task is LOST, else None.
+        stage: How far a followed run is; TASK in a plain watch.
+        session: The job session as it was seen last; None in a plain watch.
+        failures: Of a final event: the machines that did not end with Success.
     """
 
     task_id: str
@@ -45,6 +49,14 @@ class TaskEvent:
     not_before: datetime | None = None
     sequence: int
     error: VeeamTasksError | None = None
+    stage: RunStage = RunStage.TASK
+    session: JobSession | None = None
+    failures: tuple[TaskSession, ...] = ()
+
+    @property
+    def has_warnings(self) -> bool:
+        """Whether the job session ended with Warning: it went well, with remarks."""
+        return self.session is not None and self.session.has_warnings
 
     def __repr__(self) -> str:
         before = "" if self.previous is None else f"{self.previous} -> "

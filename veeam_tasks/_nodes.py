@@ -96,7 +96,7 @@ def task(node: Any, secrets: Secrets) -> Task:
     state = TaskState.from_word(word)
     operation = text(node, "Operation") or ""
     href = text(node, "@Href") or None
-    links = _links(node["Links"], href) if "Links" in node else ()
+    links = links_of(node["Links"], href) if "Links" in node else ()
     result = _result(node["Result"]) if "Result" in node else None
     if secrets.is_in(_told(word, operation, href, result, links)):
         hide = secrets.hide
@@ -161,7 +161,8 @@ def _result(node: Any) -> TaskResult | None:
     return TaskResult(success=success, message=text(node, "Message") or None)
 
 
-def _links(value: Any, own: str | None) -> tuple[Link, ...]:
+def links_of(value: Any, own: str | None) -> tuple[Link, ...]:
+    """Return the links of a node, those to its own Href with that very string."""
     if type(value) is dict:
         value = value.get("Link")
     if value is None:
@@ -239,7 +240,7 @@ def count(paging: Any, name: str) -> int | None:
 
 def next_path(paging: Any) -> str | None:
     """Return where the next page is, below ``/api/``; None if no link says so."""
-    links = _links(_mapping(paging, "PagingInfo").get("Links"), None)
+    links = links_of(_mapping(paging, "PagingInfo").get("Links"), None)
     hrefs = [link.href for link in links if link.rel.lower() == "next"]
     if not hrefs:
         return None

@@ -237,3 +237,24 @@ async def trust_on_first_use(url: str, token: str) -> tuple[str, str | None]:
     except vt.ArgumentError as error:
         return error.parameter, error.problem
     return found.fingerprint, found.subject
+
+
+def job_sessions(session: vt.JobSession, machine: vt.TaskSession, run: vt.Run) -> None:
+    """Read what became of a started job."""
+    assert_type(session.state, vt.SessionState)
+    assert_type(session.result, vt.SessionResult)
+    assert_type(session.progress, int | None)
+    assert_type(machine.succeeded, bool | None)
+    assert_type(run.session, vt.JobSession | None)
+    assert_type(run.failures, tuple[vt.TaskSession, ...])
+    try:
+        assert_type(session.raise_for_failure(), vt.JobSession)
+    except vt.SessionFailedError as error:
+        assert_type(error.failures, tuple[vt.TaskSession, ...])
+    except vt.SessionLostError as error:
+        assert_type(error.last_seen, vt.JobSession | None)
+
+
+def stages(event: vt.TaskEvent) -> bool:
+    """Tell how far a run is."""
+    return event.stage is vt.RunStage.SESSION and not event.has_warnings

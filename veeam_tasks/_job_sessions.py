@@ -1,0 +1,253 @@
+"""Job sessions and task sessions: what a started job is while it runs, and after.
+
+They belong to the server, not to the logon session: they outlive a renewal and a
+restart of the Enterprise Manager. The field names follow the vendor's XML schema; the
+facts come from the reference pages of ``backupSessions``, ``replicaSessions``,
+``restoreSessions``, ``cloud/failoverSessions`` and their task sessions, at
+https://helpcenter.veeam.com/docs/vbr/em_rest/.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+import attrs
+
+from veeam_tasks._errors import SessionFailedError
+from veeam_tasks._model import Link, Task
+from veeam_tasks._text import visible
+
+
+class RunStage(StrEnum):
+    """How far a run was followed: a run is a task with the job session it started."""
+
+    TASK = "task"
+    """The task is polled; in a plain watch this is the one stage."""
+    SEARCHING = "searching"
+    """The task is Finished with success, and its job session is not found yet."""
+    SESSION = "session"
+    """The job session is polled."""
+
+
+class SessionState(StrEnum):
+    """Where a job session stands. Only `STOPPED` ends it.
+
+    The words are the server's (``backupsessions_id`` reference page).
+    """
+
+    STARTING = "Starting"
+    WORKING = "Working"
+    PAUSING = "Pausing"
+    RESUMING = "Resuming"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    UNKNOWN = "Unknown"
+    """Any other word of the server, kept in `JobSession.raw_state`; polled on."""
+
+    @classmethod
+    def from_word(cls, word: str) -> "SessionState":
+        """Return the state for a word of the server; other words are `UNKNOWN`."""
+        return _STATES.get(word, cls.UNKNOWN)
+
+
+_STATES = {
+    state.value: state for state in SessionState if state is not SessionState.UNKNOWN
+}
+
+
+class SessionResult(StrEnum):
+    """How a job session or a task session went; no proof of its end.
+
+    A task session of recorded servers is InProgress with the Result Success.
+    """
+
+    NONE = "None"
+    """No result: the word ``None`` while it runs, or no such member."""
+    SUCCESS = "Success"
+    WARNING = "Warning"
+    """It went well, with remarks."""
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+    """Any other word of the server, kept in `raw_result`."""
+
+    @classmethod
+    def from_word(cls, word: str | None) -> "SessionResult":
+        """Return the result for a word of the server; other words are `UNKNOWN`."""
+        return cls.NONE if not word else _RESULTS.get(word, cls.UNKNOWN)
+
+
+_RESULTS = {
+    result.value: result
+    for result in SessionResult
+    if result is not SessionResult.UNKNOWN
+}
+_GOOD = (SessionResult.SUCCESS, SessionResult.WARNING)
+
+
+def _succeeded(result: SessionResult) -> bool | None:
+    """Return what the result of something that has ended says of its success."""
+    if result in _GOOD:
+        return True
+    return False if result is SessionResult.FAILED else None
+
+
+@attrs.frozen(kw_only=True)
+class JobSession:
+    """One run of a job, a restore or a failover, as one reply described it.
+
+    Attributes:
+        session_id: Its ID: a GUID, without the ``urn:veeam:`` around it.
+        uid: Its UID, ``urn:veeam:BackupJobSession:7e9f...``, or None.
+        kind: The name of its entity: ``BackupJobSession``, ``ReplicaJobSession``,
+            ``RestoreSession``, ``CloudFailoverSession``.
+        name: Its name, ``<job>@<time>`` as a rule; for people only.
+        job_name: The job's, or the failover plan's, name; None for a restore.
+        job_uid: The job's UID; its middle differs between pages, so compare GUIDs.
+        job_type: ``Backup``, ``BackupCopy``, ``RestoreVm``, ...: an open set.
+        vm_name: Of a restore: the machine.
+        state: Where it stands.
+        raw_state: The server's own word for that.
+        result: How it went; no proof of an end.
+        raw_result: The server's own word for that; None if it said none.
+        progress: Percent, 0 to 100, or None. It may fall, and is no proof of an end.
+        created_at: When it began by the backup server's clock; aware, UTC.
+        ended_at: When it ended, as far as the server says; no proof of an end.
+        is_retry: Whether the server started it because an earlier run failed.
+        failure_message: What it says of a failure; null even for most that failed.
+        links: Its links, in order.
+        href: Its URL as the server has it, or None.
+    """
+
+    session_id: str
+    uid: str | None = None
+    kind: str
+    name: str | None = None
+    job_name: str | None = None
+    job_uid: str | None = None
+    job_type: str | None = None
+    vm_name: str | None = None
+    state: SessionState
+    raw_state: str
+    result: SessionResult = SessionResult.NONE
+    raw_result: str | None = None
+    progress: int | None = None
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    is_retry: bool | None = None
+    failure_message: str | None = None
+    links: tuple[Link, ...] = ()
+    href: str | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """True for Stopped alone: not for a result, 100 percent, or an end time."""
+        return self.state is SessionState.STOPPED
+
+    @property
+    def succeeded(self) -> bool | None:
+        """True once it ended with Success or Warning, False with Failed, else None."""
+        return _succeeded(self.result) if self.is_ended else None
+
+    @property
+    def has_warnings(self) -> bool:
+        """Whether it ended with Warning: it went well, with remarks."""
+        return self.is_ended and self.result is SessionResult.WARNING
+
+    def raise_for_failure(self) -> Self:
+        """Return the job session itself unless it ended without success.
+
+        Raises:
+            SessionFailedError: It ended, and its result is neither Success nor Warning.
+        """
+        if self.is_ended and not self.succeeded:
+            raise SessionFailedError(task=None, session=self, failures=())
+        return self
+
+    def __repr__(self) -> str:
+        parts = [self.kind, self.session_id]
+        title = self.job_name or self.vm_name or self.name
+        if title:
+            parts.append(repr(title))
+        parts.append(self.raw_state)
+        if self.raw_result and self.result is not SessionResult.NONE:
+            parts.append(self.raw_result)
+        if self.progress is not None and not self.is_ended:
+            parts.append(f"{self.progress} %")
+        return f"<JobSession {visible(' '.join(parts))}>"
+
+
+@attrs.frozen(kw_only=True)
+class TaskSession:
+    """What a job session did for one machine, or one share.
+
+    Attributes:
+        vm_name: The machine, or the share.
+        vm_uid: Its UID; from version 10 on.
+        raw_state: The server's word: Pending, InProgress, Completed; an open set.
+        result: How it went; no proof of an end.
+        raw_result: The server's own word for that; None if it said none.
+        reason: The text of the failure, where the server gives one.
+        created_at: When it began; aware, UTC.
+        ended_at: When it ended, as far as the server says.
+        size: Bytes, as the server counts them, or None.
+    """
+
+    vm_name: str | None = None
+    vm_uid: str | None = None
+    raw_state: str
+    result: SessionResult = SessionResult.NONE
+    raw_result: str | None = None
+    reason: str | None = None
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    size: int | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """True for Completed alone; InProgress may have the result Success."""
+        return self.raw_state == "Completed"
+
+    @property
+    def succeeded(self) -> bool | None:
+        """True once it ended with Success or Warning, False with Failed, else None."""
+        return _succeeded(self.result) if self.is_ended else None
+
+    def __repr__(self) -> str:
+        parts = [self.vm_name or self.vm_uid or "?", self.raw_state]
+        if self.raw_result and self.result is not SessionResult.NONE:
+            parts.append(self.raw_result)
+        if self.reason:
+            parts.append(repr(self.reason))
+        return f"<TaskSession {visible(' '.join(parts))}>"
+
+
+@attrs.frozen(kw_only=True)
+class Run:
+    """A task that finished with success, with the job session it started, at its end.
+
+    Attributes:
+        task: The finished task.
+        session: The job session, which has ended; None where the action makes none.
+        failures: Its machines that did not end with Success, with their reasons.
+    """
+
+    task: Task
+    session: JobSession | None = None
+    failures: tuple[TaskSession, ...] = ()
+
+    @property
+    def has_warnings(self) -> bool:
+        """Whether the job session ended with Warning."""
+        return self.session is not None and self.session.has_warnings
+
+    def __repr__(self) -> str:
+        parts = [self.task.task_id]
+        if self.task.operation:
+            parts.append(self.task.operation)
+        session = self.session
+        if session is None:
+            parts.append("without a job session")
+        else:
+            parts.append(repr(session.job_name or session.vm_name or session.name))
+            parts.append(session.raw_result or "without a result")
+        return f"<Run {visible(' '.join(parts))}>"
