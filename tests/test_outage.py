@@ -1,6 +1,7 @@
 """The gate: when it closes, who probes, when it opens, when patience is spent."""
 
 import asyncio
+import itertools
 import logging
 import random
 
@@ -585,6 +586,53 @@ async def test_retry_after_is_honoured_behind_the_gate(mode: str) -> None:
         server.faults.remove(busy)
         await anyio.sleep(130)
         assert server.requests.total > before + 20
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("asked", [3, 90])
+async def test_retry_after_of_one_task_is_never_cut(status: int, asked: int) -> None:
+    """Neither by jitter, nor by a newcomer, nor by a renewal."""
+    pace = Pace(first=1, growth=1, longest=1, jitter=0.9)
+    async with (
+        SimulatedServer() as server,
+        door(server, pace=pace, coalesce="never") as em,
+    ):
+        busy, other = (server.add_task("Running 1h, Finished ok") for _ in range(2))
+        path = f"{busy.task_id}$"
+        server.faults.add(
+            Fault("status", status=status, retry_after=f"{asked}", path=path)
+        )
+        watches = [em.watch(busy.task_id, other.task_id)]
+        for number in range(5 * asked):
+            await anyio.sleep(1)
+            if number % 7 == 0:
+                watches.append(em.watch(busy.task_id))
+            if number == asked:
+                server.expire_logon_sessions(keep_tasks=True)
+        times = [r.time for r in server.requests if r.path.endswith(busy.task_id)]
+        # What a renewal asks for anew stands beside it.
+        pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
+        short = [pause for pause in pauses if pause < asked]
+        assert len(short) <= 1
+        assert 3 <= len(times) <= 7
+        assert em.statistics().errors > 0
+
+
+async def test_retry_after_of_the_collection_is_honoured() -> None:
+    """Whoever watches all does not ask again before."""
+    em_path = "/tasks$"
+    async with SimulatedServer() as server, door(server, coalesce="auto") as em:
+        server.add_task("Running 1h, Finished ok")
+        watch = em.watch_all()
+        await anext(watch)
+        busy = Fault("status", status=429, retry_after="100", path=em_path)
+        server.faults.add(busy)
+        await anyio.sleep(350)
+        times = [r.time for r in server.requests if r.path.endswith("/tasks")]
+        late = [time for time in times if time > times[0] + 2]
+        assert 3 <= len(late) <= 5
+        for sooner, later in itertools.pairwise(late):
+            assert later - sooner >= 100
 
 
 async def test_only_watches_and_wait_ride_out_an_outage() -> None:

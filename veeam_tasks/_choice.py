@@ -110,13 +110,23 @@ class Choice:
             self._put_off(now)
         return self.is_together
 
-    def give_up(self, why: str, now: float, *, for_good: bool) -> None:
-        """Ask singly from now on: for good, or until a growing break is over."""
+    def give_up(
+        self, why: str, now: float, *, for_good: bool, at_least: float = 0.0
+    ) -> None:
+        """Ask singly from now on: for good, or until a growing break is over.
+
+        Args:
+            why: The reason, in words.
+            now: Monotonic seconds.
+            for_good: Whether there is no use in another try.
+            at_least: Seconds that the server asked to be left alone.
+        """
         self.is_together = False
         self.reason = f"singly: {why}"
         self._usual = 0.0
         self._is_given_up = for_good
         self._put_off(now)
+        self._not_before = max(self._not_before, now + at_least)
 
     def _put_off(self, now: float) -> None:
         self._not_before = now + self._next_break

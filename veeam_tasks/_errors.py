@@ -8,7 +8,7 @@ Root `VeeamTasksError`; marked (r) what polling rides out (`retryable`):
     * `SubmitUncertainError`: the action may have been carried out
 * `StatusError`: the server answered with an error
     * `LogonError`, `ForbiddenError`, `TaskNotFoundError`
-    * `ServerBusyError` (r): 503
+    * `ServerBusyError` (r): 503, 429
 * `MalformedReplyError` (r): a reply that the protocol does not allow
 * `ClosedError`: used before it was opened or after it was closed
 * `SessionFailedError`, `SessionLostError`: what became of a job session
@@ -272,7 +272,7 @@ class TaskNotFoundError(StatusError):
 
 
 class ServerBusyError(StatusError):
-    """503: overload or maintenance. It passes; whoever runs the server may know.
+    """503 or 429: overload or maintenance. It passes; whoever runs the server may know.
 
     Attributes:
         retry_after: Seconds that the server asked to wait, or None.

@@ -125,14 +125,17 @@ class Outage:
             and self._share.bad < 0.5  # noqa: PLR2004
         ):
             return True
-        # 2. It may be one task alone.
+        # 2. It says so itself, and nothing but the collection is asked for.
+        if watched == 0 and isinstance(error, ServerBusyError) and error.retry_after:
+            return True
+        # 3. It may be one task alone.
         if len(self._failed) < min(2, watched):
             return False
-        # 3. Whoever is patient for less than that takes must not lose tasks by it.
+        # 4. Whoever is patient for less than that takes must not lose tasks by it.
         is_long = self.patience is not None and (
             now - self._failing_since >= self.patience
         )
-        # 4. Three in a row prove nothing of a server of whose replies 15 % are bad:
+        # 5. Three in a row prove nothing of a server of whose replies 15 % are bad:
         #    at 50 polls a second that happens every six seconds.
         return is_long or self._failures >= self._share.streak
 

@@ -332,11 +332,14 @@ class Engine:
         if isinstance(failure, CertificateError):
             self.cut_all(failure)
         elif self._has_endless():
-            self.sweep.request(_SWEEP_AGAIN)
             if not self.roster.records:
                 # No single poll will find out whether it is an outage.
                 now = self.loop.time()
                 self.replies.count_failure(me, "tasks", failure, now, sent=sent)
+            if self.gate.outage.is_closed:
+                # The gate knows when to ask, and that the server answers again.
+                self.sweep.not_before = 0.0
+            self.sweep.request(_SWEEP_AGAIN)
 
     def _note_cost(self, seconds: float, size: int) -> None:
         self.sweep.choice.note_single(seconds / (self.transport.in_flight + 1), size)

@@ -89,6 +89,7 @@ class Record:
         refusals: Rounds of 401 for this task alone; `refused_at` of the last counted.
         contradicted: The state in which a collection last showed the task against what
             was known of it; `contradicted_at` when that collection was asked for.
+        not_before: Monotonic time before which the server asked not to be asked.
         trouble_at: Monotonic time of the first failure since the last good reply.
         trouble: What went wrong last since then; an error itself would hold too much.
     """
@@ -114,6 +115,7 @@ class Record:
     contradicted: str | None = None
     contradicted_at: float = 0.0
     failures: int = 0
+    not_before: float = 0.0
     trouble_at: float = 0.0
     trouble: str = ""
     # Only where its subscribers ask for several paces.
@@ -345,14 +347,18 @@ def meet_trouble(
     else:
         pause = record.grow()
     record.failures += 1
-    if isinstance(error, ServerBusyError) and error.retry_after is not None:
-        pause = max(pause, min(error.retry_after, LONGEST_PAUSE))
+    asked = error.retry_after if isinstance(error, ServerBusyError) else None
+    asked = min(asked or 0.0, LONGEST_PAUSE)
+    pause = max(pause, asked)
     if patience is not None:
         until = max(record.trouble_at, reopened_at) + patience
         # Not before it has failed once more to a poll sent after that.
         if moment.sent >= until:
             return Decision(seen=lose(record, moment, error))
-        pause = min(pause, max(0.0, until - moment.now))
+        left = max(0.0, until - moment.now)
+        pause, asked = min(pause, left), min(asked, left)
+    # Beside the pause, which jitter cuts and newcomers bring forward.
+    record.not_before = moment.now + asked
     return Decision(seen=None, pause=pause)
 
 

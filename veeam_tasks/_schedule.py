@@ -37,6 +37,9 @@ class Schedule:
     def put(self, record: Record, delay: float) -> None:
         """Let `record` be due in `delay` seconds, instead of when it was due."""
         tick = math.ceil((self.loop.time() + delay) / GRID)
+        if record.not_before > 0.0:
+            # Half a grid later, since that is how early what is due may be taken.
+            tick = max(tick, math.ceil(record.not_before / GRID + 0.5))
         record.phase = tick
         bucket = self._buckets.get(tick)
         if bucket is not None:
@@ -48,7 +51,10 @@ class Schedule:
             self._arm(tick)
 
     def put_ready(self, record: Record) -> None:
-        """Let `record` be due now."""
+        """Let `record` be due now, or when the server may be asked for it again."""
+        if record.not_before > self.loop.time():
+            self.put(record, 0.0)
+            return
         record.phase = Phase.READY
         self.ready.append(record)
         self.wake()

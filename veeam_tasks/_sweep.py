@@ -27,6 +27,7 @@ from veeam_tasks._errors import (
 from veeam_tasks._exchange import Reply
 from veeam_tasks._logon import Logon
 from veeam_tasks._model import Task
+from veeam_tasks._pace import LONGEST_PAUSE
 from veeam_tasks._pages import Found, Pages
 from veeam_tasks._pollers import Poller, Pollers
 from veeam_tasks._proof import Proof
@@ -62,6 +63,7 @@ class Sweep:
     Attributes:
         choice: What was chosen, and why.
         coalesced: Watched tasks that were answered by a sweep.
+        not_before: Monotonic time before which the server asked not to be asked.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -79,6 +81,7 @@ class Sweep:
     choice: Choice = attrs.field(factory=Choice)
     coalesced: int = 0
     is_due: bool = False
+    not_before: float = 0.0
     _is_running: bool = False
     _last: tuple[int, int] | None = None
     _looks: int = 0
@@ -99,7 +102,7 @@ class Sweep:
 
     def request(self, delay: float = _SOON) -> None:
         """Let a sweep be due in `delay` seconds, or earlier if one is due already."""
-        at = self.loop.time() + delay
+        at = max(self.loop.time() + delay, self.not_before)
         if self.is_due or (self._timer is not None and self._timer_at <= at):
             return
         self.stop()
@@ -343,7 +346,11 @@ class Sweep:
         is_refusal = isinstance(failure, StatusError | MalformedReplyError)
         is_busy = isinstance(failure, ServerBusyError)
         for_good = is_refusal and not is_busy and self.mode == "auto"
-        self.choice.give_up(why, self.loop.time(), for_good=for_good)
+        now, asked = self.loop.time(), 0.0
+        if isinstance(failure, ServerBusyError):
+            asked = min(failure.retry_after or 0.0, LONGEST_PAUSE)
+        self.not_before = now + asked
+        self.choice.give_up(why, now, for_good=for_good, at_least=asked)
         _log.warning("%s", self.choice.reason)
         self.roster.is_together = False
         self.roster.scatter()

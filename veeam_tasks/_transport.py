@@ -59,7 +59,7 @@ _KEEP_FOR_ACTIONS_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
 _MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
 _ENCODINGS = {"", "identity", "gzip", "deflate", "br", "zstd"}
-_SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _OK, _REDIRECT, _BAD_REQUEST = 200, 300, 400
 
 

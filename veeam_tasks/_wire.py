@@ -25,7 +25,8 @@ from veeam_tasks._model import Task
 from veeam_tasks._text import Secrets, visible
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
-_SERVER_ERROR, _BUSY = 500, 503
+_SERVER_ERROR = 500
+_BUSY = {429, 503}
 _REDIRECTS = range(300, 400)
 
 _MAX_MESSAGE = 500
@@ -222,7 +223,7 @@ def status_error(reply: Reply, secrets: Secrets) -> StatusError:
             message=message,
             advice="A task is known only in the logon session that started it",
         )
-    if status == _BUSY:
+    if status in _BUSY:
         return ServerBusyError(
             request=request,
             status=status,
