@@ -19,7 +19,7 @@ PYTHONS = [
     if found.startswith("Programming Language :: Python :: 3.")
 ]
 PACKAGE = ".[cli,simulator]"
-NOT_OF_THE_CORE = ("test_cli", "test_simulator", "test_readme", "test_benchmarks")
+NOT_OF_THE_CORE = ("test_cli", "test_readme", "test_benchmarks")
 # Keeps the checkout off the path, so that the installed wheel is what is tested.
 WHEEL = {"PYTHONSAFEPATH": "1"}
 SPREAD = ("-n", "auto", "--dist", "loadfile")

@@ -182,7 +182,7 @@ SCENARIOS: list[Scenario] = [
 
 def is_down(server: SimulatedServer) -> bool:
     """Tell whether the server refuses connections."""
-    return server._runtime._listener is None
+    return server._listener._socket is None
 
 
 def deleted_tasks(server: SimulatedServer) -> int:

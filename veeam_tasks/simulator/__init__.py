@@ -13,17 +13,15 @@ go through, `Mix` how many tasks are drawn.
 from veeam_tasks.simulator._accounts import Account, LogonSession, Role
 from veeam_tasks.simulator._faults import Fault, FaultKind, Faults
 from veeam_tasks.simulator._jobs import Job, JobSession
-from veeam_tasks.simulator._mix import Mix
 from veeam_tasks.simulator._records import (
     Connections,
     LogonRecord,
     Records,
     RequestRecord,
 )
-from veeam_tasks.simulator._script import Script, Step
-from veeam_tasks.simulator._server import SimulatedServer
+from veeam_tasks.simulator._script import Mix, Script, Step
+from veeam_tasks.simulator._servers import SimulatedServer, ThreadedServer
 from veeam_tasks.simulator._tasks import Related, SimulatedTask
-from veeam_tasks.simulator._threaded import ThreadedServer
 
 __all__ = [
     "Account",

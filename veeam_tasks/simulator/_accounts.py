@@ -1,4 +1,4 @@
-"""Accounts, roles, and the logon sessions that the server holds in memory."""
+"""Accounts, roles, and the logon sessions that the server holds in state."""
 
 import base64
 import binascii

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 from veeam_tasks.simulator._accounts import LogonSession
-from veeam_tasks.simulator._exchange import MEDIA_TYPES, Answer, Refusal, resource
 from veeam_tasks.simulator._jobs import SESSION_PATHS, Job, JobSession
-from veeam_tasks.simulator._memory import Memory
+from veeam_tasks.simulator._messages import MEDIA_TYPES, Answer, Refusal, resource
 from veeam_tasks.simulator._query import Fields, Page, parse_filter, positive, sort_key
 from veeam_tasks.simulator._resources import (
     COLLECTIONS,
@@ -16,6 +15,7 @@ from veeam_tasks.simulator._resources import (
     query_service,
     references,
 )
+from veeam_tasks.simulator._state import ServerState
 from veeam_tasks.simulator._tasks import SimulatedTask
 from veeam_tasks.simulator._tree import DECLARATION, NAMESPACE, MediaKind, Node, Scalar
 
@@ -54,11 +54,11 @@ class _Entity(Protocol):
 
 
 class Catalog:
-    """Reads the server's memory in the forms of the reference."""
+    """Reads the server's state in the forms of the reference."""
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-        self._flavor = memory.looks.flavor
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._version = state.context.version
 
     def methods(self, path: str) -> frozenset[str]:
         """Return the methods of a path that can be read; none for an unknown path."""
@@ -74,10 +74,10 @@ class Catalog:
 
     def tasks(self, session: LogonSession, kind: MediaKind) -> Answer:
         """Answer with the whole collection of a logon session."""
-        visible = self._memory.visible(session)
+        visible = self._state.visible(session)
         bodies = [task.body(kind, is_root=False) for task in visible]
         if kind == "json":
-            key = self._flavor.key("Tasks")
+            key = self._version.key("Tasks")
             body = b'{"%s":[%s]}' % (key.encode(), b",".join(bodies))
         else:
             body = b'%s<Tasks xmlns="%s">%s</Tasks>' % (
@@ -99,13 +99,13 @@ class Catalog:
         if lowered == "query":
             return self._query(query, session, kind)
         if lowered == "querysvc":
-            node: Node | None = query_service(self._memory.looks.base())
+            node: Node | None = query_service(self._state.context.base())
         else:
             as_entity = query.get("format", "").lower() in {"entity", "entities"}
             node = self._collection(lowered, as_entity=as_entity)
             if node is None:
                 node = self._single(lowered, as_entity=as_entity)
-        return None if node is None else resource(node, kind, self._flavor)
+        return None if node is None else resource(node, kind, self._version)
 
     def _collection(self, path: str, *, as_entity: bool) -> Node | None:
         head, _, tail = path.rpartition("/")
@@ -123,7 +123,7 @@ class Catalog:
             ]
         else:
             return None
-        base = self._memory.looks.base()
+        base = self._state.context.base()
         if as_entity:
             return entities(kind, [one.entity(base) for one in found])
         return references([one.reference(base, "Ref") for one in found])
@@ -137,26 +137,26 @@ class Catalog:
         if kind == "Job":
             one = self._job(guid)
         else:
-            session = self._memory.job_sessions.get(guid)
+            session = self._state.job_sessions.get(guid)
             if session is None or session.type != kind:
                 raise Refusal(_NOT_FOUND, f"There is no {kind} with id [{guid}].")
             one = session
-        base = self._memory.looks.base()
+        base = self._state.context.base()
         return one.entity(base) if as_entity else one.reference(base, "EntityRef")
 
     def _job(self, guid: str) -> Job:
-        job = self._memory.jobs.get(guid)
+        job = self._state.jobs.get(guid)
         if job is None:
             raise Refusal(_NOT_FOUND, f"There is no job with id [{guid}].")
         return job
 
     def _sessions(self, kind: str) -> list[JobSession]:
-        sessions = tuple(self._memory.job_sessions.values())
+        sessions = tuple(self._state.job_sessions.values())
         return [session for session in sessions if session.type == kind]
 
     def _all(self, kind: str) -> Sequence[_Entity]:
         if kind == "Job":
-            return tuple(self._memory.jobs.values())
+            return tuple(self._state.jobs.values())
         return self._sessions(kind) if kind in SESSION_PATHS else ()
 
     def _query(
@@ -173,7 +173,7 @@ class Catalog:
             [(one.fields(), one) for one in self._all(known)],
             _FIELDS.get(known, ("UID", "Name")),
         )
-        base = self._memory.looks.base()
+        base = self._state.context.base()
         if query.get("format", "").lower() in {"entity", "entities"}:
             section = "Entities"
             content = entities(known, [one.entity(base) for one in found])
@@ -184,21 +184,21 @@ class Catalog:
                 items=(section, tuple(one.reference(base, "Ref") for one in found)),
             )
         node = query_result(section, content, page, base, _spelled(query, known))
-        return resource(node, kind, self._flavor)
+        return resource(node, kind, self._version)
 
     def _query_tasks(
         self, query: Mapping[str, str], session: LogonSession, kind: MediaKind
     ) -> Answer:
-        visible = self._memory.visible(session)
+        visible = self._state.visible(session)
         fields = [(_task_fields(task), task) for task in visible]
         found, page = _select(query, fields, _TASK_FIELDS)
         content = Node(
             plural("Task"), items=("Tasks", tuple(task.node() for task in found))
         )
         # Tasks have no reference form, so both formats give the same.
-        base = self._memory.looks.base()
+        base = self._state.context.base()
         node = query_result("Resources", content, page, base, _spelled(query, "Task"))
-        return resource(node, kind, self._flavor)
+        return resource(node, kind, self._version)
 
 
 def _task_fields(task: SimulatedTask) -> dict[str, Scalar | None]:

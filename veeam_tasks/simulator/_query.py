@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from veeam_tasks.simulator._exchange import Refusal
+from veeam_tasks.simulator._messages import Refusal
 from veeam_tasks.simulator._tree import Scalar
 
 Fields = Mapping[str, Scalar | None]

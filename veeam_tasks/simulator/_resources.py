@@ -5,9 +5,9 @@ from typing import Final
 from urllib.parse import urlencode
 
 from veeam_tasks.simulator._accounts import LogonSession, Role
-from veeam_tasks.simulator._flavor import Flavor
 from veeam_tasks.simulator._query import Page
 from veeam_tasks.simulator._tree import Node, TreeLink
+from veeam_tasks.simulator._version import ServerVersion
 
 # Type of the collection and its path, in the order of the vendor's sample.
 COLLECTIONS: Final = (
@@ -40,7 +40,7 @@ def plural(kind: str) -> str:
     return _PLURALS.get(kind, f"{kind}s")
 
 
-def root(base: str, flavor: Flavor) -> Node:
+def root(base: str, version: ServerVersion) -> Node:
     """Return the resource at the base URL, which anyone may read."""
     links = (
         TreeLink("Create", f"{base}sessionMngr/?v=latest", "LogonSession"),
@@ -48,7 +48,7 @@ def root(base: str, flavor: Flavor) -> Node:
     )
     versions = tuple(
         Node("SupportedVersion", (("Name", version),), (), (_logon(base, version),))
-        for version in flavor.supported
+        for version in version.supported
     )
     supported = Node("SupportedVersions", items=("SupportedVersions", versions))
     return Node(

@@ -3,28 +3,29 @@
 from typing import Final
 
 from veeam_tasks.simulator._accounts import Account, LogonSession, Role
+from veeam_tasks.simulator._action_runner import ActionRunner
 from veeam_tasks.simulator._actions import Action, match
-from veeam_tasks.simulator._bodies import check_root, read_body
+from veeam_tasks.simulator._authenticator import Authenticator
 from veeam_tasks.simulator._catalog import Catalog
-from veeam_tasks.simulator._exchange import (
+from veeam_tasks.simulator._messages import (
     MEDIA_TYPES,
     TOKEN,
     Answer,
     Incoming,
     Refusal,
     accepted_kind,
+    check_root,
     http_sys,
+    read_body,
     refused,
     resource,
 )
-from veeam_tasks.simulator._flavor import Flavor
-from veeam_tasks.simulator._gate import Gate
-from veeam_tasks.simulator._memory import Memory
 from veeam_tasks.simulator._records import LogonRecord, Records
 from veeam_tasks.simulator._resources import logon_session, logon_sessions, root
-from veeam_tasks.simulator._starter import Starter
+from veeam_tasks.simulator._state import ServerState
 from veeam_tasks.simulator._tasks import SimulatedTask
 from veeam_tasks.simulator._tree import MediaKind
+from veeam_tasks.simulator._version import ServerVersion
 
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
@@ -44,27 +45,29 @@ class Service:
     def __init__(
         self,
         *,
-        memory: Memory,
+        state: ServerState,
         accounts: dict[str, Account],
         logons: Records[LogonRecord],
-        starter: Starter,
+        runner: ActionRunner,
     ) -> None:
-        self._memory = memory
-        self._flavor: Flavor = memory.looks.flavor
-        self._gate = Gate(memory=memory, accounts=accounts, logons=logons)
-        self._starter = starter
-        self._catalog = Catalog(memory)
+        self._state = state
+        self._version: ServerVersion = state.context.version
+        self._authenticator = Authenticator(
+            state=state, accounts=accounts, logons=logons
+        )
+        self._runner = runner
+        self._catalog = Catalog(state)
 
     def answer(self, incoming: Incoming) -> Answer:
         """Answer one request."""
-        kind = accepted_kind(incoming.headers.get("Accept"), self._flavor)
+        kind = accepted_kind(incoming.headers.get("Accept"), self._version)
         try:
             if incoming.method == "GET" and incoming.target.startswith(_TASKS):
-                session = self._gate.admit(incoming)
+                session = self._authenticator.admit(incoming)
                 return self._read_task(session, incoming, kind)
             return self._route(incoming, kind)
         except Refusal as refusal:
-            return refused(refusal, kind, self._flavor)
+            return refused(refusal, kind, self._version)
 
     def _route(self, incoming: Incoming, kind: MediaKind) -> Answer:
         head, _, rest = incoming.path.strip("/").partition("/")
@@ -95,16 +98,16 @@ class Service:
     def _root(self, incoming: Incoming, _: str, kind: MediaKind) -> Answer:
         _only(incoming, "GET")
         return resource(
-            root(self._memory.looks.base(), self._flavor), kind, self._flavor
+            root(self._state.context.base(), self._version), kind, self._version
         )
 
     def _log_on(self, incoming: Incoming, inner: str, kind: MediaKind) -> Answer:
         if inner:
             raise _unknown(incoming)
         _only(incoming, "POST")
-        session = self._gate.log_on(incoming, kind)
-        body = logon_session(session, self._memory.looks.base())
-        answer = resource(body, kind, self._flavor, 201)
+        session = self._authenticator.log_on(incoming, kind)
+        body = logon_session(session, self._state.context.base())
+        answer = resource(body, kind, self._version, 201)
         answer.headers = (
             (TOKEN, session.token),
             ("Set-Cookie", f"{TOKEN}={session.token}; Path=/api;"),
@@ -114,24 +117,24 @@ class Service:
     def _logon_sessions(
         self, incoming: Incoming, inner: str, kind: MediaKind
     ) -> Answer:
-        self._gate.admit(incoming)
-        base = self._memory.looks.base()
-        sessions = self._memory.open_sessions()
+        self._authenticator.admit(incoming)
+        base = self._state.context.base()
+        sessions = self._state.open_sessions()
         if not inner:
             _only(incoming, "GET")
-            return resource(logon_sessions(sessions, base), kind, self._flavor)
+            return resource(logon_sessions(sessions, base), kind, self._version)
         _only(incoming, "GET", "DELETE")
         wanted = inner.lower()
         found = next((one for one in sessions if one.session_id == wanted), None)
         if found is None:
             raise Refusal(_NOT_FOUND, f"There is no logon session with id [{inner}].")
         if incoming.method == "DELETE":
-            self._memory.close_session(found.session_id)
+            self._state.close_session(found.session_id)
             return Answer(status=204)
-        return resource(logon_session(found, base), kind, self._flavor)
+        return resource(logon_session(found, base), kind, self._version)
 
     def _tasks(self, incoming: Incoming, inner: str, kind: MediaKind) -> Answer:
-        session = self._gate.admit(incoming)
+        session = self._authenticator.admit(incoming)
         if not inner:
             _only(incoming, "GET")
             return self._catalog.tasks(session, kind)
@@ -139,7 +142,7 @@ class Service:
         task = self._find(session, inner)
         if incoming.method == "GET":
             return self._show(task, kind)
-        self._memory.delete(session, task)
+        self._state.delete(session, task)
         return Answer(status=204)
 
     def _read_task(
@@ -151,7 +154,7 @@ class Service:
         return self._show(self._find(session, inner), kind)
 
     def _find(self, session: LogonSession, task_id: str) -> SimulatedTask:
-        task = self._memory.find(session, task_id)
+        task = self._state.find(session, task_id)
         if task is None:
             raise Refusal(
                 _UNKNOWN_TASK,
@@ -167,7 +170,7 @@ class Service:
         )
 
     def _other(self, incoming: Incoming, path: str, kind: MediaKind) -> Answer:
-        session = self._gate.admit(incoming)
+        session = self._authenticator.admit(incoming)
         if incoming.method == "GET":
             found = self._catalog.read(path, incoming.query, session, kind)
             if found is not None:
@@ -181,9 +184,9 @@ class Service:
         found = match(incoming.method, path, word)
         if found.action is not None:
             _permit(session, found.action)
-            body = read_body(incoming, kind, self._flavor)
+            body = read_body(incoming, kind, self._version)
             check_root(body, found.action.request_root)
-            task = self._starter.start(found.action, path, found.ids, session)
+            task = self._runner.start(found.action, path, found.ids, session)
             return self._show(task, kind, found.action.status)
         if (incoming.method, path.lower(), (word or "").lower()) in _SILENT:
             return Answer(status=202)

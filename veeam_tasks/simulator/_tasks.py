@@ -1,18 +1,24 @@
-"""A simulated task: where it stands now, and how it looks on the wire."""
+"""A simulated task: where it stands now, and how it context on the wire."""
 
 from collections.abc import Callable
 from typing import Final
 
 import attrs
 
-from veeam_tasks._model import TaskState
 from veeam_tasks.simulator._clock import Clock
-from veeam_tasks.simulator._flavor import Flavor
-from veeam_tasks.simulator._script import GONE, STATE, Script, Step, as_script
+from veeam_tasks.simulator._script import (
+    FINISHED,
+    GONE,
+    OPERATION_FINISHED,
+    RUNNING,
+    STATE,
+    Script,
+    Step,
+    as_script,
+)
 from veeam_tasks.simulator._tree import MediaKind, Node, TreeLink, render
+from veeam_tasks.simulator._version import ServerVersion
 
-_FINISHED: Final = TaskState.FINISHED.value
-_OPERATION_FINISHED: Final = TaskState.OPERATION_FINISHED.value
 _NEVER: Final = float("inf")
 
 
@@ -36,18 +42,18 @@ class Related:
 
 
 @attrs.frozen(kw_only=True)
-class Looks:
-    """What all tasks of a server share about their looks.
+class TaskContext:
+    """What all tasks of a server share about their context.
 
     Attributes:
         clock: The server's clock.
-        flavor: The server's version.
+        version: The server's version.
         base: The server's own idea of its URL, which stands in links: an ``/api/`` URL.
         related_delay: Seconds between Finished and its Related links.
     """
 
     clock: Clock
-    flavor: Flavor
+    version: ServerVersion
     base: Callable[[], str]
     related_delay: float = 0.0
 
@@ -68,7 +74,7 @@ class SimulatedTask:
         task_id: str,
         operation: str,
         script: Script,
-        looks: Looks,
+        context: TaskContext,
         message: str | None = None,
         related: tuple[Related, ...] = (),
     ) -> None:
@@ -77,9 +83,9 @@ class SimulatedTask:
         self.related = related
         self.is_deleted = False
         self._message = message
-        self._looks = looks
+        self._context = context
         self._script = script
-        self._started = looks.clock.now()
+        self._started = context.clock.now()
         self._fixed: Step | None = None
         self._is_hidden = False
         self._step = script.steps[0]
@@ -112,7 +118,7 @@ class SimulatedTask:
 
         Without `message`, a success says what its operation says, a failure nothing.
         """
-        self._fix(Step(_FINISHED, success=success, message=message))
+        self._fix(Step(FINISHED, success=success, message=message))
 
     def set_state(
         self, state: str, *, success: bool | None = None, message: str | None = None
@@ -131,9 +137,9 @@ class SimulatedTask:
         self._fix(Step(state, success=success, message=message))
 
     def play(self, script: str | Script) -> None:
-        """Play another script from its beginning, from now on."""
+        """FaultyReply another script from its beginning, from now on."""
         self._script = as_script(script)
-        self._started = self._looks.clock.now()
+        self._started = self._context.clock.now()
         self._fixed = None
         self._until = -1.0
 
@@ -147,7 +153,7 @@ class SimulatedTask:
 
     def step(self) -> Step:
         """Return the step that it is in; cheap between two changes."""
-        now = self._looks.clock.now()
+        now = self._context.clock.now()
         if now >= self._until:
             self._advance(now)
         return self._step
@@ -156,13 +162,13 @@ class SimulatedTask:
         """Return a copy that stands where this one stood before its last change."""
         self.step()
         steps = self._script.steps
-        index, _ = self._script.at(self._looks.clock.elapsed(self._started))
+        index, _ = self._script.at(self._context.clock.elapsed(self._started))
         earlier = steps[max(index - 1, 0)] if self._fixed is None else steps[0]
         copy = SimulatedTask(
             task_id=self.task_id,
             operation=self.operation,
             script=self._script,
-            looks=self._looks,
+            context=self._context,
         )
         copy._fix(earlier)
         return copy
@@ -173,19 +179,19 @@ class SimulatedTask:
         wanted = kind, is_root
         found = self._bodies.get(wanted)
         if found is None:
-            found = render(self.node(), kind, self._looks.flavor, is_root=is_root)
+            found = render(self.node(), kind, self._context.version, is_root=is_root)
             self._bodies[wanted] = found
         return found
 
     def node(self) -> Node:
         """Return it as a tree, as it stands now."""
         shown = self._shown(self.step())
-        href = f"{self._looks.base()}tasks/{self.task_id}"
+        href = f"{self._context.base()}tasks/{self.task_id}"
         links = [TreeLink("Delete", href)]
         if self._shows_related:
             links += [
                 TreeLink(
-                    link.rel, f"{self._looks.base()}{link.path}", link.type, link.name
+                    link.rel, f"{self._context.base()}{link.path}", link.type, link.name
                 )
                 for link in self.related
             ]
@@ -207,11 +213,11 @@ class SimulatedTask:
 
     def _fix(self, step: Step) -> None:
         self._fixed = step
-        self._started = self._looks.clock.now()
+        self._started = self._context.clock.now()
         self._until = -1.0
 
     def _advance(self, now: float) -> None:
-        clock = self._looks.clock
+        clock = self._context.clock
         if self._fixed is not None:
             step, since, until = self._fixed, self._started, _NEVER
         else:
@@ -220,8 +226,8 @@ class SimulatedTask:
             since = clock.moment(self._started, self._script.begins(index))
             until = clock.moment(self._started, ends)
         shows = self._shows(step, now - since)
-        if not shows and self.related and step.state == _FINISHED and step.success:
-            until = min(until, since + self._looks.related_delay)
+        if not shows and self.related and step.state == FINISHED and step.success:
+            until = min(until, since + self._context.related_delay)
         if step is not self._step or shows != self._shows_related:
             self._bodies.clear()
         self._step, self._until, self._shows_related = step, until, shows
@@ -229,15 +235,15 @@ class SimulatedTask:
     def _shows(self, step: Step, lasted: float) -> bool:
         if any(link.is_early for link in self.related):
             return True
-        is_done = step.state == _FINISHED and bool(step.success)
-        return is_done and lasted >= self._looks.related_delay
+        is_done = step.state == FINISHED and bool(step.success)
+        return is_done and lasted >= self._context.related_delay
 
     def _shown(self, step: Step) -> Step:
         if (
-            step.state == _OPERATION_FINISHED
-            and not self._looks.flavor.knows_operation_finished
+            step.state == OPERATION_FINISHED
+            and not self._context.version.knows_operation_finished
         ):
-            return Step(TaskState.RUNNING.value)
+            return Step(RUNNING)
         return step
 
     def _result(self, step: Step) -> Node | None:
@@ -246,6 +252,6 @@ class SimulatedTask:
         message = step.message
         if message is None and step.success:
             # The placeholder of both vendor samples that show this state.
-            is_placeholder = step.state == _OPERATION_FINISHED
-            message = _OPERATION_FINISHED if is_placeholder else self._message or "Ok"
+            is_placeholder = step.state == OPERATION_FINISHED
+            message = OPERATION_FINISHED if is_placeholder else self._message or "Ok"
         return Node("Result", (("Success", step.success),), (("Message", message),))

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import attrs
 
-from veeam_tasks.simulator._flavor import Flavor
+from veeam_tasks.simulator._version import ServerVersion
 
 Scalar = str | int | bool
 MediaKind = Literal["xml", "json"]
@@ -68,14 +68,14 @@ class Node:
 
 
 def render(
-    node: Node, kind: MediaKind, flavor: Flavor, *, is_root: bool = True
+    node: Node, kind: MediaKind, version: ServerVersion, *, is_root: bool = True
 ) -> bytes:
     """Return the bytes of a node, as a document or as a part of one."""
     if kind == "xml":
         text = to_xml(node, root=_ROOT if is_root else "")
         return f"{DECLARATION}{text}".encode() if is_root else text.encode()
     return json.dumps(
-        to_json(node, flavor), separators=(",", ":"), ensure_ascii=False
+        to_json(node, version), separators=(",", ":"), ensure_ascii=False
     ).encode("utf-8", "replace")
 
 
@@ -102,27 +102,27 @@ def to_xml(node: Node, root: str = "") -> str:
     return f"<{node.name}{root}{attributes}>{''.join(inner)}</{node.name}>"
 
 
-def to_json(node: Node, flavor: Flavor) -> dict[str, object]:
+def to_json(node: Node, version: ServerVersion) -> dict[str, object]:
     """Return the object that JSON shows for a node."""
-    key = flavor.key
+    key = version.key
     last = {"Href", "Type"}
     found: list[tuple[str, object]] = [
         *((name, value) for name, value in node.attributes if name not in last),
         *(
-            (name, to_json(value, flavor) if isinstance(value, Node) else value)
+            (name, to_json(value, version) if isinstance(value, Node) else value)
             for name, value in node.members
         ),
     ]
     if node.items is not None:
         name, nodes = node.items
-        found.append((name, [to_json(item, flavor) for item in nodes]))
+        found.append((name, [to_json(item, version) for item in nodes]))
     if node.links is not None:
-        found.append(("Links", [_json_link(link, flavor) for link in node.links]))
+        found.append(("Links", [_json_link(link, version) for link in node.links]))
     found.extend((name, value) for name, value in node.attributes if name in last)
     return {
         key(name): value
         for name, value in found
-        if value is not None or flavor.prints_nulls
+        if value is not None or version.prints_nulls
     }
 
 
@@ -133,7 +133,7 @@ def _xml_link(link: TreeLink) -> str:
     return f'<Link Href="{href}"{name}{kind} Rel="{_attribute(link.rel)}" />'
 
 
-def _json_link(link: TreeLink, flavor: Flavor) -> dict[str, object]:
+def _json_link(link: TreeLink, version: ServerVersion) -> dict[str, object]:
     pairs = (
         ("Rel", link.rel),
         ("Href", link.href),
@@ -141,9 +141,9 @@ def _json_link(link: TreeLink, flavor: Flavor) -> dict[str, object]:
         ("Type", link.type),
     )
     return {
-        flavor.key(name): value
+        version.key(name): value
         for name, value in pairs
-        if value is not None or flavor.prints_nulls
+        if value is not None or version.prints_nulls
     }
 
 

@@ -31,11 +31,11 @@ _ODD_REASONS: Final = {
 
 
 @attrs.frozen(kw_only=True)
-class Flavor:
+class ServerVersion:
     """One version of the server, as far as the wire shows it.
 
     Attributes:
-        version: ``9.5u4``, ``12`` or ``13``.
+        name: ``9.5u4``, ``12`` or ``13``.
         supported: Interface versions (``v=``) that may log on, newest last.
         deprecated: Those of them that the vendor calls deprecated.
         knows_operation_finished: Whether that state exists (from 10 on).
@@ -47,7 +47,7 @@ class Flavor:
         reasons: Reason phrases, where they are odd.
     """
 
-    version: str
+    name: str
     supported: tuple[str, ...]
     deprecated: tuple[str, ...] = ()
     knows_operation_finished: bool = True
@@ -71,25 +71,25 @@ class Flavor:
         return asked in {"", "latest"} or asked in self.supported
 
 
-FLAVORS: Final = {
-    flavor.version: flavor
-    for flavor in (
-        Flavor(
-            version="9.5u4",
+VERSIONS: Final = {
+    version.name: version
+    for version in (
+        ServerVersion(
+            name="9.5u4",
             supported=("v1_1", "v1_2", "v1_3", "v1_4"),
             knows_operation_finished=False,
             prints_nulls=False,
             json_anywhere=True,
             reasons=_ODD_REASONS,
         ),
-        Flavor(
-            version="12",
+        ServerVersion(
+            name="12",
             supported=("v1_5", "v1_6", "v1_7"),
             deprecated=("v1_5", "v1_6"),
             reasons=_ODD_REASONS,
         ),
-        Flavor(
-            version="13",
+        ServerVersion(
+            name="13",
             supported=("v1_5", "v1_6", "v1_7"),
             deprecated=("v1_5", "v1_6"),
             camel_case=True,
@@ -100,15 +100,15 @@ FLAVORS: Final = {
 }
 
 
-def flavor_of(version: str) -> Flavor:
-    """Return the flavor of a version.
+def version_named(name: str) -> ServerVersion:
+    """Return a version by its name.
 
     Raises:
         ValueError: There is none of that name.
     """
     try:
-        return FLAVORS[version.lower()]
+        return VERSIONS[name.lower()]
     except KeyError:
-        known = ", ".join(map(repr, FLAVORS))
-        problem = f"version {version!r} is not simulated; known are {known}"
+        known = ", ".join(map(repr, VERSIONS))
+        problem = f"version {name!r} is not simulated; known are {known}"
     raise ValueError(problem)

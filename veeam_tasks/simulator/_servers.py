@@ -1,4 +1,4 @@
-"""The simulated Enterprise Manager in a thread, for synchronous tests."""
+"""The simulated Enterprise Manager, in the caller's own event loop."""
 
 import asyncio
 import threading
@@ -6,12 +6,59 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Final, Self
 
-from veeam_tasks.simulator._face import Face
+from veeam_tasks.simulator._base_server import BaseServer
+
+
+class SimulatedServer(BaseServer):
+    """A simulated Enterprise Manager on a real socket, in the loop that starts it.
+
+    Use it by ``async with``, or by ``await start()`` and ``await aclose()``. States and
+    expiry follow the loop's clock, so virtual time works; nothing ticks meanwhile.
+    """
+
+    async def start(self) -> Self:
+        """Listen; return the server itself.
+
+        Raises:
+            RuntimeError: It is running.
+            OSError: The port is taken.
+        """
+        if self._listener.is_running:
+            problem = f"{self!r} is running"
+            raise RuntimeError(problem)
+        self._clock.bind(asyncio.get_running_loop())
+        tls = None if self._certificates is None else self._certificates.context
+        await self._listener.start(tls)
+        return self
+
+    async def aclose(self) -> None:
+        """Stop listening and end every connection; may be called twice."""
+        await self._listener.stop()
+
+    async def pause(self) -> None:
+        """Refuse connections and cut the open ones, as a service that is down."""
+        await self._listener.pause()
+
+    async def resume(self) -> None:
+        """Listen again, on the same port."""
+        await self._listener.resume()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
 
 _PATIENCE: Final = 10.0
 
 
-class ThreadedServer(Face):
+class ThreadedServer(BaseServer):
     """A simulated Enterprise Manager in a thread of its own, with its own loop.
 
     Use it by ``with``, or by ``start()`` and ``close()``, from synchronous code or
@@ -29,7 +76,7 @@ class ThreadedServer(Face):
             RuntimeError: It is running.
             OSError: The port is taken.
         """
-        if self._runtime.is_running:
+        if self._listener.is_running:
             problem = f"{self!r} is running"
             raise RuntimeError(problem)
         self._loop = asyncio.new_event_loop()
@@ -40,7 +87,7 @@ class ThreadedServer(Face):
         self._clock.bind(self._loop)
         tls = None if self._certificates is None else self._certificates.context
         try:
-            self._run(self._runtime.start(tls))
+            self._run(self._listener.start(tls))
         except BaseException:
             self._end_thread()
             raise
@@ -51,17 +98,17 @@ class ThreadedServer(Face):
         if self._loop is None:
             return
         try:
-            self._run(self._runtime.stop())
+            self._run(self._listener.stop())
         finally:
             self._end_thread()
 
     def pause(self) -> None:
         """Refuse connections and cut the open ones, as a service that is down."""
-        self._run(self._runtime.pause())
+        self._run(self._listener.pause())
 
     def resume(self) -> None:
         """Listen again, on the same port."""
-        self._run(self._runtime.resume())
+        self._run(self._listener.resume())
 
     def __enter__(self) -> Self:
         return self.start()

@@ -4,10 +4,9 @@ from enum import StrEnum
 from typing import Final
 
 from veeam_tasks.simulator._accounts import Account, LogonSession, Role, read_basic
-from veeam_tasks.simulator._bodies import Body, read_body
-from veeam_tasks.simulator._exchange import TOKEN, Incoming, Refusal
-from veeam_tasks.simulator._memory import Memory
+from veeam_tasks.simulator._messages import TOKEN, Body, Incoming, Refusal, read_body
 from veeam_tasks.simulator._records import LogonRecord, Records
+from veeam_tasks.simulator._state import ServerState
 from veeam_tasks.simulator._tree import NAMESPACE, MediaKind
 
 _UNAUTHORIZED: Final = 401
@@ -16,17 +15,17 @@ _BAD: Final = 400
 _CHALLENGE: Final = (("WWW-Authenticate", "Basic Realm=RestSvc"),)
 
 
-class Gate:
+class Authenticator:
     """Opens logon sessions and recognizes their tokens."""
 
     def __init__(
         self,
         *,
-        memory: Memory,
+        state: ServerState,
         accounts: dict[str, Account],
         logons: Records[LogonRecord],
     ) -> None:
-        self._memory = memory
+        self._state = state
         self._accounts = accounts
         self._logons = logons
 
@@ -40,7 +39,7 @@ class Gate:
         if token is None:
             problem = "The authorization header is expected but was not found"
             raise Refusal(_UNAUTHORIZED, problem, _CHALLENGE)
-        session = self._memory.use_session(token)
+        session = self._state.use_session(token)
         if session is None:
             problem = "Authentication token has expired"
             raise Refusal(_UNAUTHORIZED, problem, _CHALLENGE)
@@ -52,13 +51,13 @@ class Gate:
         Raises:
             Refusal: 400, 401 or 415; the record of logons says why.
         """
-        flavor = self._memory.looks.flavor
+        version = self._state.context.version
         asked = incoming.query.get("v", "")
         username: str | None = None
         try:
-            body = read_body(incoming, kind, flavor)
+            body = read_body(incoming, kind, version)
             username, role = self._check(incoming, body)
-            if not flavor.accepts(asked):
+            if not version.accepts(asked):
                 # 12a refuses v1_4 as a failed logon, not as a bad version.
                 raise _Refused(_Why.VERSION, username)
         except Refusal as refusal:
@@ -68,7 +67,7 @@ class Gate:
             self._record(incoming, username, reason, asked)
             raise
         self._record(incoming, username, "", asked)
-        return self._memory.open_session(username, role)
+        return self._state.open_session(username, role)
 
     def _check(self, incoming: Incoming, body: Body | None) -> tuple[str, Role]:
         if body is not None:
@@ -117,7 +116,7 @@ class Gate:
     ) -> None:
         self._logons.append(
             LogonRecord(
-                time=self._memory.looks.clock.now(),
+                time=self._state.context.clock.now(),
                 username=username,
                 accepted=not reason,
                 reason=reason,

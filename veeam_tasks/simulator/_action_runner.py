@@ -4,10 +4,10 @@ from typing import Final
 
 from veeam_tasks.simulator._accounts import LogonSession
 from veeam_tasks.simulator._actions import Action
-from veeam_tasks.simulator._exchange import Refusal
 from veeam_tasks.simulator._jobs import Job
-from veeam_tasks.simulator._memory import Memory
+from veeam_tasks.simulator._messages import Refusal
 from veeam_tasks.simulator._script import Script
+from veeam_tasks.simulator._state import ServerState
 from veeam_tasks.simulator._tasks import Related, SimulatedTask
 
 _NOT_FOUND: Final = 404
@@ -33,16 +33,16 @@ _TRIGGERED: Final = {
 }
 
 
-class Starter:
+class ActionRunner:
     """Starts what an action asks for.
 
     Args:
-        memory: The server's memory.
+        state: The server's state.
         any_id: Whether a job or session that does not exist may be acted on.
     """
 
-    def __init__(self, memory: Memory, *, any_id: bool) -> None:
-        self._memory = memory
+    def __init__(self, state: ServerState, *, any_id: bool) -> None:
+        self._state = state
         self._any_id = any_id
         self._scripts: dict[str | None, Script] = {
             name: Script.parse(text) for name, text in _SCRIPTS.items()
@@ -77,7 +77,7 @@ class Starter:
         related = self._related(action, path, job)
         if job is not None:
             self._change(action, word, job)
-        return self._memory.add_task(
+        return self._state.add_task(
             operation=action.operation,
             script=self.script_of(action.operation),
             message=message,
@@ -88,7 +88,7 @@ class Starter:
     def related_session(self, kind: str, *, is_early: bool = False) -> Related:
         """Start a session of that type and return what leads to it."""
         name = "FLR_[srv04]" if kind == "RestoreSession" else "Quick Backup"
-        session = self._memory.start_session(kind, name)
+        session = self._state.start_session(kind, name)
         return Related(
             type=kind, path=f"{session.path}?format=Entity", is_early=is_early
         )
@@ -98,7 +98,7 @@ class Starter:
         if not family.startswith(("jobs/", "agents/jobs/", "nas/jobs/")):
             return None
         job_id = ids[0].lower()
-        job = self._memory.jobs.get(job_id)
+        job = self._state.jobs.get(job_id)
         if job is not None:
             return job
         # Only the jobs of /jobs are listed; those of agents and file shares are not.
@@ -119,7 +119,7 @@ class Starter:
                 is_early = action.path.startswith("vAppReplicaPoints")
                 return (self.related_session(kind, is_early=is_early),)
             is_retry = action.action == "retry"
-            session = self._memory.start_job(job, is_retry=is_retry)
+            session = self._state.start_job(job, is_retry=is_retry)
             link = f"{session.path}?format=Entity"
             return (Related(type=session.type, path=link, name=session.name),)
         kind, _, target = text.partition("=")
@@ -136,21 +136,21 @@ class Starter:
     def _new(self, action: Action, job: Job | None) -> str:
         if action.operation == "CloneJob" and job is not None:
             name = f"{job.name}_clone"
-            return self._memory.add_job(name, job.kind, job.seconds, job.result).job_id
-        return self._memory.new_guid()
+            return self._state.add_job(name, job.kind, job.seconds, job.result).job_id
+        return self._state.new_guid()
 
     def _change(self, action: Action, word: str, job: Job) -> None:
         if action.operation == "DeleteJob":
-            self._memory.jobs.pop(job.job_id, None)
+            self._state.jobs.pop(job.job_id, None)
         elif word == "toggleScheduleEnabled":
             job.schedule_enabled = not job.schedule_enabled
         elif word == "stop":
-            for session in tuple(self._memory.job_sessions.values()):
+            for session in tuple(self._state.job_sessions.values()):
                 if session.job is not None and session.job.job_id == job.job_id:
                     session.stop()
 
     def _stop_session(self, session_id: str) -> str:
-        session = self._memory.job_sessions.get(session_id.lower())
+        session = self._state.job_sessions.get(session_id.lower())
         if session is None or session.type != "BackupJobSession":
             if not self._any_id:
                 raise Refusal(

@@ -10,10 +10,10 @@ import attrs
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from veeam_tasks.simulator._change import Play, changed
-from veeam_tasks.simulator._dress import Dresser
 from veeam_tasks.simulator._faults import FaultKind
-from veeam_tasks.simulator._flavor import Flavor
+from veeam_tasks.simulator._faulty_reply import FaultyReply, changed
+from veeam_tasks.simulator._messages import ReplyHeaders
+from veeam_tasks.simulator._version import ServerVersion
 
 # SO_LINGER on, for no time: closing sends a reset.
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -21,7 +21,7 @@ _CHUNK: Final = b" " * 65_536
 _NOISE: Final = 512
 _EXTRA: Final = 16
 
-Send = Callable[[Play], Awaitable[web.StreamResponse]]
+Send = Callable[[FaultyReply], Awaitable[web.StreamResponse]]
 
 
 class Raw(web.StreamResponse):
@@ -59,19 +59,19 @@ class Raw(web.StreamResponse):
         """Write nothing more."""
 
 
-class Spoiler:
+class FaultSender:
     """Plays faults: first the answer is changed, then it is sent, badly."""
 
-    def __init__(self, flavor: Flavor, dresser: Dresser) -> None:
-        self._flavor = flavor
-        self._dresser = dresser
+    def __init__(self, version: ServerVersion, reply_headers: ReplyHeaders) -> None:
+        self._version = version
+        self._reply_headers = reply_headers
         self._sends: Mapping[FaultKind, Send] = {
             FaultKind.STALL: self._stall,
             FaultKind.DELAY: self._delay,
             FaultKind.ENDLESS_BODY: self._endless,
             FaultKind.SLOW_DRIP: self._drip,
         }
-        self._cuts: Mapping[FaultKind, Callable[[Play], Raw]] = {
+        self._cuts: Mapping[FaultKind, Callable[[FaultyReply], Raw]] = {
             FaultKind.RESET: self._reset,
             FaultKind.RESET_IN_HEADERS: self._reset_in_headers,
             FaultKind.RESET_AFTER_HEADERS: self._reset_after_headers,
@@ -83,68 +83,70 @@ class Spoiler:
             FaultKind.WRONG_LENGTH: self._wrong_length,
         }
 
-    def prepared(self, play: Play) -> Play:
+    def prepared(self, faulty: FaultyReply) -> FaultyReply:
         """Return it with the answer that the fault makes of the server's."""
-        return attrs.evolve(play, said=changed(play, self._flavor))
+        return attrs.evolve(faulty, said=changed(faulty, self._version))
 
-    async def send(self, play: Play) -> web.StreamResponse:
+    async def send(self, faulty: FaultyReply) -> web.StreamResponse:
         """Send the answer as the fault does."""
-        send, cut = self._sends.get(play.kind), self._cuts.get(play.kind)
+        send, cut = self._sends.get(faulty.kind), self._cuts.get(faulty.kind)
         if send is not None:
-            return await send(play)
-        return self._plain(play) if cut is None else cut(play)
+            return await send(faulty)
+        return self._plain(faulty) if cut is None else cut(faulty)
 
-    def _plain(self, play: Play) -> web.StreamResponse:
+    def _plain(self, faulty: FaultyReply) -> web.StreamResponse:
         return web.Response(
-            status=play.answer.status,
-            reason=self._dresser.reason(play.answer),
-            headers=self._dresser.headers(play.answer),
-            body=play.answer.body,
+            status=faulty.answer.status,
+            reason=self._reply_headers.reason(faulty.answer),
+            headers=self._reply_headers.headers(faulty.answer),
+            body=faulty.answer.body,
         )
 
-    def _reset(self, _: Play) -> Raw:
+    def _reset(self, _: FaultyReply) -> Raw:
         return Raw(b"", reset=True)
 
-    def _reset_in_headers(self, play: Play) -> Raw:
-        head = self._dresser.head(play.answer)
+    def _reset_in_headers(self, faulty: FaultyReply) -> Raw:
+        head = self._reply_headers.head(faulty.answer)
         return Raw(head[: len(head) // 2], reset=True)
 
-    def _reset_after_headers(self, play: Play) -> Raw:
-        return Raw(self._dresser.head(play.answer), reset=True)
+    def _reset_after_headers(self, faulty: FaultyReply) -> Raw:
+        return Raw(self._reply_headers.head(faulty.answer), reset=True)
 
-    def _drop(self, _: Play) -> Raw:
+    def _drop(self, _: FaultyReply) -> Raw:
         return Raw(b"")
 
-    def _garbage(self, play: Play) -> Raw:
-        return Raw(play.fault.noise(_NOISE))
+    def _garbage(self, faulty: FaultyReply) -> Raw:
+        return Raw(faulty.fault.noise(_NOISE))
 
-    def _cut_body(self, play: Play) -> Raw:
-        return Raw(self._dresser.head(play.answer) + _half(play))
+    def _cut_body(self, faulty: FaultyReply) -> Raw:
+        return Raw(self._reply_headers.head(faulty.answer) + _half(faulty))
 
-    def _cut_close(self, play: Play) -> Raw:
-        head = self._dresser.head(play.answer, has_length=False)
-        return Raw(head + _half(play), abort=True)
+    def _cut_close(self, faulty: FaultyReply) -> Raw:
+        head = self._reply_headers.head(faulty.answer, has_length=False)
+        return Raw(head + _half(faulty), abort=True)
 
-    def _chunked_nonsense(self, play: Play) -> Raw:
-        head = self._dresser.head(play.answer, has_length=False).removesuffix(b"\r\n")
+    def _chunked_nonsense(self, faulty: FaultyReply) -> Raw:
+        head = self._reply_headers.head(faulty.answer, has_length=False).removesuffix(
+            b"\r\n"
+        )
         head += b"Transfer-Encoding: chunked\r\n\r\n"
-        return Raw(head + b"zz\r\n" + _half(play) + b"\r\n-1\r\n")
+        return Raw(head + b"zz\r\n" + _half(faulty) + b"\r\n-1\r\n")
 
-    def _wrong_length(self, play: Play) -> Raw:
-        body = play.answer.body
-        length = max(len(body) + (play.fault.amount or _EXTRA), 0)
-        return Raw(self._dresser.head(play.answer, length=length) + body)
+    def _wrong_length(self, faulty: FaultyReply) -> Raw:
+        body = faulty.answer.body
+        length = max(len(body) + (faulty.fault.amount or _EXTRA), 0)
+        return Raw(self._reply_headers.head(faulty.answer, length=length) + body)
 
-    async def _stall(self, _: Play) -> web.StreamResponse:
+    async def _stall(self, _: FaultyReply) -> web.StreamResponse:
         await anyio.sleep_forever()
         return Raw(b"")
 
-    async def _delay(self, play: Play) -> web.StreamResponse:
-        await anyio.sleep(play.fault.seconds)
-        return self._plain(play)
+    async def _delay(self, faulty: FaultyReply) -> web.StreamResponse:
+        await anyio.sleep(faulty.fault.seconds)
+        return self._plain(faulty)
 
-    async def _endless(self, play: Play) -> web.StreamResponse:
-        answer = play.answer
+    async def _endless(self, faulty: FaultyReply) -> web.StreamResponse:
+        answer = faulty.answer
         reply = web.StreamResponse(status=answer.status)
         reply.headers["Content-Type"] = answer.content_type or "application/xml"
         reply.enable_chunked_encoding()
@@ -154,32 +156,32 @@ class Spoiler:
             while True:
                 await reply.write(_CHUNK)
 
-        return await _written(play, reply, write)
+        return await _written(faulty, reply, write)
 
-    async def _drip(self, play: Play) -> web.StreamResponse:
-        answer = play.answer
+    async def _drip(self, faulty: FaultyReply) -> web.StreamResponse:
+        answer = faulty.answer
         reply = web.StreamResponse(
-            status=answer.status, headers=self._dresser.headers(answer)
+            status=answer.status, headers=self._reply_headers.headers(answer)
         )
 
         async def write() -> None:
             for index in range(len(answer.body)):
                 await reply.write(answer.body[index : index + 1])
-                await anyio.sleep(play.fault.seconds)
+                await anyio.sleep(faulty.fault.seconds)
 
-        return await _written(play, reply, write)
+        return await _written(faulty, reply, write)
 
 
-def _half(play: Play) -> bytes:
-    return play.answer.body[: len(play.answer.body) // 2]
+def _half(faulty: FaultyReply) -> bytes:
+    return faulty.answer.body[: len(faulty.answer.body) // 2]
 
 
 async def _written(
-    play: Play, reply: web.StreamResponse, write: Callable[[], Awaitable[None]]
+    faulty: FaultyReply, reply: web.StreamResponse, write: Callable[[], Awaitable[None]]
 ) -> web.StreamResponse:
     """Write until the client has enough of it."""
     try:
-        await reply.prepare(play.request)
+        await reply.prepare(faulty.request)
         await write()
     except ConnectionError:
         return Raw(b"")

@@ -8,10 +8,15 @@ from random import Random
 from typing import Final
 
 from veeam_tasks.simulator._accounts import Account, LogonSession
+from veeam_tasks.simulator._action_runner import ActionRunner
 from veeam_tasks.simulator._clock import Clock
 from veeam_tasks.simulator._faults import Faults
-from veeam_tasks.simulator._flavor import flavor_of
-from veeam_tasks.simulator._http import ConnectionCount, Door
+from veeam_tasks.simulator._http_server import (
+    Address,
+    ConnectionCount,
+    HttpServer,
+    Listener,
+)
 from veeam_tasks.simulator._jobs import (
     SESSION_PATHS,
     Job,
@@ -19,25 +24,23 @@ from veeam_tasks.simulator._jobs import (
     JobResult,
     JobSession,
 )
-from veeam_tasks.simulator._memory import Memory
-from veeam_tasks.simulator._mix import Mix
 from veeam_tasks.simulator._records import (
     Connections,
     LogonRecord,
     Records,
     RequestRecord,
 )
-from veeam_tasks.simulator._runtime import Address, Runtime
-from veeam_tasks.simulator._script import Script, as_script
+from veeam_tasks.simulator._script import Mix, Script, as_script
 from veeam_tasks.simulator._service import Service
-from veeam_tasks.simulator._starter import Starter
-from veeam_tasks.simulator._tasks import Looks, Related, SimulatedTask
+from veeam_tasks.simulator._state import ServerState
+from veeam_tasks.simulator._tasks import Related, SimulatedTask, TaskContext
 from veeam_tasks.simulator._tls import Certificates
+from veeam_tasks.simulator._version import version_named
 
 _KEPT: Final = 50_000
 
 
-class Face:
+class BaseServer:
     """A simulated Enterprise Manager, apart from the way in which it is started.
 
     Args:
@@ -102,22 +105,22 @@ class Face:
         self._certificates = Certificates(host) if tls else None
         scheme = "https" if tls else "http"
         self._address = Address(host=host, port=port, scheme=scheme, believed=link_base)
-        looks = Looks(
+        context = TaskContext(
             clock=self._clock,
-            flavor=flavor_of(version),
+            version=version_named(version),
             base=self._address.base,
             related_delay=related_delay,
         )
-        self._memory = Memory(
-            looks=looks,
+        self._state = ServerState(
+            context=context,
             random=self._random,
             idle_expiry=idle_expiry,
             session_scoped=session_scoped,
             per_session_counter=per_session_counter,
         )
-        self._starter = Starter(self._memory, any_id=any_id)
+        self._runner = ActionRunner(self._state, any_id=any_id)
         self._count = ConnectionCount()
-        self._runtime = self._make_runtime()
+        self._listener = self._make_listener()
 
     @property
     def url(self) -> str:
@@ -131,7 +134,7 @@ class Face:
     @property
     def version(self) -> str:
         """The version that it plays."""
-        return self._memory.looks.flavor.version
+        return self._state.context.version.name
 
     @property
     def ca_file(self) -> str:
@@ -164,21 +167,21 @@ class Face:
     @property
     def logon_sessions(self) -> list[LogonSession]:
         """The logon sessions that are open now, oldest first."""
-        return self._memory.open_sessions()
+        return self._state.open_sessions()
 
     @property
     def session_scoped(self) -> bool:
         """Whether a logon session knows only its own tasks; may be changed."""
-        return self._memory.session_scoped
+        return self._state.session_scoped
 
     @session_scoped.setter
     def session_scoped(self, value: bool) -> None:
-        self._memory.session_scoped = value
+        self._state.session_scoped = value
 
     @property
     def tasks(self) -> list[SimulatedTask]:
         """The newest task of every ID, oldest first."""
-        return list(self._memory.all_tasks())
+        return list(self._state.all_tasks())
 
     def task(self, task_id: str) -> SimulatedTask:
         """Return the newest task of that ID.
@@ -186,7 +189,7 @@ class Face:
         Raises:
             KeyError: There was none.
         """
-        return self._memory.latest(task_id)
+        return self._state.latest(task_id)
 
     def forget_task(self, task_id: str) -> None:
         """Forget a task wholly, here as well, so that a long run holds no more.
@@ -194,7 +197,7 @@ class Face:
         Raises:
             KeyError: There was none.
         """
-        self._memory.forget_task(task_id)
+        self._state.forget_task(task_id)
 
     def add_task(
         self,
@@ -230,11 +233,11 @@ class Face:
                 known = ", ".join(SESSION_PATHS)
                 problem = f"a task leads to one of {known}, not {related!r}"
                 raise ValueError(problem)
-            related = self._starter.related_session(related)
-        return self._memory.add_task(
+            related = self._runner.related_session(related)
+        return self._state.add_task(
             operation=operation,
             script=(
-                self._starter.script_of(operation)
+                self._runner.script_of(operation)
                 if script is None
                 else as_script(script)
             ),
@@ -265,12 +268,12 @@ class Face:
         Raises:
             ValueError: The script cannot be read.
         """
-        self._starter.set_script(operation, as_script(script))
+        self._runner.set_script(operation, as_script(script))
 
     @property
     def jobs(self) -> list[Job]:
         """The jobs; four are there from the beginning."""
-        return list(self._memory.jobs.values())
+        return list(self._state.jobs.values())
 
     def add_job(
         self,
@@ -281,12 +284,12 @@ class Face:
         result: JobResult = "Success",
     ) -> Job:
         """Add a job whose sessions last `seconds` and end with `result`."""
-        return self._memory.add_job(name, kind, seconds, result)
+        return self._state.add_job(name, kind, seconds, result)
 
     @property
     def job_sessions(self) -> list[JobSession]:
         """The backup, replica and restore sessions, oldest first."""
-        return list(self._memory.job_sessions.values())
+        return list(self._state.job_sessions.values())
 
     def expire_logon_sessions(self, *, keep_tasks: bool = False) -> int:
         """End all logon sessions, as if they had been idle for too long.
@@ -297,24 +300,24 @@ class Face:
         Returns:
             How many were open.
         """
-        return self._memory.end_sessions(keep_tasks=keep_tasks)
+        return self._state.end_sessions(keep_tasks=keep_tasks)
 
     def restart(self, *, keep_tasks: bool = False, reset_counter: bool = True) -> None:
-        """Restart the service at once: connections cut, tokens void, memory empty.
+        """Restart the service at once: connections cut, tokens void, state empty.
 
         Args:
             keep_tasks: Give the tasks to the next logon session instead.
             reset_counter: Count tasks from 1 again, so that IDs come again for others;
                 not with `keep_tasks`.
         """
-        self._memory.end_sessions(keep_tasks=keep_tasks)
+        self._state.end_sessions(keep_tasks=keep_tasks)
         if not keep_tasks:
-            self._memory.forget_tasks(reset_counter=reset_counter)
-        self._runtime.drop()
+            self._state.forget_tasks(reset_counter=reset_counter)
+        self._listener.drop()
 
     def drop_connections(self) -> None:
         """Cut every open connection."""
-        self._runtime.drop()
+        self._listener.drop()
 
     def change_password(self, password: str, *, username: str | None = None) -> None:
         """Change the password of an account; open logon sessions stay open.
@@ -341,11 +344,11 @@ class Face:
             RuntimeError: It does not speak TLS.
         """
         self._tls().change(new_ca=new_ca, expires=expires)
-        self._runtime.drop()
+        self._listener.drop()
 
     def __repr__(self) -> str:
         where = self.url if self._address.port else "not started"
-        state = "" if self._runtime.is_running else ", not running"
+        state = "" if self._listener.is_running else ", not running"
         return (
             f"<{type(self).__name__} {where}{state}, version {self.version},"
             f" {len(self.tasks)} tasks, {len(self.logon_sessions)} logon sessions,"
@@ -353,8 +356,8 @@ class Face:
         )
 
     def __del__(self) -> None:
-        runtime = getattr(self, "_runtime", None)
-        if runtime is not None and runtime.is_running:
+        listener = getattr(self, "_listener", None)
+        if listener is not None and listener.is_running:
             warnings.warn(
                 f"{self!r} was left open: close it or use it in a with statement",
                 ResourceWarning,
@@ -362,22 +365,22 @@ class Face:
                 stacklevel=1,
             )
 
-    def _make_runtime(self) -> Runtime:
+    def _make_listener(self) -> Listener:
         service = Service(
-            memory=self._memory,
+            state=self._state,
             accounts=self._accounts,
             logons=self.logons,
-            starter=self._starter,
+            runner=self._runner,
         )
-        make_door = partial(
-            Door,
-            memory=self._memory,
+        make_server = partial(
+            HttpServer,
+            state=self._state,
             service=service,
             faults=self.faults,
             requests=self.requests,
             count=self._count,
         )
-        return Runtime(self._address, make_door)
+        return Listener(self._address, make_server)
 
     def _tls(self) -> Certificates:
         if self._certificates is None:

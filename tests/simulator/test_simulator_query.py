@@ -6,7 +6,7 @@ import pytest
 from plain_client import JSON, NAMESPACE, Client, Got
 
 from veeam_tasks.simulator import SimulatedServer
-from veeam_tasks.simulator._exchange import Refusal
+from veeam_tasks.simulator._messages import Refusal
 from veeam_tasks.simulator._query import parse_filter
 
 STATES = ("Running 1h, Finished", "OperationFinished 1h, Finished", "Finished")

@@ -52,7 +52,7 @@ def test_left_open_it_warns() -> None:
     loop = asyncio.new_event_loop()
     server = SimulatedServer()
     loop.run_until_complete(server.start())
-    runtime = server._runtime
+    runtime = server._listener
     with pytest.warns(ResourceWarning, match="was left open"):
         del server
     loop.run_until_complete(runtime.stop())

@@ -10,7 +10,7 @@ from veeam_tasks.simulator._accounts import LogonSession, Role
 from veeam_tasks.simulator._faults import FaultKind
 from veeam_tasks.simulator._jobs import Job, JobKind, JobResult, JobSession
 from veeam_tasks.simulator._script import Script
-from veeam_tasks.simulator._tasks import Looks, Related, SimulatedTask
+from veeam_tasks.simulator._tasks import Related, SimulatedTask, TaskContext
 
 # The names and IDs of jobs that the vendor's pages use.
 _JOBS: Final[tuple[tuple[str, str, JobKind], ...]] = (
@@ -21,11 +21,11 @@ _JOBS: Final[tuple[tuple[str, str, JobKind], ...]] = (
 )
 
 
-class Memory:
-    """The server's memory. All methods are synchronous.
+class ServerState:
+    """What the server knows. All methods are synchronous.
 
     Args:
-        looks: What the tasks share.
+        context: What the tasks share.
         random: Where IDs come from.
         idle_expiry: Seconds without a request after which a logon session ends.
         session_scoped: Whether a logon session knows only its own tasks.
@@ -35,13 +35,13 @@ class Memory:
     def __init__(
         self,
         *,
-        looks: Looks,
+        context: TaskContext,
         random: Random,
         idle_expiry: float,
         session_scoped: bool,
         per_session_counter: bool,
     ) -> None:
-        self.looks = looks
+        self.context = context
         self.idle_expiry = idle_expiry
         self.session_scoped = session_scoped
         self.per_session_counter = per_session_counter
@@ -49,7 +49,7 @@ class Memory:
         self.job_sessions: dict[str, JobSession] = {}
         self._random = random
         self._last_number = 0
-        self._twist: FaultKind | None = None
+        self._alteration: FaultKind | None = None
         self._by_token: dict[str, LogonSession] = {}
         self._shared: dict[str, SimulatedTask] = {}
         self._waiting: dict[str, SimulatedTask] = {}
@@ -63,7 +63,7 @@ class Memory:
 
     def open_session(self, username: str, role: Role) -> LogonSession:
         """Open a logon session; tasks that wait for one become its own."""
-        now = self.looks.clock.now()
+        now = self.context.clock.now()
         session = LogonSession.open(self.new_guid(), username, role, now)
         self._by_token[session.token] = session
         if self._waiting:
@@ -78,7 +78,7 @@ class Memory:
         session = self._by_token.get(token)
         if session is None:
             return None
-        now = self.looks.clock.now()
+        now = self.context.clock.now()
         if now - session.last_used >= self.idle_expiry:
             del self._by_token[token]
             return None
@@ -87,7 +87,7 @@ class Memory:
 
     def open_sessions(self) -> list[LogonSession]:
         """Return those that are open now, oldest first."""
-        idle_since = self.looks.clock.now() - self.idle_expiry
+        idle_since = self.context.clock.now() - self.idle_expiry
         return [
             session
             for session in tuple(self._by_token.values())
@@ -141,7 +141,7 @@ class Memory:
             task_id=f"task-{self._next_number(None if everyone else owner)}",
             operation=operation,
             script=script,
-            looks=self.looks,
+            context=self.context,
             message=message,
             related=related,
         )
@@ -156,14 +156,14 @@ class Memory:
         task = session.tasks.get(task_id) or self._shared.get(task_id)
         if task is None or task.is_gone:
             return None
-        if self._twist is not None:
-            return self._twisted_task(session, task, self._twist)
+        if self._alteration is not None:
+            return self._altered_task(session, task, self._alteration)
         return task
 
     def visible(self, session: LogonSession) -> list[SimulatedTask]:
         """Return all that this logon session knows."""
         tasks = self._all(session)
-        match self._twist:
+        match self._alteration:
             case FaultKind.VANISH:
                 return []
             case FaultKind.DUPLICATE:
@@ -175,19 +175,19 @@ class Memory:
         return tasks
 
     @contextmanager
-    def twisted(self, kind: FaultKind) -> Iterator[None]:
+    def altered(self, kind: FaultKind) -> Iterator[None]:
         """Let the tasks look wrong while one request is answered."""
-        self._twist = kind
+        self._alteration = kind
         try:
             yield
         finally:
-            self._twist = None
+            self._alteration = None
 
     def _all(self, session: LogonSession) -> list[SimulatedTask]:
         tasks = (*tuple(session.tasks.values()), *tuple(self._shared.values()))
         return [task for task in tasks if not task.is_gone]
 
-    def _twisted_task(
+    def _altered_task(
         self, session: LogonSession, task: SimulatedTask, kind: FaultKind
     ) -> SimulatedTask | None:
         if kind is FaultKind.VANISH:
@@ -254,7 +254,7 @@ class Memory:
             JobSession(
                 session_id=self.new_guid(),
                 type=job.session_type,
-                clock=self.looks.clock,
+                clock=self.context.clock,
                 name=job.name,
                 seconds=job.seconds,
                 result=job.result,
@@ -271,7 +271,7 @@ class Memory:
             JobSession(
                 session_id=self.new_guid(),
                 type=kind,
-                clock=self.looks.clock,
+                clock=self.context.clock,
                 name=name,
                 seconds=seconds,
                 result=result,
