@@ -30,7 +30,13 @@ _METHODS: dict[str, Method] = {"POST": "POST", "PUT": "PUT", "DELETE": "DELETE"}
 
 
 def action_request(
-    path: str | Link, body: Body | None, method: str, base: URL, media_type: str
+    path: str | Link,
+    body: Body | None,
+    method: str,
+    *,
+    base: URL,
+    media_type: str,
+    secrets: Secrets,
 ) -> Request:
     """Return the request of an action.
 
@@ -44,15 +50,15 @@ def action_request(
     if verb is None:
         problem = "an action is a POST, PUT or DELETE"
         raise ArgumentError(parameter="method", problem=problem, shown=repr(method))
-    relative = resource_path(path, base)
+    relative = resource_path(path, base, secrets.hide_in_path)
     if isinstance(path, str):
         # A Link came from the server, whose idea of its own host may differ.
-        check_same_server(path, base)
+        check_same_server(path, base, secrets.hide_in_path)
     content = _encoded(body)
     return Request(
         method=verb,
         path=relative,
-        shown=relative,
+        shown=secrets.hide_in_path(relative),
         body=content,
         media_type=media_type if content is None else "application/xml",
     )

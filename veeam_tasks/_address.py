@@ -6,6 +6,7 @@ link is never followed: it is the server's own idea of itself.
 
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import NoReturn
 from urllib.parse import unquote
 
@@ -14,6 +15,8 @@ from yarl import URL
 from veeam_tasks._errors import ArgumentError
 from veeam_tasks._model import TASK_ID, Link, Task
 from veeam_tasks._text import visible
+
+Hide = Callable[[str], str]
 
 _PORTS = {"https": 9398, "http": 9399}
 _SCHEME_PORTS = (443, 80)
@@ -98,12 +101,13 @@ def _rooted(url: URL) -> URL:
     return url.with_path(f"/{'/'.join(root)}/", encoded=True)
 
 
-def task_id_of(value: str | Task) -> str:
+def task_id_of(value: str | Task, hide: Hide = str) -> str:
     """Return the task ID that `value` is or names.
 
     Args:
         value: A task ID, a `Task`, or an Href of one: a URL or a path ending in
             ``/tasks/task-7``, whose host is ignored.
+        hide: Hides the secrets of a text that an error shows.
 
     Raises:
         TypeError: It is neither a string nor a `Task`.
@@ -118,16 +122,17 @@ def task_id_of(value: str | Task) -> str:
     href = _TASK_HREF.fullmatch(text)
     if href is not None:
         return href[1]
+    shown = _shown(text, hide)
     raise ArgumentError(
         parameter="task",
         problem="names no task: pass an ID like 'task-7', a Task, or the Href of one,"
         " which ends in /tasks/task-7",
-        shown=_shown(text),
-        subject=_shown(text),
+        shown=shown,
+        subject=shown,
     )
 
 
-def resource_path(value: str | Link, base: URL) -> str:
+def resource_path(value: str | Link, base: URL, hide: Hide = str) -> str:
     """Return the path of a resource below ``/api/``, with its query, encoded.
 
     What is percent-encoded already stays as it is.
@@ -136,6 +141,7 @@ def resource_path(value: str | Link, base: URL) -> str:
         value: ``jobs/ID?action=start``, ``/jobs/ID``, ``/api/jobs/ID``, a whole URL
             or a `Link`, of which only path and query are used.
         base: What `base_url` returned.
+        hide: Hides the secrets of a text that an error shows.
 
     Raises:
         TypeError: It is neither a string nor a `Link`.
@@ -145,14 +151,15 @@ def resource_path(value: str | Link, base: URL) -> str:
         value.href if isinstance(value, Link) else value,
         "a resource is named by its path, its URL or a Link",
     )
-    _check_text(text)
-    path, has_query, query = _relative(text, base).partition("?")
-    _check_segments(text, path)
+    shown = _shown(text, hide)
+    _check_text(text, shown)
+    path, has_query, query = _relative(text, base, shown).partition("?")
+    _check_segments(path, shown)
     encoded = _encoded(path, _RAW_IN_PATH)
     return f"{encoded}?{_encoded(query, _RAW_IN_QUERY)}" if has_query else encoded
 
 
-def check_same_server(href: str, base: URL) -> None:
+def check_same_server(href: str, base: URL, hide: Hide = str) -> None:
     """Check that a URL does not name another server; a path names none.
 
     Without a port it may mean ours or that of the scheme, as a proxy has it.
@@ -160,6 +167,7 @@ def check_same_server(href: str, base: URL) -> None:
     Args:
         href: What `resource_path` took.
         base: What `base_url` returned.
+        hide: Hides the secrets of a text that an error shows.
 
     Raises:
         ValueError: Its host or its port is another.
@@ -174,11 +182,12 @@ def check_same_server(href: str, base: URL) -> None:
     ports = {port} if port is not None else {*_PORTS.values(), *_SCHEME_PORTS}
     if host == base.raw_host and base.port in ports:
         return
+    shown = _shown(href, hide)
     raise ArgumentError(
         parameter="path",
         problem=f"that is another server than {base.origin()}",
-        shown=_shown(href),
-        subject=f"{_shown(href)}:",
+        shown=shown,
+        subject=f"{shown}:",
         advice="write the path alone, or pass a Link of the server, whose path alone is"
         " used",
     )
@@ -203,43 +212,43 @@ def _text(value: object, rule: str) -> str:
     raise TypeError(message)
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: str, shown: str) -> None:
     if not text.strip():
-        _refuse(text, "it is empty")
+        _refuse(shown, "it is empty")
     if not text.isprintable():
-        _refuse(text, "it has a control character in it")
+        _refuse(shown, "it has a control character in it")
     if "#" in text:
-        _refuse(text, "it has a fragment (#) in it")
+        _refuse(shown, "it has a fragment (#) in it")
     if "\\" in text:
-        _refuse(text, "it has a backslash in it")
+        _refuse(shown, "it has a backslash in it")
 
 
-def _relative(text: str, base: URL) -> str:
+def _relative(text: str, base: URL, shown: str) -> str:
     """Return what follows ``/api/`` in `text`, query included, still raw."""
     rest = text.strip()
     origin = _ORIGIN.match(rest)
     if origin is not None:
         if origin[1].lower() not in _PORTS:
-            _refuse(text, "it is no https:// URL")
+            _refuse(shown, "it is no https:// URL")
         rest = rest[origin.end() :]
     elif rest.startswith("//"):
-        _refuse(text, "it begins with //")
+        _refuse(shown, "it begins with //")
     path, mark, query = rest.partition("?")
     for root in (base.raw_path, base.path, f"/{_API}/"):
         if f"{path}/".startswith(root):
             return f"{path[len(root) :]}{mark}{query}"
     if origin is not None:
-        _refuse(text, f"it is not below {base.path}")
+        _refuse(shown, f"it is not below {base.path}")
     return f"{path.lstrip('/').removeprefix(f'{_API}/')}{mark}{query}"
 
 
-def _check_segments(text: str, path: str) -> None:
+def _check_segments(path: str, shown: str) -> None:
     # A proxy may decode once more than the server does.
     for _ in range(_ROUNDS):
         if any(segment in {".", ".."} for segment in re.split(r"[/\\]", path)):
-            _refuse(text, "it has a . or .. in it")
+            _refuse(shown, "it has a . or .. in it")
         if not path.isprintable():
-            _refuse(text, "it has a control character in it")
+            _refuse(shown, "it has a control character in it")
         path = unquote(path)
 
 
@@ -247,13 +256,13 @@ def _encoded(part: str, raw: re.Pattern[bytes]) -> str:
     return raw.sub(lambda match: b"%%%02X" % ord(match[0]), part.encode()).decode()
 
 
-def _refuse(text: str, problem: str) -> NoReturn:
+def _refuse(shown: str, problem: str) -> NoReturn:
     raise ArgumentError(
         parameter="path",
         problem=f"names no resource of this server: {problem}. Write a path like"
         " 'jobs/ID?action=start', or pass a Link or its href",
-        shown=_shown(text),
-        subject=_shown(text),
+        shown=shown,
+        subject=shown,
     )
 
 
@@ -290,9 +299,10 @@ def _is_loopback(host: str) -> bool:
         return host.rstrip(".") == "localhost"
 
 
-def _shown(text: str) -> str:
+def _shown(text: str, hide: Hide = str) -> str:
     """Return `text` for a message: no user information, no query, not too long."""
-    plain = text.partition("?")[0]
+    # Hidden before it is cut, so that no half of a secret stays.
+    plain = hide(text.partition("?")[0])
     if "@" in plain:
         return "the URL"
     if len(plain) > _LONGEST_SHOWN:

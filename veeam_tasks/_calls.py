@@ -190,7 +190,7 @@ class Calls:
         return Request(
             method="GET",
             path=path,
-            shown=path,
+            shown=self.secrets.hide_in_path(path),
             media_type=self.settings.media_type,
             max_reply_bytes=limit,
         )

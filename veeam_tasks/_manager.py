@@ -151,7 +151,7 @@ class SessionManager(Sole):
             ForbiddenError: This account may not read it.
             StatusError, TransportError, MalformedReplyError: No usable reply came.
         """
-        task_id = task_id_of(task)
+        task_id = task_id_of(task, self._secrets.hide_in_path)
         return await self._running().calls.fetch(task_id)
 
     async def fetch_all(self) -> list[Task]:
@@ -181,7 +181,7 @@ class SessionManager(Sole):
             LogonError: The logon was refused before.
             RuntimeError: Called outside the event loop that it was opened in.
         """
-        task_ids = task_ids_of(tasks)
+        task_ids = task_ids_of(tasks, self._secrets.hide_in_path)
         seconds = check_timeout(timeout)
         pause = self._settings.pace_for(pace)
         engine = self._running().engine
@@ -232,7 +232,7 @@ class SessionManager(Sole):
             ClosedError: The manager is not open, or was closed meanwhile.
             ValueError, TypeError: An argument is wrong.
         """
-        task_id = task_id_of(task)
+        task_id = task_id_of(task, self._secrets.hide_in_path)
         seconds = check_timeout(timeout)
         host = self._running()
         return await Waiter(host.engine, task_id, self._settings.pace).wait(seconds)
@@ -267,7 +267,14 @@ class SessionManager(Sole):
             ValueError, TypeError: An argument is wrong; nothing was sent.
         """
         settings = self._settings
-        request = action_request(path, body, method, settings.base, settings.media_type)
+        request = action_request(
+            path,
+            body,
+            method,
+            base=settings.base,
+            media_type=settings.media_type,
+            secrets=self._secrets,
+        )
         return await self._running().calls.submit(request)
 
     async def delete(self, task: TaskLike) -> None:
@@ -287,7 +294,7 @@ class SessionManager(Sole):
             TransportError, CertificateError: It was not sent.
             ValueError, TypeError: Not a task.
         """
-        task_id = task_id_of(task)
+        task_id = task_id_of(task, self._secrets.hide_in_path)
         await self._running().calls.delete(task_id)
 
     async def read(self, path: str | Link) -> Mapping[str, object]:
@@ -306,7 +313,8 @@ class SessionManager(Sole):
             TransportError, MalformedReplyError: No usable reply came.
             ValueError, TypeError: Not a path below this URL; nothing was sent.
         """
-        relative = resource_path(path, self._settings.base)
+        hide = self._secrets.hide_in_path
+        relative = resource_path(path, self._settings.base, hide)
         return await self._running().calls.read(relative)
 
     # --- inspection

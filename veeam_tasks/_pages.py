@@ -75,7 +75,8 @@ class Pages:
         if path is None:
             return None
         if path in self._seen or self.count >= _MOST_PAGES:
-            problem = f"after {self.count} pages it goes on at {path!r} without end"
+            shown = self.secrets.hide_in_path(path)
+            problem = f"after {self.count} pages it goes on at {shown!r} without end"
             raise MalformedReplyError(request=self.shown, problem=problem)
         self._seen.add(path)
         self._asked = path
@@ -111,7 +112,8 @@ class Pages:
         if asked is not None and page.number not in {None, int(asked[1])}:
             problem = f"it is page {page.number}, although {asked[1]} was asked for"
         elif self._next is not None and not is_news:
-            problem = f"it goes on at {self._next!r}, although it shows no new task"
+            shown = self.secrets.hide_in_path(self._next)
+            problem = f"it goes on at {shown!r}, although it shows no new task"
         else:
             return
         raise MalformedReplyError(request=reply.request, problem=problem)

@@ -96,7 +96,7 @@ class Pollers(Generic[WorkT]):
         """Stop the clock of a request."""
         me.deadline = math.inf
 
-    def late_error(self, url: URL, sent: float) -> RequestTimeoutError:
+    def late_error(self, url: URL | str, sent: float) -> RequestTimeoutError:
         """Return what became of a request that was called off."""
         # A probe may be given up earlier, when patience ends.
         waited = min(self.loop.time() - sent, self.request_timeout)

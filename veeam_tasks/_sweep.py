@@ -219,16 +219,23 @@ class Sweep:
 
     async def _ask(self, me: Poller, path: str) -> Reply:
         url = self.transport.url(path)
+        # A further page is where the server says, in whatever words.
+        shown = "" if path == "tasks" else self.secrets.hide_in_path(str(url))
         sent = self.loop.time()
         self.pollers.begin(me, sent)
         try:
-            return await self.transport.poll(url, self.logon.token or "", self.limit)
+            return await self.transport.poll(
+                url,
+                self.logon.token or "",
+                self.limit,
+                shown=shown,
+            )
         except asyncio.CancelledError:
             if not me.is_late():
                 raise
         finally:
             self.pollers.end(me)
-        raise self.pollers.late_error(url, sent)
+        raise self.pollers.late_error(shown or url, sent)
 
     def _is_as_before(self, reply: Reply, generation: int) -> bool:
         """Tell whether the last collection has settled all that this one could."""

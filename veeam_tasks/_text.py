@@ -2,15 +2,23 @@
 
 import base64
 import binascii
+import contextlib
 import re
 from collections import deque
-from urllib.parse import quote
+from collections.abc import Iterator
+from itertools import chain
+from urllib.parse import quote, unquote
 from xml.sax.saxutils import escape
 
 _HIDDEN = "[hidden]"
 _SHORTEST_SECRET = 4
 _KEPT = 64
 _EXCERPT = 120
+_ROUNDS = 4
+
+_PIECES = re.compile("([/?&;,])")
+_NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 def visible(text: str) -> str:
@@ -60,6 +68,22 @@ class Secrets:
         pattern = "|".join(map(re.escape, longest_first))
         return re.sub(pattern, _HIDDEN, text, flags=re.IGNORECASE)
 
+    def hide_in_path(self, path: str) -> str:
+        """Return a path or URL, hidden what holds a secret in whatever encoding.
+
+        What follows ``logonSessions/`` is an ID, whether it is known or not.
+        """
+        pieces = _PIECES.split(path)
+        for at, piece in enumerate(pieces):
+            before = unquote(pieces[at - 2]).lower() if at > 1 else ""
+            is_id = before == "logonsessions" and piece != ""
+            _, _, value = piece.partition("=")
+            texts = chain(_decodings(piece), _decodings(value))
+            if is_id or any(map(self.is_in, texts)):
+                pieces[at] = _HIDDEN
+        # Last, since it may cut out of the middle what only the whole piece tells.
+        return self.hide("".join(pieces))
+
     def is_in(self, text: str) -> bool:
         """Tell whether a known secret stands in `text`; far cheaper than `hide`."""
         # Not lower(), which writes a sigma by what follows it.
@@ -85,6 +109,19 @@ class Secrets:
 
     def __repr__(self) -> str:
         return f"<Secrets {len(self._folded)} hidden>"
+
+
+def _decodings(piece: str) -> Iterator[str]:
+    """Yield what a piece of a path may stand for, decoded again and again."""
+    for _ in range(_ROUNDS):
+        yield piece
+        # Without its padding, or with the letters that URLs allow, it is base64 too.
+        letters = _NO_BASE64.sub("", piece.translate(_URL_SAFE))
+        with contextlib.suppress(binascii.Error):
+            whole = letters[: len(letters) - (len(letters) % 4 == 1)]
+            padded = whole + "=" * (-len(whole) % 4)
+            yield base64.b64decode(padded).decode("latin-1")
+        piece = unquote(piece)
 
 
 def _forms(secret: str) -> set[str]:

@@ -178,8 +178,10 @@ class Transport:
         """Return the URL of a checked, encoded path below ``/api/``."""
         return URL(self._root + path, encoded=True)
 
-    async def poll(self, url: URL, token: str, limit: int) -> Reply:
+    async def poll(self, url: URL, token: str, limit: int, shown: str = "") -> Reply:
         """GET `url` under `token`, with nothing around it; the caller sets the time.
+
+        `shown` stands for the URL in what people see, if that may hold a secret.
 
         Raises:
             TransportError, CertificateError, MalformedReplyError: No usable reply came.
@@ -204,11 +206,11 @@ class Transport:
             if content.is_eof() and content.total_bytes <= limit:
                 body = content.read_nowait()
             else:
-                body = await read_body(response, f"GET {url}", limit)
+                body = await read_body(response, f"GET {shown or url}", limit)
             self.bytes_in += len(body)
-            return self._reply(response, f"GET {url}", body)
+            return self._reply(response, f"GET {shown or url}", body)
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
-            failure = self._translated(error, f"GET {url}")
+            failure = self._translated(error, f"GET {shown or url}")
         finally:
             self.in_flight -= 1
         raise await self._told(failure)
@@ -314,7 +316,9 @@ class Transport:
             body=body,
             token=headers.get(TOKEN_HEADER),
             retry_after=_retry_after(headers) if status >= _BAD_REQUEST else None,
-            location=None if location is None else self._shown(location),
+            location=None
+            if location is None
+            else visible(self._secrets.hide_in_path(location)),
         )
 
     def _require_http(self) -> aiohttp.ClientSession:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from veeam_tasks._address import task_id_of
+from veeam_tasks._address import Hide, task_id_of
 from veeam_tasks._errors import ClosedError
 from veeam_tasks._events import (
     Report,
@@ -35,8 +35,14 @@ _waiting: set[object] = set()
 engine its subscribers: without this, gc would end a coroutine that nobody holds."""
 
 
-def task_ids_of(tasks: Iterable[TaskLike | Iterable[TaskLike]]) -> list[str]:
+def task_ids_of(
+    tasks: Iterable[TaskLike | Iterable[TaskLike]], hide: Hide = str
+) -> list[str]:
     """Return the IDs of tasks, Hrefs, IDs, or of one iterable of them, each once.
+
+    Args:
+        tasks: What was given.
+        hide: Hides the secrets of a text that an error shows.
 
     Raises:
         ValueError: Something is not a task ID, nor the Href of a task.
@@ -55,7 +61,7 @@ def task_ids_of(tasks: Iterable[TaskLike | Iterable[TaskLike]]) -> list[str]:
         if not isinstance(task, str | Task):
             text = f"a task is an ID, a Task or an Href, not {type(task).__name__}"
             raise TypeError(text)
-        ids[task_id_of(task)] = None
+        ids[task_id_of(task, hide)] = None
     return list(ids)
 
 
@@ -141,7 +147,7 @@ class Watch(Sole):
             VeeamTasksError: The watch was cut short, by this.
             RuntimeError: Called outside the event loop of the manager.
         """
-        task_ids = task_ids_of(tasks)
+        task_ids = task_ids_of(tasks, self._engine.secrets.hide_in_path)
         self._engine.check_loop()
         if self._cut_by is not None:
             raise _fresh(self._cut_by)
@@ -156,7 +162,7 @@ class Watch(Sole):
             ValueError, TypeError: Not a task; nothing is dropped then.
             RuntimeError: Called outside the event loop of the manager.
         """
-        task_ids = task_ids_of(tasks)
+        task_ids = task_ids_of(tasks, self._engine.secrets.hide_in_path)
         self._engine.check_loop()
         for task_id in task_ids:
             slot = self._slots.pop(task_id, None)
