@@ -97,6 +97,7 @@ class Engine:
     _endless: set[SubscriberRef] = attrs.field(factory=set)
     _looks: dict[Pace, float] = attrs.field(factory=dict)
     _skip: int = 0
+    _has_swept: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.roster = Roster(
@@ -253,7 +254,7 @@ class Engine:
 
     def _take(self, me: Poller) -> Record | Sweep | None:
         if not self.gate.outage.is_closed:
-            return self.sweep if self.sweep.take() else self.roster.take()
+            return self._take_next()
         if not self.gate.take_probe(me):
             return None
         record = self.roster.take_any()
@@ -263,6 +264,16 @@ class Engine:
             return self.sweep
         self._release_probe()
         return None
+
+    def _take_next(self) -> Record | Sweep | None:
+        # With one poller, collections for newcomers would else leave no time for polls.
+        is_turn = not (self._has_swept and self.roster.schedule.ready)
+        if is_turn and self.sweep.take():
+            self._has_swept = True
+            return self.sweep
+        self._has_swept = False
+        record = self.roster.take()
+        return self.sweep if record is None and self.sweep.take() else record
 
     def _release_probe(self) -> None:
         """Let there be another probe, whatever became of this one, if anybody waits."""

@@ -164,22 +164,26 @@ class Roster:
             self.schedule.put(record, record.pace.jittered(pause, chance))
 
     def put_first(self, record: Record) -> None:
-        """Let a record be due soon, but not all newcomers in one burst."""
-        now = self.loop.time()
+        """Let a record be due soon, never later; but not all newcomers in one burst."""
         first = record.reset_pause()
         # A Result that the collection leaves out is asked for singly.
         if self.is_together and not record.resultless:
-            record.phase = Phase.TOGETHER
+            # What is due singly stays so: the next collection may be further off.
+            if record.phase < 0:
+                record.phase = Phase.TOGETHER
             return
+        now = self.loop.time()
         at = max(now, self._next_first)
         if at - now > first:
-            self.schedule.put(record, first * random.random())  # noqa: S311
-            return
-        self._next_first = at + _FIRST_POLLS_APART
-        if at == now:
+            self.schedule.bring_forward(record, first * random.random())  # noqa: S311
+        elif at == now:
+            self._next_first = at + _FIRST_POLLS_APART
             self.schedule.put_ready(record)
         else:
-            self.schedule.put(record, at - now)
+            before = record.phase
+            self.schedule.bring_forward(record, at - now)
+            if record.phase != before:
+                self._next_first = at + _FIRST_POLLS_APART
 
     def spread(self) -> None:
         """Let the records that are ready come due one by one, not as a burst."""

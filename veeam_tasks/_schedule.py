@@ -50,6 +50,14 @@ class Schedule:
         if tick < self._armed:
             self._arm(tick)
 
+    def bring_forward(self, record: Record, delay: float) -> None:
+        """Let `record` be due in `delay` seconds, or when it was due if that is sooner.
+
+        Whoever comes anew must not put a poll off: with enough of them it never comes.
+        """
+        if record.phase < 0 or record.phase * GRID > self.loop.time() + delay:
+            self.put(record, delay)
+
     def put_ready(self, record: Record) -> None:
         """Let `record` be due now, or when the server may be asked for it again."""
         if record.not_before > self.loop.time():
