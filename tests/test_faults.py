@@ -155,6 +155,7 @@ async def test_a_certificate_that_changes_in_mid_watch(mode: str) -> None:
         ids, _ = planned(server, 6)
         watch = em.watch(ids)
         await anext(watch)
+        await anyio.wait_all_tasks_blocked()
         before = server.requests.total
         server.change_certificate(new_ca=True)
         with pytest.raises(CertificateError):
