@@ -2,6 +2,7 @@
 
 import re
 
+import anyio
 import pytest
 from doors import door
 from virtual import QUICK_BACKEND

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from veeam_tasks._errors import ArgumentError, TransportError
+from veeam_tasks._shown import has_controls, quoted
 from veeam_tasks._text import Secrets
 
 Password = str | Callable[[], str | Awaitable[str]]
@@ -29,13 +30,13 @@ class Account:
         if not isinstance(self.username, str):
             text = f"username must be a string, not {type(self.username).__name__}"
             raise TypeError(text)
-        if not self.username or ":" in self.username or not self.username.isprintable():
+        if not self.username or ":" in self.username or has_controls(self.username):
             raise ArgumentError(
                 parameter="username",
                 problem="is empty, or has a colon or a control character in it, which"
                 " Basic authentication cannot send",
-                shown=repr(self.username),
-                subject=f"username={self.username!r}",
+                shown=quoted(self.username),
+                subject=f"username={quoted(self.username)}",
             )
         if callable(self.password):
             return

@@ -20,6 +20,7 @@ from veeam_tasks._errors import (
 )
 from veeam_tasks._exchange import Method, Reply, Request
 from veeam_tasks._model import Link, Task
+from veeam_tasks._shown import quoted
 from veeam_tasks._text import Secrets
 
 Body = str | bytes | Mapping[str, object]
@@ -49,7 +50,7 @@ def action_request(
     verb = _METHODS.get(method.upper()) if isinstance(method, str) else None
     if verb is None:
         problem = "an action is a POST, PUT or DELETE"
-        raise ArgumentError(parameter="method", problem=problem, shown=repr(method))
+        raise ArgumentError(parameter="method", problem=problem, shown=quoted(method))
     relative = resource_path(path, base, secrets.hide_in_path)
     if isinstance(path, str):
         # A Link came from the server, whose idea of its own host may differ.

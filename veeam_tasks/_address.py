@@ -14,7 +14,7 @@ from yarl import URL
 
 from veeam_tasks._errors import ArgumentError
 from veeam_tasks._model import TASK_ID, Link, Task
-from veeam_tasks._text import visible
+from veeam_tasks._shown import has_controls, quoted, visible
 
 Hide = Callable[[str], str]
 
@@ -24,6 +24,8 @@ _API = "api"
 _LONGEST_SHOWN = 80
 _LIKE_THIS = "write https://em.example:9398"
 _ROUNDS = 3
+# Around what was pasted; the spaces of other scripts may belong to a name.
+_BLANKS = " \t\r\n"
 
 _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)")
 # What a resolver may take for an address: 1.2.3 is 1.2.0.3 to it.
@@ -54,7 +56,7 @@ def base_url(url: str, *, insecure: bool) -> URL:
     """
     url = _text(url, "url must be a string")
     shown = _shown(url)
-    if not url.isprintable() or re.search(r"[\s\\]", url):
+    if has_controls(url) or re.search(r"[\s\\]", url):
         problem = "has a blank, a backslash or a control character in it"
         raise _bad_url(shown=shown, problem=problem)
     origin = _ORIGIN.match(url)
@@ -172,10 +174,10 @@ def check_same_server(href: str, base: URL, hide: Hide = str) -> None:
     Raises:
         ValueError: Its host or its port is another.
     """
-    if _ORIGIN.match(href.strip()) is None:
+    if _ORIGIN.match(href.strip(_BLANKS)) is None:
         return
     try:
-        named = URL(href.strip())
+        named = URL(href.strip(_BLANKS))
         host, port = named.raw_host, named.explicit_port
     except ValueError:
         host, port = None, None
@@ -213,9 +215,9 @@ def _text(value: object, rule: str) -> str:
 
 
 def _check_text(text: str, shown: str) -> None:
-    if not text.strip():
+    if not text.strip(_BLANKS):
         _refuse(shown, "it is empty")
-    if not text.isprintable():
+    if has_controls(text):
         _refuse(shown, "it has a control character in it")
     if "#" in text:
         _refuse(shown, "it has a fragment (#) in it")
@@ -225,7 +227,7 @@ def _check_text(text: str, shown: str) -> None:
 
 def _relative(text: str, base: URL, shown: str) -> str:
     """Return what follows ``/api/`` in `text`, query included, still raw."""
-    rest = text.strip()
+    rest = text.strip(_BLANKS)
     origin = _ORIGIN.match(rest)
     if origin is not None:
         if origin[1].lower() not in _PORTS:
@@ -247,7 +249,7 @@ def _check_segments(path: str, shown: str) -> None:
     for _ in range(_ROUNDS):
         if any(segment in {".", ".."} for segment in re.split(r"[/\\]", path)):
             _refuse(shown, "it has a . or .. in it")
-        if not path.isprintable():
+        if has_controls(path):
             _refuse(shown, "it has a control character in it")
         path = unquote(path)
 
@@ -307,4 +309,4 @@ def _shown(text: str, hide: Hide = str) -> str:
         return "the URL"
     if len(plain) > _LONGEST_SHOWN:
         plain = f"{plain[:_LONGEST_SHOWN]}..."
-    return repr(visible(plain))
+    return quoted(visible(plain))

@@ -21,6 +21,7 @@ from veeam_tasks._characters import NOT_XML, repaired
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._exchange import Reply
 from veeam_tasks._limits import MAX_ATTRIBUTES, MAX_DEPTH, RefusedError
+from veeam_tasks._shown import quoted
 from veeam_tasks._text import Secrets, visible
 
 NAMESPACE = "http://www.veeam.com/ent/v1.0"
@@ -343,7 +344,7 @@ def encode(body: Mapping[str, object]) -> bytes:
     _check_name(name)
     content = _encodable(name, value, 1)
     if name[0] in "@#" or type(content) is list:
-        text = f"a body has exactly one root element; {name!r} is none"
+        text = f"a body has exactly one root element; {quoted(name)} is none"
         raise ValueError(text)
     if type(content) is not dict:
         content = {"#text": content}
@@ -388,5 +389,5 @@ def _check_name(name: object) -> None:
         text = f"a name must be a string, not {type(name).__name__}"
         raise TypeError(text)
     if _NAME.fullmatch(name) is None:
-        text = f"{name!r} is no name of an XML element or attribute"
+        text = f"{quoted(name)} is no name of an XML element or attribute"
         raise ValueError(text)

@@ -23,6 +23,8 @@ with control characters visible; secrets were hidden by whoever passed the text 
 
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
 
+from veeam_tasks._shown import quoted, visible
+
 if TYPE_CHECKING:
     from veeam_tasks._job_sessions import JobSession, TaskSession
     from veeam_tasks._model import Task
@@ -62,6 +64,9 @@ class VeeamTasksError(Exception):
 
     retryable: ClassVar[bool] = False
     """Whether a watch goes on after it; never a licence to repeat a `submit`."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(visible(text))
 
     def __reduce__(self) -> tuple[object, ...]:
         return _revive, (type(self), str(self), self.__dict__.copy())
@@ -103,7 +108,7 @@ class ArgumentError(ValueError):
         if subject is None:
             subject = f"{parameter}={shown}:" if shown else parameter
         text = f"{subject} {problem}"
-        super().__init__(f"{text}; {advice}" if advice else text)
+        super().__init__(visible(f"{text}; {advice}" if advice else text))
         self.parameter = parameter
         self.problem = problem
         self.advice = advice
@@ -242,7 +247,7 @@ class StatusError(VeeamTasksError):
     def __init__(
         self, *, request: str, status: int, message: str | None, advice: str = ""
     ) -> None:
-        said = "without a readable message" if message is None else repr(message)
+        said = "without a readable message" if message is None else quoted(message)
         text = f"{request}: the server answered {status}, {said}"
         super().__init__(f"{text}. {advice}" if advice else text)
         self.request = request
@@ -370,7 +375,7 @@ class SessionFailedError(VeeamTasksError):
     ) -> None:
         title = session.job_name or session.vm_name or session.name
         ended = session.raw_result or "without a result"
-        text = f"{session.kind if title is None else repr(title)} ended {ended}"
+        text = f"{session.kind if title is None else quoted(title)} ended {ended}"
         reasons = [
             f"{one.vm_name or 'a machine'}: {one.reason or one.raw_result or 'unknown'}"
             for one in sorted(failures, key=_by_weight)

@@ -16,6 +16,7 @@ import attrs
 from veeam_tasks._errors import VeeamTasksError
 from veeam_tasks._job_sessions import JobSession, RunStage, TaskSession
 from veeam_tasks._model import Task, TaskFailedError, TaskLostError, TaskState
+from veeam_tasks._shown import quoted, visible
 
 
 @attrs.frozen(kw_only=True)
@@ -68,10 +69,10 @@ class TaskEvent:
             if result is None:
                 parts.append("without a result")
             elif result.message is not None:
-                parts.append(repr(result.message))
+                parts.append(quoted(result.message))
         if self.error is not None:
-            parts.append(repr(str(self.error)))
-        return f"<TaskEvent #{self.sequence} {' '.join(parts)}>"
+            parts.append(quoted(str(self.error)))
+        return f"<TaskEvent #{self.sequence} {visible(' '.join(parts))}>"
 
 
 def _word(seen: "TaskEvent | Sighting") -> str:
@@ -250,9 +251,8 @@ class Report:
             if outcome_of(event) != "succeeded"
         ]
         for task_id, event in shown[:_LINES_SHOWN]:
-            lines.append(
-                f"  {task_id:<12} {outcome_of(event):<10} {_told(event)}".rstrip()
-            )
+            line = f"  {task_id:<12} {outcome_of(event):<10} {_told(event)}".rstrip()
+            lines.append(visible(line))
         if len(shown) > _LINES_SHOWN:
             lines.append(f"  and {len(shown) - _LINES_SHOWN} more")
         return "\n".join(lines) + ">"
@@ -291,9 +291,8 @@ def _told(event: TaskEvent | None) -> str:
     task = event.task
     assert task is not None
     message = task.result.message if task.result and event.is_final else None
-    return (
-        f"{task.raw_state} {task.operation} {'' if message is None else repr(message)}"
-    )
+    said = "" if message is None else quoted(message)
+    return f"{task.raw_state} {task.operation} {said}"
 
 
 class WatchTimeoutError(VeeamTasksError, TimeoutError):

@@ -15,7 +15,7 @@ import attrs
 
 from veeam_tasks._errors import SessionFailedError
 from veeam_tasks._model import Link, Task
-from veeam_tasks._text import visible
+from veeam_tasks._shown import quoted, visible
 
 
 class RunStage(StrEnum):
@@ -167,7 +167,7 @@ class JobSession:
         parts = [self.kind, self.session_id]
         title = self.job_name or self.vm_name or self.name
         if title:
-            parts.append(repr(title))
+            parts.append(quoted(title))
         parts.append(self.raw_state)
         if self.raw_result and self.result is not SessionResult.NONE:
             parts.append(self.raw_result)
@@ -217,7 +217,7 @@ class TaskSession:
         if self.raw_result and self.result is not SessionResult.NONE:
             parts.append(self.raw_result)
         if self.reason:
-            parts.append(repr(self.reason))
+            parts.append(quoted(self.reason))
         return f"<TaskSession {visible(' '.join(parts))}>"
 
 
@@ -248,6 +248,6 @@ class Run:
         if session is None:
             parts.append("without a job session")
         else:
-            parts.append(repr(session.job_name or session.vm_name or session.name))
+            parts.append(quoted(session.job_name or session.vm_name or session.name))
             parts.append(session.raw_result or "without a result")
         return f"<Run {visible(' '.join(parts))}>"

@@ -12,6 +12,7 @@ from typing import Self
 import attrs
 
 from veeam_tasks._errors import VeeamTasksError
+from veeam_tasks._shown import quoted, visible
 
 TASK_ID = re.compile(r"task-[0-9]{1,32}", re.ASCII)
 """The form of every task ID ever seen: ``task-1``, ``task-297``."""
@@ -65,7 +66,7 @@ class TaskResult:
 
     def __repr__(self) -> str:
         word = "success" if self.success else "failure"
-        said = "" if self.message is None else f" {self.message!r}"
+        said = "" if self.message is None else f" {quoted(self.message)}"
         return f"<TaskResult {word}{said}>"
 
 
@@ -86,8 +87,13 @@ class Link:
     name: str | None = None
 
     def __repr__(self) -> str:
-        parts = [self.rel, self.type, self.name and repr(self.name), repr(self.href)]
-        return f"<Link {' '.join(part for part in parts if part)}>"
+        parts = [
+            self.rel,
+            self.type,
+            self.name and quoted(self.name),
+            quoted(self.href),
+        ]
+        return f"<Link {visible(' '.join(part for part in parts if part))}>"
 
 
 @attrs.frozen(kw_only=True)
@@ -150,8 +156,8 @@ class Task:
         if self.result is not None:
             parts.append("success" if self.result.success else "failure")
             if self.result.message is not None:
-                parts.append(repr(self.result.message))
-        return f"<Task {' '.join(parts)}>"
+                parts.append(quoted(self.result.message))
+        return f"<Task {visible(' '.join(parts))}>"
 
 
 class TaskFailedError(VeeamTasksError):
@@ -170,7 +176,7 @@ class TaskFailedError(VeeamTasksError):
         elif result.message is None:
             said = "the server gave no message"
         else:
-            said = repr(result.message)
+            said = quoted(result.message)
         operation = f" ({task.operation})" if task.operation else ""
         super().__init__(f"{task.task_id}{operation} failed: {said}")
         self.task = task
@@ -248,7 +254,7 @@ class Notice:
         number = len(self.task_ids)
         risk = f"; {number} {'task' if number == 1 else 'tasks'} at risk" * bool(number)
         at = f"{self.at:%Y-%m-%d %H:%M:%S}"
-        return f"<Notice {self.kind} at {at}: {self.detail}{risk}>"
+        return f"<Notice {self.kind} at {at}: {visible(self.detail)}{risk}>"
 
 
 @attrs.frozen(kw_only=True)

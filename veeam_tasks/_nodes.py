@@ -18,6 +18,8 @@ from veeam_tasks._limits import RefusedError
 from veeam_tasks._model import TASK_ID, Link, Task, TaskResult, TaskState
 from veeam_tasks._text import Secrets
 
+# What XML takes for blanks: other spaces belong to the text.
+_BLANKS = " \t\r\n"
 _SUCCESS = {"true": True, "1": True, "false": False, "0": False}
 _COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
 # Everything up to the last "/api/" of a link's path.
@@ -208,7 +210,7 @@ def text(node: dict[str, Any], name: str) -> str | None:
     """Return a text without the blanks around it; None if it is absent or nil."""
     value = node.get(name)
     if type(value) is str:
-        return value.strip()
+        return value.strip(_BLANKS)
     if value is None:
         return None
     if type(value) is dict and all(key[0] in "@#" for key in value):

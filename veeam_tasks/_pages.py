@@ -19,6 +19,7 @@ from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._exchange import Reply
 from veeam_tasks._limits import RefusedError
 from veeam_tasks._model import Task
+from veeam_tasks._shown import quoted
 from veeam_tasks._text import Secrets
 
 _MOST_PAGES = 10_000
@@ -75,8 +76,8 @@ class Pages:
         if path is None:
             return None
         if path in self._seen or self.count >= _MOST_PAGES:
-            shown = self.secrets.hide_in_path(path)
-            problem = f"after {self.count} pages it goes on at {shown!r} without end"
+            shown = quoted(self.secrets.hide_in_path(path))
+            problem = f"after {self.count} pages it goes on at {shown} without end"
             raise MalformedReplyError(request=self.shown, problem=problem)
         self._seen.add(path)
         self._asked = path
@@ -112,8 +113,8 @@ class Pages:
         if asked is not None and page.number not in {None, int(asked[1])}:
             problem = f"it is page {page.number}, although {asked[1]} was asked for"
         elif self._next is not None and not is_news:
-            shown = self.secrets.hide_in_path(self._next)
-            problem = f"it goes on at {shown!r}, although it shows no new task"
+            shown = quoted(self.secrets.hide_in_path(self._next))
+            problem = f"it goes on at {shown}, although it shows no new task"
         else:
             return
         raise MalformedReplyError(request=reply.request, problem=problem)

@@ -3,6 +3,7 @@
 import math
 
 from veeam_tasks._errors import ArgumentError
+from veeam_tasks._shown import quoted
 
 
 def as_number(value: object, rule: str) -> float:
@@ -17,7 +18,7 @@ def as_number(value: object, rule: str) -> float:
         ValueError: It is a whole number that no float can hold.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        text = f"{rule}, not {value!r}"
+        text = f"{rule}, not {quoted(value)}"
         raise TypeError(text)
     try:
         return float(value)
@@ -37,7 +38,7 @@ def check_seconds(name: str, value: object) -> None:
     number = as_number(value, f"{name} must be seconds")
     if not math.isfinite(number) or number <= 0:
         problem = "it must be more than 0 seconds"
-        raise ArgumentError(parameter=name, problem=problem, shown=repr(value))
+        raise ArgumentError(parameter=name, problem=problem, shown=quoted(value))
 
 
 def check_timeout(timeout: float | None) -> float | None:
@@ -52,5 +53,5 @@ def check_timeout(timeout: float | None) -> float | None:
     number = as_number(timeout, "timeout must be seconds or None")
     if math.isnan(number) or number < 0:
         problem = "it must be 0 seconds or more, or None"
-        raise ArgumentError(parameter="timeout", problem=problem, shown=repr(timeout))
+        raise ArgumentError(parameter="timeout", problem=problem, shown=quoted(timeout))
     return None if math.isinf(number) else number

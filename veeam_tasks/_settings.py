@@ -16,6 +16,7 @@ from veeam_tasks._errors import ArgumentError
 from veeam_tasks._model import Notice
 from veeam_tasks._pace import Pace
 from veeam_tasks._seconds import check_seconds
+from veeam_tasks._shown import quoted
 from veeam_tasks._trust import Trust, make_trust
 
 _RESOURCE_BYTES = 1 << 20
@@ -132,12 +133,12 @@ def settle(url: str, options: Options) -> Settings:
     """
     unknown = sorted(set(options) - Options.__optional_keys__)
     if unknown:
-        text = f"unexpected keyword argument {unknown[0]!r}"
+        text = f"unexpected keyword argument {quoted(unknown[0])}"
         raise TypeError(text)
     rest = dict(options)
     insecure = options.get("insecure", False)
     if not isinstance(insecure, bool):
-        text = f"insecure must be True or False, not {insecure!r}"
+        text = f"insecure must be True or False, not {quoted(insecure)}"
         raise TypeError(text)
     base = base_url(url, insecure=insecure)
     trust = make_trust(
@@ -158,7 +159,7 @@ def _check(settings: Settings) -> None:
     if not isinstance(settings.api_version, str) or not _API_VERSION.fullmatch(
         settings.api_version
     ):
-        problem, shown = "write 'latest' or like 'v1_7'", repr(settings.api_version)
+        problem, shown = "write 'latest' or like 'v1_7'", quoted(settings.api_version)
         raise ArgumentError(parameter="api_version", problem=problem, shown=shown)
     _check_choice("accept", settings.accept, ("xml", "json"))
     _check_choice("coalesce", settings.coalesce, ("auto", "never", "always"))
@@ -172,7 +173,7 @@ def _check(settings: Settings) -> None:
     if settings.max_reply_bytes is not None:
         _check_count("max_reply_bytes", settings.max_reply_bytes)
     if not isinstance(settings.keep_alive, bool):
-        text = f"keep_alive must be True or False, not {settings.keep_alive!r}"
+        text = f"keep_alive must be True or False, not {quoted(settings.keep_alive)}"
         raise TypeError(text)
     if settings.proxy is not None:
         check_proxy(settings.proxy)
@@ -183,16 +184,16 @@ def _check(settings: Settings) -> None:
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         problem = f"choose one of {', '.join(choices)}"
-        raise ArgumentError(parameter=name, problem=problem, shown=repr(value))
+        raise ArgumentError(parameter=name, problem=problem, shown=quoted(value))
 
 
 def _check_count(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        text = f"{name} must be a whole number, not {value!r}"
+        text = f"{name} must be a whole number, not {quoted(value)}"
         raise TypeError(text)
     if value < 1:
         raise ArgumentError(
-            parameter=name, problem="it must be 1 or more", shown=repr(value)
+            parameter=name, problem="it must be 1 or more", shown=quoted(value)
         )
 
 

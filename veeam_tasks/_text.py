@@ -8,7 +8,10 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from urllib.parse import quote, unquote
-from xml.sax.saxutils import escape
+
+from veeam_tasks._shown import quoted, visible
+
+__all__ = ["Secrets", "visible"]
 
 _HIDDEN = "[hidden]"
 _SHORTEST_SECRET = 4
@@ -19,16 +22,6 @@ _ROUNDS = 4
 _PIECES = re.compile("([/?&;,])")
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _URL_SAFE = str.maketrans("-_", "+/")
-
-
-def visible(text: str) -> str:
-    """Return `text` with every control and format character written as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
 
 
 class Secrets:
@@ -105,7 +98,7 @@ class Secrets:
         begin = body.lstrip()[: 16 * _EXCERPT].decode("utf-8", "replace")
         text = self.hide(begin).strip()
         short = text if len(text) <= _EXCERPT else text[:_EXCERPT] + "..."
-        return repr(visible(short)) if short else ""
+        return quoted(visible(short)) if short else ""
 
     def __repr__(self) -> str:
         return f"<Secrets {len(self._folded)} hidden>"
@@ -124,10 +117,17 @@ def _decodings(piece: str) -> Iterator[str]:
         piece = unquote(piece)
 
 
+def _escaped(text: str) -> str:
+    # Not by `xml.sax.saxutils`, which loads urllib.request and http.client.
+    for char, entity in (("&", "amp"), (">", "gt"), ("<", "lt"), ('"', "quot")):
+        text = text.replace(char, f"&{entity};")
+    return text
+
+
 def _forms(secret: str) -> set[str]:
     if len(secret) < _SHORTEST_SECRET:
         return set()
-    forms = {secret, quote(secret, safe=""), escape(secret, {'"': "&quot;"})}
+    forms = {secret, quote(secret, safe=""), _escaped(secret)}
     forms.add(base64.b64encode(secret.encode()).decode("ascii"))
     try:
         # A token is often the session ID in base64.

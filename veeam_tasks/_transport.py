@@ -46,6 +46,7 @@ from veeam_tasks._foreign import (
     transport_kind,
     words_of,
 )
+from veeam_tasks._shown import quoted
 from veeam_tasks._text import Secrets, visible
 from veeam_tasks._trust import Trust, inspect_certificate, readable
 
@@ -306,7 +307,7 @@ class Transport:
             raise MalformedReplyError(request=request, problem=problem)
         encoding = headers.get(hdrs.CONTENT_ENCODING)
         if encoding is not None and encoding.lower() not in _ENCODINGS:
-            problem = f"unknown Content-Encoding {visible(encoding)!r}"
+            problem = f"unknown Content-Encoding {quoted(visible(encoding))}"
             raise MalformedReplyError(request=request, problem=problem)
         location = headers.get(hdrs.LOCATION) if status >= _REDIRECT else None
         return Reply(

@@ -27,6 +27,7 @@ from yarl import URL
 
 from veeam_tasks._errors import ArgumentError, RequestTimeoutError, TransportError
 from veeam_tasks._foreign import transport_kind as kind_of
+from veeam_tasks._shown import quoted
 from veeam_tasks._text import visible
 
 LOOK_SECONDS = 10.0
@@ -349,7 +350,7 @@ async def _shake_by(
             head = b""
         status = head.partition(b"\r\n")[0].decode("ascii", "replace")
         if not re.match(r"HTTP/1\.[01] 2[0-9][0-9]\b", status):
-            problem = f"the proxy answered {status!r}"
+            problem = f"the proxy answered {quoted(status)}"
             raise _ProxyError(problem)
         await writer.start_tls(context, server_hostname=host)
         peer = writer.get_extra_info("ssl_object")
