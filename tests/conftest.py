@@ -16,6 +16,7 @@ from doors import WIRES, Wire
 from hypothesis import HealthCheck, settings
 from loops import CHOICE, kind_for, virtual_loop
 from secrets_guard import GUARD, IS_ABLE, Count
+from watchdog import Watchdog
 
 # A busy machine is no failure; pytest's timeout ends what hangs.
 settings.register_profile(
@@ -30,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     And take Ctrl-C, which whoever starts tests in the background has them ignore:
     the programs that tests interrupt would inherit that.
     """
+    config.pluginmanager.register(Watchdog(), "watchdog")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "virtual_time: run on a clock that jumps")
