@@ -14,7 +14,7 @@ from veeam_tasks._errors import TaskNotFoundError, TransportError, VeeamTasksErr
 from veeam_tasks._exchange import Reply, Request
 from veeam_tasks._logon import Logon
 from veeam_tasks._model import TASK_ID, Task, TaskLostError
-from veeam_tasks._pages import Pages
+from veeam_tasks._pages import Pages, parsed
 from veeam_tasks._poll import Engine
 from veeam_tasks._replies import ADVICE
 from veeam_tasks._settings import Settings
@@ -56,7 +56,7 @@ class Calls:
         with self._counted():
             request = self._get(f"tasks/{task_id}", self.settings.resource_bytes)
             reply, _ = await self._read(request)
-            verdict, value = judge(reply, task_id, self.secrets)
+            verdict, value = await parsed(judge, reply, task_id, self.secrets)
             if isinstance(value, Task):
                 self.engine.replies.has_met_a_task = True
                 return value
@@ -115,13 +115,13 @@ class Calls:
             request = self._get(path, self.settings.collection_bytes)
             reply, _ = await self._read(request)
             self._check(reply)
-            return _wire.decode_resource(reply, self.secrets)
+            return await parsed(_wire.decode_resource, reply, self.secrets)
 
     async def submit(self, request: Request) -> Task:
         """Send an action; return its task."""
         with self._counted():
             reply, generation = await self._act(request)
-            task = task_started(reply, self.secrets)
+            task = await parsed(task_started, reply, self.secrets)
             self.engine.replies.submitted(task, generation)
             return task
 
@@ -137,7 +137,7 @@ class Calls:
                     media_type=self.settings.media_type,
                 )
             )
-            check_deleted(reply, self.secrets)
+            await parsed(check_deleted, reply, self.secrets)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

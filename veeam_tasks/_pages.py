@@ -7,8 +7,9 @@ page that is not the last of its PagesCount is followed without one.
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
+from typing import TypeVar, TypeVarTuple, Unpack
 
 import anyio.to_thread
 import attrs
@@ -28,8 +29,26 @@ _PORTION = 64
 # Some 500 tasks in JSON, which take 6 ms; the interpreter takes turns every 5 ms.
 _LONG = 1 << 17
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 Found = dict[str, bytes | Task]
 """Tasks by ID, decoded or still as the slice of a body."""
+
+
+async def parsed(
+    parse: Callable[[Reply, Unpack[Ts]], T], reply: Reply, *args: *Ts
+) -> T:
+    """Return what `parse` makes of a reply, in a thread if that is long.
+
+    Raises:
+        Exception: Whatever `parse` raises.
+    """
+    if len(reply.body) < _LONG:
+        return parse(reply, *args)
+    # Not one of the threads that the application's own work may have taken.
+    thread = anyio.CapacityLimiter(1)
+    return await anyio.to_thread.run_sync(parse, reply, *args, limiter=thread)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -161,14 +180,8 @@ class Pages:
         return tasks | {task.task_id: task for task in whole.tasks}
 
     async def _parsed(self, reply: Reply) -> _wire.Page:
-        """Return a page that cannot be cut, parsed in a thread if it is long."""
-        if len(reply.body) < _LONG:
-            return _wire.decode_tasks(reply, self.secrets)
-        # Not one of the threads that the application's own work may have taken.
-        thread = anyio.CapacityLimiter(1)
-        return await anyio.to_thread.run_sync(
-            _wire.decode_tasks, reply, self.secrets, limiter=thread
-        )
+        """Return a page that cannot be cut."""
+        return await parsed(_wire.decode_tasks, reply, self.secrets)
 
     async def tasks(self) -> list[Task]:
         """Return every task, in the server's order.
