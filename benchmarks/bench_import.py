@@ -6,6 +6,7 @@ python benchmarks/bench_import.py
 import json
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -15,8 +16,15 @@ STARTED = {
     "python -c pass": ("-c", "pass"),
     "import veeam_tasks": ("-c", "import veeam_tasks"),
     "import aiohttp": ("-c", "import aiohttp"),
+    "import click": ("-c", "import click"),
     "veeam-tasks --help": ("-m", "veeam_tasks", "--help"),
 }
+LIMITS = (
+    ("import veeam_tasks", "python -c pass", 1.5),
+    ("veeam-tasks --help", "import click", 2.0),
+)
+"""What may cost how many times the CPU of what."""
+
 HELP = """
 import runpy, sys
 sys.argv = ["veeam_tasks", "--help"]
@@ -77,5 +85,29 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     return samples
 
 
+def told(samples: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each limit: the ratio of CPU, median, minimum and maximum."""
+    lines = []
+    cpu = {
+        (sample["side"], sample["round"]): sample["cpu"]
+        for sample in samples
+        if sample["case"] == "start"
+    }
+    for side, base, limit in LIMITS:
+        ratios = sorted(
+            seconds / cpu[base, number]
+            for (other, number), seconds in cpu.items()
+            if other == side
+        )
+        middle = statistics.median(ratios)
+        lines.append(
+            f"{side}: {middle:.2f} times the CPU of {base}"
+            f" ({ratios[0]:.2f} to {ratios[-1]:.2f}; at most {limit:.1f})"
+        )
+    return lines
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(7), indent=1))
+    taken = measure(7)
+    print(json.dumps(taken, indent=1))
+    print(*told(taken), sep="\n", file=sys.stderr)

@@ -96,6 +96,37 @@ def run(code: str) -> str:
     return done.stdout
 
 
+def test_import_loads_nothing_that_costs() -> None:
+    """The root alone: not even what every program of some size has loaded."""
+    loaded = run(
+        "import sys; before = set(sys.modules); import veeam_tasks; dir(veeam_tasks);"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    assert set(loaded.split()) <= {
+        *("importlib", "importlib._bootstrap", "importlib._bootstrap_external"),
+        *("_warnings", "warnings", "veeam_tasks"),
+    }
+
+
+def test_what_may_be_shown_loads_no_client() -> None:
+    """Not by a module of the standard library that is wanted for something else."""
+    loaded = run(
+        "import sys, veeam_tasks._text, veeam_tasks._model, veeam_tasks._events;"
+        "print(*(m for m in ('urllib.request', 'http.client', 'asyncio', 'aiohttp',"
+        " 'anyio', 'xml.sax', 'ssl') if m in sys.modules))"
+    )
+    assert loaded.strip() == ""
+
+
+def test_what_is_logged_goes_nowhere_unless_asked_for() -> None:
+    """A program that configures no logging sees no warning of ours on its terminal."""
+    said = run(
+        "import logging, veeam_tasks; veeam_tasks.SessionManager;"
+        "logging.getLogger('veeam_tasks.x').warning('lost'); print('ok')"
+    )
+    assert said == "ok\n"
+
+
 def test_import_loads_no_aiohttp() -> None:
     """Importing the package loads neither aiohttp nor the shell nor the simulator."""
     loaded = run(

@@ -3,10 +3,10 @@
 Start with `connect`; the names below are loaded when they are first used.
 """
 
-import logging
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+# Type checkers take it for true; `typing` itself would cost more than all the rest.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veeam_tasks._doors import adopt, connect, inspect_certificate, log_out
     from veeam_tasks._errors import (
@@ -142,8 +142,6 @@ _ROOMS = {
     "_watch": ("Watch",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> object:

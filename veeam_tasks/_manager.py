@@ -1,6 +1,7 @@
 """`connect`, `adopt` and `SessionManager`: the face, thin."""
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Self, Unpack
 
@@ -21,6 +22,10 @@ from veeam_tasks._sole import Sole
 from veeam_tasks._text import Secrets
 from veeam_tasks._transport import Transport
 from veeam_tasks._watch import TaskLike, Waiter, Watch, task_ids_of
+
+# Here and not in the root, for which `logging` would be most of what it costs: whatever
+# is logged comes from below a manager.
+logging.getLogger("veeam_tasks").addHandler(logging.NullHandler())
 
 
 class SessionManager(Sole):
