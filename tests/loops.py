@@ -30,7 +30,17 @@ _SHARE = 8
 _HAS_UVLOOP = importlib.util.find_spec("uvloop") is not None
 _HAS_EAGER = sys.version_info >= (3, 12)
 
-AsyncioVirtual = looptime.make_event_loop_class(asyncio.SelectorEventLoop)
+
+class AsyncioVirtual(  # type: ignore[misc]
+    looptime.make_event_loop_class(asyncio.SelectorEventLoop)
+):
+    """An asyncio loop whose clock jumps."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's signature
+        """Wait for the threads however long: the clock would jump past the timeout."""
+        del timeout
+        await super().shutdown_default_executor()
+
 
 if _HAS_UVLOOP:
     from uvloop import Loop as Uvloop
@@ -123,6 +133,11 @@ class VirtualUvloop(Uvloop):  # type: ignore[misc, valid-type]
         self._threads.add(done)
         done.add_done_callback(self._threads.discard)
         return done
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's signature
+        """Wait for the threads however long: the clock would jump past the timeout."""
+        del timeout
+        await super().shutdown_default_executor()
 
     async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
         """Ask in a thread that is waited for, which uvloop's own are not."""

@@ -108,7 +108,6 @@ def test_the_clock_jumps_on_each_loop(kind: str) -> None:
             order.append(await reader.readline())
             assert 3600 <= loop.time() - start < 3601
             await asyncio.to_thread(threading.Event().wait, 0.05)
-            assert loop.time() - start < 3700
             writer.close()
             await writer.wait_closed()
             with pytest.raises(TimeoutError):
