@@ -21,7 +21,7 @@ from veeam_tasks._account import Account
 from veeam_tasks._exchange import Reply, Request
 from veeam_tasks._logon import Logon
 from veeam_tasks._logon_wire import session_id_in
-from veeam_tasks._text import Secrets
+from veeam_tasks._text import Secret, Secrets
 
 SESSION_ID = "695c2c92-d1e8-4a2a-b5f3-9f2f2b1c1a11"
 BODY = (
@@ -646,7 +646,7 @@ async def test_our_own_logon_session_is_asked_for_by_its_id(
 )
 def test_tokens_that_tell_no_session_id(token: str) -> None:
     """What is no base64 of an ID is none."""
-    assert session_id_in(token) is None
+    assert session_id_in(Secret(token)) is None
 
 
 # --- keep-alive

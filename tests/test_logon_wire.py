@@ -5,7 +5,7 @@ from strategies import reply
 
 from veeam_tasks import LogonError, MalformedReplyError, ServerBusyError, StatusError
 from veeam_tasks import _logon_wire as wire
-from veeam_tasks._text import Secrets
+from veeam_tasks._text import Secret, Secrets, hidden_or_none
 
 SESSION_ID = "695c2c92-d1e8-4a2a-b5f3-9f2f2b1c1a11"
 TOKEN = "Njk1YzJjOTItZDFlOC00YTJhLWI1ZjMtOWYyZjJiMWMxYTEx"
@@ -29,7 +29,7 @@ DENIED = (
 
 def test_a_logon_is_a_post_without_a_body() -> None:
     """``POST /sessionMngr/?v=latest`` with Basic authentication."""
-    request = wire.log_on_request("Basic dTpw", "v1_7", XML)
+    request = wire.log_on_request(Secret("Basic dTpw"), "v1_7", XML)
     assert (request.method, request.path) == ("POST", "sessionMngr/?v=v1_7")
     assert request.headers == {"Authorization": "Basic dTpw"}
     assert request.body is None
@@ -71,13 +71,15 @@ def test_a_2xx_without_a_token_is_no_enterprise_manager() -> None:
 def test_requests_about_the_own_logon_session() -> None:
     """By the ID, which may be told by the token; shown without it."""
     for token, session_id in ((TOKEN, None), ("opaque", SESSION_ID)):
-        request = wire.own_request("DELETE", token, session_id, XML)
+        request = wire.own_request(
+            "DELETE", Secret(token), hidden_or_none(session_id), XML
+        )
         assert request.method == "DELETE"
         assert request.path == f"logonSessions/{SESSION_ID}"
         assert SESSION_ID not in request.shown
-    request = wire.own_request("DELETE", "opaque", None, XML)
+    request = wire.own_request("DELETE", Secret("opaque"), None, XML)
     assert (request.method, request.path) == ("GET", "logonSessions")
-    odd = wire.own_request("GET", "t", "a/../b", XML)
+    odd = wire.own_request("GET", Secret("t"), Secret("a/../b"), XML)
     assert odd.path == "logonSessions/a%2F..%2Fb"
 
 
@@ -130,6 +132,6 @@ def test_what_a_task_that_cannot_be_there_shows(
 
 def test_the_probes() -> None:
     """One's own logon session first, then a task that cannot be there."""
-    own, nobody = wire.probes(TOKEN, None, XML)
+    own, nobody = wire.probes(Secret(TOKEN), None, XML)
     assert own.path == f"logonSessions/{SESSION_ID}"
     assert (nobody.method, nobody.path) == ("GET", "tasks/task-0")

@@ -215,7 +215,7 @@ async def test_a_task_is_told_and_asked_for_again() -> None:
     assert scene.states == ["Running"]
     assert scene.record.phase >= 0
     assert scene.logon.accepted
-    assert scene.replies.has_met_a_task
+    assert scene.replies.logon.knows_tasks
     assert scene.record.digest == hash(task())
 
 
@@ -252,7 +252,7 @@ async def test_two_words_of_the_server_that_it_is_unknown() -> None:
 async def test_advice_is_only_for_a_logon_session_that_knows_nothing() -> None:
     """Once it knew a task, the advice would mislead."""
     scene = Scene()
-    scene.replies.has_met_a_task = True
+    scene.replies.logon.knows_tasks = True
     for _ in range(2):
         await scene.meet(404)
     assert ADVICE not in scene.last

@@ -68,7 +68,7 @@ TABLE = [
     (400, XML, error(400, "Node [root] does not exist."), Verdict.TROUBLE),
     (400, XML, error(400, UNKNOWN), Verdict.UNKNOWN),
     (401, XML, error(401, "Authentication token has expired"), Verdict.REFUSED),
-    (401, HTML, PAGE, Verdict.REFUSED),
+    (401, HTML, PAGE, Verdict.TROUBLE),
     (401, NONE, b"", Verdict.REFUSED),
     (403, XML, error(403, "Access denied"), Verdict.DENIED),
     (403, JSON, error_json(403, "Access denied"), Verdict.DENIED),

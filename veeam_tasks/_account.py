@@ -1,5 +1,6 @@
 """Who logs on: the user name, the password, and how both are sent."""
 
+import asyncio
 import base64
 import inspect
 from collections.abc import Awaitable, Callable
@@ -8,7 +9,7 @@ import attrs
 
 from veeam_tasks._errors import ArgumentError, TransportError
 from veeam_tasks._shown import has_controls, quoted
-from veeam_tasks._text import Secrets
+from veeam_tasks._text import Secret, Secrets, hidden
 
 Password = str | Callable[[], str | Awaitable[str]]
 
@@ -24,7 +25,7 @@ class Account:
     """
 
     username: str
-    password: Password = attrs.field(repr=False)
+    password: Secret = attrs.field(repr=False, converter=hidden)
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.username, str):
@@ -38,46 +39,84 @@ class Account:
                 shown=quoted(self.username),
                 subject=f"username={quoted(self.username)}",
             )
-        if callable(self.password):
+        password = self.password
+        if callable(password.reveal()):
             return
-        problem = _problem_of(self.password)
-        if problem is not None and isinstance(self.password, str):
+        problem = _problem_of(password.reveal())
+        if problem is not None and isinstance(password.reveal(), str):
             raise ArgumentError(parameter="password", problem=f"is {problem}")
         if problem is not None:
             text = f"password is {problem}"
             raise TypeError(text)
 
-    async def authorization(self, secrets: Secrets) -> str:
+    async def authorization(self, secrets: Secrets) -> Secret:
         """Return the value of the Authorization header: Basic, in UTF-8.
 
         Raises:
             TransportError: The password callable raised, or gave no password.
         """
-        password = await self._ask() if callable(self.password) else self.password
-        basic = base64.b64encode(f"{self.username}:{password}".encode()).decode("ascii")
+        password, problem = self.password, ""
+        if callable(password.reveal()):
+            password, problem = await self._ask()
+        if problem:
+            raise TransportError(
+                request="asking for the password",
+                reason=f"the password callable {problem}",
+                connected=False,
+            )
+        pair = Secret(f"{self.username}:{password.reveal()}".encode())
+        basic = Secret(base64.b64encode(pair.reveal()).decode("ascii"))
         secrets.add(password, basic)
-        return f"Basic {basic}"
+        return Secret(f"Basic {basic.reveal()}")
 
-    async def _ask(self) -> str:
-        assert callable(self.password)
+    async def _ask(self) -> tuple[Secret, str]:
+        """Return what the callable gave, and what it did instead, if anything.
+
+        What it gives to be awaited runs in an asyncio task of its own: its own
+        CancelledError is then told from ours, and one that swallows its cancellation
+        does not hold the close of the manager up.
+        """
+        answer, problem = _called(self.password)
+        if problem or not inspect.isawaitable(answer.reveal()):
+            return answer, problem or _returned(answer)
+        asking = asyncio.ensure_future(_awaited(answer))
+        _asking.add(asking)
+        asking.add_done_callback(_asking.discard)
         try:
-            answer = self.password()
-            password: object = await answer if inspect.isawaitable(answer) else answer
-            problem = _problem_of(password)
-            reason = f"the password callable returned {problem}"
-        except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
-            # Its words stay out: they may hold the password.
-            password, problem = None, "nothing"
-            reason = f"the password callable raised {type(error).__name__}"
-        if problem is None:
-            assert isinstance(password, str)
-            return password
-        raise TransportError(
-            request="asking for the password",
-            reason=reason,
-            connected=False,
-            kind="password",
-        )
+            await asyncio.wait([asking])
+        except asyncio.CancelledError:
+            asking.cancel()
+            raise
+        return asking.result()
+
+
+# The loop itself holds its tasks weakly.
+_asking: "set[asyncio.Future[tuple[Secret, str]]]" = set()
+
+
+def _called(password: Secret) -> tuple[Secret, str]:
+    try:
+        return Secret(password.reveal()()), ""
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the caller's code may raise anything
+        # Its words stay out: they may hold the password.
+        return Secret(None), f"raised {type(error).__name__}"
+
+
+async def _awaited(answer: Secret) -> tuple[Secret, str]:
+    try:
+        given = Secret(await answer.reveal())
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the caller's code may raise anything
+        return Secret(None), f"raised {type(error).__name__}"
+    return given, _returned(given)
+
+
+def _returned(password: Secret) -> str:
+    problem = _problem_of(password.reveal())
+    return "" if problem is None else f"returned {problem}"
 
 
 def _problem_of(password: object) -> str | None:

@@ -14,6 +14,31 @@ from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._foreign import CUT
 
 
+class Response(aiohttp.ClientResponse):
+    """A reply whose `repr` shows no headers: a token stands in them."""
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}>"
+
+
+class _Body:
+    """What has come of a body; no local of a frame, since those are printed."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    def take(self, piece: bytes) -> bool:
+        """Add what came; return whether it was anything."""
+        self.size += len(piece)
+        self._pieces.append(piece)
+        return bool(piece)
+
+    def whole(self) -> bytes:
+        """Return all of it."""
+        return b"".join(self._pieces)
+
+
 async def read_body(
     response: aiohttp.ClientResponse, request: str, limit: int
 ) -> bytes:
@@ -23,18 +48,16 @@ async def read_body(
         MalformedReplyError: It is longer.
         aiohttp.ClientError: Whatever else befell it.
     """
-    pieces: list[bytes] = []
-    size = 0
+    body = _Body()
     try:
         with _told_of_the_end(response):
-            while size <= limit and (piece := await response.content.readany()):
-                size += len(piece)
-                pieces.append(piece)
+            while body.size <= limit and body.take(await response.content.readany()):
+                continue
     except BaseException:
         drop(response)
         raise
-    if size <= limit:
-        return b"".join(pieces)
+    if body.size <= limit:
+        return body.whole()
     drop(response)
     problem = f"the body is longer than {limit} bytes"
     raise MalformedReplyError(request=request, problem=problem)

@@ -55,12 +55,12 @@ class Calls:
         """GET one task."""
         with self._counted():
             request = self._get(f"tasks/{task_id}", self.settings.resource_bytes)
-            reply, _ = await self._read(request)
+            reply, generation = await self._read(request)
             verdict, value = await parsed(judge, reply, task_id, self.secrets)
             if isinstance(value, Task):
-                self.engine.replies.has_met_a_task = True
+                self.logon.note_task(generation)
                 return value
-            if verdict is Verdict.UNKNOWN and not self.engine.replies.has_met_a_task:
+            if verdict is Verdict.UNKNOWN and not self.logon.knows_tasks:
                 raise TaskNotFoundError(
                     request=reply.request,
                     status=reply.status,
@@ -77,9 +77,10 @@ class Calls:
                 pages = await self._collection(shown)
                 if pages is None:
                     continue
+                generation = self.logon.generation
                 tasks = await pages.tasks()
                 if tasks:
-                    self.engine.replies.has_met_a_task = True
+                    self.logon.note_task(generation)
                 return tasks
             raise TransportError(
                 request=shown,

@@ -7,11 +7,12 @@ from typing import Any, Unpack
 from veeam_tasks._account import Password
 from veeam_tasks._address import base_url
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._logon_wire import session_id_in
+from veeam_tasks._logon_wire import can_stand_in_header, session_id_in
 from veeam_tasks._manager import SessionManager
 from veeam_tasks._seconds import check_seconds
 from veeam_tasks._settings import Options, check_proxy
 from veeam_tasks._sole import Sole
+from veeam_tasks._text import Secret, hidden, hidden_or_none
 from veeam_tasks._trust import Certificate
 from veeam_tasks._trust import inspect_certificate as look_at
 
@@ -61,8 +62,11 @@ def connect(
     Raises:
         ValueError, TypeError: An argument is wrong; nothing was sent.
     """
+    # Or whoever prints the locals of a traceback would show it.
+    secret = hidden(password)
+    del password
     return Connecting(
-        SessionManager(url, username=username, password=password, **options)
+        SessionManager(url, username=username, password=secret, **options)  # type: ignore[arg-type] # hidden
     )
 
 
@@ -88,7 +92,9 @@ def adopt(
     Raises:
         ValueError, TypeError: An argument is wrong; nothing was sent.
     """
-    return Connecting(_Adopted(url, token, session_id, options))
+    secrets = hidden(token), hidden_or_none(session_id)
+    del token, session_id
+    return Connecting(_Adopted(url, *secrets, options))
 
 
 async def log_out(
@@ -112,8 +118,10 @@ async def log_out(
         ValueError, TypeError: An argument is wrong; nothing was sent.
         VeeamTasksError: The server could not be asked, or refused.
     """
-    manager = _Adopted(url, token, session_id, {**options, "keep_alive": False})
-    if session_id is None and session_id_in(token) is None:
+    secret, secret_id = hidden(token), hidden_or_none(session_id)
+    del token, session_id
+    manager = _Adopted(url, secret, secret_id, {**options, "keep_alive": False})
+    if secret_id is None and session_id_in(secret) is None:
         raise ArgumentError(
             parameter="session_id", problem="is needed: this token does not tell it"
         )
@@ -159,7 +167,7 @@ class _Adopted(SessionManager):
     """A manager over somebody else's logon session."""
 
     def __init__(
-        self, url: str, token: str, session_id: str | None, options: Options
+        self, url: str, token: Secret, session_id: Secret | None, options: Options
     ) -> None:
         _check_secret("token", token)
         if session_id is not None:
@@ -172,11 +180,11 @@ class _Adopted(SessionManager):
         await self._logon.end()
 
 
-def _check_secret(name: str, value: object) -> None:
+def _check_secret(name: str, secret: Secret) -> None:
     """Refuse what cannot stand in a header, without repeating it."""
-    if not isinstance(value, str):
-        text = f"{name} must be a string, not {type(value).__name__}"
+    if not isinstance(secret.reveal(), str):
+        text = f"{name} must be a string, not {type(secret.reveal()).__name__}"
         raise TypeError(text)
-    if not value or not value.isascii() or not value.isprintable() or " " in value:
-        problem = f"is empty or has characters that no {name} has"
-        raise ArgumentError(parameter=name, problem=problem)
+    if not can_stand_in_header(secret):
+        text = f"{name} is empty or has characters that no {name} has"
+        raise ValueError(text)

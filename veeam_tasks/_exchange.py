@@ -1,8 +1,11 @@
 """`Request` and `Reply`: one exchange with the server, as values."""
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 import attrs
+
+from veeam_tasks._text import Secret, hidden_or_none
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
@@ -29,7 +32,7 @@ class Request:
     shown: str
     body: bytes | None = attrs.field(default=None, repr=False)
     media_type: str = "application/xml"
-    headers: dict[str, str] = attrs.field(factory=dict, repr=False)
+    headers: Mapping[str, str | Secret] = attrs.field(factory=dict, repr=False)
     max_reply_bytes: int | None = None
 
 
@@ -46,21 +49,25 @@ class Reply:
         token: The header ``X-RestSvcSessionId``, which a logon reply has.
         retry_after: Seconds of a ``Retry-After`` header, or None.
         location: Where a redirect points, as people may see it, or None.
+        challenge: The header ``WWW-Authenticate`` of a 401, or None.
     """
 
     request: str
     status: int
     content_type: str
     body: bytes = attrs.field(repr=False)
-    token: str | None = attrs.field(default=None, repr=False)
+    token: Secret | None = attrs.field(
+        default=None, repr=False, converter=hidden_or_none
+    )
     retry_after: float | None = None
     location: str | None = None
+    challenge: str | None = attrs.field(default=None, repr=False)
 
 
 class Sender(Protocol):
     """What sends requests: the transport, or a script in tests."""
 
     async def send(
-        self, request: Request, token: str | None = None, *, uncertain: bool = False
+        self, request: Request, token: Secret | None = None, *, uncertain: bool = False
     ) -> Reply:
         """Send one request, with the token if one is given; return the reply."""

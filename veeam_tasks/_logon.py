@@ -29,7 +29,7 @@ from veeam_tasks._logon_wire import (
     probes,
     shows_good_token,
 )
-from veeam_tasks._text import Secrets
+from veeam_tasks._text import Secret, Secrets, hidden, hidden_or_none
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class Logon:
         on_logon: Told after each accepted logon, True for a renewal.
         on_refused: Told once when a logon or an adopted token was refused.
         generation: 0 before the first logon, then one more with each.
+        knows_tasks: Whether this logon session has known a task that was asked for.
         accepted: Whether the server has answered anything but 401 under this token.
         refused: Why nothing is asked any more, until `open`.
         renewed_at: When the token was renewed last; None if never.
@@ -68,9 +69,10 @@ class Logon:
     transport: Sender = attrs.field(init=False)
     on_logon: Callable[[bool], None] = attrs.field(init=False)
     on_refused: Callable[[LogonError], None] = attrs.field(init=False)
-    token: str | None = attrs.field(default=None, repr=False)
-    session_id: str | None = attrs.field(default=None, repr=False)
+    token: Secret | None = attrs.field(default=None, repr=False)
+    session_id: Secret | None = attrs.field(default=None, repr=False)
     generation: int = 0
+    knows_tasks: bool = False
     accepted: bool = False
     refused: LogonError | None = None
     renewed_at: datetime | None = None
@@ -94,10 +96,10 @@ class Logon:
         if self.token is None:
             await self._share(self._log_on)
 
-    def adopt(self, token: str, session_id: str | None) -> None:
+    def adopt(self, token: str | Secret, session_id: str | Secret | None) -> None:
         """Use a logon session that someone else opened."""
         self.refused, self._is_settling = None, False
-        self._take(token, session_id)
+        self._take(hidden(token), hidden_or_none(session_id))
 
     async def send(
         self, request: Request, *, uncertain: bool = False, is_bound: bool = False
@@ -120,7 +122,7 @@ class Logon:
         """
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
-        if reply.status != UNAUTHORIZED:
+        if not _is_void(reply):
             self.note(generation, reply.status)
             return reply, generation
         await self.renew(generation)
@@ -130,7 +132,7 @@ class Logon:
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
         self.note(generation, reply.status)
-        if reply.status == UNAUTHORIZED and generation == self.generation:
+        if _is_void(reply) and generation == self.generation:
             await self._share(self._prove)
         return reply, generation
 
@@ -151,6 +153,11 @@ class Logon:
         """Remember that the server accepted the token of `generation`, if it did."""
         if generation == self.generation and status < REDIRECT:
             self.accepted = True
+
+    def note_task(self, generation: int) -> None:
+        """Remember that the logon session of `generation` knew a task."""
+        if generation == self.generation:
+            self.knows_tasks = True
 
     async def renew(self, generation: int, *, is_void: bool = False) -> bool:
         """Replace the token of `generation` if it is void and not replaced already.
@@ -185,7 +192,7 @@ class Logon:
         generation = self.check()
         reply = await self.transport.send(self._own("GET"), self.token)
         self.note(generation, reply.status)
-        if reply.status == UNAUTHORIZED:
+        if _is_void(reply):
             return await self.renew(generation, is_void=True)
         return reply.status < REDIRECT
 
@@ -247,7 +254,7 @@ class Logon:
         """
         self.check()
         reply = await self.transport.send(self._own("DELETE"), self.token)
-        if reply.status == UNAUTHORIZED:
+        if _is_void(reply):
             raise LogonError(
                 request=reply.request,
                 status=reply.status,
@@ -264,7 +271,7 @@ class Logon:
         self.accepted = False
 
     def _own(self, method: Literal["GET", "DELETE"]) -> Request:
-        return own_request(method, self.token or "", self.session_id, self.media_type)
+        return own_request(method, self.token, self.session_id, self.media_type)
 
     async def _share(self, work: Callable[[], Coroutine[None, None, bool]]) -> bool:
         """Run `work` in an asyncio task of our own; all who ask share its result.
@@ -326,7 +333,7 @@ class Logon:
         A refusal counts at once; a good word only if no later probe is refused. Raises
         what came instead of an answer if the server is unwell.
         """
-        generation, token = self.check(), self.token or ""
+        generation, token = self.check(), self.token
         is_good: bool | None = None
         failure: VeeamTasksError | None = None
         for request in probes(token, self.session_id, self.media_type):
@@ -339,7 +346,8 @@ class Logon:
             if shown is False:
                 return False
             is_good = is_good or shown
-            if shown is None and reply.status >= SERVER_ERROR:
+            is_foreign = reply.status == UNAUTHORIZED
+            if shown is None and (is_foreign or reply.status >= SERVER_ERROR):
                 failure = _wire.status_error(reply, self.secrets)
         if failure is not None and not is_good:
             raise failure
@@ -398,9 +406,14 @@ class Logon:
         self.on_logon(renewal)
         return True
 
-    def _take(self, token: str, session_id: str | None) -> None:
+    def _take(self, token: Secret, session_id: Secret | None) -> None:
         self._lifetimes.begin(anyio.current_time())
         self.secrets.add(token, session_id)
         self.token, self.session_id = token, session_id
         self.generation += 1
-        self.accepted = False
+        self.accepted = self.knows_tasks = False
+
+
+def _is_void(reply: Reply) -> bool:
+    """Tell whether the Enterprise Manager itself refuses the token."""
+    return reply.status == UNAUTHORIZED and _wire.is_own_refusal(reply)

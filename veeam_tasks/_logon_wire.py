@@ -15,7 +15,7 @@ from urllib.parse import quote
 from veeam_tasks import _wire
 from veeam_tasks._errors import LogonError, MalformedReplyError
 from veeam_tasks._exchange import Reply, Request
-from veeam_tasks._text import Secrets
+from veeam_tasks._text import Secret, Secrets
 
 OK, REDIRECT, UNAUTHORIZED, FORBIDDEN, SERVER_ERROR = 200, 300, 401, 403, 500
 
@@ -28,7 +28,7 @@ _REFUSED = (
 )
 
 
-def log_on_request(authorization: str, api_version: str, media_type: str) -> Request:
+def log_on_request(authorization: Secret, api_version: str, media_type: str) -> Request:
     """Return the request that opens a logon session."""
     path = f"sessionMngr/?v={api_version}"
     return Request(
@@ -40,7 +40,7 @@ def log_on_request(authorization: str, api_version: str, media_type: str) -> Req
     )
 
 
-def opened(reply: Reply, secrets: Secrets) -> tuple[str, str | None]:
+def opened(reply: Reply, secrets: Secrets) -> tuple[Secret, Secret | None]:
     """Return the token and the session ID that a logon was answered with.
 
     The session ID is None if the body shows none.
@@ -50,7 +50,7 @@ def opened(reply: Reply, secrets: Secrets) -> tuple[str, str | None]:
         StatusError: The server answered with another error.
         MalformedReplyError: It came from something else than an Enterprise Manager.
     """
-    if reply.status in {UNAUTHORIZED, FORBIDDEN}:
+    if reply.status in {UNAUTHORIZED, FORBIDDEN} and _wire.is_own_refusal(reply):
         raise LogonError(
             request=reply.request,
             status=reply.status,
@@ -58,21 +58,34 @@ def opened(reply: Reply, secrets: Secrets) -> tuple[str, str | None]:
             advice=_REFUSED,
         )
     if not OK <= reply.status < REDIRECT:
-        raise _wire.status_error(reply, secrets)
-    if not reply.token:
+        raise _wire.foreign_refusal(reply) or _wire.status_error(reply, secrets)
+    if reply.token is None or not reply.token.reveal():
         raise MalformedReplyError(
             request=reply.request,
             problem=f"answered {reply.status} without the header X-RestSvcSessionId, so"
             " this URL is not an Enterprise Manager REST service (its port is 9398; the"
             " web console has another)",
         )
+    if not can_stand_in_header(reply.token):
+        # It could not be sent back, and is not shown.
+        raise MalformedReplyError(
+            request=reply.request,
+            problem=f"answered {reply.status} with an X-RestSvcSessionId that has"
+            " characters which no token has",
+        )
     return reply.token, _wire.decode_logon(reply, secrets)
+
+
+def can_stand_in_header(secret: Secret) -> bool:
+    """Tell whether a token or a session ID has only characters that such have."""
+    text = secret.reveal()
+    return text != "" and text.isascii() and text.isprintable() and " " not in text
 
 
 def own_request(
     method: Literal["GET", "DELETE"],
-    token: str,
-    session_id: str | None,
+    token: Secret | None,
+    session_id: Secret | None,
     media_type: str,
 ) -> Request:
     """Return a request about one's own logon session, as cheap as there is one.
@@ -85,13 +98,15 @@ def own_request(
         return Request(method="GET", path=path, shown=path, media_type=media_type)
     return Request(
         method=method,
-        path=f"logonSessions/{quote(session_id, safe='')}",
+        path=f"logonSessions/{quote(session_id.reveal(), safe='')}",
         shown="logonSessions/[hidden]",
         media_type=media_type,
     )
 
 
-def probes(token: str, session_id: str | None, media_type: str) -> tuple[Request, ...]:
+def probes(
+    token: Secret | None, session_id: Secret | None, media_type: str
+) -> tuple[Request, ...]:
     """Return requests whose replies tell a void token from one refused resource.
 
     One's own logon session; and, for servers that do not serve that, or to whomever, a
@@ -105,12 +120,13 @@ def probes(token: str, session_id: str | None, media_type: str) -> tuple[Request
 def shows_good_token(reply: Reply) -> bool | None:
     """Return whether the reply to one of the `probes` shows a good token.
 
-    False if it shows a void one; None if it says nothing, as from whatever knows no
-    such resource. Proof is any word of the Enterprise Manager about the task, the logon
-    session itself, and the word that this account may not look at it.
+    False if the server's own 401 shows a void one; None if it says nothing, as from
+    whatever knows no such resource. Proof is any word of the Enterprise Manager about
+    the task, the logon session itself, and the word that this account may not look at
+    it.
     """
     if reply.status == UNAUTHORIZED:
-        return False
+        return False if _wire.is_own_refusal(reply) else None
     if reply.request.endswith(_NOBODY):
         is_task = reply.status == OK and b"task-0" in reply.body
         is_shown = is_task or _wire.is_unknown_task(reply)
@@ -121,10 +137,12 @@ def shows_good_token(reply: Reply) -> bool | None:
     return True if is_shown else None
 
 
-def session_id_in(token: str) -> str | None:
+def session_id_in(token: Secret | None) -> Secret | None:
     """Return the session ID that newer servers put into the token as base64."""
+    if token is None:
+        return None
     try:
-        text = base64.b64decode(token, validate=True).decode("ascii")
+        text = base64.b64decode(token.reveal(), validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         return None
-    return text if _SESSION_ID.fullmatch(text) else None
+    return Secret(text) if _SESSION_ID.fullmatch(text) else None

@@ -19,7 +19,7 @@ from veeam_tasks._poll import Engine, running_loop
 from veeam_tasks._seconds import check_timeout
 from veeam_tasks._settings import Options, settle
 from veeam_tasks._sole import Sole
-from veeam_tasks._text import Secrets
+from veeam_tasks._text import Secret, Secrets, hidden
 from veeam_tasks._transport import Transport
 from veeam_tasks._watch import TaskLike, Waiter, Watch, task_ids_of
 
@@ -57,14 +57,17 @@ class SessionManager(Sole):
         password: Password,
         **options: Unpack[Options],
     ) -> None:
-        self._prepare(url, Account(username=username, password=password), options)
+        # Or whoever prints the locals of a traceback would show it.
+        secret = hidden(password)
+        del password
+        self._prepare(url, Account(username=username, password=secret), options)
 
     def _prepare(self, url: str, account: Account | None, options: Options) -> None:
         settings = settle(url, options)
         self._settings = settings
         self._secrets = Secrets()
         self._account = account
-        self._adopted: tuple[str, str | None] | None = None
+        self._adopted: tuple[Secret, Secret | None] | None = None
         self._notices = Notices(settings.on_notice)
         self._host: Host | None = None
         self._past = Statistics()
@@ -75,7 +78,7 @@ class SessionManager(Sole):
             media_type=settings.media_type,
         )
 
-    def _adopt(self, token: str, session_id: str | None) -> None:
+    def _adopt(self, token: Secret, session_id: Secret | None) -> None:
         self._adopted = token, session_id
         self._secrets.add(token, session_id)
 
@@ -332,12 +335,14 @@ class SessionManager(Sole):
     @property
     def token(self) -> str | None:
         """The token of the logon session: a secret. None without one."""
-        return self._logon.token
+        token = self._logon.token
+        return None if token is None else str(token.reveal())
 
     @property
     def session_id(self) -> str | None:
         """The ID of the logon session: as secret as the token. None if unknown."""
-        return self._logon.session_id
+        session_id = self._logon.session_id
+        return None if session_id is None else str(session_id.reveal())
 
     def statistics(self) -> Statistics:
         """Return what this manager has done so far, as a frozen record."""

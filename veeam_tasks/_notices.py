@@ -35,5 +35,7 @@ class Notices:
         )
         try:
             self.on_notice(notice)
-        except Exception:  # noqa: BLE001 - the caller's code may raise anything
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 - a CancelledError, say, which would end the poller that tells
             _log.exception("on_notice raised on %s; it is called again next time", kind)

@@ -205,9 +205,7 @@ class Engine:
         failure: VeeamTasksError | None = None
         self.pollers.begin(me, sent)
         try:
-            reply = await self.transport.poll(
-                url, logon.token or "", self.max_reply_bytes
-            )
+            reply = await self.transport.poll(url, logon.token, self.max_reply_bytes)
         except VeeamTasksError as error:
             me.is_late()  # if so, that has become this error
             failure = error

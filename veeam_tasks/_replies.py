@@ -38,9 +38,6 @@ class Replies:
     Args:
         on_notice: Told of an outage and of its end, with the tasks at risk.
         cut_all: Ends every subscription with an error.
-
-    Attributes:
-        has_met_a_task: Whether this logon session ever knew a task asked for.
     """
 
     roster: Roster
@@ -52,7 +49,6 @@ class Replies:
     patience: float | None
     retries: int = 0
     errors: int = 0
-    has_met_a_task: bool = False
     _started: dict[str, tuple[Task, Moment]] = attrs.field(factory=dict)
 
     def recall(self, record: Record) -> None:
@@ -92,7 +88,7 @@ class Replies:
         else:
             self.logon.note(moment.generation)
             self.good()
-            is_foreign = verdict is Verdict.UNKNOWN and not self.has_met_a_task
+            is_foreign = verdict is Verdict.UNKNOWN and not self.logon.knows_tasks
             advice = ADVICE if is_foreign else ""
             renewed_at = self.logon.renewed_at
             self._carry_out(
@@ -104,7 +100,7 @@ class Replies:
     ) -> None:
         """Act on a good reply about a task, asked for singly or with all others."""
         self.logon.note(moment.generation)
-        self.has_met_a_task = True
+        self.logon.note_task(moment.generation)
         if self.gate.outage.is_troubled:
             self.good()
         decision = _record.meet_task(record, task, moment, self.logon.renewed_at)
@@ -215,7 +211,7 @@ class Replies:
         Its reply may come when the logon session that it was sent under is no more.
         """
         moment = _moment(self.roster, generation)
-        self.has_met_a_task = True
+        self.logon.note_task(generation)
         record = self.roster.records.get(task.task_id)
         if record is not None and record.born < moment.generation:
             error = _record.replaced(record, self.logon.renewed_at)

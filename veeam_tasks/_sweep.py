@@ -188,7 +188,7 @@ class Sweep:
         reply: Reply | None = None
         while not is_as_before and (path := pages.next_path()) is not None:
             reply = await self._ask(me, path)
-            if reply.status == _UNAUTHORIZED:
+            if reply.status == _UNAUTHORIZED and _wire.is_own_refusal(reply):
                 await self.logon.renew(generation)
             if generation != self.logon.generation:
                 self.request(0.0)
@@ -225,10 +225,7 @@ class Sweep:
         self.pollers.begin(me, sent)
         try:
             return await self.transport.poll(
-                url,
-                self.logon.token or "",
-                self.limit,
-                shown=shown,
+                url, self.logon.token, self.limit, shown=shown
             )
         except asyncio.CancelledError:
             if not me.is_late():

@@ -7,11 +7,12 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 from urllib.parse import quote, unquote
 
 from veeam_tasks._shown import quoted, visible
 
-__all__ = ["Secrets", "visible"]
+__all__ = ["Secret", "Secrets", "hidden", "hidden_or_none", "visible"]
 
 _HIDDEN = "[hidden]"
 _SHORTEST_SECRET = 4
@@ -22,6 +23,46 @@ _ROUNDS = 4
 _PIECES = re.compile("([/?&;,])")
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _URL_SAFE = str.maketrans("-_", "+/")
+
+
+class Secret:
+    """What our frames hold of a secret: error reporters print the locals of each frame.
+
+    No kind of string, since those that shorten long strings take no notice of its
+    `repr`. It equals the value that it holds.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def reveal(self) -> Any:
+        """Return the value; not to be bound to a name."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return bool(
+            self._value == (other._value if isinstance(other, Secret) else other)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return _HIDDEN
+
+    __str__ = __repr__
+
+
+def hidden(value: object) -> Secret:
+    """Return a value as a secret, which it may be already."""
+    return value if isinstance(value, Secret) else Secret(value)
+
+
+def hidden_or_none(value: object) -> Secret | None:
+    """Return a value as a secret, or None for none."""
+    return None if value is None else hidden(value)
 
 
 class Secrets:
@@ -37,18 +78,18 @@ class Secrets:
         self._lasting: list[str] = []
         self._folded: list[str] = []
 
-    def add(self, *secrets: str | None) -> None:
+    def add(self, *secrets: "str | Secret | None") -> None:
         """Hide `secrets` from now on, also in base64, percent or XML encoding."""
         for secret in secrets:
-            for form in _forms(secret or ""):
+            for form in _forms(hidden(secret)):
                 if form in self._passing:
                     self._passing.remove(form)
                 self._passing.append(form)
         self._fold()
 
-    def keep(self, secret: str | None) -> None:
+    def keep(self, secret: "str | Secret | None") -> None:
         """Hide one that is told once only, and never forget it."""
-        self._lasting.extend(_forms(secret or ""))
+        self._lasting.extend(_forms(hidden(secret)))
         self._fold()
 
     def hide(self, text: str) -> str:
@@ -124,14 +165,17 @@ def _escaped(text: str) -> str:
     return text
 
 
-def _forms(secret: str) -> set[str]:
-    if len(secret) < _SHORTEST_SECRET:
+def _forms(secret: Secret) -> set[str]:
+    text = secret.reveal() or ""
+    if len(text) < _SHORTEST_SECRET:
         return set()
-    forms = {secret, quote(secret, safe=""), _escaped(secret)}
-    forms.add(base64.b64encode(secret.encode()).decode("ascii"))
+    forms = {text, _escaped(text)}
+    # A header may hold bytes that are no text, which aiohttp gives as lone surrogates.
+    forms.add(quote(text, safe="", errors="surrogatepass"))
+    forms.add(base64.b64encode(text.encode(errors="surrogatepass")).decode("ascii"))
     try:
         # A token is often the session ID in base64.
-        plain = base64.b64decode(secret, validate=True).decode("ascii")
+        plain = base64.b64decode(text, validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         return forms
     if len(plain) >= _SHORTEST_SECRET and plain.isprintable():

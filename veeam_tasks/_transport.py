@@ -29,7 +29,7 @@ from veeam_tasks._attempt import (
     hang_up,
     tracking,
 )
-from veeam_tasks._body import drop, read_body
+from veeam_tasks._body import Response, drop, read_body
 from veeam_tasks._errors import (
     CertificateError,
     ClosedError,
@@ -47,7 +47,7 @@ from veeam_tasks._foreign import (
     words_of,
 )
 from veeam_tasks._shown import quoted
-from veeam_tasks._text import Secrets, visible
+from veeam_tasks._text import Secret, Secrets, hidden, visible
 from veeam_tasks._trust import Trust, inspect_certificate, readable
 
 TOKEN_HEADER = "X-RestSvcSessionId"  # noqa: S105 the name of a header is no secret
@@ -61,7 +61,7 @@ _LOOK_SECONDS = 5.0
 _MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
 _ENCODINGS = {"", "identity", "gzip", "deflate", "br", "zstd"}
 _SECONDS = re.compile(r"[0-9]{1,18}", re.ASCII)
-_OK, _REDIRECT, _BAD_REQUEST = 200, 300, 400
+_OK, _REDIRECT, _BAD_REQUEST, _REFUSED = 200, 300, 400, 401
 
 
 class Transport:
@@ -111,7 +111,7 @@ class Transport:
         self._closing: list[aiohttp.ClientSession] = []
         self._actions: aiohttp.ClientSession | None = None
         self._opened: Transports = {}
-        self._token = ""
+        self._token: object = None
         self._token_headers: Mapping[str, str] = {}
         if proxy is not None:
             secrets.keep(URL(proxy).password)
@@ -149,6 +149,7 @@ class Transport:
             },
             proxy=self._proxy,
             request_class=tracking(self._opened),
+            response_class=Response,
             timeout=aiohttp.ClientTimeout(),
         )
 
@@ -179,7 +180,9 @@ class Transport:
         """Return the URL of a checked, encoded path below ``/api/``."""
         return URL(self._root + path, encoded=True)
 
-    async def poll(self, url: URL, token: str, limit: int, shown: str = "") -> Reply:
+    async def poll(
+        self, url: URL, token: Secret | None, limit: int, shown: str = ""
+    ) -> Reply:
         """GET `url` under `token`, with nothing around it; the caller sets the time.
 
         `shown` stands for the URL in what people see, if that may hold a secret.
@@ -190,7 +193,8 @@ class Transport:
         """
         http = self._require_http()
         if token is not self._token:
-            self._token, self._token_headers = token, {TOKEN_HEADER: token}
+            self._token = token
+            self._token_headers = {TOKEN_HEADER: hidden(token or "").reveal()}
         self.requests += 1
         self.sent_at = self._now()
         self.in_flight += 1
@@ -212,12 +216,13 @@ class Transport:
             return self._reply(response, f"GET {shown or url}", body)
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
             failure = self._translated(error, f"GET {shown or url}")
+            body = b""  # it may hold an echo, and reporters print locals
         finally:
             self.in_flight -= 1
         raise await self._told(failure)
 
     async def send(
-        self, request: Request, token: str | None = None, *, uncertain: bool = False
+        self, request: Request, token: Secret | None = None, *, uncertain: bool = False
     ) -> Reply:
         """Send one request, within `request_timeout`; what is not a GET, once only.
 
@@ -243,13 +248,9 @@ class Transport:
         self.in_flight += 1
         try:
             with anyio.move_on_after(self.request_timeout):
-                response = await self._ask(
+                return await self._exchange(
                     actions if uncertain else http, request, token, attempt
                 )
-                limit = request.max_reply_bytes or self.max_reply_bytes
-                body = await read_body(response, shown, limit)
-                self.bytes_in += len(body)
-                return self._reply(response, shown, body)
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
             failure = self._translated(error, shown, url=self._root + request.path)
         finally:
@@ -265,37 +266,34 @@ class Transport:
             raise _uncertain(shown, failure)
         raise await self._told(failure)
 
-    async def _ask(
+    async def _exchange(
         self,
         http: aiohttp.ClientSession,
         request: Request,
-        token: str | None,
+        token: Secret | None,
         attempt: Attempt,
-    ) -> aiohttp.ClientResponse:
-        headers = {
-            hdrs.ACCEPT: request.media_type,
-            hdrs.ACCEPT_ENCODING: "gzip, deflate",
-            **request.headers,
-        }
-        if token is not None:
-            headers[TOKEN_HEADER] = token
-        if request.body is not None:
-            headers[hdrs.CONTENT_TYPE] = request.media_type
+    ) -> Reply:
         # An action without a body must not say of which type it is.
         skipped = () if request.body is not None else (hdrs.CONTENT_TYPE,)
         while True:
             try:
-                return await http.request(
+                response = await http.request(
                     request.method,
                     self.url(request.path),
                     data=request.body,
-                    headers=headers,
+                    headers=_headers_of(request, token),
                     allow_redirects=False,
                     skip_auto_headers=skipped,
                     middlewares=(attempt,),
                 )
             except UnusableError:
                 continue  # nothing was sent; see `poll`
+            break
+        shown = f"{request.method} {self._root}{request.shown}"
+        limit = request.max_reply_bytes or self.max_reply_bytes
+        body = await read_body(response, shown, limit)
+        self.bytes_in += len(body)
+        return self._reply(response, shown, body)
 
     def _reply(
         self, response: aiohttp.ClientResponse, request: str, body: bytes
@@ -320,6 +318,9 @@ class Transport:
             location=None
             if location is None
             else visible(self._secrets.hide_in_path(location)),
+            challenge=headers.get(hdrs.WWW_AUTHENTICATE)
+            if status == _REFUSED
+            else None,
         )
 
     def _require_http(self) -> aiohttp.ClientSession:
@@ -336,7 +337,8 @@ class Transport:
     ) -> VeeamTasksError:
         """Return what stands for a foreign error and keeps nothing of it but words."""
         if isinstance(error, VeeamTasksError):
-            return error
+            # The frames where it was raised hold the reply.
+            return error.with_traceback(None)
         if self._http is None:
             return ClosedError(
                 what=request, advice="the transport was closed meanwhile"
@@ -386,6 +388,21 @@ class Transport:
             subject=seen.subject,
             expires=None if ends is None else f"{ends:%Y-%m-%d %H:%M} UTC",
         )
+
+
+def _headers_of(request: Request, token: Secret | None) -> dict[str, str]:
+    """Return the headers in the clear: for aiohttp, not to be bound to a name."""
+    headers: dict[str, str] = {
+        hdrs.ACCEPT: request.media_type,
+        hdrs.ACCEPT_ENCODING: "gzip, deflate",
+    }
+    for name, value in request.headers.items():
+        headers[name] = value.reveal() if isinstance(value, Secret) else value
+    if token is not None:
+        headers[TOKEN_HEADER] = hidden(token).reveal()
+    if request.body is not None:
+        headers[hdrs.CONTENT_TYPE] = request.media_type
+    return headers
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,7 @@
 | 2xx with a task of the ID that was asked for                      | `TASK`    |
 | 404 with an error body of the Enterprise Manager, or an empty one | `UNKNOWN` |
 | 500, 400 with its words "no ... task with id", and no other ID    | `UNKNOWN` |
-| 401                                                               | `REFUSED` |
+| 401 of the Enterprise Manager, not of a proxy or a portal         | `REFUSED` |
 | 403 with an error body of the Enterprise Manager, or an empty one | `DENIED`  |
 | anything else: HTML, another task, 3xx, 4xx, 5xx, nonsense        | `TROUBLE` |
 | no reply: reset, cut short, timed out                             | `TROUBLE` |
@@ -55,9 +55,10 @@ def judge(
         try:
             return Verdict.TASK, _wire.decode_task(reply, secrets, asked=task_id)
         except VeeamTasksError as malformed:
-            return Verdict.TROUBLE, malformed
+            # Its frames hold the reply, which may echo a secret.
+            return Verdict.TROUBLE, malformed.with_traceback(None)
     error = _wire.status_error(reply, secrets)
-    if status == _UNAUTHORIZED:
+    if status == _UNAUTHORIZED and _wire.is_own_refusal(reply):
         return Verdict.REFUSED, error
     if _wire.is_unknown_task(reply):
         another = _wire.about_another(reply, task_id, secrets)

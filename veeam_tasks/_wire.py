@@ -22,7 +22,7 @@ from veeam_tasks._errors import (
 from veeam_tasks._exchange import Reply
 from veeam_tasks._limits import RefusedError
 from veeam_tasks._model import Task
-from veeam_tasks._text import Secrets, visible
+from veeam_tasks._text import Secret, Secrets, visible
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _SERVER_ERROR = 500
@@ -45,7 +45,14 @@ _WANTS_TLS = re.compile(
     rb"|sent an HTTP request to an HTTPS server"
     rb"|combination of host and port requires TLS"
 )
+_CHALLENGE = re.compile(r"\bBasic\s+realm\s*=\s*\"?RestSvc\b", re.IGNORECASE)
 _JSON_ERROR = {"@StatusCode", "FirstChanceExceptionMessage"}
+
+
+_BETWEEN = (
+    "It is not the Enterprise Manager that says so but something in between, such as a"
+    " proxy or a portal"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -136,7 +143,7 @@ def decode_tasks(reply: Reply, secrets: Secrets, *, resolve: bool = True) -> Pag
     raise _document.malformed(reply, problem, secrets)
 
 
-def decode_logon(reply: Reply, secrets: Secrets) -> str | None:
+def decode_logon(reply: Reply, secrets: Secrets) -> Secret | None:
     """Return the session ID from a logon's body (``logging_on`` reference page).
 
     None if the body shows none: the token in the header is what counts. The body is
@@ -152,7 +159,7 @@ def decode_logon(reply: Reply, secrets: Secrets) -> str | None:
     if session_id is None or len(session_id) > _MAX_SESSION_ID:
         return None
     secrets.add(session_id)
-    return session_id
+    return Secret(session_id)
 
 
 def decode_resource(reply: Reply, secrets: Secrets) -> Mapping[str, object]:
@@ -178,6 +185,32 @@ def error_message(reply: Reply, secrets: Secrets) -> str | None:
 def is_error_body(reply: Reply) -> bool:
     """Tell whether the body is an error body of the Enterprise Manager itself."""
     return _error_body(reply) is not None
+
+
+def is_own_refusal(reply: Reply) -> bool:
+    """Tell whether a 401 or a 403 is the Enterprise Manager's own word.
+
+    It sends an error body, or challenges with ``Basic Realm=RestSvc`` (public rules
+    that recognize it). A proxy's or a portal's page is not: that passes, as its 503
+    does, and says nothing of the account or the token. A 401 with nothing at all is
+    taken for its own, lest an account be locked by asking again and again.
+    """
+    if is_error_body(reply):
+        return True
+    if reply.status != _UNAUTHORIZED:
+        return False
+    if reply.challenge is not None:
+        return _CHALLENGE.search(reply.challenge) is not None
+    return not reply.body.strip()
+
+
+def foreign_refusal(reply: Reply) -> StatusError | None:
+    """Return the error of a 401 or a 403 that is not the Enterprise Manager's own."""
+    if reply.status not in {_UNAUTHORIZED, _FORBIDDEN} or is_own_refusal(reply):
+        return None
+    return StatusError(
+        request=reply.request, status=reply.status, message=None, advice=_BETWEEN
+    )
 
 
 def is_unknown_task(reply: Reply) -> bool:
@@ -210,6 +243,10 @@ def status_error(reply: Reply, secrets: Secrets) -> StatusError:
     message = _message(body, secrets)
     request, status = reply.request, reply.status
     if status in {_UNAUTHORIZED, _FORBIDDEN}:
+        foreign = foreign_refusal(reply)
+        is_silent = reply.challenge is None and not reply.body.strip()
+        if foreign is not None and not is_silent:
+            return foreign
         return ForbiddenError(request=request, status=status, message=message)
     # A 404 to anything else means that thing.
     one = _ONE_TASK.search(request)
