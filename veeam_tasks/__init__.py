@@ -3,6 +3,7 @@
 Start with `connect`; the names below are loaded when they are first used.
 """
 
+import sys
 from importlib import import_module
 
 # Type checkers take it for true; `typing` itself would cost more than all the rest.
@@ -149,9 +150,21 @@ def __getattr__(name: str) -> object:
     if room is None:
         text = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(text)
+    if name in {"adopt", "connect"} and _would_hold_a_loop():
+        # Not kept: the next one who asks may have the door itself.
+        return getattr(import_module(f"{__name__}._late"), name)
     value: object = getattr(import_module(f"{__name__}.{room}"), name)
     globals()[name] = value
     return value
+
+
+def _would_hold_a_loop() -> bool:
+    """Tell whether the rooms are still to be loaded, inside of a running loop."""
+    if f"{__name__}._doors" in sys.modules:
+        return False
+    # Whoever runs a loop has imported it.
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001 - never raises
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,85 @@
+"""Doors for a first call from a running loop: the rooms are loaded in a thread.
+
+Measured: aiohttp and the rest take 0.3 s to import, CA certificates included, and as a
+door that is first named inside a loop imports them there, the loop would be held.
+"""
+
+import asyncio
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from veeam_tasks._sole import Sole
+
+if TYPE_CHECKING:
+    from veeam_tasks._doors import Connecting
+    from veeam_tasks._manager import SessionManager
+
+# What is imported by the first request otherwise: anyio's half for asyncio, and the
+# codec of host names.
+_ROOMS = "veeam_tasks._doors", "anyio._backends._asyncio", "encodings.idna"
+
+
+class LateConnecting(Sole):
+    """A manager that is not even made yet: await it, or use it by ``async with``.
+
+    A wrong argument is told then, before anything is sent.
+    """
+
+    _what = "what connect() and adopt() return holds a SessionManager"
+
+    def __init__(
+        self, name: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
+        self._name = name
+        self._args = args
+        self._options = options
+        self._connecting: Connecting | None = None
+
+    def __await__(self) -> "Generator[Any, None, SessionManager]":
+        return self._open().__await__()
+
+    async def __aenter__(self) -> "SessionManager":
+        return await self._open()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._connecting is not None
+        await self._connecting.__aexit__(exc_type, exc, traceback)
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: not logged on: await it>"
+
+    async def _open(self) -> "SessionManager":
+        if self._connecting is None:
+            # Not one of the threads that the application's own work may have taken.
+            executor = ThreadPoolExecutor(1, "veeam_tasks import")
+            try:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(executor, _load)
+            finally:
+                executor.shutdown(wait=False)
+            door = getattr(import_module(_ROOMS[0]), self._name)
+            self._connecting = door(*self._args, **self._options)
+        return await self._connecting
+
+
+def _load() -> None:
+    for name in _ROOMS:
+        import_module(name)
+
+
+def connect(*args: Any, **options: Any) -> LateConnecting:
+    """Log on to an Enterprise Manager; see `connect` once it is loaded."""
+    return LateConnecting("connect", args, options)
+
+
+def adopt(*args: Any, **options: Any) -> LateConnecting:
+    """Use a logon session that someone else opened; see `adopt` once it is loaded."""
+    return LateConnecting("adopt", args, options)
