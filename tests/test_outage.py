@@ -188,6 +188,31 @@ def test_what_was_sent_before_the_outage_ended_begins_no_other() -> None:
     assert gate.since is None
 
 
+def test_what_fails_when_the_loop_was_held_is_no_outage() -> None:
+    """A server hangs up on a client that does not read."""
+    gate = outage()
+    gate.held_until = 300.0
+    for number in range(16):
+        assert not gate.fail(f"{number}", LATE, 300.1, sent=1.0, watched=9)
+    assert not gate.is_closed
+    assert not gate.is_troubled
+
+
+async def test_a_last_probe_that_was_held_is_not_the_last() -> None:
+    """Patience is not spent by a failure that may be our own."""
+    seen = Seen(patience=10.0)
+    seen.fail()
+    await anyio.sleep(10.5)
+    assert seen.gate.take_probe("me")
+    seen.gate.outage.held_until = asyncio.get_running_loop().time() + 1
+    seen.fail(who="me")
+    assert (seen.probes, seen.spent) == (2, 0)
+    assert seen.gate.take_probe("me")
+    await anyio.sleep(2)
+    seen.fail(who="me")
+    assert seen.spent == 1
+
+
 def test_probes_pause_longer_and_longer() -> None:
     """The pause grows to its ceiling; Retry-After is honoured, but not for days."""
     gate = outage()

@@ -63,6 +63,7 @@ class Outage:
         patience: Seconds that an outage may last; None for ever.
         since: Monotonic time of the first failure of the outage; None while open.
         reopened_at: Monotonic time when the gate opened last.
+        held_until: Monotonic time until which the loop was last held by other code.
         last_error: The last bad reply of the outage.
     """
 
@@ -70,6 +71,7 @@ class Outage:
     patience: float | None = None
     since: float | None = None
     reopened_at: float = float("-inf")
+    held_until: float = float("-inf")
     last_error: VeeamTasksError | None = None
     _failures: int = 0
     _failed: set[str] = attrs.field(factory=set)
@@ -102,8 +104,10 @@ class Outage:
         if self.since is not None:
             self.last_error = error
             return False
-        if sent < self.reopened_at:
-            return False  # it tells of an outage that is over
+        if sent < max(self.reopened_at, self.held_until):
+            # It tells of an outage that is over, or of us: a server gives up a client
+            # that does not read.
+            return False
         if not self._failures:
             self._failing_since = now
         self._failures += 1
@@ -224,7 +228,7 @@ class Gate:
             self.prober = None
             asked = error.retry_after if isinstance(error, ServerBusyError) else None
             pause = outage.next_probe(asked)
-            if is_probe and self._is_last:
+            if is_probe and self._is_last and sent >= outage.held_until:
                 self.on_spent()
                 return False
             self._arm(pause)

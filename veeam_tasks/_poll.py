@@ -108,6 +108,7 @@ class Engine:
             request_timeout=self.request_timeout,
             take=self._take,
             work=self._work,
+            on_held=self._note_held,
         )
         self.gate = Gate(
             loop=self.loop,
@@ -201,6 +202,7 @@ class Engine:
         generation = logon.generation
         url = self._url_of(record)
         sent, sent_wall = self.loop.time(), time.time()
+        held = self.pollers.held
         reply: Reply | None = None
         failure: VeeamTasksError | None = None
         self.pollers.begin(me, sent)
@@ -216,7 +218,8 @@ class Engine:
         finally:
             self.pollers.end(me)
         self.polls += 1
-        if reply is not None and self.polls & self._skip == 0:
+        is_sample = self.polls & self._skip == 0 and self.pollers.held == held
+        if reply is not None and is_sample:
             self._note_cost(self.loop.time() - sent, len(reply.body))
         if record.phase != Phase.POLLING:
             return  # dropped meanwhile
@@ -356,6 +359,9 @@ class Engine:
         self.sweep.consider()
 
     # --- outages
+
+    def _note_held(self, until: float) -> None:
+        self.gate.outage.held_until = until
 
     def _give_up_probe(self) -> None:
         prober = self.gate.prober

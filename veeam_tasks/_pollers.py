@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import attrs
 from yarl import URL
 
+from veeam_tasks._breath import GRACE, HELD, tick_of
 from veeam_tasks._errors import RequestTimeoutError
 
 WorkT = TypeVar("WorkT")
@@ -47,13 +48,20 @@ class Pollers(Generic[WorkT]):
         request_timeout: Seconds until a request under way is called off.
         take: Gives a poller the next work that is due, or None.
         work: Does one piece of it to its end.
+        on_held: Told when the loop was held by other code, or the process stopped.
+
+    Attributes:
+        held: Seconds for which it was, as far as requests were under way.
     """
 
     loop: asyncio.AbstractEventLoop
     request_timeout: float
     take: Callable[[Poller], WorkT | None]
     work: Callable[[Poller, WorkT], Awaitable[None]]
+    on_held: Callable[[float], None] = lambda _: None
+    held: float = 0.0
     _all: list[Poller] = attrs.field(factory=list)
+    _due: float = 0.0
     _timer: asyncio.Handle | None = None
 
     async def run(self) -> None:
@@ -90,7 +98,7 @@ class Pollers(Generic[WorkT]):
         """Start the clock of a request."""
         me.deadline = sent + self.request_timeout
         if self._timer is None:
-            self._timer = self.loop.call_at(me.deadline, self._call_off_late)
+            self._arm(sent, me.deadline)
 
     def end(self, me: Poller) -> None:
         """Stop the clock of a request."""
@@ -106,14 +114,34 @@ class Pollers(Generic[WorkT]):
             kind="timeout",
         )
 
+    def _arm(self, now: float, earliest: float) -> None:
+        # Not only at the deadline: else nobody could tell that the loop was held.
+        self._due = min(now + tick_of(self.request_timeout), earliest)
+        self._timer = self.loop.call_at(self._due, self._call_off_late)
+
     def _call_off_late(self) -> None:
-        now = self.loop.time() + _CLOCK_TICK
+        now = self.loop.time()
+        late = now - self._due
+        if late > HELD:
+            self._forgive(late, now)
         earliest = math.inf
         for poller in self._all:
-            if poller.deadline <= now:
+            if poller.deadline <= now + _CLOCK_TICK:
                 poller.call_off()
             else:
                 earliest = min(earliest, poller.deadline)
         self._timer = None
         if earliest < math.inf:
-            self._timer = self.loop.call_at(earliest, self._call_off_late)
+            self._arm(now, earliest)
+
+    def _forgive(self, late: float, now: float) -> None:
+        """Move the deadlines by the time for which the loop was held.
+
+        What has come meanwhile is still to be read, which takes some steps.
+        """
+        self.held += late
+        at_least = now + min(GRACE, self.request_timeout)
+        for poller in self._all:
+            if poller.deadline < math.inf:
+                poller.deadline = max(poller.deadline + late, at_least)
+        self.on_held(now)

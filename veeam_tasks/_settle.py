@@ -21,7 +21,8 @@ class Collection:
     """All tasks of the logon session, as they were fetched.
 
     Attributes:
-        seconds: What it took to fetch and to cut them.
+        seconds: What it took to fetch and to cut them; None if the loop was held, which
+            tells nothing of that.
         size: Bytes of all pages.
         is_as_before: The whole body is that of the last one; then nothing was cut.
         digest: Hash of the whole body, if it was one page.
@@ -29,7 +30,7 @@ class Collection:
 
     pages: Pages
     moment: Moment
-    seconds: float
+    seconds: float | None
     size: int
     is_as_before: bool = False
     digest: int | None = None

@@ -178,6 +178,7 @@ class Sweep:
             self.loop.time(),
             time.time(),
         )
+        held = self.pollers.held
         pages = Pages(
             loop=self.loop,
             shown=f"GET {self.transport.url('tasks')}",
@@ -210,7 +211,7 @@ class Sweep:
                 now=now,
                 now_wall=time.time(),
             ),
-            seconds=now - sent,
+            seconds=now - sent if self.pollers.held == held else None,
             size=len(reply.body) if is_as_before else pages.size,
             is_as_before=is_as_before,
             # More than one page is not compared as a whole.
@@ -321,6 +322,8 @@ class Sweep:
     def _choose(self, collection: Collection) -> bool:
         if self.mode != "auto":
             return self.mode == "always"
+        if collection.seconds is None:
+            return self.choice.is_together
         if self.choice.is_late(collection.seconds):
             self._fall_back(None)
             return False

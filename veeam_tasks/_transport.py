@@ -30,6 +30,7 @@ from veeam_tasks._attempt import (
     tracking,
 )
 from veeam_tasks._body import Response, drop, read_body
+from veeam_tasks._breath import running_for
 from veeam_tasks._errors import (
     CertificateError,
     ClosedError,
@@ -247,7 +248,7 @@ class Transport:
         self.sent_at = self._now()
         self.in_flight += 1
         try:
-            with anyio.move_on_after(self.request_timeout):
+            with running_for(self.request_timeout):
                 return await self._exchange(
                     actions if uncertain else http, request, token, attempt
                 )
