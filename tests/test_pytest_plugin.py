@@ -146,6 +146,47 @@ def test_a_pytest_asyncio_test_gets_a_manager_as_well(
     auto.assert_outcomes(passed=1)
 
 
+SCOPES = ["function", "class", "module", "package", "session"]
+
+
+@pytest.mark.parametrize(
+    ("fixtures", "tests"),
+    list(zip(SCOPES, [*SCOPES[2:], *SCOPES[:2]], strict=True)),
+)
+def test_a_manager_lives_in_the_loop_of_the_test(
+    pytester: pytest.Pytester, fixtures: str, tests: str
+) -> None:
+    """Whatever scope of loops pytest-asyncio has for fixtures, tests, or one test."""
+    pytest.importorskip("pytest_asyncio")
+    code = """
+        import asyncio
+        import pytest
+
+        pytestmark = pytest.mark.veeam_server(tasks="Finished")
+
+        async def used(veeam_server, veeam_manager):
+            assert (await veeam_manager.fetch("task-1")).is_finished
+            assert len(veeam_server.logon_sessions) == 1
+
+        @pytest.mark.asyncio
+        async def test_default(veeam_server, veeam_manager):
+            await used(veeam_server, veeam_manager)
+
+        class TestMarked:
+            @pytest.mark.parametrize("scope", [
+                pytest.param(one, marks=pytest.mark.asyncio(loop_scope=one))
+                for one in ("function", "class", "module", "package", "session")
+            ])
+            async def test_marked(self, veeam_server, veeam_manager, scope):
+                await used(veeam_server, veeam_manager)
+        """
+    more = (
+        f'asyncio_default_fixture_loop_scope = "{fixtures}"\n'
+        f'asyncio_default_test_loop_scope = "{tests}"\n'
+    )
+    suite(pytester, code, more, "-").assert_outcomes(passed=6)
+
+
 @pytest.mark.parametrize(
     ("fixture", "marker", "said"),
     [

@@ -15,7 +15,7 @@ Nothing but pytest is imported until a fixture is used.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +30,7 @@ _SEED: Final = 1
 _UNEXPECTED: Final = re.compile(r"unexpected keyword argument '(\w+)'")
 _ANYIO: Final = "_veeam_manager_of_anyio"
 _ASYNCIO: Final = "_veeam_manager_of_asyncio"
+_LOOP_SCOPES: Final = ("function", "class", "module", "package", "session")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,9 +49,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if asyncio_plugin is not None and hasattr(asyncio_plugin, "fixture"):
         # Both plugins would run an async fixture of ours, each in its own loop; so each
         # gets one, and veeam_manager chooses.
+        # And one for each scope of loops, since the manager has to live in the test's.
         fixtures = ModuleType("veeam_tasks_asyncio")
-        fixture = asyncio_plugin.fixture(name=_ASYNCIO)(_managed_for_asyncio)
-        setattr(fixtures, _ASYNCIO, fixture)
+        for scope in _LOOP_SCOPES:
+            name = f"{_ASYNCIO}_{scope}"
+            made = asyncio_plugin.fixture(name=name, loop_scope=scope)
+            setattr(fixtures, name, made(_managed_for_asyncio()))
         config.pluginmanager.register(fixtures, fixtures.__name__)
 
 
@@ -82,7 +86,7 @@ def veeam_manager(
     if "anyio_backend" in names and not is_marked:
         found = request.getfixturevalue(_ANYIO)
     elif has_asyncio and is_marked:
-        found = request.getfixturevalue(_ASYNCIO)
+        found = request.getfixturevalue(f"{_ASYNCIO}_{_loop_scope(request)}")
     else:
         problem = (
             "the fixture veeam_manager needs an asynchronous test, run by anyio or"
@@ -103,11 +107,25 @@ async def _managed_for_anyio(
         yield manager
 
 
-async def _managed_for_asyncio(
-    request: pytest.FixtureRequest, veeam_server: "ThreadedServer"
-) -> AsyncIterator["SessionManager"]:
-    async for manager in _managed(request, veeam_server):
-        yield manager
+def _managed_for_asyncio() -> Callable[..., AsyncIterator["SessionManager"]]:
+    """Return a function of its own, since pytest-asyncio notes the scope on it."""
+
+    async def managed(
+        request: pytest.FixtureRequest, veeam_server: "ThreadedServer"
+    ) -> AsyncIterator["SessionManager"]:
+        async for manager in _managed(request, veeam_server):
+            yield manager
+
+    return managed
+
+
+def _loop_scope(request: pytest.FixtureRequest) -> str:
+    """Return in which of the loops of pytest-asyncio the test runs."""
+    marker = request.node.get_closest_marker("asyncio")
+    found = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
+    if found is None:
+        found = request.config.getini("asyncio_default_test_loop_scope")
+    return str(found or _LOOP_SCOPES[0])
 
 
 async def _managed(
