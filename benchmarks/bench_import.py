@@ -4,11 +4,13 @@ python benchmarks/bench_import.py
 """
 
 import json
+import os
 import random
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -38,6 +40,53 @@ IMPORT = """
 import sys, veeam_tasks
 print("aiohttp" in sys.modules, file=sys.stderr)
 """
+
+
+FIRST = """
+import asyncio, veeam_tasks as vt
+
+async def main():
+    loop, longest = asyncio.get_running_loop(), 0.0
+
+    async def tick():
+        nonlocal longest
+        last = loop.time()
+        while True:
+            await asyncio.sleep(0.001)
+            now = loop.time()
+            longest, last = max(longest, now - last - 0.001), now
+
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(0.01)
+    began = loop.time()
+    try:
+        await vt.connect("https://127.0.0.1:9", username="u", password="p")
+    except vt.TransportError:
+        pass
+    took = loop.time() - began
+    await asyncio.sleep(0.01)
+    print(longest, took)
+
+asyncio.run(main())
+"""
+
+
+def first_connect(folder: str) -> dict[str, float]:
+    """Return the seconds of a first connect, and the longest hold of its loop.
+
+    Modules are compiled into `folder` the first time: to compile one holds the loop
+    for as long as it takes, in whatever thread.
+    """
+    compiled = {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
+    ended = subprocess.run(
+        [sys.executable, "-c", FIRST],
+        capture_output=True,
+        check=True,
+        text=True,
+        env=os.environ | compiled,
+    )
+    hold, wall = map(float, ended.stdout.split())
+    return {"hold": hold, "wall": wall}
 
 
 def loads_aiohttp(program: str) -> bool:
@@ -82,6 +131,13 @@ def measure(rounds: int) -> list[dict[str, Any]]:
             {"side": side, "case": "start", "round": number} | start(words)
             for side, words in sides
         ]
+    with tempfile.TemporaryDirectory() as folder:
+        first_connect(folder)
+        samples += [
+            {"side": "veeam_tasks", "case": "first connect", "round": number}
+            | first_connect(folder)
+            for number in range(rounds)
+        ]
     return samples
 
 
@@ -104,6 +160,12 @@ def told(samples: list[dict[str, Any]]) -> list[str]:
             f"{side}: {middle:.2f} times the CPU of {base}"
             f" ({ratios[0]:.2f} to {ratios[-1]:.2f}; at most {limit:.1f})"
         )
+    holds = sorted(1e3 * each["hold"] for each in samples if "hold" in each)
+    lines.append(
+        f"the first connect holds the loop for {statistics.median(holds):.1f} ms at a"
+        f" time ({holds[0]:.1f} to {holds[-1]:.1f};"
+        " at most 10 on a quiet machine)"
+    )
     return lines
 
 
