@@ -121,6 +121,101 @@ def readme(session: nox.Session) -> None:
     session.run("pytest", "-q", "tests/test_readme.py")
 
 
+@nox.session(default=False, venv_backend="none")
+def debian(session: nox.Session) -> None:
+    """Run the tests on a Python of Debian's unstable packages: `-- 3.14 [arguments]`.
+
+    For versions that are not here otherwise. They live in a folder of their own, which
+    is kept for the next run; nothing is installed beside it.
+    """
+    version, *args = session.posargs or PYTHONS[-1:]
+    if version not in PYTHONS:
+        session.error(f"{version} is none of {', '.join(PYTHONS)}: -- 3.14, say")
+    for command in ("debootstrap", "unshare", "chroot"):
+        if shutil.which(command, path=SYSTEM_PATH) is None or os.geteuid() != 0:
+            session.error(
+                f"this needs root on Debian or a relative of it, and {command}:"
+                " apt-get install debootstrap util-linux"
+            )
+    root = Path(session.create_tmp()).resolve() / f"debian-{version}"
+    if not (root / "etc/is-whole").exists():
+        make_debian(session, root, version)
+    for name in ("veeam_tasks", "tests", "benchmarks"):
+        shutil.rmtree(root / "src" / name, ignore_errors=True)
+        ignored = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(name, root / "src" / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "noxfile.py"):
+        shutil.copy(name, root / "src" / name)
+    pip = ("/venv/bin/python", "-m", "pip")
+    run_inside(session, root, f"python{version}", "-m", "venv", "--clear", "/venv")
+    run_inside(session, root, "rm", "-rf", "/wheel")
+    run_inside(session, root, *pip, "wheel", "-q", "--no-deps", "-w", "/wheel", ".")
+    built = f"/wheel/{next((root / 'wheel').glob('*.whl')).name}[cli,simulator]"
+    run_inside(session, root, *pip, "install", "-q", built, *group("test"))
+    mode = MODES[PYTHONS.index(version) % len(MODES)]
+    tests = ("/venv/bin/python", "-m", "pytest", "-q", *SPREAD, *args)
+    run_inside(session, root, *tests, env=WHEEL | {"VEEAM_TASKS_COALESCE": mode})
+
+
+SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin"
+KEPT_VARIABLES = ("HOME", "LANG", "TERM", "http_proxy", "https_proxy", "no_proxy")
+
+
+def make_debian(session: nox.Session, root: Path, version: str) -> None:
+    """Make a folder with Debian unstable and one of its Pythons in it."""
+    shutil.rmtree(root, ignore_errors=True)
+    # Where this machine takes its packages from; else debootstrap knows where.
+    sites = session.run(
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+        "Label: Debian",
+        silent=True,
+        external=True,
+        success_codes=[0, 1, 100],
+    )
+    mirror = [site for site in str(sites or "").split() if site.startswith("http")][:1]
+    session.run(
+        "debootstrap",
+        "--variant=minbase",
+        f"--include=ca-certificates,python{version}-venv",
+        "unstable",
+        str(root),
+        *mirror,
+        env={"PATH": SYSTEM_PATH},
+        external=True,
+    )
+    (root / "src").mkdir()
+    # What names and certificates mean is the same inside as outside.
+    for name in ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt"):
+        if Path(name).exists():
+            shutil.copy(name, root / name[1:])
+    (root / "etc/is-whole").touch()
+
+
+def run_inside(
+    session: nox.Session, root: Path, *command: str, env: dict[str, str] | None = None
+) -> None:
+    """Run a command with `root` as its root folder, in its copy of the project.
+
+    What it needs of the system is mounted for this command alone.
+    """
+    script = (
+        'mount --make-rprivate / && mount --rbind /dev "$0/dev" &&'
+        ' mount -t proc proc "$0/proc" && exec chroot "$0"'
+        ' sh -c \'cd /src && exec "$@"\' sh "$@"'
+    )
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    settings = kept | {"PATH": SYSTEM_PATH} | (env or {})
+    session.run(
+        *("env", "-i", *(f"{name}={value}" for name, value in settings.items())),
+        *("unshare", "--mount", "sh", "-c", script, str(root), *command),
+        external=True,
+    )
+
+
 @nox.session(default=False)
 def modes(session: nox.Session) -> None:
     """Run all tests in each of the three ways to ask for tasks, on one Python."""
