@@ -86,6 +86,7 @@ class Host:
     _workers: "set[asyncio.Task[None]]" = attrs.field(factory=set)
     _log_out: "asyncio.Task[BaseException | None] | None" = None
     _crash: BaseException | None = None
+    is_used: bool = False
     _was_asked: bool = False
     _has_left: bool = False
     _seconds_left: int = FORCE_SECONDS
@@ -105,6 +106,8 @@ class Host:
         self.logon.on_logon = self._logged_on
         self.logon.on_refused = self.engine.cut_all
         await self.transport.open()
+        if self._stop.is_set():
+            raise ClosedError(what="the manager", advice="closed while it was opened")
         self._task = asyncio.create_task(self._run(), name="veeam_tasks host")
         _running.add(self._task)
         self._task.add_done_callback(_running.discard)

@@ -14,6 +14,7 @@ from veeam_tasks._host import Host
 from veeam_tasks._logon import Logon
 from veeam_tasks._model import Link, Statistics, Task
 from veeam_tasks._notices import Notices
+from veeam_tasks._opening import Opening
 from veeam_tasks._pace import Pace
 from veeam_tasks._poll import Engine, running_loop
 from veeam_tasks._seconds import check_timeout
@@ -70,6 +71,7 @@ class SessionManager(Sole):
         self._adopted: tuple[Secret, Secret | None] | None = None
         self._notices = Notices(settings.on_notice)
         self._host: Host | None = None
+        self._opening: Opening | None = None
         self._past = Statistics()
         self._logon = Logon(
             secrets=self._secrets,
@@ -95,15 +97,49 @@ class SessionManager(Sole):
             RuntimeError: No asyncio loop is running, or it is open in another one.
         """
         loop = running_loop()
+        while (opening := self._opening) is not None:
+            if opening.loop is not loop:
+                if opening.loop.is_closed():
+                    break
+                opening.refuse_loop()
+            if not opening.is_over:
+                break
+            # Closed, or given up by whoever waited for it: the next one comes after it.
+            await opening.ended()
         host = self._host
-        if host is not None and host.is_open:
+        if opening is None and host is not None and host.is_open:
             host.engine.check_loop()
             await self._log_on(host)
+            host.is_used = True
             return self
-        if host is not None:
+        if opening is None or opening.loop is not loop:
+            # No await between the look at what there is and this.
+            opening = self._opening = Opening(loop)
+            opening.begin(self._open(opening), self._release)
+        await opening.share(self._drop)
+        if self._host is not None:
+            self._host.is_used = True
+        return self
+
+    def _release(self, opening: Opening) -> None:
+        if self._opening is opening:
+            self._opening = None
+
+    async def _drop(self) -> None:
+        """Close what was opened for nobody, since all who asked for it have gone."""
+        host = self._host
+        if host is not None and not host.is_used:
             await host.aclose(log_out=True)
-            self._past = host.statistics().added_to(self._past)
-        host = self._host = self._make_host(loop)
+
+    async def _open(self, opening: Opening) -> None:
+        """Open once, for all who ask meanwhile."""
+        old = self._host
+        if old is not None:
+            await old.aclose(log_out=True)
+        opening.check()
+        if old is not None:
+            self._past = old.statistics().added_to(self._past)
+        host = self._host = self._make_host(opening.loop)
         try:
             await host.start()
             self._logon.forget()
@@ -111,7 +147,6 @@ class SessionManager(Sole):
         except BaseException:
             await host.aclose(log_out=True)
             raise
-        return self
 
     async def _log_on(self, host: Host) -> None:
         if self._adopted is None:
@@ -134,8 +169,17 @@ class SessionManager(Sole):
         Raises:
             RuntimeError: It is open in another event loop.
         """
-        if self._host is not None:
-            await self._host.aclose(log_out=log_out)
+        opening, host = self._opening, self._host
+        if opening is not None and not opening.loop.is_closed():
+            if opening.loop is not running_loop():
+                opening.refuse_loop()
+            opening.is_over = True
+        try:
+            if host is not None:
+                await host.aclose(log_out=log_out)
+        finally:
+            if opening is not None and not opening.loop.is_closed():
+                await opening.ended()
 
     async def __aenter__(self) -> Self:
         return await self.open()
