@@ -161,7 +161,7 @@ def test_ids_come_from_files_and_lines_of_json(
         f"\ufeff# what ran last night\n{ids[0]} {ids[1]} # two\n\n"
         f'{{"task_id": "{ids[2]}"}}\n'
     )
-    href = f"https://elsewhere:9398/api/tasks/{ids[3]}"
+    href = f"{server.url}/api/tasks/{ids[3]}"
     ran = shell("watch", href, "--file", str(file))
     assert ran.status == 0
     assert {line["task_id"] for line in ran.objects} == set(ids)
@@ -188,8 +188,9 @@ def test_a_fresh_logon_that_knows_no_task_says_why(
     ran = shell("watch", "task-777", "task-778", *QUICK)
     assert ran.status == 1
     assert [line["outcome"] for line in ran.objects] == ["lost", "lost"]
-    advice = [line for line in ran.err.splitlines() if "knows none of these" in line]
+    advice = [line for line in ran.err.splitlines() if "is known only to" in line]
     assert len(advice) == 1
+    assert "task-777 lost: this logon session does not know it" in ran.err
     assert "'veeam-tasks logon --help'" in advice[0]
     assert "em.token" not in ran.err
 
@@ -224,7 +225,7 @@ def test_a_token_that_dies_in_mid_watch_is_exit_status_4(
     server.faults.add(Fault("unauthorized", path="sessionMngr", after=1))
     ran = shell("watch", bad, slow, *QUICK)
     assert ran.status == 4
-    assert "answered 401" in ran.err
+    assert "refused the logon with 401" in ran.err
     assert server.expire_logon_sessions() == 1  # that of the refused token
 
 
@@ -271,7 +272,10 @@ def test_list_prints_the_tasks_of_the_logon_session(shell: Here) -> None:
     """An object a task; the exit status is 0 whatever the results."""
     with ThreadedServer() as server:
         shell.set({**settings_of(server), "VEEAM_EM_CA_FILE": None})
-        assert shell("list") == Ran(0, "", "")
+        ran = shell("list")
+        assert (ran.status, ran.out) == (0, "")
+        assert "knows no tasks, since it is new" in ran.complaint
+        assert shell("list", "--quiet") == Ran(0, "", "")
         server.add_task("Finished failed 'Disk full'", shared=True)
         ran = shell("list")
         assert (ran.status, ran.err) == (0, "")
@@ -334,7 +338,7 @@ def test_submit_says_when_it_may_have_been_carried_out(
     server.faults.add(Fault("drop", path="action=start"))
     ran = shell("submit", JOB)
     assert ran.status == 3
-    assert "may have been carried out: see with 'list' which tasks" in ran.complaint
+    assert "may have been carried out: see with 'veeam-tasks jobs'" in ran.complaint
     assert len([one for one in server.requests if "action=start" in one.query]) == 1
 
 
@@ -395,11 +399,12 @@ def test_a_dead_token_is_exit_status_4(shell: Here, server: ThreadedServer) -> N
     ran = shell("list")
     assert ran.status == 4
     assert ran.complaint.endswith(
-        'has ended: eval "$(veeam-tasks logon)" again, or unset VEEAM_EM_TOKEN'
+        'has ended: open another one with eval "$(veeam-tasks logon)", or unset'
+        " VEEAM_EM_TOKEN"
     )
     ran = shell("logout", "--powershell")
     assert ran.status == 4
-    assert "This logon session has ended already" in ran.complaint
+    assert "the logon session of VEEAM_EM_TOKEN has ended" in ran.complaint
     assert "Remove-Item Env:VEEAM_EM_TOKEN" in ran.out
 
 
@@ -467,10 +472,10 @@ def test_the_password_comes_from_a_file(
     file.write_text(f"{server.password}\n")
     file.chmod(0o600)
     shell.set({"VEEAM_EM_PASSWORD": None})
-    ran = shell("list", "--password-file", str(file))
+    ran = shell("list", "--quiet", "--password-file", str(file))
     assert (ran.status, ran.err) == (0, "")
     file.chmod(0o640)
-    ran = shell("list", "--password-file", str(file))
+    ran = shell("list", "--quiet", "--password-file", str(file))
     assert ran.status == 0
     assert f"others may read {file} (mode 640); run: chmod 600" in ran.complaint
 
@@ -488,7 +493,8 @@ def test_the_password_comes_from_a_command_that_sees_no_secret(
         f"print({server.password!r})\n"
     )
     shell.set({"VEEAM_EM_PASSWORD": "secret", "VEEAM_EM_TOKEN": "secret"})
-    ran = shell("list", "--password-command", f"{sys.executable} {script} '$HOME; x'")
+    command = f"{sys.executable} {script} '$HOME; x'"
+    ran = shell("list", "--quiet", "--password-command", command)
     assert (ran.status, ran.err) == (0, "")
 
 
@@ -543,10 +549,10 @@ WRONG: list[tuple[list[str], dict[str, str | None], int, str]] = [
     ),
     (["list"], {"VEEAM_EM_PASSWORD": "wrong"}, 4, "is not tried again"),
     (["list"], {"VEEAM_EM_CA_FILE": None}, 3, "--fingerprint"),
-    (["list"], {"VEEAM_EM_CA_FILE": "/nonexistent"}, 2, "--ca-file"),
+    (["list"], {"VEEAM_EM_CA_FILE": "/nonexistent"}, 2, "VEEAM_EM_CA_FILE /non"),
     (["list", "--fingerprint", "abc"], {}, 2, "--fingerprint must be a SHA-256"),
     (["list"], {"VEEAM_EM_FINGERPRINT": "ab" * 32}, 2, "one of them at most"),
-    (["list", "--fingerprint", "ab" * 32], {}, 3, "certificate is not trusted"),
+    (["list", "--fingerprint", "ab" * 32], {}, 3, "someone may be in between"),
     (["list", "--url", "https://127.0.0.1:1"], {}, 3, "127.0.0.1:1"),
     (["list", "--request-timeout", "soon"], {}, 2, "write 90, 90s, 10m or 2h"),
     (["list", "--log-file", "/nonexistent/log"], {}, 2, "cannot be written"),
@@ -638,9 +644,11 @@ def test_log_lines_go_where_they_are_wanted(
     file = tmp_path / "log"
     ran = shell("list", "-v", "--log-file", str(file))
     assert ran.status == 0
-    assert "logged_on" in ran.err
+    assert re.search(r"^\d\d:\d\d:\d\d  logged on to http", ran.err, re.MULTILINE)
     written = file.read_text()
-    assert "logged_out" in written
+    assert re.search(r"INFO logged on to https://\S+ as admin\n", written)
+    assert "logged out of https://" in written
+    assert "veeam_tasks." not in written
     assert server.password not in written + ran.err
 
 

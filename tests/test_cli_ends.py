@@ -12,7 +12,7 @@ from shell import COMMAND, QUICK, SECONDS, clean_environment, elsewhere, setting
 
 import veeam_tasks as vt
 from veeam_tasks._host import LOG_OUT_SECONDS
-from veeam_tasks.cli._ends import Exit, first_of, status_of
+from veeam_tasks.cli._runner import Exit, first_of, status_of
 from veeam_tasks.simulator import Fault, ThreadedServer
 
 
@@ -91,7 +91,9 @@ def test_the_third_signal_quits_at_once(server: ThreadedServer) -> None:
     assert (child.returncode, err) == (130, "")
 
 
-@pytest.mark.parametrize("arguments", [["watch", "--all"], ["list"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["watch", "--all", "--json", "--quiet"], ["list"]], ids=" ".join
+)
 def test_a_broken_pipe_is_quiet(server: ThreadedServer, arguments: list[str]) -> None:
     """When nobody reads any more, the command logs out and says nothing."""
     server.add_tasks(20, shared=True)
@@ -147,25 +149,42 @@ def test_simulate_prints_where_it_is_and_stops_by_a_signal() -> None:
     assert (child.returncode, err) == (143, "")
 
 
-def test_repl_runs_lines_from_a_pipe(server: ThreadedServer) -> None:
-    """Lines may await; errors show the user's own frames; exit() gives the status."""
+def test_what_is_piped_into_repl_is_a_script(server: ThreadedServer) -> None:
+    """It may await, prints nothing of its own, and exit() gives the status."""
     server.add_task("Finished", shared=True)
     lines = (
-        "tasks = await em.fetch_all()\nprint(tasks[0].task_id)\n"
-        "async for event in em.watch(tasks): print(event.state)\n\n"
-        "1 / 0\nprint(vt.__version__)\nexit(7)\n"
+        "tasks = await em.fetch_all()\n"
+        "async for event in em.watch(tasks):\n    print(event.state)\n"
+        "tasks\nprint(vt.__version__)\nexit(7)\n"
     )
     ran = elsewhere(["repl"], settings_of(server), typed=lines)
-    assert ran.status == 7
-    assert "task-1" in ran.out
-    assert "Finished" in ran.out
-    assert vt.__version__ in ran.out
-    assert len(ran.err.splitlines()) == 5, ran.err
-    assert "ZeroDivisionError" in ran.err
+    assert (ran.status, ran.err) == (7, "")
+    assert ran.out == f"Finished\n{vt.__version__}\n"
     assert server.logon_sessions == []
     ran = elsewhere(["repl", "--quiet"], settings_of(server))
-    assert ran.status == 0
-    assert ran.err.strip() == ""
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words", "frames"),
+    [
+        ("print('one')\n1 / 0\nprint('two')\n", "ZeroDivisionError", 1),
+        ("raise vt.ClosedError(what='x', advice='y')\n", "ClosedError: x: y", 1),
+        ("exit('because')\n", "because", 0),
+        ("print('one'\n", "SyntaxError", 1),
+    ],
+)
+def test_a_script_that_fails_is_exit_status_1(
+    server: ThreadedServer, lines: str, words: str, frames: int
+) -> None:
+    """It ends with the first exception, whose traceback has the script's own frames."""
+    ran = elsewhere(["repl"], settings_of(server), typed=lines)
+    assert ran.status == 1
+    assert words in ran.err
+    assert ran.err.count("File ") == frames
+    assert "two" not in ran.out
+    assert ">>>" not in ran.out + ran.err
+    assert server.logon_sessions == []
 
 
 def test_a_repl_that_is_refused_is_one_line(server: ThreadedServer) -> None:
@@ -187,11 +206,14 @@ def test_sigterm_ends_a_repl_with_a_log_out(server: ThreadedServer) -> None:
     )
     assert child.stdin is not None
     assert child.stdout is not None
-    child.stdin.write("print('ready')\n")
-    child.stdin.flush()
+    child.stdin.write("print('ready', flush=True)\nawait asyncio.sleep(1000)\n")
+    child.stdin.close()
     assert "ready" in child.stdout.readline()
     child.send_signal(signal.SIGTERM)
-    _, err = child.communicate(timeout=SECONDS)
+    assert child.stderr is not None
+    with child.stdout, child.stderr:
+        err = child.stderr.read()
+    child.wait(SECONDS)
     assert child.returncode == 143
     assert "Traceback" not in err
     assert server.logon_sessions == []
@@ -199,7 +221,7 @@ def test_sigterm_ends_a_repl_with_a_log_out(server: ThreadedServer) -> None:
 
 def test_of_several_statuses_the_first_of_the_list_counts() -> None:
     """The order is that of the documentation, whatever the numbers."""
-    order = [130, 143, 2, 4, 3, 124, 1, 0]
+    order = [130, 143, 129, 2, 4, 3, 124, 1, 0]
     assert [int(status) for status in Exit] == order
     for one, other in permutations(Exit, 2):
         assert first_of(one, other) is min(one, other, key=list(Exit).index)

@@ -24,7 +24,7 @@ def test_a_notice_is_told_to_the_log_and_to_the_function(
     ]
     assert before <= told[0].at <= datetime.now(UTC)
     assert [record.getMessage() for record in caplog.records] == [
-        "unreachable: refused (2 tasks watched)"
+        "no good replies, 2 tasks watched: refused"
     ]
 
 

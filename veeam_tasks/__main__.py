@@ -8,7 +8,7 @@ def main() -> int:
     try:
         from veeam_tasks.cli import run  # noqa: PLC0415 - click is an extra
     except ModuleNotFoundError as error:
-        if error.name not in {"click", "rich"}:
+        if error.name not in {"click", "platformdirs", "rich"}:
             raise
         print(  # noqa: T201 - this is the command line
             f"veeam-tasks needs {error.name}, which is not installed."

@@ -69,7 +69,9 @@ class SessionManager(Sole):
         self._secrets = Secrets()
         self._account = account
         self._adopted: tuple[Secret, Secret | None] | None = None
-        self._notices = Notices(settings.on_notice)
+        self._notices = Notices(
+            settings.on_notice, None if account is None else account.username
+        )
         self._host: Host | None = None
         self._opening: Opening | None = None
         self._past = Statistics()

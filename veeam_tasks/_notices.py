@@ -14,9 +14,15 @@ _log = logging.getLogger(__name__)
 
 @attrs.frozen
 class Notices:
-    """Tells the log and the caller's function, whose errors harm nothing."""
+    """Tells the log and the caller's function, whose errors harm nothing.
+
+    Args:
+        on_notice: The caller's function, if there is one.
+        username: Who logs on, for the log; None with an adopted logon session.
+    """
 
     on_notice: Callable[[Notice], object] | None
+    username: str | None = None
 
     def tell(
         self,
@@ -27,7 +33,7 @@ class Notices:
     ) -> None:
         """Tell one fact; `task_ids` are the watched tasks at risk."""
         ids = tuple(task_ids)
-        _log.info("%s: %s (%d tasks watched)", kind, detail, len(ids))
+        self._log(kind, detail, len(ids))
         if self.on_notice is None:
             return
         notice = Notice(
@@ -39,3 +45,17 @@ class Notices:
             raise
         except BaseException:  # noqa: BLE001 - a CancelledError, say, which would end the poller that tells
             _log.exception("on_notice raised on %s; it is called again next time", kind)
+
+    def _log(self, kind: NoticeKind, detail: str, watched: int) -> None:
+        """Write the fact into the log, as one reads it."""
+        match kind:
+            case NoticeKind.LOGGED_ON:
+                _log.info("logged on to %s as %s", detail, self.username)
+            case NoticeKind.RENEWED:
+                _log.info("logged on anew as %s: %s", self.username, detail)
+            case NoticeKind.UNREACHABLE:
+                _log.info("no good replies, %d tasks watched: %s", watched, detail)
+            case NoticeKind.RECOVERED:
+                _log.info("good replies again, %d tasks watched", watched)
+            case NoticeKind.LOGGED_OUT:
+                _log.info("logged out of %s", detail)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import click
 import rich  # noqa: F401 - so that a missing extra is told before anything is done
 
-from veeam_tasks.cli._ends import Exit, unwritten
+from veeam_tasks.cli._messages import complain
+from veeam_tasks.cli._runner import Exit, report_output
 from veeam_tasks.cli._streams import hush, is_output_broken, standard_streams, tell
-from veeam_tasks.cli._words import complain, spoken
 
 __all__ = ["run"]
 
@@ -23,7 +23,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(arguments)
         except OSError as error:
-            return unwritten(error)
+            return report_output(error)
         except SystemExit:
             # So click ends when nobody reads its help any more.
             if not is_output_broken():
@@ -47,7 +47,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return Exit.USAGE
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
-        complain(spoken(error.format_message()), context)
+        complain(error.format_message(), context)
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED

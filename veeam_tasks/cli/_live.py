@@ -1,93 +1,349 @@
-"""The show for a terminal: a live display, and a table at the end."""
+"""The live picture on a terminal, redrawn four times a second, and a table at the end.
 
-from collections.abc import Iterable
+It is drawn on the terminal's other screen: there a resize moves no half-drawn line
+into the history. What is to be read meanwhile stands at the bottom, and is printed
+when the picture goes.
 
+The server's words are shown as `Text`, so that nothing in them counts as markup, and
+control characters in them were made visible by `Progress`.
+"""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import IO, Any, Final, TextIO, cast
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 import veeam_tasks as vt
-from veeam_tasks.cli._board import (
-    Board,
+from veeam_tasks.cli._explain import outage
+from veeam_tasks.cli._messages import visible
+from veeam_tasks.cli._progress import (
+    Progress,
     Row,
     clock,
     counts_text,
     ended_line,
+    in_order,
     outcome_of,
+    reason_of,
     unfinished_line,
+    word_of,
 )
-from veeam_tasks.cli._display import (
+from veeam_tasks.cli._tables import (
     COLUMNS,
     STYLES,
-    Display,
-    cells,
+    has_messages,
     make_console,
+    make_table,
 )
-from veeam_tasks.cli._grid import has_messages, make_table
 
+_PERIOD: Final = 0.25
+_FIXED_LINES = 8
+_FEWEST_ROWS = 3
+_NOTES_SHOWN, _NOTES_KEPT = 3, 10_000
 _MOST_ROWS = 40
+_REPEATED = 5
 
 
-class LiveShow:
+class _HeldErrors:
+    """A standard error that keeps what is written until the picture is gone."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.lines: deque[str] = deque(maxlen=_NOTES_KEPT)
+        self._rest = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Keep it."""
+        *whole, self._rest = (self._rest + text).split("\n")
+        self.lines.extend(whole)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: it is kept already."""
+
+    def release(self) -> None:
+        """Write what was kept."""
+        for line in (*self.lines, *filter(None, [self._rest])):
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+
+class Display:
+    """Draws the progress of a watch on a terminal.
+
+    Args:
+        progress: What there is to show; others fill it.
+        title: The first line.
+        console: Where it is drawn.
+        statistics: Of the manager that watches; None if nobody has them.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        title: str,
+        console: Console,
+        statistics: Callable[[], vt.Statistics] | None = None,
+    ) -> None:
+        self._progress = progress
+        self._title = title
+        self._console = console
+        self._statistics = statistics
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._held: _HeldErrors | None = None
+        self._live = Live(
+            console=console,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+            get_renderable=self._render,
+        )
+        if sys.stderr.isatty():
+            self._held = _HeldErrors(sys.stderr)
+            sys.stderr = cast("TextIO", self._held)
+        self._live.start(refresh=True)
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(
+            _PERIOD, self._tick
+        )
+
+    def close(self) -> None:
+        """Take the picture off the screen. May be called twice."""
+        if self._timer is None:
+            return
+        self._timer.cancel()
+        self._timer = None
+        try:
+            self._live.stop()
+        finally:
+            if self._held is not None:
+                sys.stderr = cast("TextIO", self._held._stream)  # noqa: SLF001 - it is ours
+                self._held.release()
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(_PERIOD, self._tick)
+        self._live.refresh()
+
+    def _render(self) -> RenderableType:
+        progress, size = self._progress, self._console.size
+        notes = self._notes()
+        fixed = _FIXED_LINES + len(notes)
+        picked = progress.pick(max(_FEWEST_ROWS, size.height - fixed))
+        now = datetime.now(UTC)
+        is_old = progress.outage is not None
+        shown = [
+            *(cells(row, clock(row.span.total_seconds())) for row in picked.failures),
+            *(
+                cells(row, clock((now - row.first).total_seconds()), is_old=is_old)
+                for row in picked.running
+            ),
+            *(cells(row, clock(row.span.total_seconds())) for row in picked.succeeded),
+        ]
+        lines: list[RenderableType] = [self._head(), *self._totals(size.width)]
+        if shown:
+            lines += [Text(""), make_table(COLUMNS, shown, size.width)]
+        more = [
+            f"{count} more {word}"
+            for count, word in (
+                (picked.more_failures, "failed or lost"),
+                (picked.more_running, "running"),
+            )
+            if count
+        ]
+        if more:
+            lines.append(Text(f"... and {', '.join(more)}", style="dim"))
+        if notes:
+            lines += [Text(""), *notes]
+        return Group(*lines)
+
+    def _notes(self) -> list[Text]:
+        if self._held is None:
+            return []
+        last = list(self._held.lines)[-_NOTES_SHOWN:]
+        return [
+            Text(visible(line), style="dim", no_wrap=True, overflow="ellipsis")
+            for line in last
+        ]
+
+    def _head(self) -> RenderableType:
+        grid = Table.grid(expand=True, padding=(0, 1))
+        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        grid.add_column(no_wrap=True, justify="right")
+        span = clock(self._loop.time() - self._began)
+        grid.add_row(Text(self._title, style="bold"), Text(span))
+        return grid
+
+    def _totals(self, width: int) -> list[RenderableType]:
+        progress = self._progress
+        lines: list[RenderableType] = []
+        if progress.total:
+            grid = Table.grid(padding=(0, 2))
+            share = f"{progress.ended} of {progress.total}"
+            bar = ProgressBar(
+                total=progress.total,
+                completed=progress.ended,
+                width=max(10, min(width - len(share) - 4, 60)),
+            )
+            grid.add_row(bar, Text(share))
+            lines.append(grid)
+        lines += [counts_line(progress), self._health()]
+        return lines
+
+    def _health(self) -> RenderableType:
+        down = self._progress.outage
+        if down is None:
+            return Text(f"server: answers{self._rhythm()}", style="dim", no_wrap=True)
+        away = clock((datetime.now(UTC) - down.at).total_seconds())
+        why = visible(outage(down.error) or down.detail)
+        return Text(
+            f"server: {why}{self._rhythm()}; away for {away}",
+            style="bold red",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+
+    def _rhythm(self) -> str:
+        """Return when the server was asked last and will be asked next."""
+        found = None if self._statistics is None else self._statistics()
+        now = datetime.now(UTC)
+        last = getattr(found, "last_request_at", None)
+        after = getattr(found, "next_request_at", None)
+        parts = []
+        if last is not None and self._progress.outage is None:
+            parts.append(f"asked {_seconds(now - last)} ago")
+        if after is not None:
+            word = "next try" if self._progress.outage is not None else "next"
+            parts.append(f"{word} in {_seconds(after - now)}")
+        return "".join(f", {part}" for part in parts)
+
+
+def _seconds(span: Any) -> str:
+    return f"{max(0, round(span.total_seconds()))} s"
+
+
+def cells(row: Row, age: str, *, is_old: bool = False) -> tuple[Text, ...]:
+    """Return what stands in the columns of one task.
+
+    Args:
+        row: The task.
+        age: How long it is watched, or was.
+        is_old: Whether it may be otherwise by now: the server is away.
+    """
+    event = row.latest
+    outcome = outcome_of(event)
+    style = ("dim" if is_old else "") if outcome is None else STYLES[outcome]
+    plain = "dim" if is_old and outcome is None else ""
+    return (
+        Text(event.task_id, style=plain),
+        Text(outcome or word_of(event), style=style),
+        Text(age, style=plain),
+        Text(row.operation, style=plain),
+        Text("" if outcome is None else reason_of(event), style=style),
+    )
+
+
+def counts_line(progress: Progress) -> Text:
+    """Return the counts, of which none is ever cut."""
+    line = Text()
+    for word in ("succeeded", "failed", "lost"):
+        count = progress.counts[word]
+        if word == "lost" and not count:
+            continue
+        line.append(f"{count} {word}", style=STYLES[word] if count else "dim")
+        line.append("  ")
+    line.append(f"{len(progress.running)} running")
+    if progress.waiting:
+        line.append(f"  {progress.waiting} not seen yet", style="dim")
+    return line
+
+
+class LiveReporter:
     """Draws while the watch goes on; prints a table when it ends."""
 
     def __init__(self) -> None:
-        self.board = Board(total=None)
+        self.progress = Progress(total=None)
         self.is_stuck = False
         self._console = make_console()
         self._display: Display | None = None
 
-    def begin(self, title: str, total: int | None) -> None:
+    def begin(
+        self,
+        title: str,
+        total: int | None,
+        statistics: Callable[[], vt.Statistics] | None = None,
+    ) -> None:
         """Start drawing."""
-        self.board.total = total
-        self._display = Display(self.board, title, self._console)
+        self.progress.total = total
+        self._display = Display(self.progress, title, self._console, statistics)
 
     async def event(self, event: vt.TaskEvent) -> None:
         """Take note: it is drawn with the next picture."""
-        self.board.take(event)
+        self.progress.take(event)
 
     def notice(self, notice: vt.Notice) -> None:
         """Take note: it is drawn with the next picture, until it is over."""
-        self.board.heed(notice)
+        self.progress.note(notice)
 
     def close(self) -> None:
-        """Take the display off the screen."""
+        """Take the picture off the screen."""
         if self._display is not None:
             self._display.close()
 
     def summary(self, unfinished: Iterable[str]) -> None:
-        """Print a table: everything if it is short, else what did not succeed."""
+        """Print a table: everything if it is short, else what did not succeed.
+
+        What went wrong is repeated below it, next to the counts.
+        """
         left = list(unfinished)
-        board, console = self.board, self._console
-        ended = [*board.recent, *board.failures]
-        if len(ended) != board.ended or len(ended) > _MOST_ROWS:
-            ended = board.failures
-        ended = sorted(ended, key=_number)
-        shown = ended[:_MOST_ROWS]
-        if shown:
-            self._print_rows(shown)
+        progress, console = self.progress, self._console
+        ended = [*progress.recent, *progress.failures]
+        if len(ended) != progress.ended or len(ended) > _MOST_ROWS:
+            ended = progress.failures
+        shown = in_order(ended)[:_MOST_ROWS]
+        is_told = self._print_rows(shown) if shown else True
         if len(ended) > len(shown):
             console.print(
                 Text(f"... and {len(ended) - len(shown)} more failed or lost")
             )
+        self._repeat_failures(is_alone=is_told and len(shown) == 1)
         if left:
             console.print(Text(unfinished_line(left), style=STYLES["unfinished"]))
-        if board.advice:
-            console.print(Text(board.advice))
-        is_good = board.counts["succeeded"] == board.ended and not left
+        if progress.advice:
+            console.print(Text(progress.advice))
+        is_good = progress.counts["succeeded"] == progress.ended and not left
         console.print(
-            Text(counts_text(board, len(left)), style="green" if is_good else "bold")
+            Text(counts_text(progress, len(left)), style="green" if is_good else "bold")
         )
 
-    def _print_rows(self, rows: list[Row]) -> None:
+    def _print_rows(self, rows: list[Row]) -> bool:
+        """Print a table of tasks; return whether it tells why they failed."""
         drawn = [cells(row, clock(row.span.total_seconds())) for row in rows]
         table = make_table(COLUMNS, drawn, self._console.size.width, is_whole=True)
         self._console.print(table)
-        if has_messages(table):
+        return has_messages(table)
+
+    def _repeat_failures(self, *, is_alone: bool) -> None:
+        if is_alone:
             return
-        for row in rows:
+        failures = in_order(self.progress.failures)
+        for row in failures[:_REPEATED]:
             outcome = outcome_of(row.latest)
-            if outcome is not None and outcome != "succeeded":
-                self._console.print(Text(ended_line(row), style=STYLES[outcome]))
-
-
-def _number(row: Row) -> int:
-    return int(row.latest.task_id.rpartition("-")[2])
+            style = STYLES[outcome or "failed"]
+            self._console.print(Text(ended_line(row), style=style))
+        if len(failures) > _REPEATED:
+            self._console.print(
+                Text(f"... and {len(failures) - _REPEATED} more, see above")
+            )

@@ -7,9 +7,11 @@ from contextlib import contextmanager, suppress
 
 import click
 
-from veeam_tasks._text import visible
+from veeam_tasks.cli._messages import visible, warn
 from veeam_tasks.cli._streams import tell
-from veeam_tasks.cli._words import warn
+
+LOG = logging.getLogger("veeam_tasks.shell")
+"""Of what the shell itself has to say: what became of each task."""
 
 _LEVELS = {1: logging.INFO}
 
@@ -47,9 +49,12 @@ class _LogFile(logging.FileHandler):
 def logging_to(*, verbose: int, log_file: str | None) -> Iterator[None]:
     """Send the package's log lines where the options say.
 
+    A line names a fact, not the module that says it.
+
     Args:
-        verbose: 0 nothing, 1 what happens to the logon session and in outages, 2 also
-            each poll and each keep-alive that failed; one that went well is no line.
+        verbose: 0 nothing, 1 what happens to the logon session, in outages and to the
+            tasks, 2 also each poll and each keep-alive that failed; one that went well
+            is no line.
         log_file: Gets everything.
 
     Raises:
@@ -60,7 +65,7 @@ def logging_to(*, verbose: int, log_file: str | None) -> Iterator[None]:
     if verbose:
         shown = _StandardError()
         shown.setLevel(_LEVELS.get(verbose, logging.DEBUG))
-        shown.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%X"))
+        shown.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%X"))
         handlers.append(shown)
     if log_file is not None:
         handlers.append(_file_handler(log_file))
@@ -83,9 +88,9 @@ def _file_handler(path: str) -> logging.Handler:
         handler = _LogFile(path, encoding="utf-8")
         problem = ""
     except OSError as error:
-        problem = f"--log-file: {path} cannot be written: {error.strerror}"
+        problem = f"--log-file: {visible(path)} cannot be written: {error.strerror}"
     if problem:
         raise click.UsageError(problem)
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    form = "%(asctime)s %(levelname)s %(message)s"
     handler.setFormatter(logging.Formatter(form, "%Y-%m-%dT%H:%M:%S%z"))
     return handler

@@ -1,244 +1,293 @@
-"""The options that commands share, and the connection that they describe."""
+"""The options that commands share, and the `Server` and `OutputMode` they make."""
 
 import functools
-import math
 import os
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 import click
 from click.core import ParameterSource
 
 import veeam_tasks as vt
+from veeam_tasks.cli._command import (
+    CONNECTION,
+    OUTPUT,
+    PACE,
+    TRUST,
+    Duration,
+    option,
+)
+from veeam_tasks.cli._config import NamedServer, named_server
 from veeam_tasks.cli._logs import logging_to
-from veeam_tasks.cli._secrets import Password, find_password, has_terminal
-from veeam_tasks.cli._shows import Talk
-from veeam_tasks.cli._words import spoken, warn
+from veeam_tasks.cli._password import PasswordSource, split_command
+from veeam_tasks.cli._reporters import OutputMode
+from veeam_tasks.cli._server import Server, checking
 
-P = ParamSpec("P")
 R = TypeVar("R")
-Connecting = Any
-"""What `connect` and `adopt` return; that class is in a room that loads aiohttp."""
-
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|h|d)?", re.ASCII)
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_TRUST: Final = ("ca_file", "fingerprint", "insecure")
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, or a number with a unit: ``90``, ``90s``, ``10m``, ``2h``."""
-
-    name = "seconds"
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> float:
-        """Return the seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        found = _DURATION.fullmatch(str(value).strip())
-        if found is None or not math.isfinite(float(found[1])):
-            self.fail(f"{value!r} is no duration: write 90, 90s, 10m or 2h", param, ctx)
-        return float(found[1]) * _UNITS[found[2] or ""]
-
-
-@contextmanager
-def checking() -> Iterator[None]:
-    """Turn what the package says of wrong arguments into a usage error."""
-    problem = ""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            yield
-        except (ValueError, TypeError) as error:
-            problem = str(error)
-    if problem:
-        raise click.UsageError(spoken(problem))
-    for warning in caught:
-        warn(spoken(str(warning.message)))
 
 
 @attrs.frozen(kw_only=True)
-class Server:
-    """Where to log on, as whom, and whom to trust: options and environment."""
+class Watching:
+    """How to watch.
 
-    url: str | None
-    username: str | None
-    password_file: str | None
-    password_command: str | None
-    token: str | None = attrs.field(repr=False)
-    session_id: str | None = attrs.field(repr=False)
-    rest: Mapping[str, Any] = attrs.field(repr=False)
-    """Options that go to the package as they are."""
+    Attributes:
+        timeout: Seconds; None for ever.
+        fail_fast: Whether to end with the first task that failed or was lost.
+        patience: How long the server may be away, in seconds; None for ever, but not
+            before the first logon.
+        on_failure: A command for each task that failed or was lost.
+        pace: How long to pause between two polls of one task.
+    """
+
+    timeout: float | None
+    fail_fast: bool
+    patience: float | None
+    on_failure: str | None
+    pace: "vt.Pace"
 
     @property
-    def is_adopted(self) -> bool:
-        """Whether a logon session of someone else is used."""
-        return self.token is not None
-
-    def required_url(self) -> str:
-        """Return the URL.
-
-        Raises:
-            click.UsageError: There is none.
-        """
-        if self.url is None:
-            text = "no server: pass --url, or set VEEAM_EM_URL"
-            raise click.UsageError(text)
-        return self.url
-
-    def connecting(self, **more: Any) -> Connecting:
-        """Return what logs on when it is entered, or adopts the logon session.
-
-        Raises:
-            click.UsageError: Something is missing or wrong; nothing was sent.
-        """
-        url, options = self.required_url(), {**self.rest, **more}
-        if self.token is not None:
-            with checking():
-                return vt.adopt(url, self.token, session_id=self.session_id, **options)
-        username, password = self._account(url, options)
-        with checking():
-            return vt.connect(url, username=username, password=password, **options)
-
-    def _account(self, url: str, options: Mapping[str, Any]) -> tuple[str, Password]:
-        with checking(), warnings.catch_warnings():
-            # Nobody is asked for a password that a wrong URL makes useless.
-            warnings.simplefilter("ignore")
-            vt.connect(url, username=self.username or "nobody", password="", **options)
-        username = self.username
-        if username is None and has_terminal():
-            username = click.prompt("User name", err=True)
-        if username is None:
-            text = "no user name: pass --username, or set VEEAM_EM_USERNAME"
-            raise click.UsageError(text)
-        password = find_password(
-            file=self.password_file,
-            command=self.password_command,
-            username=username,
-        )
-        return username, password
+    def options(self) -> dict[str, Any]:
+        """The arguments of `Server.session`."""
+        return {"pace": self.pace, "patience": self.patience}
 
 
-_SERVER_OPTIONS: Final = (
-    click.option(
-        "--url",
-        envvar="VEEAM_EM_URL",
-        help="The server, as https://em.example:9398. [VEEAM_EM_URL]",
-    ),
-    click.option(
+_TRUST: Final = ("ca_file", "fingerprint", "insecure")
+_ACCOUNT: Final = ("username", "password_file", "password_command", "password_keyring")
+_VARIABLES: Final = {
+    "url": "VEEAM_EM_URL",
+    "username": "VEEAM_EM_USERNAME",
+    "ca_file": "VEEAM_EM_CA_FILE",
+    "fingerprint": "VEEAM_EM_FINGERPRINT",
+    "proxy": "VEEAM_EM_PROXY",
+    "server": "VEEAM_EM_SERVER",
+}
+
+URL = option(
+    "--url",
+    group=CONNECTION,
+    envvar="VEEAM_EM_URL",
+    help="The server, as https://em.example:9398. [VEEAM_EM_URL]",
+)
+SERVER = option(
+    "--server",
+    group=CONNECTION,
+    metavar="NAME",
+    envvar="VEEAM_EM_SERVER",
+    help="A server of the configuration file. [VEEAM_EM_SERVER]",
+)
+PROXY = option(
+    "--proxy",
+    group=CONNECTION,
+    metavar="URL",
+    envvar="VEEAM_EM_PROXY",
+    help="An HTTP proxy. [VEEAM_EM_PROXY]",
+)
+REQUEST_TIMEOUT = option(
+    "--request-timeout",
+    group=CONNECTION,
+    type=Duration(),
+    metavar="TIME",
+    help="Give up a request after this time. [default: 30s]",
+)
+_ACCOUNT_OPTIONS: Final = (
+    option(
         "--username",
+        group=CONNECTION,
         envvar="VEEAM_EM_USERNAME",
         help="DOMAIN\\user or user@domain. [VEEAM_EM_USERNAME]",
     ),
-    click.option(
+    option(
         "--password-file",
+        group=CONNECTION,
         type=click.Path(),
         metavar="FILE",
         help="Read the password from FILE. Else it is asked for, or taken from the"
         " environment. [VEEAM_EM_PASSWORD]",
     ),
-    click.option(
+    option(
         "--password-command",
+        group=CONNECTION,
         metavar="COMMAND",
         help="Run COMMAND, without a shell, and take what it prints as password.",
     ),
-    click.option(
+    option(
+        "--password-keyring",
+        group=CONNECTION,
+        is_flag=True,
+        help="Take the password from the vault of the operating system.",
+    ),
+)
+_TRUST_OPTIONS: Final = (
+    option(
         "--ca-file",
+        group=TRUST,
         type=click.Path(),
         metavar="FILE",
         envvar="VEEAM_EM_CA_FILE",
         help="Trust the certificates in this PEM file. [VEEAM_EM_CA_FILE]",
     ),
-    click.option(
+    option(
         "--fingerprint",
+        group=TRUST,
         metavar="SHA256",
         envvar="VEEAM_EM_FINGERPRINT",
         help="Trust the one certificate with this fingerprint; see the command"
         " 'fingerprint'. [VEEAM_EM_FINGERPRINT]",
     ),
-    click.option(
+    option(
         "--insecure",
+        group=TRUST,
         is_flag=True,
         help="Trust any server. Anyone on the way can then read the password.",
     ),
-    click.option(
-        "--proxy",
-        metavar="URL",
-        envvar="VEEAM_EM_PROXY",
-        help="An HTTP proxy. [VEEAM_EM_PROXY]",
-    ),
-    click.option(
-        "--request-timeout",
-        type=Duration(),
-        metavar="TIME",
-        help="Give up a request after this time. [default: 30s]",
-    ),
-    click.option(
+)
+_WIRE_OPTIONS: Final = (
+    option(
         "--api-version",
+        group=CONNECTION,
         metavar="VERSION",
         help="Interface version to log on with, as v1_7. [default: latest]",
     ),
-    click.option(
+    option(
         "--accept",
+        group=CONNECTION,
         type=click.Choice(["xml", "json"]),
         help="What the server is asked to answer with. [default: xml]",
     ),
 )
-_PLAIN: Final = (
-    *_TRUST,
-    "proxy",
-    "request_timeout",
-    "api_version",
-    "accept",
-)
+_PLAIN: Final = ("proxy", "request_timeout", "api_version", "accept")
 
 
 def server_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options that say where and as whom; it gets a `Server`."""
+    return _with_server(
+        command,
+        (
+            *(URL, SERVER, *_ACCOUNT_OPTIONS, PROXY, REQUEST_TIMEOUT),
+            *(*_WIRE_OPTIONS, *_TRUST_OPTIONS),
+        ),
+    )
 
+
+def token_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options of a logon session that was opened before."""
+    return _with_server(command, (URL, SERVER, PROXY, REQUEST_TIMEOUT, *_TRUST_OPTIONS))
+
+
+def _with_server(
+    command: Callable[..., R], options: tuple[Callable[[Any], Any], ...]
+) -> Callable[..., R]:
     @functools.wraps(command)
     def with_server(**given: Any) -> R:
-        return command(server=_settled(given), **given)
+        context = click.get_current_context()
+        server = _server(given, context)
+        context.obj = server
+        return command(server=server, **given)
 
     wrapped: Callable[..., R] = with_server
-    for option in reversed(_SERVER_OPTIONS):
-        wrapped = option(wrapped)
+    for one in reversed(options):
+        wrapped = one(wrapped)
     return wrapped
 
 
-def _settled(given: dict[str, Any]) -> Server:
+class _Settings:
+    """What was said, where the nearer counts more.
+
+    What is typed counts more than what a named server says, and that more than the
+    environment; `default` of the configuration file counts least.
+    """
+
+    def __init__(self, given: dict[str, Any], context: click.Context) -> None:
+        self._given = given
+        self._context = context
+        self._named: NamedServer | None = None
+        self.sources: dict[str, str] = {}
+        name = given.pop("server", None)
+        is_token_set = bool(os.environ.get("VEEAM_EM_TOKEN"))
+        if name and (self.is_typed("server") or not is_token_set):
+            self._named = named_server(name)
+        elif not given.get("url") and not self.is_typed("url"):
+            self._named = named_server(None)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a server of the configuration file was chosen."""
+        return self._named is not None
+
+    def is_typed(self, name: str) -> bool:
+        """Tell whether it stands on the command line."""
+        source = self._context.get_parameter_source(name)
+        return source is ParameterSource.COMMANDLINE
+
+    def take(self, name: str) -> Any:
+        """Return a setting, and note how it was named."""
+        value = self._given.pop(name, None)
+        option_name = f"--{name.replace('_', '-')}"
+        if self.is_typed(name):
+            self.sources[name] = option_name
+            return value
+        if self._named is not None:
+            value = self._named.settings.get(name)
+            if value is not None:
+                self.sources[name] = self._named.sources[name]
+            if name == "request_timeout" and value is not None:
+                value = Duration().convert(value, None, self._context)
+            return value
+        if value:
+            self.sources[name] = _VARIABLES.get(name, option_name)
+        return value
+
+
+def _server(given: dict[str, Any], context: click.Context) -> Server:
     """Take the server's options out of `given`."""
-    context = click.get_current_context()
-    rest = {name: given.pop(name) for name in _PLAIN}
-    is_said = {
-        name: context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        for name in (*_TRUST, "username", "password_file", "password_command", "proxy")
-    }
-    if any(is_said[name] for name in _TRUST):
-        # What is typed counts more than what stands in the environment.
-        rest.update({name: None for name in _TRUST if not is_said[name]})
-    if is_said["proxy"] and "@" in rest["proxy"]:
+    settings = _Settings(given, context)
+    is_account_typed = any(settings.is_typed(name) for name in _ACCOUNT)
+    is_proxy_typed = settings.is_typed("proxy")
+    typed_trust = [name for name in _TRUST if settings.is_typed(name)]
+    url, username = settings.take("url"), settings.take("username")
+    password = _password(settings)
+    options = {name: settings.take(name) for name in (*_TRUST, *_PLAIN)}
+    if typed_trust:
+        # What is typed counts more than what stands elsewhere.
+        for name in set(_TRUST) - set(typed_trust):
+            options[name] = None
+    if is_proxy_typed and "@" in (options["proxy"] or ""):
         text = "--proxy with a password in it can be read by others; set VEEAM_EM_PROXY"
         raise click.UsageError(text)
-    names = ("username", "password_file", "password_command")
-    is_own = any(is_said[name] for name in names)
-    if rest["ca_file"] is not None:
-        rest["ca_file"] = Path(rest["ca_file"])
+    if options["ca_file"]:
+        options["ca_file"] = Path(options["ca_file"])
+    is_own = is_account_typed or settings.is_named
     return Server(
-        url=given.pop("url"),
-        **{name: given.pop(name) for name in names},
+        url=url or None,
+        username=username or None,
+        password=password,
         token=None if is_own else _variable("VEEAM_EM_TOKEN"),
         session_id=None if is_own else _variable("VEEAM_EM_SESSION_ID"),
-        rest={name: value for name, value in rest.items() if value},
+        options={
+            # An option that is set to nothing is off; a time of 0 is a mistake.
+            name: value
+            for name, value in options.items()
+            if value not in (None, "", False) or isinstance(value, float)
+        },
+        sources=settings.sources,
+        quiet=bool(context.params.get("quiet")),
+    )
+
+
+def _password(settings: _Settings) -> PasswordSource:
+    names = ("password_file", "password_command", "password_keyring")
+    typed = [name for name in names if settings.is_typed(name)]
+    found = {name: settings.take(name) for name in names}
+    if typed:
+        found = {name: found[name] if name in typed else None for name in names}
+    return PasswordSource(
+        file=found["password_file"] or None,
+        command=found["password_command"] or None,
+        keyring=bool(found["password_keyring"]),
+        variable=_variable("VEEAM_EM_PASSWORD"),
+        names=settings.sources,
     )
 
 
@@ -246,81 +295,108 @@ def _variable(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
-def talk_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Give a command the options that say how much it says; it gets a `Talk`."""
+def output_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options on how much it says; it gets an `OutputMode`."""
 
-    @click.option("--json", "as_json", is_flag=True, help="JSON lines, always.")
-    @click.option("-q", "--quiet", is_flag=True, help="Only what went wrong.")
-    @click.option(
+    @option("--json", "as_json", group=OUTPUT, is_flag=True, help="JSON lines, always.")
+    @option("-q", "--quiet", group=OUTPUT, is_flag=True, help="Only what went wrong.")
+    @option(
         "-v",
         "--verbose",
+        group=OUTPUT,
         count=True,
-        help="Log lines on the logon session and outages; -vv on failed polls, too.",
+        help="Log lines on the logon session, outages and the ends of tasks; -vv on"
+        " failed polls, too.",
     )
-    @click.option(
+    @option(
         "--log-file",
+        group=OUTPUT,
         type=click.Path(),
         metavar="FILE",
         help="Every log line goes to FILE.",
     )
     @functools.wraps(command)
-    def with_talk(
+    def with_output(
         *, as_json: bool, quiet: bool, verbose: int, log_file: str | None, **given: Any
     ) -> R:
         with logging_to(verbose=verbose, log_file=log_file):
-            return command(talk=Talk(as_json=as_json, quiet=quiet), **given)
+            return command(output=OutputMode(as_json=as_json, quiet=quiet), **given)
 
-    return with_talk
+    wrapped: Callable[..., R] = with_output
+    return wrapped
 
 
 def watch_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Give a command the options of watching; it gets keyword arguments as `pace`."""
+    """Give a command the options of watching; it gets what they mean as `watching`."""
 
-    @click.option(
+    @option(
         "--timeout",
         type=Duration(),
         metavar="TIME",
-        help="Stop after this time: 90s, 10m.",
+        help="Stop after this time: 90s, 10m, 1h30m.",
     )
-    @click.option(
+    @option(
         "--fail-fast",
         is_flag=True,
         help="Stop with the first task that failed or is lost.",
     )
-    @click.option(
+    @option(
+        "--patience",
+        type=Duration(),
+        metavar="TIME",
+        help="How long the server may be away, also before the logon. [default: none"
+        " before it, for ever after]",
+    )
+    @option(
+        "--on-failure",
+        metavar="COMMAND",
+        help="Run COMMAND for each task that failed or is lost, with the event as JSON"
+        " on its standard input.",
+    )
+    @option(
         "--first-pause",
+        group=PACE,
         type=Duration(),
         metavar="TIME",
         help="Pause after a change until the next poll. [default: 1s]",
     )
-    @click.option(
+    @option(
         "--longest-pause",
+        group=PACE,
         type=Duration(),
         metavar="TIME",
         help="What the pauses grow to while nothing changes. [default: 30s]",
     )
-    @click.option(
-        "--patience",
-        type=Duration(),
-        metavar="TIME",
-        help="How long an outage may last. [default: for ever]",
-    )
     @functools.wraps(command)
-    def with_pace(
+    def with_watching(
         *,
+        timeout: float | None,
+        fail_fast: bool,
+        patience: float | None,
+        on_failure: str | None,
         first_pause: float | None,
         longest_pause: float | None,
-        patience: float | None,
         **given: Any,
     ) -> R:
-        first = 1.0 if first_pause is None else first_pause
-        longest = max(30.0, first) if longest_pause is None else longest_pause
-        if first_pause is None:
-            first = min(first, longest)
-        with checking():
-            options: dict[str, Any] = {"pace": vt.Pace(first=first, longest=longest)}
-        if patience is not None:
-            options["patience"] = patience
-        return command(options=options, **given)
+        if on_failure is not None:
+            split_command(on_failure, "--on-failure")
+        watching = Watching(
+            timeout=timeout,
+            fail_fast=fail_fast,
+            patience=patience,
+            on_failure=on_failure,
+            pace=_pace(first_pause, longest_pause),
+        )
+        return command(watching=watching, **given)
 
-    return with_pace
+    wrapped: Callable[..., R] = with_watching
+    return wrapped
+
+
+def _pace(first_pause: float | None, longest_pause: float | None) -> "vt.Pace":
+    first = 1.0 if first_pause is None else first_pause
+    longest = max(30.0, first) if longest_pause is None else longest_pause
+    if first_pause is None:
+        first = min(first, longest)
+    with checking():
+        return vt.Pace(first=first, longest=longest)

@@ -11,6 +11,7 @@ import code
 import contextlib
 import inspect
 import signal
+import sys
 import threading
 import traceback
 from concurrent.futures import Future
@@ -20,48 +21,98 @@ from typing import Any, NoReturn
 import click
 
 import veeam_tasks as vt
-from veeam_tasks.cli._ends import Exit, told
-from veeam_tasks.cli._options import (
-    Connecting,
-    Server,
-    server_options,
-    talk_options,
-)
-from veeam_tasks.cli._shows import Talk
-from veeam_tasks.cli._streams import is_output_broken
+from veeam_tasks.cli._command import Command
+from veeam_tasks.cli._input import decoded
+from veeam_tasks.cli._options import output_options, server_options
+from veeam_tasks.cli._reporters import OutputMode
+from veeam_tasks.cli._runner import Exit, report_error, run_async
+from veeam_tasks.cli._server import LogonSession, Server
+from veeam_tasks.cli._streams import is_output_broken, tell
 
 _CONSOLE = "<console>"
+_SCRIPT = "<stdin>"
 
 
-@click.command(short_help="Open a Python prompt that is logged on.")
+@click.command(
+    cls=Command,
+    short_help="Open a Python prompt that is logged on.",
+    examples=(
+        "veeam-tasks repl",
+        "veeam-tasks repl < script.py",
+        "echo 'print(await em.fetch_all())' | veeam-tasks repl",
+    ),
+)
 @server_options
-@talk_options
-def repl(*, server: Server, talk: Talk) -> int:
+@output_options
+def repl(*, server: Server, output: OutputMode) -> int:
     """Open a Python prompt with `em` logged on and `vt`, the package, imported.
 
     Lines may use await, async for and async with. The end of the input, Ctrl-D and
-    exit() log out.
+    exit() log out. What is piped in is a script: it ends with the first exception, and
+    with status 1 then.
+    """
+    session = server.session()
+    if sys.stdin.isatty():
+        return _prompt(LoopThread(session), output)
+    source = _source()
+    return run_async(lambda: _script(session, source), on_signal=session.abort)
 
-    \b
-    Examples:
-        veeam-tasks repl
-        echo 'print(await em.fetch_all())' | veeam-tasks repl
-    """  # noqa: D301 - click's mark is a real backspace
-    return _run(_Life(server.connecting()), talk)
+
+def _source() -> str:
+    """Return what was piped in; a closed standard input is at its end."""
+    try:
+        content = sys.stdin.buffer.read()
+    except OSError:
+        return ""
+    return decoded(content, "standard input")
 
 
-def _run(life: "_Life", talk: Talk) -> int:
+async def _script(session: LogonSession, source: str) -> int:
+    """Run a script; return its exit status."""
+    try:
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        compiled = compile(source, _SCRIPT, "exec", flags=flags)
+    except (SyntaxError, ValueError) as error:
+        tell("".join(traceback.format_exception_only(error)).rstrip("\n"))
+        return Exit.FAILED
+    async with session as em:
+        try:
+            await _execute(compiled, {**_names(em), "__name__": "__main__"})
+        except _Quit as quit_:
+            return _status_of(quit_.exit)
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            shown = traceback.format_exception(_trimmed(error, _SCRIPT))
+            tell("".join(shown).rstrip("\n"))
+            return Exit.FAILED
+    return Exit.OK
+
+
+def _names(em: "vt.SessionManager") -> dict[str, Any]:
+    return {"em": em, "vt": vt, "asyncio": asyncio}
+
+
+def _status_of(exit_: SystemExit) -> int:
+    """Return what `exit()` was given, as Python itself would end with it."""
+    if exit_.code is None:
+        return Exit.OK
+    if isinstance(exit_.code, int):
+        return exit_.code
+    tell(str(exit_.code))
+    return Exit.FAILED
+
+
+def _prompt(life: "LoopThread", output: OutputMode) -> int:
     before = signal.signal(signal.SIGTERM, _on_terminate)
     try:
         em = life.start()
-        banner = "" if talk.quiet else _banner(em)
-        console = _Console({"em": em, "vt": vt, "asyncio": asyncio}, life)
+        banner = "" if output.quiet else _banner(em)
+        console = _Console(_names(em), life)
         console.complete_by_tab()
         console.interact(banner=banner, exitmsg="")
     except vt.VeeamTasksError as error:
-        return told(error)
+        return report_error(error)
     except SystemExit as error:
-        return error.code if isinstance(error.code, int) else Exit.OK
+        return _status_of(error)
     finally:
         life.end()
         signal.signal(signal.SIGTERM, before)
@@ -79,11 +130,11 @@ def _on_terminate(_: int, __: FrameType | None) -> NoReturn:
     raise SystemExit(Exit.TERMINATED)
 
 
-class _Life:
+class LoopThread:
     """An event loop in a thread, and the manager that is logged on in it."""
 
-    def __init__(self, connecting: Connecting) -> None:
-        self._connecting = connecting
+    def __init__(self, session: LogonSession) -> None:
+        self._session = session
         self._ready: Future[vt.SessionManager] = Future()
         self._main: asyncio.Task[None] | None = None
         self._has_begun = threading.Event()
@@ -117,7 +168,7 @@ class _Life:
         self.loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
         self._has_begun.set()
         try:
-            async with self._connecting as em:
+            async with self._session as em:
                 self._ready.set_result(em)
                 await asyncio.Event().wait()
         except vt.VeeamTasksError as error:
@@ -137,7 +188,7 @@ class _Quit(Exception):  # noqa: N818 - no error: how exit() leaves a coroutine
 class _Console(code.InteractiveConsole):
     """The standard library's console, whose lines run in the event loop."""
 
-    def __init__(self, names: dict[str, Any], life: _Life) -> None:
+    def __init__(self, names: dict[str, Any], life: LoopThread) -> None:
         super().__init__(names, filename=_CONSOLE)
         self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         assert life.loop is not None
@@ -178,7 +229,7 @@ class _Console(code.InteractiveConsole):
         except (asyncio.CancelledError, KeyboardInterrupt):
             self.write("\nKeyboardInterrupt\n")
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-            self.write("".join(traceback.format_exception(_trimmed(error))))
+            self.write("".join(traceback.format_exception(_trimmed(error, _CONSOLE))))
 
     def _start(self, line: CodeType, ended: "Future[object]") -> None:
         self._task = self._loop.create_task(_execute(line, self.locals))
@@ -207,9 +258,9 @@ def _hand_over(task: "asyncio.Task[object]", ended: "Future[object]") -> None:
         ended.set_result(None)
 
 
-def _trimmed(error: Exception) -> Exception:
+def _trimmed(error: Exception, file: str) -> Exception:
     """Return the error without the frames that run the user's line."""
     frame: TracebackType | None = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename != _CONSOLE:
+    while frame is not None and frame.tb_frame.f_code.co_filename != file:
         frame = frame.tb_next
     return error.with_traceback(frame or error.__traceback__)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from veeam_tasks.cli._ends import Exit, drive
-from veeam_tasks.cli._lines import write
-from veeam_tasks.cli._options import talk_options
-from veeam_tasks.cli._shows import Talk
+from veeam_tasks.cli._command import Command, option
+from veeam_tasks.cli._json_lines import write
+from veeam_tasks.cli._options import output_options
+from veeam_tasks.cli._reporters import OutputMode
+from veeam_tasks.cli._runner import Exit, run_async
 
 if TYPE_CHECKING:
     from veeam_tasks.simulator import SimulatedServer
@@ -20,40 +21,45 @@ _JOB = "b04c217b-0538-4650-bec4-19deff4ea1ac"
 _TOKEN = "X-RestSvcSessionId"  # noqa: S105 - the name of a header
 
 
-@click.command(short_help="Run a simulated server to try things against.")
-@click.option(
+@click.command(
+    cls=Command,
+    short_help="Run a simulated server to try things against.",
+    examples=(
+        "veeam-tasks simulate",
+        "veeam-tasks simulate --port 9398 --tasks 50 --tls --seed 1 --speed 10",
+    ),
+)
+@option(
     "--port",
     type=click.IntRange(0, 65535),
     default=9398,
     show_default=True,
     help="0 takes any that is free.",
 )
-@click.option(
+@option(
     "--tasks",
     type=click.IntRange(0, 100_000),
     default=20,
     show_default=True,
     help="How many tasks there are; every logon session knows them.",
 )
-@click.option(
-    "--tls", is_flag=True, help="Speak TLS, with a certificate of a throw-away CA."
-)
-@click.option(
+@option("--tls", is_flag=True, help="Speak TLS, with a certificate of a throw-away CA.")
+@option(
     "--version",
     type=click.Choice(["9.5u4", "12", "13"]),
     default="12",
     show_default=True,
     help="The version of the Enterprise Manager that is played.",
 )
-@click.option("--seed", type=int, metavar="N", help="The same seed, the same tasks.")
-@click.option(
+@option("--seed", type=int, metavar="N", help="The same seed, the same tasks.")
+@option(
     "--speed",
     type=click.FloatRange(0.01, 1000),
     default=1.0,
     metavar="X",
     help="How much faster the tasks go.",
 )
-@talk_options
+@output_options
 def simulate(
     *,
     port: int,
@@ -62,22 +68,17 @@ def simulate(
     version: str,
     seed: int | None,
     speed: float,
-    talk: Talk,
+    output: OutputMode,
 ) -> int:
     """Run a simulated Enterprise Manager on this machine, until Ctrl-C.
 
     It prints where it listens and what the other commands need to use it: lines for
     another terminal, or one JSON object into a pipe.
-
-    \b
-    Examples:
-        veeam-tasks simulate
-        veeam-tasks simulate --port 9398 --tasks 50 --tls --seed 1 --speed 10
-    """  # noqa: D301 - click's mark is a real backspace
+    """
     plan = _Plan(
         port=port, tasks=tasks, tls=tls, version=version, seed=seed, speed=speed
     )
-    return drive(lambda: plan.carry_out(talk))
+    return run_async(lambda: plan.carry_out(output), logs_out=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -91,14 +92,14 @@ class _Plan:
     seed: int | None
     speed: float
 
-    async def carry_out(self, talk: Talk) -> Exit:
+    async def carry_out(self, output: OutputMode) -> Exit:
         """Run the server until it is cancelled."""
         from veeam_tasks.simulator import Mix  # noqa: PLC0415 - loads aiohttp
 
         server = await self._start()
         try:
             server.add_tasks(self.tasks, Mix(running=(2.0, 120.0)), shared=True)
-            place = _Place(
+            info = ServerInfo(
                 url=server.url,
                 version=self.version,
                 tasks=self.tasks,
@@ -107,10 +108,10 @@ class _Plan:
                 ca_file=server.ca_file if self.tls else None,
                 fingerprint=_readable(server.fingerprint) if self.tls else None,
             )
-            if talk.wants_objects:
-                write(place.as_object())
+            if output.wants_objects:
+                write(info.as_object())
             else:
-                sys.stdout.write(place.as_text())
+                sys.stdout.write(info.as_text())
                 sys.stdout.flush()
             await asyncio.Event().wait()
         finally:
@@ -140,7 +141,7 @@ class _Plan:
 
 
 @attrs.frozen(kw_only=True)
-class _Place:
+class ServerInfo:
     """Where the simulated server is, and what is needed to use it."""
 
     url: str

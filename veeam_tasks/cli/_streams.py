@@ -20,6 +20,7 @@ _NONE: Final = {"stdin": os.O_WRONLY, "stdout": os.O_RDONLY, "stderr": os.O_WRON
 def standard_streams() -> Iterator[None]:
     """Have streams that are there, and an output that remembers whether it failed."""
     _replace_closed()
+    _take_any_character()
     before = sys.stdout
     sys.stdout = cast("TextIO", _Output(before))
     try:
@@ -103,6 +104,19 @@ def _replace_closed() -> None:
             mode = "r" if name == "stdin" else "w"
             number = os.open(os.devnull, flags)
             setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - a descriptor, as long as the process
+
+
+def _take_any_character() -> None:
+    """Let a stream that is not UTF-8 show what it cannot say as an escape.
+
+    A server's text may hold any character; in an old locale, or in a Windows code page,
+    writing it would be an error.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
+        reconfigure = getattr(stream, "reconfigure", None)
+        if encoding.replace("-", "") != "utf8" and reconfigure is not None:
+            reconfigure(errors="backslashreplace")
 
 
 def _settle_errors() -> None:

@@ -1,14 +1,109 @@
-"""Tasks and certificates as people read them on a terminal."""
+"""Tables that fit the terminal: tasks, jobs, certificates, as people read them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import veeam_tasks as vt
-from veeam_tasks._text import visible
-from veeam_tasks.cli._display import STYLES, make_console
-from veeam_tasks.cli._grid import has_messages, make_table
+from veeam_tasks.cli._messages import counted, visible
+
+COLUMNS: Final = ("TASK", "STATE", "AGE", "OPERATION", "MESSAGE")
+STYLES: Final = {
+    "succeeded": "green",
+    "failed": "red",
+    "lost": "magenta",
+    "unfinished": "yellow",
+}
+_GAP = 2
+_WIDE = 120
+_LONGEST, _LONGEST_WIDE = 18, 38
+_MESSAGE = 24
+# In this order they give way; what would get less is left out. TASK and STATE stay.
+_LEAST: Final = {"OPERATION": 6, "AGE": 4, "MESSAGE": 10}
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console that takes nothing in a text for markup."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def make_table(
+    names: Sequence[str],
+    rows: Sequence[tuple[Text, ...]],
+    width: int,
+    *,
+    is_whole: bool = False,
+    last: str = "MESSAGE",
+) -> Table:
+    """Return a table that fits the width; columns without anything are left out.
+
+    Args:
+        names: The heads of the columns.
+        rows: A cell for each of the names.
+        width: Columns of the terminal.
+        is_whole: Whether what is long in the last column goes on below.
+        last: The column that gets what room is left.
+    """
+    rooms = _rooms(_natural(names, rows, width, last), width, last)
+    table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="dim", pad_edge=False)
+    for name, room in rooms.items():
+        folds = is_whole and name == last
+        table.add_column(
+            name,
+            width=room,
+            no_wrap=not folds,
+            overflow="fold" if folds else "ellipsis",
+            justify="right" if name == "AGE" else "left",
+        )
+    for row in rows:
+        shown = zip(names, row, strict=True)
+        table.add_row(*(cell for name, cell in shown if name in rooms))
+    return table
+
+
+def has_messages(table: Table) -> bool:
+    """Tell whether there was room for the messages."""
+    return any(column.header == "MESSAGE" for column in table.columns)
+
+
+def _natural(
+    names: Sequence[str], rows: Sequence[tuple[Text, ...]], width: int, last: str
+) -> dict[str, int]:
+    """Return how wide the columns would be with room for all."""
+    longest = _LONGEST_WIDE if width >= _WIDE else _LONGEST
+    natural = {}
+    for at, name in enumerate(names):
+        content = max((row[at].cell_len for row in rows), default=0)
+        if content:
+            room = max(len(name), content)
+            natural[name] = room if name == last else min(room, longest)
+    return natural
+
+
+def _rooms(natural: dict[str, int], width: int, last: str) -> dict[str, int]:
+    """Return how wide the columns are, without those that had to go."""
+    rooms = dict(natural)
+    if last in rooms:
+        # Before the message is cut shorter than this, others give way.
+        rooms[last] = min(rooms[last], _MESSAGE)
+    for name, least in _LEAST.items():
+        over = _over(rooms, width)
+        if over <= 0:
+            break
+        if name in rooms:
+            rooms[name] -= over
+            if rooms[name] < least:
+                del rooms[name]
+    if last in rooms:
+        rooms[last] = min(natural[last], rooms[last] - min(0, _over(rooms, width)))
+    return rooms
+
+
+def _over(rooms: Mapping[str, int], width: int) -> int:
+    return sum(rooms.values()) + _GAP * (len(rooms) - 1) - width
 
 
 def print_tasks(tasks: Sequence[vt.Task]) -> None:
@@ -23,7 +118,7 @@ def print_tasks(tasks: Sequence[vt.Task]) -> None:
             if _outcome(task) == "failed":
                 line = f"{task.task_id} failed: {_message(task)}"
                 console.print(Text(line, style=STYLES["failed"]))
-    console.print(Text(f"{len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}"))
+    console.print(Text(counted(len(tasks), "task")))
 
 
 def print_task(task: vt.Task) -> None:
@@ -79,3 +174,48 @@ def _message(task: vt.Task) -> str:
 def _link(link: vt.Link) -> str:
     parts = (link.type or "", link.name or "", link.href)
     return visible("  ".join(part for part in parts if part))
+
+
+def print_jobs(rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of jobs: name, kind, whether enabled, last result, ID."""
+    console = make_console()
+    names = ("NAME", "KIND", "ENABLED", "LAST RESULT", "ID")
+    cells = [
+        (
+            Text(name),
+            Text(kind),
+            Text(enabled, style="" if enabled == "yes" else "dim"),
+            Text(last, style=_RESULT_STYLES.get(last, "")),
+            Text(job_id),
+        )
+        for name, kind, enabled, last, job_id in rows
+    ]
+    _print_plain(console, names, cells)
+    console.print(Text(counted(len(rows), "job")))
+
+
+_RESULT_STYLES: Final = {"Success": "green", "Warning": "yellow", "Failed": "red"}
+
+
+def print_actions(rows: Sequence[Sequence[str | None]]) -> None:
+    """Print a table of actions: method, path, operation, body."""
+    console = make_console()
+    cells = [tuple(Text(value or "") for value in row) for row in rows]
+    _print_plain(console, ("METHOD", "PATH", "OPERATION", "BODY"), cells)
+    console.print(Text(counted(len(rows), "action")))
+
+
+def _print_plain(
+    console: Console, names: Sequence[str], rows: Sequence[tuple[Text, ...]]
+) -> None:
+    """Print a table as wide as the terminal; what is long goes on below.
+
+    Nothing is cut: what stands here is to be copied.
+    """
+    shown = [at for at in range(len(names)) if any(row[at].cell_len for row in rows)]
+    table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="dim", pad_edge=False)
+    for at in shown:
+        table.add_column(names[at], overflow="fold")
+    for row in rows:
+        table.add_row(*(row[at] for at in shown))
+    console.print(table)

@@ -1,235 +1,337 @@
-"""The commands about single tasks: `list`, `get`, `submit`, `delete`."""
+"""The commands about single tasks: `list`, `get`, `delete`, `submit`."""
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+import re
+from typing import Final
 
 import attrs
 import click
 
 import veeam_tasks as vt
-from veeam_tasks.cli._ends import Exit, drive, first_of, told
-from veeam_tasks.cli._following import follow, show_to_end
-from veeam_tasks.cli._ids import read_ids, read_text, standard_input
-from veeam_tasks.cli._lines import task_object, write
+from veeam_tasks.cli._command import Command, option
+from veeam_tasks.cli._explain import WORTH
+from veeam_tasks.cli._input import checked_ids, read_names, read_text, standard_input
+from veeam_tasks.cli._jobs import GUID, complete_job, find_job, why_no_jobs
+from veeam_tasks.cli._json_lines import task_object, write
+from veeam_tasks.cli._messages import complain, say, visible, warn
 from veeam_tasks.cli._options import (
-    Connecting,
-    Server,
-    checking,
+    Watching,
+    output_options,
     server_options,
-    talk_options,
     watch_options,
 )
-from veeam_tasks.cli._shows import Show, Talk, make_show
-from veeam_tasks.cli._words import say, warn
+from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
+from veeam_tasks.cli._runner import Exit, first_of, report_error, run_async
+from veeam_tasks.cli._server import LogonSession, Server, checking
+from veeam_tasks.cli._watch import follow, report_to_end
 
-_ABOUT_ONE_TASK = vt.TaskNotFoundError, vt.ForbiddenError
-
-
-@attrs.frozen(kw_only=True)
-class _Action:
-    """What `submit` sends."""
-
-    path: str
-    body: str | None = attrs.field(repr=False)
-    method: str
-
-    async def send(self, em: "vt.SessionManager") -> vt.Task:
-        """Send it, once.
-
-        Raises:
-            click.UsageError: The path or the body cannot be sent.
-        """
-        with checking():
-            return await em.submit(self.path, self.body, method=self.method)
+_ABOUT_ONE_TASK: Final = vt.TaskNotFoundError, vt.ForbiddenError
+_NO_PATH: Final = re.compile(r"\s|^[^/?]*$")
 
 
-@click.command("list", short_help="Print the tasks of the logon session.")
+@click.command(
+    "list",
+    cls=Command,
+    short_help="Print the tasks of the logon session.",
+    examples=(
+        "veeam-tasks list",
+        "veeam-tasks list | jq -r 'select(.succeeded == false).task_id'",
+    ),
+)
 @server_options
-@talk_options
-def list_tasks(*, server: Server, talk: Talk) -> int:
-    """Print the tasks that this logon session knows.
+@output_options
+def list_tasks(*, server: Server, output: OutputMode) -> int:
+    """Print the tasks that this logon session knows: those that were started in it.
 
-    These are the tasks that were started in it: a fresh logon session usually knows
-    none. 'veeam-tasks logon' lets commands share one. The exit status is 0 whatever
-    the tasks' results.
-
-    \b
-    Examples:
-        veeam-tasks list
-        veeam-tasks list | jq -r 'select(.succeeded == false).task_id'
-    """  # noqa: D301 - click's mark is a real backspace
-    connecting = server.connecting()
+    A logon session that the command itself opens knows none. 'veeam-tasks logon' lets
+    commands share one. The exit status is 0 whatever the tasks' results.
+    """
+    session = server.session()
 
     async def work() -> Exit:
-        async with connecting as em:
+        async with session as em:
             tasks = await em.fetch_all()
-        if talk.wants_objects:
+        if output.wants_objects:
             for task in tasks:
                 write(task_object(task))
         elif tasks:
             from veeam_tasks.cli._tables import print_tasks  # noqa: PLC0415 - rich
 
             print_tasks(tasks)
-        elif not talk.quiet:
-            say("This logon session knows no tasks.")
+        if not tasks and not output.quiet:
+            say(_why_empty(server))
         return Exit.OK
 
-    return drive(work)
+    return run_async(work, on_signal=session.abort)
 
 
-@click.command(short_help="Print one or more tasks.")
+def _why_empty(server: Server) -> str:
+    if server.is_adopted:
+        return "This logon session knows no tasks: none was started in it yet."
+    return (
+        f"This logon session knows no tasks, since it is new. {WORTH};"
+        " 'veeam-tasks logon' lets commands share one."
+    )
+
+
+@click.command(
+    cls=Command,
+    short_help="Print one or more tasks.",
+    examples=(
+        "veeam-tasks get task-1",
+        "veeam-tasks get task-1 task-2 | jq .operation",
+    ),
+)
 @click.argument("ids", nargs=-1, required=True, metavar="IDS...")
 @server_options
-@talk_options
-def get(*, ids: tuple[str, ...], server: Server, talk: Talk) -> int:
+@output_options
+def get(*, ids: tuple[str, ...], server: Server, output: OutputMode) -> int:
     """Print tasks as the server describes them now.
 
     The exit status is 0 whatever the tasks' results.
-
-    \b
-    Examples:
-        veeam-tasks get task-1
-        veeam-tasks get task-1 task-2 | jq .operation
-    """  # noqa: D301 - click's mark is a real backspace
-    task_ids = read_ids(ids)
-    connecting = server.connecting()
+    """
+    names = read_names(ids)
+    session = server.session()
 
     async def work() -> Exit:
-        async with connecting as em:
+        async with session as em:
             status, printed = Exit.OK, 0
-            for task_id in task_ids:
+            for task_id in await checked_ids(em, names):
                 try:
                     task = await em.fetch(task_id)
                 except _ABOUT_ONE_TASK as error:
-                    status = first_of(status, told(error))
+                    status = first_of(status, report_error(error))
                     continue
-                if printed and not talk.wants_objects:
+                if printed and not output.wants_objects:
                     click.echo()
-                _print(task, talk)
+                _print(task, output)
                 printed += 1
         return status
 
-    return drive(work)
+    return run_async(work, on_signal=session.abort)
 
 
-@click.command(short_help="Start an action and watch its task.")
-@click.argument("path")
-@click.option(
+@click.command(
+    cls=Command,
+    short_help="Let the server forget tasks.",
+    examples=("veeam-tasks delete task-1 task-2",),
+)
+@click.argument("ids", nargs=-1, required=True, metavar="IDS...")
+@server_options
+@output_options
+def delete(*, ids: tuple[str, ...], server: Server, output: OutputMode) -> int:
+    """Delete tasks: the server forgets them.
+
+    Whether that stops their work as well, the vendor's pages leave open.
+    """
+    names = read_names(ids)
+    session = server.session()
+
+    async def work() -> Exit:
+        async with session as em:
+            status = Exit.OK
+            for task_id in await checked_ids(em, names):
+                try:
+                    await em.delete(task_id)
+                except _ABOUT_ONE_TASK as error:
+                    status = first_of(status, report_error(error))
+                    continue
+                if output.wants_objects:
+                    write({"task_id": task_id, "deleted": True})
+                elif not output.quiet:
+                    click.echo(f"{task_id} deleted")
+        return status
+
+    return run_async(work, on_signal=session.abort)
+
+
+@attrs.frozen(kw_only=True)
+class _Action:
+    """What `submit` sends.
+
+    Attributes:
+        path: What stands below ``/api/``, or the name of a job.
+        job: Whether it is a job's name, or its ID.
+        verb: What is done with the job.
+        body: XML, or None.
+        method: POST, PUT or DELETE.
+    """
+
+    path: str
+    job: str | None
+    verb: str
+    body: str | None = attrs.field(repr=False)
+    method: str
+
+    async def send(self, em: "vt.SessionManager", server: Server) -> vt.Task:
+        """Send it, once.
+
+        Raises:
+            click.UsageError: The path or the body cannot be sent, or the job is not
+                there.
+        """
+        path = self.path if self.job is None else await self._job_path(em, self.job)
+        try:
+            with checking(server):
+                return await em.submit(path, self.body, method=self.method)
+        except asyncio.CancelledError:
+            look = (
+                "see with 'veeam-tasks list'"
+                if server.is_adopted
+                else "see with 'veeam-tasks jobs' or in the server's console"
+            )
+            complain(
+                "interrupted while the action was sent: it may have been carried out;"
+                f" {look} before you send it again"
+            )
+            raise
+
+    async def _job_path(self, em: "vt.SessionManager", name: str) -> str:
+        if GUID.fullmatch(name):
+            return f"jobs/{name}?action={self.verb}"
+        return (await find_job(em, name)).action_path(self.verb)
+
+
+@click.command(
+    cls=Command,
+    short_help="Start an action and watch its task.",
+    examples=(
+        'veeam-tasks submit --job "Oracle Backup"',
+        "veeam-tasks submit 'jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=stop'",
+        "echo '<RebuildScopeJobSpec xmlns=\"http://www.veeam.com/ent/v1.0\"/>' |",
+        "    veeam-tasks submit 'security/accounts?action=rebuildScope' --body -",
+    ),
+)
+@click.argument("path", required=False)
+@option(
+    "--job",
+    metavar="NAME",
+    shell_complete=complete_job,
+    help="A job by its name, the beginning of it, or its ID.",
+)
+@option(
+    "--action",
+    type=click.Choice(["start", "stop", "retry", "sync", "toggleScheduleEnabled"]),
+    help="What is done with the job. [default: start]",
+)
+@option(
     "--body",
     "body_file",
     type=click.Path(allow_dash=True),
     metavar="FILE",
     help="XML to send; - is standard input.",
 )
-@click.option(
+@option(
     "--method",
     type=click.Choice(["POST", "PUT", "DELETE"], case_sensitive=False),
-    default="POST",
-    show_default=True,
+    help="[default: POST]",
 )
-@click.option("--no-watch", is_flag=True, help="Print the task and end.")
+@option("--no-watch", is_flag=True, help="Print the task and end.")
 @watch_options
 @server_options
-@talk_options
+@output_options
 def submit(
     *,
-    path: str,
+    path: str | None,
+    job: str | None,
+    action: str | None,
     body_file: str | None,
-    method: str,
+    method: str | None,
     no_watch: bool,
+    watching: Watching,
     server: Server,
-    talk: Talk,
-    **watching: Any,
+    output: OutputMode,
 ) -> int:
-    """Send an action that the server answers with a task; watch that task.
+    """Send an action that is answered with a task, once; watch that task.
 
-    PATH is what stands below /api/ in the server's reference. The action is sent
-    once; if no answer came, it may have been carried out all the same.
-
-    \b
-    Examples:
-        veeam-tasks submit 'jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start'
-        veeam-tasks submit cloud/tenants --body tenant.xml --timeout 10m
-    """  # noqa: D301 - click's mark is a real backspace
-    body = _body(body_file)
-    action = _Action(path=path, body=body, method=method.upper())
+    PATH is what stands below /api/ in the server's reference, as 'veeam-tasks actions'
+    lists it. If no answer comes, it may have been carried out all the same.
+    """
+    _check_path(path, job, action)
+    work = _Action(
+        path=path or "",
+        job=job,
+        verb=action or "start",
+        body=None if body_file is None else _body(body_file),
+        method=(method or "POST").upper(),
+    )
     if no_watch:
-        connecting = server.connecting()
-        return drive(lambda: _start_only(action, connecting, server, talk))
-    show = make_show(talk)
-    connecting = server.connecting(on_notice=show.notice, **watching["options"])
-    return show_to_end(
-        show, lambda: _start_and_watch(action, connecting, show, watching)
+        session = server.session(patience=watching.patience)
+        return run_async(
+            lambda: _start_only(work, session, server, output), on_signal=session.abort
+        )
+    reporter = make_reporter(output)
+    session = server.session(on_notice=reporter.notice, **watching.options)
+    return report_to_end(
+        reporter,
+        lambda: _start_and_watch(work, session, server, reporter, watching),
+        session,
     )
 
 
-@click.command(short_help="Let the server forget tasks.")
-@click.argument("ids", nargs=-1, required=True, metavar="IDS...")
-@server_options
-@talk_options
-def delete(*, ids: tuple[str, ...], server: Server, talk: Talk) -> int:
-    """Delete tasks: the server forgets them.
-
-    Whether that stops their work as well, the vendor's pages leave open.
-
-    \b
-    Examples:
-        veeam-tasks delete task-1
-        veeam-tasks delete task-1 task-2
-    """  # noqa: D301 - click's mark is a real backspace
-    task_ids = read_ids(ids)
-    connecting = server.connecting()
-
-    async def work() -> Exit:
-        async with connecting as em:
-            status = Exit.OK
-            for task_id in task_ids:
-                try:
-                    await em.delete(task_id)
-                except _ABOUT_ONE_TASK as error:
-                    status = first_of(status, told(error))
-                    continue
-                if talk.wants_objects:
-                    write({"task_id": task_id, "deleted": True})
-                elif not talk.quiet:
-                    click.echo(f"{task_id} deleted")
-        return status
-
-    return drive(work)
+def _check_path(path: str | None, job: str | None, action: str | None) -> None:
+    if (path is None) == (job is None):
+        text = "pass what to do: a PATH like 'jobs/ID?action=start', or --job NAME"
+        raise click.UsageError(text)
+    if job is None and action is not None:
+        text = f"--action goes with --job NAME; write ?action={action} into the PATH"
+        raise click.UsageError(text)
+    if path is not None and _NO_PATH.search(path):
+        shown = visible(path)
+        text = (
+            f"{shown!r} is no path like 'jobs/ID?action=start'; if it is the name of a"
+            f' job, write: veeam-tasks submit --job "{shown}"'
+        )
+        raise click.UsageError(text)
 
 
 async def _start_only(
-    action: _Action, connecting: Connecting, server: Server, talk: Talk
+    action: _Action, session: LogonSession, server: Server, output: OutputMode
 ) -> Exit:
-    async with connecting as em:
-        task = await action.send(em)
-        _print(task, talk)
-    if not server.is_adopted and not talk.quiet:
+    async with session as em:
+        try:
+            task = await action.send(em, server)
+        except vt.ForbiddenError as error:
+            return _refused(error)
+        _print(task, output)
+    if not server.is_adopted and not output.quiet:
         warn(
             f"the logon session of {task.task_id} has ended with this command, and"
-            " another may not know it; 'veeam-tasks logon' keeps one open"
+            " another one does not know it; 'veeam-tasks logon' keeps one open"
         )
     return Exit.OK
 
 
 async def _start_and_watch(
-    action: _Action, connecting: Connecting, show: Show, watching: Mapping[str, Any]
+    action: _Action,
+    session: LogonSession,
+    server: Server,
+    reporter: Reporter,
+    watching: Watching,
 ) -> Exit:
-    async with connecting as em:
-        task = await action.send(em)
-        watch = em.watch(task, timeout=watching["timeout"])
-        show.begin(f"Watching {task.task_id} at {em.url}", 1)
-        return await follow(watch, show, fail_fast=watching["fail_fast"])
+    async with session as em:
+        try:
+            task = await action.send(em, server)
+        except vt.ForbiddenError as error:
+            return _refused(error)
+        watch = em.watch(task, timeout=watching.timeout)
+        reporter.begin(f"Watching {task.task_id} at {em.url}", 1, em.statistics)
+        return await follow(watch, reporter, watching)
 
 
-def _body(file: str | None) -> str | None:
-    if file is None:
-        return None
+def _refused(error: vt.ForbiddenError) -> Exit:
+    if error.request.startswith("GET "):
+        complain(why_no_jobs(error))
+        return Exit.REFUSED
+    return report_error(error)
+
+
+def _body(file: str) -> str:
     return standard_input() if file == "-" else read_text(file, "--body")
 
 
-def _print(task: vt.Task, talk: Talk) -> None:
-    if talk.wants_objects:
+def _print(task: vt.Task, output: OutputMode) -> None:
+    if output.wants_objects:
         write(task_object(task))
         return
     from veeam_tasks.cli._tables import print_task  # noqa: PLC0415 - rich

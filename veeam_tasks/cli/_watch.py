@@ -1,78 +1,81 @@
-"""The command `watch`."""
+"""The command `watch`, and following a watch to its end, as `submit` does too."""
 
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import attrs
 import click
 
-from veeam_tasks.cli._ends import Exit
-from veeam_tasks.cli._following import follow, show_to_end
-from veeam_tasks.cli._ids import read_ids
+import veeam_tasks as vt
+from veeam_tasks.cli._command import Command, option
+from veeam_tasks.cli._explain import explain, outage
+from veeam_tasks.cli._hooks import FailureHook
+from veeam_tasks.cli._input import TaskName, checked_ids, read_names
+from veeam_tasks.cli._messages import complain, counted, warn
 from veeam_tasks.cli._options import (
-    Connecting,
-    Server,
+    Watching,
+    output_options,
     server_options,
-    talk_options,
     watch_options,
 )
-from veeam_tasks.cli._shows import Show, Talk, make_show
-from veeam_tasks.cli._simulation import Simulation
+from veeam_tasks.cli._progress import Progress, outcome_of
+from veeam_tasks.cli._reporters import (
+    OutputMode,
+    Reporter,
+    log_event,
+    make_reporter,
+)
+from veeam_tasks.cli._runner import Exit, first_of, run_async, status_of
+from veeam_tasks.cli._server import LogonSession, Server
+from veeam_tasks.cli._streams import hush
+
+_SHORTEST_PAUSE = 0.02
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 0.4
+_ENDED_BADLY = frozenset({"failed", "lost"})
 
 
-@attrs.frozen(kw_only=True)
-class Plan:
-    """What to watch and when to stop.
-
-    Attributes:
-        task_ids: The tasks; None for all of the logon session.
-        timeout: Seconds; None for ever.
-        fail_fast: End with the first task that failed or was lost.
-    """
-
-    task_ids: list[str] | None
-    timeout: float | None
-    fail_fast: bool
-
-    async def carry_out(self, connecting: Connecting, show: Show) -> Exit:
-        """Log on, watch to the end, log out."""
-        async with connecting as em:
-            if self.task_ids is None:
-                watch = em.watch_all(timeout=self.timeout)
-                show.begin(f"Watching all tasks of this logon at {em.url}", None)
-            else:
-                watch = em.watch(self.task_ids, timeout=self.timeout)
-                count = len(self.task_ids)
-                noun = "task" if count == 1 else "tasks"
-                show.begin(f"Watching {count} {noun} at {em.url}", count)
-            return await follow(watch, show, fail_fast=self.fail_fast)
-
-
-@click.command(short_help="Watch tasks until they are finished.")
+@click.command(
+    cls=Command,
+    short_help="Watch tasks until they are finished.",
+    examples=(
+        "veeam-tasks watch task-1 task-2 --timeout 10m",
+        "veeam-tasks list | veeam-tasks watch -",
+        "veeam-tasks watch --simulate 20          # without a server",
+    ),
+)
 @click.argument("ids", nargs=-1, metavar="[IDS]...")
-@click.option(
+@option(
     "--file",
     type=click.Path(allow_dash=True),
     metavar="FILE",
     help="Read IDs from FILE; - is standard input.",
 )
-@click.option(
-    "--all", "is_all", is_flag=True, help="Watch every task, those to come included."
+@option(
+    "--all",
+    "is_all",
+    is_flag=True,
+    help="Watch every task of the logon session, those to come included.",
 )
-@click.option(
+@option(
     "--simulate",
     type=click.IntRange(1, 100_000),
     metavar="N",
-    help="Watch N tasks of a simulated server in this process; one of them fails.",
+    help="Watch N tasks of a simulated server; one of them fails.",
 )
-@click.option(
+@option(
     "--speed",
+    group="Pace",
     type=click.FloatRange(0.01, 1000),
     metavar="X",
     help="How much faster the simulated tasks go. [default: 1]",
 )
 @watch_options
 @server_options
-@talk_options
+@output_options
 def watch(
     *,
     ids: tuple[str, ...],
@@ -80,29 +83,19 @@ def watch(
     is_all: bool,
     simulate: int | None,
     speed: float | None,
-    timeout: float | None,
-    fail_fast: bool,
-    options: dict[str, Any],
+    watching: Watching,
     server: Server,
-    talk: Talk,
+    output: OutputMode,
 ) -> int:
-    """Watch tasks until each of them is finished.
+    """Watch tasks until each of them is finished: IDs like task-7, or their Hrefs.
 
-    IDS are task IDs like task-7, or Hrefs of tasks; - reads them from standard input,
-    where lines of JSON with a task_id are taken, too. A task is known only to the
-    logon session that started it; 'veeam-tasks logon' lets commands share one.
+    A - reads them from standard input, where lines of JSON with a task_id are taken,
+    too. A task ID is known only to the logon session that started the task;
+    'veeam-tasks logon' lets commands share one.
 
     On a terminal the progress is shown; into a pipe goes one JSON object per event.
     The exit status is 1 if a task failed or was lost, 2 if no IDs came at all.
-
-    \b
-    Examples:
-        veeam-tasks watch --simulate 20
-        veeam-tasks watch --simulate 20 --speed 10 | jq .state
-        veeam-tasks watch task-1 task-2 --timeout 10m
-        veeam-tasks watch --all --timeout 5s
-        veeam-tasks list | veeam-tasks watch -
-    """  # noqa: D301 - click's mark is a real backspace
+    """
     named = bool(ids) or file is not None
     if named + is_all + (simulate is not None) != 1:
         text = "pass one of these: task IDs (or - or --file), --all, --simulate N"
@@ -110,17 +103,180 @@ def watch(
     if simulate is None and speed is not None:
         text = "--speed goes with --simulate N: only simulated tasks have a speed"
         raise click.UsageError(text)
-    show = make_show(talk)
+    reporter = make_reporter(output)
     if simulate is not None:
-        simulation = Simulation(tasks=simulate, speed=speed or 1.0)
-        return show_to_end(
-            show,
-            lambda: simulation.watched(show, timeout=timeout, fail_fast=fail_fast),
-        )
-    task_ids = None if is_all else read_ids(ids, file)
-    if task_ids == []:
+        work = _Simulation(tasks=simulate, speed=speed or 1.0)
+        return report_to_end(reporter, lambda: work.carry_out(reporter, watching))
+    names = None if is_all else read_names(ids, file)
+    if names == []:
         text = "nothing to watch: no task IDs came"
         raise click.UsageError(text)
-    plan = Plan(task_ids=task_ids, timeout=timeout, fail_fast=fail_fast)
-    connecting = server.connecting(on_notice=show.notice, **options)
-    return show_to_end(show, lambda: plan.carry_out(connecting, show))
+    session = server.session(on_notice=reporter.notice, **watching.options)
+    if is_all and not server.is_adopted and not output.quiet:
+        warn(
+            "a logon session of its own sees only the tasks that are started in it, and"
+            " nobody else starts any in this one; 'veeam-tasks logon' lets commands"
+            " share one"
+        )
+    return report_to_end(
+        reporter, lambda: _watch(session, names, reporter, watching), session
+    )
+
+
+async def _watch(
+    session: LogonSession,
+    names: list[TaskName] | None,
+    reporter: Reporter,
+    watching: Watching,
+) -> Exit:
+    async with session as em:
+        if names is None:
+            watch = em.watch_all(timeout=watching.timeout)
+            title, total = f"Watching all tasks of this logon at {em.url}", None
+        else:
+            ids = await checked_ids(em, names)
+            watch = em.watch(ids, timeout=watching.timeout)
+            total = len(ids)
+            title = f"Watching {counted(total, 'task')} at {em.url}"
+        reporter.begin(title, total, em.statistics)
+        return await follow(watch, reporter, watching)
+
+
+def report_to_end(
+    reporter: Reporter,
+    work: Callable[[], Coroutine[Any, Any, int]],
+    session: LogonSession | None = None,
+) -> int:
+    """Run `work`, which tells `reporter`; return the exit status."""
+
+    def interrupted() -> None:
+        reporter.close()
+        if session is not None:
+            session.abort()
+
+    status = run_async(work, on_signal=interrupted, logs_out=session is not None)
+    if reporter.is_stuck:
+        # A thread still writes to a pipe that nobody reads; it must not hold us.
+        os._exit(status)
+    return status
+
+
+async def follow(watch: "vt.Watch", reporter: Reporter, watching: Watching) -> Exit:
+    """Read a watch to its end and tell `reporter` of it; return the exit status.
+
+    Args:
+        watch: What to read; it is closed.
+        reporter: Was begun; it is closed and gives its summary.
+        watching: When to stop, and what to run for each failure.
+
+    Raises:
+        asyncio.CancelledError: A signal ended it; the summary was given.
+    """
+    failure: vt.VeeamTasksError | None = None
+    is_heard = True
+    hook = FailureHook.parse(watching.on_failure)
+    try:
+        failure = await _read(watch, reporter, hook, fail_fast=watching.fail_fast)
+        if hook is not None:
+            await hook.finish()
+    except BrokenPipeError:
+        is_heard = False
+        hush(sys.stdout)
+    except asyncio.CancelledError:
+        reporter.close()
+        reporter.summary(watch.report.unfinished)
+        raise
+    finally:
+        reporter.close()
+        await watch.aclose()
+    if is_heard:
+        reporter.summary(watch.report.unfinished)
+    verdict = _verdict(reporter.progress)
+    if failure is None:
+        return verdict
+    complain(_why_cut_short(failure, reporter.progress))
+    return first_of(status_of(failure), verdict)
+
+
+async def _read(
+    watch: "vt.Watch",
+    reporter: Reporter,
+    hook: FailureHook | None,
+    *,
+    fail_fast: bool,
+) -> vt.VeeamTasksError | None:
+    """Return what cut the watch short, if anything did."""
+    try:
+        async for event in watch:
+            log_event(event)
+            is_bad = outcome_of(event) in _ENDED_BADLY
+            if is_bad and hook is not None:
+                hook.start(event)
+            await reporter.event(event)
+            if fail_fast and is_bad:
+                break
+    except vt.VeeamTasksError as error:
+        return error
+    return None
+
+
+def _why_cut_short(failure: vt.VeeamTasksError, progress: Progress) -> str:
+    text = explain(failure)
+    down = progress.outage
+    if isinstance(failure, vt.WatchTimeoutError) and down is not None:
+        return f"{text}; the server is away: {outage(down.error) or down.detail}"
+    return text
+
+
+def _verdict(progress: Progress) -> Exit:
+    return Exit.FAILED if progress.failures else Exit.OK
+
+
+@attrs.frozen(kw_only=True)
+class _Simulation:
+    """Tasks of a simulated server in this process; exactly one of them fails.
+
+    Attributes:
+        tasks: How many.
+        speed: How many seconds of their scripts pass in one second.
+    """
+
+    tasks: int
+    speed: float
+
+    async def carry_out(self, reporter: Reporter, watching: Watching) -> Exit:
+        """Start the server, watch its tasks to the end, stop it."""
+        from veeam_tasks.simulator import (  # noqa: PLC0415 - loads aiohttp
+            Mix,
+            SimulatedServer,
+        )
+
+        mix = Mix(
+            failing=1 / self.tasks,
+            running=(1.0, 3.5),
+            collecting=(0.8, 1.2),
+            skipping=0.0,
+        )
+        async with SimulatedServer(speed=self.speed) as server:
+            tasks = server.add_tasks(self.tasks, mix)
+            async with vt.connect(
+                server.url,
+                username=server.username,
+                password=server.password,
+                pace=self._pace(),
+                on_notice=reporter.notice,
+            ) as em:
+                watch = em.watch(
+                    [task.task_id for task in tasks], timeout=watching.timeout
+                )
+                title = f"Watching {counted(self.tasks, 'task')} of a simulated server"
+                reporter.begin(f"{title} at {em.url}", self.tasks, em.statistics)
+                return await follow(watch, reporter, watching)
+
+    def _pace(self) -> vt.Pace:
+        """Return a pace that sees each state of a script go by."""
+        return vt.Pace(
+            first=max(_SHORTEST_PAUSE, _FIRST_PAUSE / self.speed),
+            growth=1.2,
+            longest=max(_SHORTEST_PAUSE, min(30.0, _LONGEST_PAUSE / self.speed)),
+        )

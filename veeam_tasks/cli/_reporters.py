@@ -1,28 +1,35 @@
-"""How a watch is told: live on a terminal, as JSON lines into a pipe, or hardly."""
+"""How a watch is told: as JSON lines into a pipe, as lines of text, or hardly.
 
+The live picture of a terminal is in `_live`, which loads rich.
+"""
+
+import logging
 import os
 import sys
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 import attrs
 
 import veeam_tasks as vt
-from veeam_tasks.cli._board import (
-    Board,
+from veeam_tasks.cli._explain import outage
+from veeam_tasks.cli._json_lines import Writer, event_object
+from veeam_tasks.cli._logs import LOG
+from veeam_tasks.cli._messages import say
+from veeam_tasks.cli._progress import (
+    Progress,
     counts_text,
     ended_line,
+    log_line,
     outcome_of,
-    said,
+    reason_of,
     unfinished_line,
     word_of,
 )
-from veeam_tasks.cli._lines import Writer, event_object
-from veeam_tasks.cli._words import say
 
 
 @attrs.frozen(kw_only=True)
-class Talk:
+class OutputMode:
     """How much is said, and in which form.
 
     Attributes:
@@ -39,17 +46,28 @@ class Talk:
         return self.as_json or not sys.stdout.isatty()
 
 
-class Show(Protocol):
+class Reporter(Protocol):
     """Tells of one watch, from its beginning to its summary."""
 
-    board: Board
+    progress: Progress
 
     @property
     def is_stuck(self) -> bool:
         """Whether something is still being written that nobody reads."""
 
-    def begin(self, title: str, total: int | None) -> None:
-        """Start; `total` is how many tasks are watched, None if that is open."""
+    def begin(
+        self,
+        title: str,
+        total: int | None,
+        statistics: "Callable[[], vt.Statistics] | None" = None,
+    ) -> None:
+        """Start.
+
+        Args:
+            title: What is watched, and where.
+            total: How many tasks are watched; None if that is open.
+            statistics: Of the manager that watches.
+        """
 
     async def event(self, event: vt.TaskEvent) -> None:
         """Tell of an event."""
@@ -64,39 +82,51 @@ class Show(Protocol):
         """Tell what became of the tasks."""
 
 
-def make_show(talk: Talk) -> Show:
+def make_reporter(output: OutputMode) -> Reporter:
     """Return what suits the standard output and the options."""
-    if talk.quiet and not talk.as_json:
-        return QuietShow()
-    if talk.wants_objects:
-        return JsonShow(quiet=talk.quiet)
+    if output.quiet and not output.as_json:
+        return QuietReporter()
+    if output.wants_objects:
+        return JsonReporter(quiet=output.quiet)
     if os.environ.get("TERM", "") in {"", "dumb", "unknown"} and os.name != "nt":
-        return LinesShow()
-    from veeam_tasks.cli._live import LiveShow  # noqa: PLC0415 - rich only if used
+        return LinesReporter()
+    from veeam_tasks.cli._live import LiveReporter  # noqa: PLC0415 - rich only if used
 
-    return LiveShow()
+    return LiveReporter()
 
 
-class QuietShow:
+def log_event(event: vt.TaskEvent) -> None:
+    """Write what became of a task into the log."""
+    level = logging.INFO if event.is_final else logging.DEBUG
+    if LOG.isEnabledFor(level):
+        LOG.log(level, "%s", log_line(event))
+
+
+class QuietReporter:
     """Says nothing but what went wrong, on standard error."""
 
     def __init__(self) -> None:
-        self.board = Board(total=None)
+        self.progress = Progress(total=None)
         self.is_stuck = False
 
-    def begin(self, title: str, total: int | None) -> None:  # noqa: ARG002 - the protocol has it
+    def begin(
+        self,
+        title: str,  # noqa: ARG002 - the protocol has it
+        total: int | None,
+        statistics: "Callable[[], vt.Statistics] | None" = None,  # noqa: ARG002 - the protocol has it
+    ) -> None:
         """Start."""
-        self.board.total = total
+        self.progress.total = total
 
     async def event(self, event: vt.TaskEvent) -> None:
         """Tell of a task that failed or was lost."""
-        row = self.board.take(event)
+        row = self.progress.take(event)
         if outcome_of(event) in {"failed", "lost"}:
             say(ended_line(row))
 
     def notice(self, notice: vt.Notice) -> None:
         """Take note only."""
-        self.board.heed(notice)
+        self.progress.note(notice)
 
     def close(self) -> None:
         """Stop."""
@@ -108,11 +138,11 @@ class QuietShow:
             say(unfinished_line(left))
 
 
-class JsonShow:
+class JsonReporter:
     """Writes one object a line; whatever else there is goes to standard error."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self.board = Board(total=None)
+        self.progress = Progress(total=None)
         self._writer = Writer()
         self._quiet = quiet
 
@@ -121,18 +151,23 @@ class JsonShow:
         """Whether a line was left behind because nobody reads the pipe."""
         return self._writer.is_stuck
 
-    def begin(self, title: str, total: int | None) -> None:  # noqa: ARG002 - the protocol has it
+    def begin(
+        self,
+        title: str,  # noqa: ARG002 - the protocol has it
+        total: int | None,
+        statistics: "Callable[[], vt.Statistics] | None" = None,  # noqa: ARG002 - the protocol has it
+    ) -> None:
         """Start."""
-        self.board.total = total
+        self.progress.total = total
 
     async def event(self, event: vt.TaskEvent) -> None:
         """Write the event."""
-        self.board.take(event)
+        self.progress.take(event)
         await self._writer.write(event_object(event))
 
     def notice(self, notice: vt.Notice) -> None:
         """Tell of an outage, its end, and a logon anew."""
-        self.board.heed(notice)
+        self.progress.note(notice)
         if not self._quiet:
             tell_notice(notice)
 
@@ -142,35 +177,40 @@ class JsonShow:
     def summary(self, unfinished: Iterable[str]) -> None:
         """Tell what became of the tasks on standard error, one line each."""
         if not self._quiet:
-            tell_summary(self.board, unfinished)
+            tell_summary(self.progress, unfinished)
 
 
-class LinesShow:
+class LinesReporter:
     """A line of text per event: for a terminal that can do no more."""
 
     def __init__(self) -> None:
-        self.board = Board(total=None)
+        self.progress = Progress(total=None)
         self.is_stuck = False
 
-    def begin(self, title: str, total: int | None) -> None:
+    def begin(
+        self,
+        title: str,
+        total: int | None,
+        statistics: "Callable[[], vt.Statistics] | None" = None,  # noqa: ARG002 - the protocol has it
+    ) -> None:
         """Start."""
-        self.board.total = total
+        self.progress.total = total
         self._print(title)
 
     async def event(self, event: vt.TaskEvent) -> None:
         """Print the event."""
-        row = self.board.take(event)
+        row = self.progress.take(event)
         previous = "" if event.previous is None else f"{event.previous} -> "
         time = event.observed_at.astimezone().strftime("%H:%M:%S")
         line = f"{time}  {event.task_id}  {previous}{word_of(event)}  {row.operation}"
         outcome = outcome_of(event)
         if outcome is not None:
-            line = f"{line}  {outcome}  {said(event)}"
+            line = f"{line}  {outcome}  {reason_of(event)}"
         self._print(line.rstrip())
 
     def notice(self, notice: vt.Notice) -> None:
         """Tell of an outage, its end, and a logon anew."""
-        self.board.heed(notice)
+        self.progress.note(notice)
         tell_notice(notice)
 
     def close(self) -> None:
@@ -178,14 +218,14 @@ class LinesShow:
 
     def summary(self, unfinished: Iterable[str]) -> None:
         """Tell what became of the tasks."""
-        tell_summary(self.board, unfinished)
+        tell_summary(self.progress, unfinished)
 
     def _print(self, line: str) -> None:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
 
-_TOLD = {
+_NOTICED: Final = {
     vt.NoticeKind.UNREACHABLE: "the server cannot be reached: ",
     vt.NoticeKind.RECOVERED: "",
     vt.NoticeKind.RENEWED: "logged on anew: ",
@@ -194,19 +234,19 @@ _TOLD = {
 
 def tell_notice(notice: vt.Notice) -> None:
     """Print a line about an outage, its end, or a logon anew."""
-    told = _TOLD.get(notice.kind)
-    if told is not None:
+    words = _NOTICED.get(notice.kind)
+    if words is not None:
         time = notice.at.astimezone().strftime("%H:%M:%S")
-        say(f"{time}  {told}{notice.detail}")
+        say(f"{time}  {words}{outage(notice.error) or notice.detail}")
 
 
-def tell_summary(board: Board, unfinished: Iterable[str]) -> None:
+def tell_summary(progress: Progress, unfinished: Iterable[str]) -> None:
     """Print what became of the tasks: the failures, then the counts."""
-    for row in board.failures:
+    for row in progress.failures:
         say(ended_line(row))
     left = list(unfinished)
     if left:
         say(unfinished_line(left))
-    if board.advice:
-        say(board.advice)
-    say(counts_text(board, len(left)))
+    if progress.advice:
+        say(progress.advice)
+    say(counts_text(progress, len(left)))

@@ -11,8 +11,8 @@ from datetime import datetime
 import anyio.to_thread
 
 import veeam_tasks as vt
-from veeam_tasks.cli._board import outcome_of
-from veeam_tasks.cli._words import spoken
+from veeam_tasks.cli._explain import explain
+from veeam_tasks.cli._progress import outcome_of
 
 JsonObject = Mapping[str, object]
 
@@ -47,15 +47,15 @@ def event_object(event: vt.TaskEvent) -> dict[str, object]:
         "succeeded": event.succeeded,
         "outcome": outcome_of(event),
         "message": None if result is None else result.message,
-        "error": None if event.error is None else spoken(str(event.error)),
-        "observed_at": moment(event.observed_at),
-        "not_before": None if event.not_before is None else moment(event.not_before),
+        "error": None if event.error is None else explain(event.error),
+        "observed_at": iso_time(event.observed_at),
+        "not_before": None if event.not_before is None else iso_time(event.not_before),
         "related": [] if task is None else [_link(link) for link in task.related],
     }
 
 
-def moment(at: datetime) -> str:
-    """Return a moment in ISO 8601, with milliseconds and offset."""
+def iso_time(at: datetime) -> str:
+    """Return a time in ISO 8601, with milliseconds and offset."""
     return at.isoformat(timespec="milliseconds")
 
 

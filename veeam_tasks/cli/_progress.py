@@ -1,8 +1,9 @@
 """What people are to see of a watch: rows, counts, the server's health; pure.
 
-The board grows with the number of tasks, what is shown of it does not.
+It grows with the number of tasks, what is shown of it does not.
 """
 
+import heapq
 import itertools
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -12,8 +13,8 @@ from typing import Literal
 import attrs
 
 import veeam_tasks as vt
-from veeam_tasks._text import visible
-from veeam_tasks.cli._words import ONLY_ITS_OWN, SHARE
+from veeam_tasks.cli._explain import SHARE, WORTH, why_lost
+from veeam_tasks.cli._messages import counted, visible
 
 Outcome = Literal["succeeded", "failed", "lost"]
 _RECENT = 100
@@ -29,12 +30,10 @@ def outcome_of(event: vt.TaskEvent) -> Outcome | None:
     return "succeeded" if event.succeeded else "failed"
 
 
-def said(event: vt.TaskEvent) -> str:
+def reason_of(event: vt.TaskEvent) -> str:
     """Return what is to be read about a final event, on one line."""
     if event.error is not None:
-        reason = getattr(event.error, "reason", str(event.error))
-        # What is the same for every task is said once, by the summary.
-        return visible(reason.partition(f" {ONLY_ITS_OWN}")[0])
+        return visible(why_lost(event.error))
     result = None if event.task is None else event.task.result
     if result is None:
         return "the server gave no result"
@@ -59,6 +58,12 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{whole % 60:02}"
 
 
+def number_of(task_id: str) -> int:
+    """Return the number in a task ID: task-9 comes before task-10."""
+    digits = task_id.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
 @attrs.define(kw_only=True, eq=False)
 class Row:
     """One task as it is shown.
@@ -72,6 +77,11 @@ class Row:
     latest: vt.TaskEvent
 
     @property
+    def task_id(self) -> str:
+        """The ID of its task."""
+        return self.latest.task_id
+
+    @property
     def operation(self) -> str:
         """The server's name of its work."""
         task = self.latest.task
@@ -83,8 +93,12 @@ class Row:
         return self.latest.observed_at - self.first
 
 
+def _by_number(row: Row) -> int:
+    return number_of(row.task_id)
+
+
 @attrs.define(kw_only=True, eq=False)
-class Board:
+class Progress:
     """Takes events and notices; says what there is to show.
 
     Args:
@@ -101,9 +115,11 @@ class Board:
     @property
     def advice(self) -> str:
         """What to do about tasks that this logon session never knew, if any."""
-        if any(ONLY_ITS_OWN in str(row.latest.error) for row in self.failures):
-            return f"{ONLY_ITS_OWN}, and this one knows none of these: {SHARE}"
-        return ""
+        is_foreign = any(
+            isinstance(row.latest.error, vt.TaskLostError) and row.latest.error.advice
+            for row in self.failures
+        )
+        return f"{WORTH}: {SHARE}" if is_foreign else ""
 
     def take(self, event: vt.TaskEvent) -> Row:
         """Take note of an event; return the row of its task."""
@@ -123,7 +139,7 @@ class Board:
             self.failures.append(row)
         return row
 
-    def heed(self, notice: vt.Notice) -> None:
+    def note(self, notice: vt.Notice) -> None:
         """Take note of the server's health."""
         if notice.kind is vt.NoticeKind.UNREACHABLE:
             self.outage = notice
@@ -145,17 +161,20 @@ class Board:
     def pick(self, lines: int) -> "Picked":
         """Return the rows that fit in so many lines.
 
-        Running tasks come first, the longest watched of them on top; failures keep at
-        least a third of the lines; what is left goes to those that succeeded last.
+        Failures come first and keep at least a third of the lines; then what is
+        running, in the order of the IDs; what is left goes to those that succeeded
+        last.
         """
         kept = min(len(self.failures), max(lines // 3, lines - len(self.running)))
-        running = _first(self.running.values(), lines - kept)
+        running = heapq.nsmallest(
+            max(0, lines - kept), self.running.values(), key=_by_number
+        )
         failures = self.failures[len(self.failures) - kept :]
-        left = lines - len(running) - len(failures)
-        recent = list(self.recent)[max(0, len(self.recent) - left) :] if left else []
+        left = max(0, lines - len(running) - len(failures))
+        recent = list(itertools.islice(reversed(self.recent), left))
         return Picked(
-            running=running,
             failures=failures,
+            running=running,
             succeeded=recent,
             more_running=len(self.running) - len(running),
             more_failures=len(self.failures) - len(failures),
@@ -166,41 +185,53 @@ class Board:
 class Picked:
     """The rows that are shown, and how many are not."""
 
-    running: list[Row]
     failures: list[Row]
+    running: list[Row]
     succeeded: list[Row]
     more_running: int
     more_failures: int
 
 
-def _first(rows: Iterable[Row], count: int) -> list[Row]:
-    return list(itertools.islice(rows, max(0, count)))
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Return rows in the order of their IDs."""
+    return sorted(rows, key=_by_number)
 
 
-def counts_text(board: Board, unfinished: int) -> str:
+def counts_text(progress: Progress, unfinished: int) -> str:
     """Return the counts in words: ``20 tasks: 19 succeeded, 1 failed``."""
-    total = board.ended + unfinished
-    told = [
-        f"{board.counts['succeeded']} succeeded",
-        f"{board.counts['failed']} failed",
+    total = progress.ended + unfinished
+    parts = [
+        f"{progress.counts['succeeded']} succeeded",
+        f"{progress.counts['failed']} failed",
     ]
-    if board.counts["lost"]:
-        told.append(f"{board.counts['lost']} lost")
+    if progress.counts["lost"]:
+        parts.append(f"{progress.counts['lost']} lost")
     if unfinished:
-        told.append(f"{unfinished} unfinished")
-    return f"{total} {'task' if total == 1 else 'tasks'}: {', '.join(told)}"
+        parts.append(f"{unfinished} unfinished")
+    return f"{counted(total, 'task')}: {', '.join(parts)}"
 
 
 def ended_line(row: Row) -> str:
     """Return one line about a task that failed or was lost."""
     outcome = outcome_of(row.latest)
     operation = f" ({row.operation})" if row.operation else ""
-    return f"{row.latest.task_id} {outcome}{operation}: {said(row.latest)}"
+    return f"{row.task_id} {outcome}{operation}: {reason_of(row.latest)}"
 
 
 def unfinished_line(task_ids: list[str]) -> str:
     """Return one line that names the first of the tasks without an end."""
-    named = ", ".join(map(visible, task_ids[:_NAMED]))
-    more = len(task_ids) - _NAMED
+    ordered = sorted(task_ids, key=number_of)
+    named = ", ".join(map(visible, ordered[:_NAMED]))
+    more = len(ordered) - _NAMED
     rest = f" and {more} more" if more > 0 else ""
     return f"unfinished, and they go on at the server: {named}{rest}"
+
+
+def log_line(event: vt.TaskEvent) -> str:
+    """Return one line about an event for the log: ``task-7 Finished, failed: ...``."""
+    outcome = outcome_of(event)
+    line = f"{event.task_id} {word_of(event)}"
+    if outcome is None:
+        return line
+    reason = reason_of(event)
+    return f"{line}, {outcome}: {reason}" if reason else f"{line}, {outcome}"

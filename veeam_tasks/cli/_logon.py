@@ -1,176 +1,199 @@
 """The commands about trust and logon sessions: `logon`, `logout`, `fingerprint`."""
 
+import os
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final, Literal
 
 import attrs
 import click
 
 import veeam_tasks as vt
-from veeam_tasks.cli._ends import Exit, drive, told
-from veeam_tasks.cli._lines import write
-from veeam_tasks.cli._options import Server, checking, server_options, talk_options
-from veeam_tasks.cli._shows import Talk
-from veeam_tasks.cli._words import say
-
-if TYPE_CHECKING:
-    from veeam_tasks._trust import Certificate
+from veeam_tasks.cli._command import Command, option
+from veeam_tasks.cli._json_lines import write
+from veeam_tasks.cli._messages import say
+from veeam_tasks.cli._options import (
+    PROXY,
+    output_options,
+    server_options,
+    token_options,
+)
+from veeam_tasks.cli._reporters import OutputMode
+from veeam_tasks.cli._runner import Exit, report_error, run_async
+from veeam_tasks.cli._server import Server, checking
 
 _WHOLE_COLUMNS = 110
-_powershell = click.option(
-    "--powershell", is_flag=True, help="Print lines for PowerShell."
+Shell = Literal["sh", "powershell", "cmd"]
+_FORGET: Final[Mapping[Shell, str]] = {
+    "sh": "unset {}",
+    "powershell": "Remove-Item Env:{} -ErrorAction Ignore",
+    "cmd": "set {}=",
+}
+
+
+def _shell_options(command: "click.decorators.FC") -> "click.decorators.FC":
+    """Give a command the options that choose the shell which takes its lines over."""
+    for one in (
+        option("--cmd", is_flag=True, help="Print lines for cmd.exe."),
+        option("--powershell", is_flag=True, help="Print lines for PowerShell."),
+    ):
+        command = one(command)
+    return command
+
+
+def _chosen(*, powershell: bool, cmd: bool) -> Shell:
+    if powershell and cmd:
+        text = "--powershell and --cmd: pass one of them"
+        raise click.UsageError(text)
+    if powershell:
+        return "powershell"
+    return "cmd" if cmd else "sh"
+
+
+@click.command(
+    cls=Command,
+    short_help="Open a logon session for later commands.",
+    examples=(
+        'eval "$(veeam-tasks logon)"',
+        "veeam-tasks submit --job Daily",
+        'eval "$(veeam-tasks logout)"',
+        "",
+        "veeam-tasks logon --powershell | Out-String | Invoke-Expression",
+        "for /f \"delims=\" %i in ('veeam-tasks logon --cmd') do @%i",
+    ),
 )
-
-
-@click.command(short_help="Open a logon session for later commands.")
-@_powershell
+@_shell_options
 @server_options
-@talk_options
-def logon(*, powershell: bool, server: Server, talk: Talk) -> int:
+@output_options
+def logon(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) -> int:
     """Log on, leave the logon session open, print what lets later commands use it.
 
     The printed lines are secrets: they are what the password is, until 'logout' or
     15 idle minutes end the logon session. Later commands never end it by themselves.
-
-    \b
-    Examples:
-        eval "$(veeam-tasks logon)"
-        veeam-tasks submit 'jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start'
-        veeam-tasks list
-        eval "$(veeam-tasks logout)"
-    \b
-    In PowerShell:
-        veeam-tasks logon --powershell | Out-String | Invoke-Expression
-    """  # noqa: D301 - click's mark is a real backspace
+    """
+    shell = _chosen(powershell=powershell, cmd=cmd)
     own = attrs.evolve(server, token=None, session_id=None)
-    connecting = own.connecting(keep_alive=False)
+    click.get_current_context().obj = own
+    session = own.session(keep_alive=False)
 
     async def work() -> Exit:
-        async with connecting as em:
+        async with session as em:
             settings = _settings(own, em)
-            if talk.as_json:
+            if output.as_json:
                 write(settings)
             else:
-                sys.stdout.write(_assignments(settings, powershell=powershell))
+                sys.stdout.write(_assignments(settings, shell))
                 sys.stdout.flush()
             await em.aclose(log_out=False)
         return Exit.OK
 
-    status = drive(work)
-    if status == Exit.OK and sys.stdout.isatty() and not talk.quiet:
+    status = run_async(work, on_signal=session.abort)
+    if status == Exit.OK and sys.stdout.isatty() and not output.quiet:
         say('To take such lines over at once: eval "$(veeam-tasks logon)"')
     return status
 
 
-@click.command(short_help="End the logon session that 'logon' opened.")
-@_powershell
-@server_options
-@talk_options
-def logout(*, powershell: bool, server: Server, talk: Talk) -> int:
-    """End the logon session of VEEAM_EM_TOKEN; print lines that forget it.
-
-    \b
-    Examples:
-        eval "$(veeam-tasks logout)"
-    """  # noqa: D301 - click's mark is a real backspace
-    token, url = server.token, server.required_url()
+@click.command(
+    cls=Command,
+    short_help="End the logon session that 'logon' opened.",
+    examples=('eval "$(veeam-tasks logout)"',),
+)
+@_shell_options
+@token_options
+@output_options
+def logout(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) -> int:
+    """End the logon session of VEEAM_EM_TOKEN; print lines that forget it."""
+    shell = _chosen(powershell=powershell, cmd=cmd)
+    token = server.token or os.environ.get("VEEAM_EM_TOKEN") or None
+    url = server.required_url()
     if token is None:
         text = "no logon session to end: VEEAM_EM_TOKEN is not set"
         raise click.UsageError(text)
+    adopted = attrs.evolve(server, token=token)
+    click.get_current_context().obj = adopted
 
     async def work() -> Exit:
-        from veeam_tasks._doors import log_out  # noqa: PLC0415 - loads aiohttp
-
         status = Exit.OK
-        with checking():
+        with checking(adopted):
             try:
-                await log_out(url, token, session_id=server.session_id, **server.rest)
+                await vt.log_out(
+                    url, token, session_id=server.session_id, **server.options
+                )
             except vt.LogonError as error:
                 # It has ended already: there is nothing left but to forget it.
-                status = told(error)
-        form = "Remove-Item Env:{} -ErrorAction Ignore" if powershell else "unset {}"
+                status = report_error(error)
         for name in ("VEEAM_EM_TOKEN", "VEEAM_EM_SESSION_ID"):
-            click.echo(form.format(name))
-        if not talk.quiet and not status:
+            click.echo(_FORGET[shell].format(name))
+        if not output.quiet and not status:
             say("The logon session has ended.")
         return status
 
-    return drive(work)
+    return run_async(work, logs_out=False)
 
 
-@click.command(short_help="Print a server's certificate and how to pin it.")
+@click.command(
+    cls=Command,
+    short_help="Print a server's certificate and how to pin it.",
+    examples=("veeam-tasks fingerprint https://em.example:9398",),
+)
 @click.argument("url", envvar="VEEAM_EM_URL", required=False)
-@talk_options
-def fingerprint(*, url: str | None, talk: Talk) -> int:
+@PROXY
+@output_options
+def fingerprint(*, url: str | None, proxy: str | None, output: OutputMode) -> int:
     """Print what a server's certificate says, and the option that pins it.
 
     Nothing but a TLS handshake is sent: no request, no password. Compare the
     fingerprint with what the server's own console shows before you trust it.
-
-    \b
-    Examples:
-        veeam-tasks fingerprint https://em.example:9398
-    """  # noqa: D301 - click's mark is a real backspace
+    """
     if url is None:
         text = "no server: name its URL, or set VEEAM_EM_URL"
         raise click.UsageError(text)
-    host, port = _place(url)
 
     async def work() -> Exit:
-        from veeam_tasks._trust import inspect_certificate  # noqa: PLC0415 - anyio, ssl
-
-        found = await inspect_certificate(host, port)
-        if talk.wants_objects:
+        with checking():
+            found = await vt.inspect_certificate(url, proxy=proxy or None)
+        if output.wants_objects:
             _write_certificate(found)
         else:
             _print_certificate(found)
         return Exit.OK
 
-    return drive(work)
+    return run_async(work, logs_out=False)
 
 
 def _settings(server: Server, em: "vt.SessionManager") -> dict[str, str]:
     """Return the variables that let another command use this logon session."""
-    ca_file = server.rest.get("ca_file")
+    ca_file = server.options.get("ca_file")
     found = {
         "VEEAM_EM_URL": server.required_url(),
         "VEEAM_EM_TOKEN": em.token,
         "VEEAM_EM_SESSION_ID": em.session_id,
         "VEEAM_EM_CA_FILE": None if ca_file is None else str(Path(ca_file).absolute()),
-        "VEEAM_EM_FINGERPRINT": server.rest.get("fingerprint"),
+        "VEEAM_EM_FINGERPRINT": server.options.get("fingerprint"),
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _assignments(settings: Mapping[str, str], *, powershell: bool) -> str:
+def _assignments(settings: Mapping[str, str], shell: Shell) -> str:
     """Return lines that a shell takes over; every value is quoted."""
     lines = []
     for name, value in settings.items():
-        if powershell:
+        if shell == "powershell":
             quoted = value.replace("'", "''")
             lines.append(f"$env:{name} = '{quoted}'\n")
+        elif shell == "cmd":
+            # Within these quotes cmd.exe takes all but the percent sign as it is.
+            lines.append(f'set "{name}={value.replace("%", "%%")}"\n')
         else:
             lines.append(f"export {name}={shlex.quote(value)}\n")
     return "".join(lines)
 
 
-def _place(url: str) -> tuple[str, int]:
-    from veeam_tasks._address import base_url  # noqa: PLC0415 - loads yarl
-
-    with checking():
-        base = base_url(url, insecure=True)
-    if base.scheme != "https" or base.host is None or base.port is None:
-        text = f"{base.origin()} speaks no TLS, so it has no certificate"
-        raise click.UsageError(text)
-    return base.host, base.port
-
-
-def _write_certificate(found: "Certificate") -> None:
+def _write_certificate(found: "vt.Certificate") -> None:
     write(
         {
             "fingerprint": found.fingerprint,
@@ -183,7 +206,7 @@ def _write_certificate(found: "Certificate") -> None:
     )
 
 
-def _print_certificate(found: "Certificate") -> None:
+def _print_certificate(found: "vt.Certificate") -> None:
     from veeam_tasks.cli._tables import print_pairs  # noqa: PLC0415 - rich
 
     ends = _moment(found.not_after) or "unknown"

@@ -1,0 +1,172 @@
+"""Commands whose help is a screen: what they do first, the rest in groups.
+
+``--help`` tells what a command does, its own options and an example, in 24 lines;
+``veeam-tasks help COMMAND`` explains every option.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final, ParamSpec, TypeVar
+
+import click
+
+CONNECTION: Final = "Connection"
+TRUST: Final = "Trust"
+OUTPUT: Final = "Output"
+PACE: Final = "Pace"
+_GROUPS: Final = (PACE, CONNECTION, TRUST, OUTPUT)
+_UNIT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)?", re.ASCII)
+_UNITS: Final = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or numbers with units: ``90``, ``90s``, ``10m``, ``1h30m``."""
+
+    name = "seconds"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """Return the seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        text = str(value).strip()
+        found = list(_UNIT.finditer(text))
+        parts = [(float(one[1]), one[2]) for one in found]
+        # Of several parts each needs its unit, and the larger comes first.
+        sizes = [_UNITS[unit] for _, unit in parts]
+        is_whole = "".join(one[0] for one in found) == text and bool(found)
+        is_ordered = sizes == sorted(set(sizes), reverse=True)
+        is_named = len(parts) == 1 or all(unit for _, unit in parts)
+        seconds = sum(
+            number * size for (number, _), size in zip(parts, sizes, strict=True)
+        )
+        if not (is_whole and is_ordered and is_named) or seconds == float("inf"):
+            self.fail(
+                f"{value!r} is no duration: write 90, 90s, 10m or 2h, or 1h30m",
+                param,
+                ctx,
+            )
+        return seconds
+
+
+class Option(click.Option):
+    """An option that stands in a group of the help; without one it is essential."""
+
+    def __init__(self, *args: Any, group: str = "", **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.group = group
+
+
+def option(*names: str, group: str = "", **more: Any) -> Callable[[Any], Any]:
+    """Give a command an option of a group; see `click.option`."""
+    return click.option(*names, cls=Option, group=group, **more)
+
+
+class Command(click.Command):
+    """A command with examples and with two sizes of help."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.examples = tuple(examples)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what fits a screen."""
+        self.format_usage(ctx, formatter)
+        first = (self.help or "").partition("\n\n")[0]
+        with formatter.indentation():
+            formatter.write_paragraph()
+            formatter.write_text(first)
+        self._write_options(ctx, formatter, "")
+        self._write_examples(formatter)
+        self._write_names(ctx, formatter)
+
+    def whole_help(self, ctx: click.Context) -> str:
+        """Return the help with every option explained, in groups."""
+        formatter = ctx.make_formatter()
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self._write_examples(formatter)
+        for group in ("", *_GROUPS):
+            self._write_options(ctx, formatter, group)
+        return formatter.getvalue().rstrip("\n")
+
+    def _of_group(self, ctx: click.Context, group: str) -> list[click.Parameter]:
+        return [
+            one
+            for one in self.get_params(ctx)
+            if getattr(one, "group", "") == group and one.param_type_name == "option"
+        ]
+
+    def _write_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter, group: str
+    ) -> None:
+        records = [one.get_help_record(ctx) for one in self._of_group(ctx, group)]
+        found = [record for record in records if record is not None]
+        if found:
+            with formatter.section(group or "Options"):
+                formatter.write_dl(found)
+
+    def _write_examples(self, formatter: click.HelpFormatter) -> None:
+        if not self.examples:
+            return
+        with formatter.section("Examples"):
+            for line in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+    def _write_names(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names of the options that are explained elsewhere."""
+        names = [
+            max(one.opts, key=len)
+            for group in _GROUPS
+            for one in self._of_group(ctx, group)
+        ]
+        if not names:
+            return
+        formatter.write_paragraph()
+        formatter.write_text(
+            f"More, explained by 'veeam-tasks help {ctx.info_name}': {' '.join(names)}"
+        )
+
+
+class Group(click.Group):
+    """The group of all commands; takes options that were written before them."""
+
+    command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Move options of a command that stand before its name behind it."""
+        return super().parse_args(ctx, self._moved(ctx, args))
+
+    def _moved(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ours = {name for one in self.get_params(ctx) for name in one.opts}
+        flags, valued = self._options()
+        at = 0
+        while at < len(args) and args[at].startswith("-") and args[at] not in ours:
+            name = args[at].partition("=")[0]
+            if name not in flags | valued:
+                return args
+            at += 2 if name in valued and "=" not in args[at] else 1
+        if 0 < at < len(args):
+            return [args[at], *args[:at], *args[at + 1 :]]
+        if at:
+            names = ", ".join(word for word in args if word.startswith("-"))
+            text = f"{names} goes with a command: veeam-tasks COMMAND {names}"
+            raise click.UsageError(text, ctx)
+        return args
+
+    def _options(self) -> tuple[set[str], set[str]]:
+        """Return the options of all commands: those without and with a value."""
+        flags: set[str] = set()
+        valued: set[str] = set()
+        for command in self.commands.values():
+            for one in command.params:
+                if isinstance(one, click.Option):
+                    is_flag = one.is_flag or one.count
+                    (flags if is_flag else valued).update(one.opts)
+        return flags, valued

@@ -1,0 +1,326 @@
+"""Errors of the package in an administrator's words, with the next step.
+
+They are written from the typed fields of the errors, never out of their text.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+import click
+
+import veeam_tasks as vt
+from veeam_tasks.cli._messages import span, visible
+
+SHARE: Final = (
+    "start and watch it with one command ('submit'), or let commands share a logon"
+    " session (see 'veeam-tasks logon --help')"
+)
+"""What to do about a task that this logon session does not know."""
+
+WORTH: Final = "A task ID is known only to the logon session that started the task"
+"""What a task ID is worth, as the README says it, too."""
+
+_ANEW: Final = (
+    "the logon session of VEEAM_EM_TOKEN has ended: open another one with"
+    ' eval "$(veeam-tasks logon)", or unset VEEAM_EM_TOKEN'
+)
+_OPTIONS: Final = {
+    "first": "--first-pause",
+    "longest": "--longest-pause",
+    "token": "VEEAM_EM_TOKEN",
+    "session_id": "VEEAM_EM_SESSION_ID",
+    "password": "the password",
+    "path": "PATH",
+}
+_UNAUTHORIZED: Final = 401
+_SERVER_ERROR: Final = 500
+
+
+class Named(Protocol):
+    """Where a command goes, and how its settings were named: see `Server`."""
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the logon session is somebody else's."""
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What was set, by the names of the package's arguments."""
+
+    def named(self, parameter: str) -> str | None:
+        """Return the option, variable or entry that set a parameter, if any did."""
+
+    @property
+    def password_problem(self) -> str:
+        """Why the password could not be had again, or nothing."""
+
+
+def explain(  # noqa: PLR0911 - one sentence for each class
+    error: vt.VeeamTasksError, server: Named | None = None
+) -> str:
+    """Return what an error means and what to do, in one sentence or two.
+
+    Args:
+        error: What ended a command, or a task.
+        server: Of which server; that of the command by default.
+    """
+    if server is None:
+        server = _current()
+    match error:
+        case vt.SubmitUncertainError():
+            return f"{_why(error, server)}. {_maybe_done(server)}"
+        case vt.CertificateError():
+            return _certificate(error, server)
+        case vt.TransportError():
+            return _why(error, server)
+        case vt.LogonError():
+            return _logon(error, server)
+        case vt.StatusError():
+            return _status(error, server)
+        case vt.MalformedReplyError():
+            return _nonsense(error, server)
+        case vt.TaskLostError():
+            return f"{error.task_id} is lost: {why_lost(error)}"
+        case vt.WatchTimeoutError():
+            return _late(error)
+    return str(error)
+
+
+def why_lost(error: vt.VeeamTasksError) -> str:
+    """Return why a task is lost, without what is the same for every such task."""
+    if not isinstance(error, vt.TaskLostError):
+        return explain(error)
+    if error.advice:
+        return "this logon session does not know it"
+    return visible(error.reason)
+
+
+def outage(error: vt.VeeamTasksError | None) -> str:
+    """Return in a few words why a server cannot be used now."""
+    match error:
+        case vt.TransportError():
+            place = _place(error.request)
+            words = {
+                "refused": f"connection refused ({place})",
+                "unknown_host": f"no such host ({place})",
+                "no_route": f"no route to it ({place})",
+                "disconnected": f"connection lost ({place})",
+                "proxy": "the proxy does not let us through",
+                "password": "the password could not be had",
+            }
+            return words.get(error.kind, visible(error.detail))
+        case vt.StatusError():
+            said = f", {error.message!r}" if error.message else ""
+            return f"it answers {error.status}{said}"
+        case vt.MalformedReplyError():
+            return f"it answers nonsense: {error.problem}"
+    return "" if error is None else str(error)
+
+
+def wrong_argument(error: vt.ArgumentError, server: Named | None = None) -> str:
+    """Return what is wrong with an argument, by the name that the user gave it."""
+    if server is None:
+        server = _current()
+    name = name_of(error.parameter, server)
+    if error.others:
+        names = [name, *(name_of(other, server) for other in error.others)]
+        return f"{', '.join(names)}: pass one of them at most; they contradict"
+    if error.parameter == "ca_file" and error.shown:
+        return _ca_file(name, error)
+    shown = f"{name} {error.shown}" if error.shown else name
+    return f"{shown}{_colon(error)} {error.problem}{_correction(error, server)}"
+
+
+def name_of(parameter: str, server: Named | None) -> str:
+    """Return how the user named a setting: an option, a variable, an entry."""
+    named = None if server is None else server.named(parameter)
+    return named or _OPTIONS.get(parameter) or f"--{parameter.replace('_', '-')}"
+
+
+def _current() -> Named | None:
+    context = click.get_current_context(silent=True)
+    found: Named | None = None if context is None else context.obj
+    return found
+
+
+def _colon(error: vt.ArgumentError) -> str:
+    return ":" if error.shown and error.parameter not in {"url", "path"} else ""
+
+
+def _correction(error: vt.ArgumentError, server: Named | None) -> str:
+    """Return what to write instead, in words of the shell."""
+    url = "" if server is None else str(server.settings.get("url") or "")
+    if error.parameter == "url" and "@" in url.partition("?")[0]:
+        return "; write it without, the name goes to --username"
+    if error.parameter == "url" and url.startswith("http://"):
+        return (
+            "; write https://, or pass --insecure if nobody else can listen on the way"
+        )
+    if error.parameter == "path":
+        return (
+            "; write what stands below /api/, as 'jobs/ID?action=start', or name a job"
+            " with --job"
+        )
+    return "" if "=" in error.advice or not error.advice else f"; {error.advice}"
+
+
+def _ca_file(name: str, error: vt.ArgumentError) -> str:
+    path = Path(error.shown)
+    try:
+        begin = path.read_bytes()[:2048]
+    except OSError as problem:
+        return f"{name} {error.shown} cannot be read: {problem.strerror}"
+    if begin[:1] == b"\x30" and b"-----BEGIN" not in begin:
+        return (
+            f"{name} {error.shown} is a certificate in DER form; convert it to PEM:"
+            f" openssl x509 -inform der -in {error.shown} -out {path.stem}.pem"
+        )
+    return (
+        f"{name} {error.shown} holds no certificate in PEM form, which begins with"
+        " -----BEGIN CERTIFICATE-----"
+    )
+
+
+def _place(request: str) -> str:
+    """Return host and port of a request as people write them."""
+    found = urlsplit(request.rpartition(" ")[2])
+    return found.netloc or request.rpartition(" ")[2]
+
+
+def _maybe_done(server: Named | None) -> str:
+    look = (
+        "see with 'veeam-tasks list' which tasks there are now"
+        if server is not None and server.is_adopted
+        else "see with 'veeam-tasks jobs' or in the server's console what runs now"
+    )
+    return f"It may have been carried out: {look}, before you send it again"
+
+
+def _why(  # noqa: PLR0911 - one sentence for each kind
+    error: vt.TransportError, server: Named | None
+) -> str:
+    place = visible(_place(error.request))
+    host = place.rpartition(":")[0] or place
+    url = name_of("url", server)
+    match error.kind:
+        case "refused":
+            return (
+                f"{place} refuses the connection: nothing listens there. Is the"
+                f" Enterprise Manager's REST service running, and {url} right? (Its"
+                " port is 9398)"
+            )
+        case "unknown_host":
+            return f"there is no host {host}: check {url}, and the DNS of this machine"
+        case "no_route":
+            return f"there is no way to {place}: check the network, a VPN or a firewall"
+        case "no_tls":
+            return (
+                f"{place} does not speak TLS: is it another port (9398 is usual), or is"
+                f" http:// meant in {url}?"
+            )
+        case "tls":
+            return f"{place}: the TLS handshake failed: {visible(error.detail)}"
+        case "proxy":
+            proxy = name_of("proxy", server)
+            return (
+                f"the proxy did not let us through to {place}:"
+                f" {visible(error.detail)}; check {proxy}"
+            )
+        case "password":
+            problem = "" if server is None else server.password_problem
+            return f"the password could not be had: {problem or error.detail}"
+        case "timeout":
+            timeout = name_of("request_timeout", server)
+            return (
+                f"{error.request}: {visible(error.detail)}; if the server is slow,"
+                f" raise {timeout}"
+            )
+    hint = ""
+    if error.kind == "disconnected" and " http://" in error.request:
+        hint = f"; if it speaks TLS, write https:// in {url}"
+    return f"{error.request}: {visible(error.detail)}{hint}"
+
+
+def _certificate(error: vt.CertificateError, server: Named | None) -> str:
+    place = visible(_place(error.request))
+    pin = name_of("fingerprint", server)
+    is_pinned = server is not None and bool(server.settings.get("fingerprint"))
+    about = [f"SHA-256 {error.fingerprint}"] if error.fingerprint else []
+    about += [f"subject {error.subject}"] if error.subject else []
+    about += [f"expires {error.expires}"] if error.expires else []
+    shown = f". It showed: {', '.join(about)}" if about else ""
+    if is_pinned:
+        return (
+            f"{place} shows another certificate than the one of {pin}: someone may be"
+            f" in between, so nothing was sent{shown}. If the certificate was replaced,"
+            " compare with the server's own console, and pin the new one"
+        )
+    advice = f"name its CA with {name_of('ca_file', server)}"
+    if error.fingerprint:
+        advice = (
+            "Compare that with the server's own console; if it is the same, pass"
+            f" --fingerprint {error.fingerprint}, or {advice}"
+        )
+    else:
+        advice = f"See it with 'veeam-tasks fingerprint', or {advice}"
+    return (
+        f"the certificate of {place} is not trusted: {visible(error.detail)}{shown}."
+        f" {advice}"
+    )
+
+
+def _logon(error: vt.LogonError, server: Named | None) -> str:
+    if server is not None and server.is_adopted:
+        return _ANEW
+    said = f": {error.message!r}" if error.message else ""
+    if not error.request.startswith("POST"):
+        return (
+            "the server accepted the logon and then refused its own token, so the"
+            " logon is not tried again; restart the Enterprise Manager's REST service"
+            " if that goes on"
+        )
+    account = name_of("username", server)
+    return (
+        f"{error.request}: the server refused the logon with {error.status}{said}."
+        f" Check {account} and the password; it is not tried again, so that the account"
+        " is not locked"
+    )
+
+
+def _status(error: vt.StatusError, server: Named | None) -> str:
+    said = f": {error.message!r}" if error.message else ""
+    text = f"{error.request}: the server answered {error.status}{said}"
+    if isinstance(error, vt.TaskNotFoundError):
+        return f"{text}. {WORTH}: {SHARE}"
+    if isinstance(error, vt.ForbiddenError):
+        if error.status == _UNAUTHORIZED:
+            return f"{text}. It may not be read by this account"
+        return f"{text}. This account may not do that; it needs another role"
+    if error.may_be_carried_out:
+        return f"{text}. {_maybe_done(server)}"
+    if isinstance(error, vt.ServerBusyError):
+        return f"{text}. It is overloaded or in maintenance; that passes"
+    return f"{text}. {error.advice}" if error.advice else text
+
+
+def _nonsense(error: vt.MalformedReplyError, server: Named | None) -> str:
+    text = f"{error.request}: {error.problem}"
+    if error.may_be_carried_out:
+        return f"{text}. {_maybe_done(server)}"
+    begins = f"; it begins {error.excerpt}" if error.excerpt else ""
+    url = name_of("url", server)
+    return (
+        f"{text}{begins}. Is {url} an Enterprise Manager's REST service (port 9398),"
+        " and no proxy in between?"
+    )
+
+
+def _late(error: vt.WatchTimeoutError) -> str:
+    left, total = len(error.report.unfinished), len(error.report.outcomes)
+    trouble = f"; {error.trouble}" if error.trouble else ""
+    return (
+        f"time ran out after {span(error.seconds)} with {left} of {total} tasks"
+        f" unfinished; they go on at the server{trouble}"
+    )

@@ -1,0 +1,61 @@
+"""What people read on standard error: one line each, and what is fit to be shown."""
+
+import sys
+import textwrap
+from typing import Final
+
+import click
+
+from veeam_tasks.cli._streams import columns_of, tell
+
+_FEWEST_COLUMNS: Final = 20
+
+
+def visible(text: str) -> str:
+    """Return `text` with every control and format character written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: ``1 task``, ``2 tasks``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def span(seconds: float) -> str:
+    """Return a span in words of the command line: ``45 s``, ``10 min``, ``2 h``."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def complain(text: str, context: click.Context | None = None) -> None:
+    """Print one line about what went wrong."""
+    if context is None:
+        context = click.get_current_context(silent=True)
+    name = "veeam-tasks" if context is None else context.command_path
+    say(f"{name}: {text}")
+
+
+def warn(text: str) -> None:
+    """Print one line about what is dangerous, but goes on."""
+    complain(f"warning: {text}")
+
+
+def say(text: str) -> None:
+    """Print one line for people, flushed; control characters are made visible.
+
+    A terminal gets it in lines of its width, broken between words.
+    """
+    text = visible(text)
+    if sys.stderr.isatty():
+        columns = max(_FEWEST_COLUMNS, columns_of(sys.stderr))
+        text = textwrap.fill(
+            text, columns, break_long_words=False, break_on_hyphens=False
+        )
+    tell(text)
