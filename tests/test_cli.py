@@ -195,16 +195,6 @@ def test_a_fresh_logon_that_knows_no_task_says_why(
     assert "em.token" not in ran.err
 
 
-def test_an_outage_and_its_end_are_told(shell: Here, server: ThreadedServer) -> None:
-    """Into a pipe an outage is two lines on standard error, and the watch goes on."""
-    task = server.add_task("Running 600ms, Finished", shared=True)
-    server.faults.add(Fault("drop", path="tasks", times=20))
-    ran = shell("watch", task.task_id, *QUICK)
-    assert ran.status == 0
-    assert ran.err.count("the server cannot be reached") == 1
-    assert ran.err.count("the server answers again") == 1
-
-
 def test_patience_bounds_an_outage(shell: Here, server: ThreadedServer) -> None:
     """With --patience a long outage ends the watch with status 3."""
     task = server.add_task("Running", shared=True)

@@ -56,6 +56,20 @@ def test_a_signal_stops_watching_and_logs_out(
     assert not task.is_deleted
 
 
+def test_an_outage_and_its_end_are_told(server: ThreadedServer) -> None:
+    """Into a pipe an outage is two lines on standard error, and the watch goes on."""
+    task = server.add_task("Running", shared=True)
+    fault = server.faults.add(Fault("drop", path="tasks", after=1))
+    child = start(server, "watch", task.task_id, *QUICK)
+    assert child.stderr is not None
+    assert "the server cannot be reached: connection lost" in child.stderr.readline()
+    server.faults.remove(fault)
+    assert "the server answers again" in child.stderr.readline()
+    task.finish()
+    _, err = child.communicate(timeout=SECONDS)
+    assert (child.returncode, err) == (0, "1 task: 1 succeeded, 0 failed\n")
+
+
 def interrupted_twice(server: ThreadedServer, fault: Fault) -> "subprocess.Popen[str]":
     """Start a watch, and interrupt it once more while it logs out."""
     task = server.add_task("Running", shared=True)
