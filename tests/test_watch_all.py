@@ -6,8 +6,8 @@ import anyio
 import pytest
 from doors import door
 
-from veeam_tasks import TaskEvent, Watch
-from veeam_tasks.simulator import SimulatedServer
+from veeam_tasks import Pace, TaskEvent, Watch
+from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time
 
@@ -208,3 +208,51 @@ async def test_an_id_that_a_submit_gave_again_can_be_added_again() -> None:
             (new.task_id, "Finished", 2),
         ]
         assert watch.report.failed == (new.task_id,)
+
+
+@MODES
+async def test_what_has_ended_and_gone_is_dropped_after_a_while(mode: str) -> None:
+    """Months of watching all keep what is there, is running, or was not yet read."""
+    pace = Pace(first=100, growth=1, longest=100)
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce=mode, pace=pace) as em,
+    ):
+        ended = [server.add_task("Finished ok").task_id for _ in range(5)]
+        kept = server.add_task("Finished ok").task_id
+        watch = em.watch_all()
+        assert len(await read(watch, 200)) == 6
+        watch.discard(ended[0])
+        late = server.add_task("Finished ok").task_id
+        await anyio.sleep(200)
+        for task_id in [*ended, late]:
+            server.forget_task(task_id)
+        await anyio.sleep(1000)
+        assert list(watch.report.outcomes) == [*ended[1:], kept, late]
+        await anyio.sleep(3 * 3600)
+        # The one is still there, and the other one was never read.
+        assert list(watch.report.outcomes) == list(watch.tasks) == [kept, late]
+        assert watch._unwanted == {}
+        assert await read(watch, 1) == [(late, "Finished", 1)]
+        await anyio.sleep(3 * 3600)
+        assert list(watch.report.outcomes) == [kept]
+        assert list(watch._slots) == [kept]
+
+
+@MODES
+async def test_one_abridged_collection_makes_nothing_old_new(mode: str) -> None:
+    """What was missing from one list, hours after its end, is not told again."""
+    pace = Pace(first=100, growth=1, longest=100)
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce=mode, pace=pace) as em,
+    ):
+        server.add_task("Finished ok")
+        watch = em.watch_all()
+        assert await read(watch, 5) == [("task-1", "Finished", 1)]
+        await anyio.sleep(1700)
+        fault = server.faults.add(Fault("vanish", path="/tasks$"))
+        await anyio.sleep(200)
+        server.faults.remove(fault)
+        assert await read(watch, 4 * 3600) == []
+        assert watch.report.succeeded == ("task-1",)

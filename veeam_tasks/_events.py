@@ -9,13 +9,14 @@ states in between, never the final event.
 import sys
 from collections.abc import Mapping
 from datetime import datetime
-from types import MappingProxyType
+from itertools import islice
 
 import attrs
 
 from veeam_tasks._errors import VeeamTasksError
 from veeam_tasks._job_sessions import JobSession, RunStage, TaskSession
 from veeam_tasks._model import Task, TaskFailedError, TaskLostError, TaskState
+from veeam_tasks._outcomes import KINDS, Outcomes
 from veeam_tasks._shown import quoted, visible
 
 
@@ -175,7 +176,9 @@ class Slot:
 def _frozen_outcomes(
     outcomes: Mapping[str, TaskEvent | None],
 ) -> Mapping[str, TaskEvent | None]:
-    return MappingProxyType(dict(outcomes))
+    if isinstance(outcomes, Outcomes):
+        return outcomes
+    return Outcomes(outcome_of).updated((), outcomes)
 
 
 @attrs.frozen(kw_only=True)
@@ -232,29 +235,24 @@ class Report:
         return _report, (dict(self.outcomes),)
 
     def _ids(self, outcome: str) -> tuple[str, ...]:
-        return tuple(
-            task_id
-            for task_id, event in self.outcomes.items()
-            if outcome_of(event) == outcome
-        )
+        assert isinstance(self.outcomes, Outcomes)
+        return self.outcomes.ids(outcome)
 
     def __repr__(self) -> str:
-        counts = ", ".join(
-            f"{len(self._ids(word))} {word}"
-            for word in ("succeeded", "failed", "lost", "unfinished")
-        )
+        counts = ", ".join(f"{len(self._ids(word))} {word}" for word in KINDS)
         number = len(self.outcomes)
         lines = [f"<Report of {number} {'task' if number == 1 else 'tasks'}: {counts}"]
-        shown = [
+        others = number - len(self.succeeded)
+        shown = (
             (task_id, event)
             for task_id, event in self.outcomes.items()
             if outcome_of(event) != "succeeded"
-        ]
-        for task_id, event in shown[:_LINES_SHOWN]:
+        )
+        for task_id, event in islice(shown, _LINES_SHOWN):
             line = f"  {task_id:<12} {outcome_of(event):<10} {_told(event)}".rstrip()
             lines.append(visible(line))
-        if len(shown) > _LINES_SHOWN:
-            lines.append(f"  and {len(shown) - _LINES_SHOWN} more")
+        if others > _LINES_SHOWN:
+            lines.append(f"  and {others - _LINES_SHOWN} more")
         return "\n".join(lines) + ">"
 
 

@@ -247,6 +247,10 @@ class SessionManager(Sole):
         """Start watching every task of the logon session, those to come included.
 
         It ends only when it is closed or, quietly, at its timeout.
+        What has ended, was delivered and is gone at the server is left out of its
+        report after an hour or more, so that it may go on for months. After a renewal
+        of the logon session an ID that has ended may be told from sequence 1 again:
+        then it is another task.
 
         Args:
             timeout: Seconds after which it ends.

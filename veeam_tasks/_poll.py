@@ -322,9 +322,11 @@ class Engine:
         if not self._has_endless():
             return None
         watchers = [watch for ref in self._endless if (watch := ref())]
-        if found is not None:
-            for watch in watchers:
-                watch.note_all(found, generation)
+        is_awaited = False
+        for watch in watchers:
+            is_awaited |= watch.note_all(found, generation)
+        if is_awaited:
+            self.sweep.look_anew()
         paces = {watch.pace for watch in watchers}
         was = self._looks
         if has_news or not was:

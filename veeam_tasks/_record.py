@@ -37,8 +37,11 @@ class Subscriber(Protocol):
     def discover(self, task_ids: Iterable[str], generation: int) -> bool:
         """Take note of IDs that a logon session has; tell whether one is wanted."""
 
-    def note_all(self, found: Container[str], generation: int) -> None:
-        """Take note of every ID that a logon session has."""
+    def note_all(self, found: Container[str] | None, generation: int) -> bool:
+        """Take note of every ID that a logon session has; None: as before.
+
+        Return whether they have to be told the next time even if they are as before.
+        """
 
 
 class SubscriberRef(weakref.ref[Subscriber]):

@@ -7,8 +7,9 @@ methods may be called from another asyncio task, as the lines of a REPL are.
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Mapping
-from types import MappingProxyType, TracebackType
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from types import TracebackType
 from typing import Self
 
 from veeam_tasks._address import Hide, task_id_of
@@ -23,10 +24,13 @@ from veeam_tasks._events import (
     outcome_of,
 )
 from veeam_tasks._model import Task, TaskState
+from veeam_tasks._outcomes import Outcomes
 from veeam_tasks._pace import Pace
 from veeam_tasks._poll import Engine
-from veeam_tasks._record import is_another
+from veeam_tasks._record import Record, is_another
 from veeam_tasks._sole import Sole
+
+_LOOKS_APART, _LOOKS_AT_ONCE = 1800.0, 4096
 
 TaskLike = str | Task
 
@@ -65,6 +69,42 @@ def task_ids_of(
     return list(ids)
 
 
+class Latest(Mapping[str, Task]):
+    """The latest known tasks of a watch, in the order watched; a view of them."""
+
+    __slots__ = ("_known", "_records", "_slots")
+
+    def __init__(
+        self,
+        slots: Mapping[str, Slot],
+        known: AbstractSet[str],
+        records: Mapping[str, Record],
+    ) -> None:
+        self._slots = slots
+        self._known = known
+        self._records = records
+
+    def __getitem__(self, key: str) -> Task:
+        if key not in self._known:
+            raise KeyError(key)
+        slot = self._slots[key]
+        record = None if slot.is_final else self._records.get(key)
+        seen = slot.latest if record is None or record.task is None else record
+        task = None if seen is None else seen.task
+        assert task is not None
+        return task
+
+    def __iter__(self) -> Iterator[str]:
+        # Of a copy, since it may be walked over with pauses in between.
+        return iter([task_id for task_id in self._slots if task_id in self._known])
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
 class Watch(Sole):
     """Watches many tasks; an async iterator of `TaskEvent`.
 
@@ -97,13 +137,20 @@ class Watch(Sole):
         self._owner = owner  # the manager lives as long as its watches
         self._slots: dict[str, Slot] = {}
         self._owed: dict[str, Slot] = {}
-        self._past: deque[TaskEvent] = (
-            deque()
-        )  # final ones, owed before their ID came anew
+        # Final ones, owed before their ID came anew.
+        self._past: deque[TaskEvent] = deque()
         # Discarded, and not to be discovered again; under which generation it was.
         self._unwanted: dict[str, int] = {}
         self._listed_under = 0
         self._doubted: set[str] = set()  # ended, and asked for whether it is another
+        # What has ended and was delivered or discarded: when it was looked at last, and
+        # whether the server had it no more.
+        self._ended: deque[tuple[float, str, bool]] = deque()
+        self._known: set[str] = set()
+        self._outcomes: Outcomes[TaskEvent | None] = Outcomes(outcome_of)
+        # Since `_outcomes` was made.
+        self._changed: dict[str, None] = {}
+        self._removed: set[str] = set()
         self._unfinished = 0
         self._reader: asyncio.Future[None] | None = None
         self._cut_by: Exception | None = None
@@ -120,23 +167,26 @@ class Watch(Sole):
 
     @property
     def tasks(self) -> Mapping[str, Task]:
-        """The latest known `Task` by ID, of those that were seen already."""
-        records = self._engine.roster.records
-        latest: dict[str, Task] = {}
-        for task_id, slot in self._slots.items():
-            record = None if slot.is_final else records.get(task_id)
-            event = slot.latest
-            seen = record if record is not None else event
-            if seen is not None and seen.task is not None:
-                latest[task_id] = seen.task
-        return MappingProxyType(latest)
+        """The latest known `Task` by ID, of those that were seen already.
+
+        It is a view: what it shows changes with the watch.
+        """
+        return Latest(self._slots, self._known, self._engine.roster.records)
 
     @property
     def report(self) -> Report:
-        """What is known now of every watched task; a snapshot."""
-        return Report(
-            outcomes={task_id: slot.latest for task_id, slot in self._slots.items()}
-        )
+        """What is known now of every watched task; a snapshot.
+
+        It costs what has changed since the last one. A watch of all tasks leaves out
+        what has ended, was delivered, and is gone at the server for an hour or more.
+        """
+        if self._changed or self._removed:
+            changed, self._changed = self._changed, {}
+            removed, self._removed = self._removed, set()
+            slots = self._slots
+            latest = {task_id: slots[task_id].latest for task_id in changed}
+            self._outcomes = self._outcomes.updated(removed, latest)
+        return Report(outcomes=self._outcomes)
 
     def add(self, *tasks: TaskLike | Iterable[TaskLike]) -> None:
         """Watch further tasks; those watched already stay as they are.
@@ -165,7 +215,7 @@ class Watch(Sole):
         task_ids = task_ids_of(tasks, self._engine.secrets.hide_in_path)
         self._engine.check_loop()
         for task_id in task_ids:
-            slot = self._slots.pop(task_id, None)
+            slot = self._drop(task_id)
             self._owed.pop(task_id, None)
             if slot is not None and not slot.is_final:
                 self._unfinished -= 1
@@ -176,6 +226,8 @@ class Watch(Sole):
             under = self._engine.logon.generation
             self._unwanted.update(dict.fromkeys(task_ids, under))
             self._doubted.difference_update(task_ids)
+            now = self._engine.loop.time()
+            self._ended.extend((now, task_id, False) for task_id in task_ids)
         self._engine.roster.discard(self._me, task_ids)
         self._wake()
 
@@ -247,11 +299,11 @@ class Watch(Sole):
                 _waiting.discard(self)
 
     def __repr__(self) -> str:
-        counts = dict.fromkeys(("running", "succeeded", "failed", "lost"), 0)
-        for slot in self._slots.values():
-            outcome = outcome_of(slot.latest)
-            counts["running" if outcome == "unfinished" else outcome] += 1
-        told = ", ".join(f"{count} {word}" for word, count in counts.items())
+        report = self.report
+        told = (
+            f"{len(report.unfinished)} running, {len(report.succeeded)} succeeded,"
+            f" {len(report.failed)} failed, {len(report.lost)} lost"
+        )
         state = (
             "" if self._cut_by is None else f"; ended: {type(self._cut_by).__name__}"
         )
@@ -278,6 +330,9 @@ class Watch(Sole):
                 self._engine.roster.discard(self._me, [seen.task_id])
                 return
             slot = self._begin_anew(seen.task_id)
+        self._changed[seen.task_id] = None
+        if seen.task is not None:
+            self._known.add(seen.task_id)
         if slot.observe(seen):
             self._owed[seen.task_id] = slot
             self._unfinished -= seen.is_final
@@ -327,12 +382,29 @@ class Watch(Sole):
         self._add(new)
         return bool(new)
 
-    def note_all(self, found: Container[str], generation: int) -> None:
-        """Take note of every ID that there is.
+    def note_all(self, found: Container[str] | None, generation: int) -> bool:
+        """Take note of every ID that there is; tell whether that is awaited if None.
 
         Under another logon session an ID that was discarded and has gone is another
-        task when it comes again.
+        task when it comes again. And of what has ended and gone nothing is kept for
+        ever. It is looked for twice, since one list may be abridged.
         """
+        now, ended = self._engine.loop.time(), self._ended
+        due = now - _LOOKS_APART
+        if found is None:
+            return bool(ended) and ended[0][0] <= due
+        for _ in range(min(len(ended), _LOOKS_AT_ONCE)):
+            if ended[0][0] > due:
+                break
+            _, task_id, was_gone = ended.popleft()
+            is_gone = task_id not in found
+            if not (was_gone and is_gone):
+                ended.append((now, task_id, is_gone))
+                continue
+            self._unwanted.pop(task_id, None)
+            slot = self._slots.get(task_id)
+            if slot is not None and slot.is_final and slot.owed is None:
+                self._drop(task_id)
         if generation > self._listed_under:
             self._listed_under = generation
             self._unwanted = {
@@ -340,6 +412,7 @@ class Watch(Sole):
                 for one, under in self._unwanted.items()
                 if one in found or under >= generation
             }
+        return False
 
     def expire(self) -> None:
         """End the watch, since its own time ran out."""
@@ -360,10 +433,13 @@ class Watch(Sole):
                     continue
                 self._retire(task_id)  # a submit since then gave it to another task
             slots[task_id] = Slot()
+            self._changed[task_id] = None
             new.append(task_id)
         if new:
             self._unfinished += len(new)
             self._engine.subscribe(self._me, new)
+            records = self._engine.roster.records
+            self._known.update(one for one in new if records[one].task is not None)
             self._arm()
             self._wake()
 
@@ -377,21 +453,35 @@ class Watch(Sole):
         """Return the slot of another task under an ID; it is subscribed to already."""
         self._retire(task_id)
         slot = self._slots[task_id] = Slot()
+        self._changed[task_id] = None
         self._unfinished += 1
         return slot
 
     def _retire(self, task_id: str) -> None:
         """Let a task that has ended go, but for its final event if that is owed."""
-        slot = self._slots.pop(task_id)
+        slot = self._drop(task_id)
+        assert slot is not None
         self._doubted.discard(task_id)
         if self._owed.pop(task_id, None) is not None:
             self._past.append(slot.deliver())
+
+    def _drop(self, task_id: str) -> Slot | None:
+        """Let the slot of a task go, if there is one, and what was known of it."""
+        slot = self._slots.pop(task_id, None)
+        if slot is not None:
+            self._known.discard(task_id)
+            self._changed.pop(task_id, None)
+            self._removed.add(task_id)
+        return slot
 
     def _deliver(self) -> TaskEvent:
         if self._past:
             return self._past.popleft()
         task_id = next(iter(self._owed))
-        return self._owed.pop(task_id).deliver()
+        event = self._owed.pop(task_id).deliver()
+        if self.is_endless and event.is_final:
+            self._ended.append((self._engine.loop.time(), task_id, False))
+        return event
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -463,8 +553,13 @@ class Waiter:
         """Want nothing more: a wait is for one task."""
         return False
 
-    def note_all(self, found: Container[str], generation: int) -> None:
+    def note_all(
+        self,
+        found: Container[str] | None,  # noqa: ARG002 - a protocol
+        generation: int,  # noqa: ARG002 - a protocol
+    ) -> bool:
         """Want nothing more: a wait is for one task."""
+        return False
 
     def _expire(self, seconds: float) -> None:
         report = Report(outcomes={self._task_id: self._slot.latest})
