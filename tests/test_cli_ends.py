@@ -271,7 +271,7 @@ def test_an_interrupt_before_anything_is_sent_is_quiet() -> None:
         "import sys; import veeam_tasks.cli._main as m;"
         " from veeam_tasks.cli import run\n"
         "def stop(**_): raise KeyboardInterrupt\n"
-        "m.main.commands['list'].callback = stop\n"
+        "m.main.get_command(None, 'list').callback = stop\n"
         "sys.exit(run(['list']))"
     )
     done = subprocess.run(

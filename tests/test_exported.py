@@ -118,6 +118,34 @@ def test_what_may_be_shown_loads_no_client() -> None:
     assert loaded.strip() == ""
 
 
+def test_the_help_of_the_shell_loads_no_client() -> None:
+    """The list of commands loads none of them, and nothing that they need."""
+    loaded = run(
+        "import io, sys\n"
+        "from veeam_tasks.cli import run\n"
+        "from contextlib import redirect_stdout, suppress\n"
+        "with redirect_stdout(io.StringIO()), suppress(SystemExit):"
+        "\n    run(['--help'])\n"
+        "print(*(m for m in ('urllib.request', 'http.client', 'asyncio', 'aiohttp',"
+        " 'anyio', 'ssl', 'subprocess', 'rich.console', 'xmltodict', 'json',"
+        " 'veeam_tasks.cli._watch') if m in sys.modules))"
+    )
+    assert loaded.strip() == ""
+
+
+def test_the_list_of_commands_says_of_each_what_it_says_itself() -> None:
+    """Its lines are written apart, so that no command is loaded for them."""
+    from click import Context
+
+    from veeam_tasks.cli._main import PLACES, main
+
+    for name, (_, _, line) in PLACES.items():
+        command = main.get_command(Context(main), name)
+        assert command is not None
+        assert command.name == name
+        assert command.get_short_help_str(100) == line
+
+
 def test_what_is_logged_goes_nowhere_unless_asked_for() -> None:
     """A program that configures no logging sees no warning of ours on its terminal."""
     said = run(

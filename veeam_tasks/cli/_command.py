@@ -5,7 +5,8 @@
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
@@ -145,6 +146,8 @@ class Group(click.Group):
 
     def _moved(self, ctx: click.Context, args: list[str]) -> list[str]:
         ours = {name for one in self.get_params(ctx) for name in one.opts}
+        if not args or not args[0].startswith("-") or args[0] in ours:
+            return args  # without loading every command
         flags, valued = self._options()
         at = 0
         while at < len(args) and args[at].startswith("-") and args[at] not in ours:
@@ -160,13 +163,66 @@ class Group(click.Group):
             raise click.UsageError(text, ctx)
         return args
 
+    def all_commands(self) -> list[click.Command]:
+        """Return all commands."""
+        return list(self.commands.values())
+
     def _options(self) -> tuple[set[str], set[str]]:
         """Return the options of all commands: those without and with a value."""
         flags: set[str] = set()
         valued: set[str] = set()
-        for command in self.commands.values():
+        for command in self.all_commands():
             for one in command.params:
                 if isinstance(one, click.Option):
                     is_flag = one.is_flag or one.count
                     (flags if is_flag else valued).update(one.opts)
         return flags, valued
+
+
+class LazyGroup(Group):
+    """A group whose commands are loaded when they are used, not to be listed.
+
+    Args:
+        places: By name: the module in this package, the name in it, and one line.
+    """
+
+    def __init__(
+        self, *args: Any, places: Mapping[str, tuple[str, str, str]], **more: Any
+    ) -> None:
+        super().__init__(*args, **more)
+        self.places = dict(places)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all."""
+        return sorted({*super().list_commands(ctx), *self.places})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, loaded if it was not yet."""
+        if cmd_name not in self.commands and cmd_name in self.places:
+            room, name, _ = self.places[cmd_name]
+            found = getattr(import_module(f"veeam_tasks.cli.{room}"), name)
+            self.add_command(found, cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def all_commands(self) -> list[click.Command]:
+        """Load and return all commands."""
+        context = click.Context(self)
+        found = [
+            self.get_command(context, name) for name in self.list_commands(context)
+        ]
+        return [command for command in found if command is not None]
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write a line for each command, as click does, but from the table."""
+        rows = [
+            (name, self.places[name][2] if name in self.places else _line(self, name))
+            for name in self.list_commands(ctx)
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _line(group: click.Group, name: str) -> str:
+    return group.commands[name].get_short_help_str()

@@ -5,19 +5,42 @@ from typing import Final
 import click
 
 from veeam_tasks import __version__
-from veeam_tasks.cli._actions import actions
-from veeam_tasks.cli._command import Command, Group
-from veeam_tasks.cli._jobs import jobs, read
-from veeam_tasks.cli._logon import fingerprint, logon, logout
-from veeam_tasks.cli._repl import repl
+from veeam_tasks.cli._command import Command, LazyGroup
 from veeam_tasks.cli._runner import Exit
-from veeam_tasks.cli._simulate import simulate
-from veeam_tasks.cli._tasks import delete, get, list_tasks, submit
-from veeam_tasks.cli._watch import watch
+
+PLACES: Final = {
+    "actions": (
+        "_actions",
+        "actions",
+        "List the actions that are answered with a task.",
+    ),
+    "delete": ("_tasks", "delete", "Let the server forget tasks."),
+    "fingerprint": (
+        "_logon",
+        "fingerprint",
+        "Print a server's certificate and how to pin it.",
+    ),
+    "get": ("_tasks", "get", "Print one or more tasks."),
+    "jobs": ("_jobs", "jobs", "List the jobs of the server."),
+    "list": ("_tasks", "list_tasks", "Print the tasks of the logon session."),
+    "logon": ("_logon", "logon", "Open a logon session for later commands."),
+    "logout": ("_logon", "logout", "End the logon session that 'logon' opened."),
+    "read": ("_jobs", "read", "Print any resource as JSON."),
+    "repl": ("_repl", "repl", "Open a Python prompt that is logged on."),
+    "simulate": (
+        "_simulate",
+        "simulate",
+        "Run a simulated server to try things against.",
+    ),
+    "submit": ("_tasks", "submit", "Start an action and watch its task."),
+    "watch": ("_watch", "watch", "Watch tasks until they are finished."),
+}
+"""Where commands are, and what the list of them says: it loads none of them."""
 
 
 @click.group(
-    cls=Group,
+    cls=LazyGroup,
+    places=PLACES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
 )
 @click.version_option(
@@ -79,8 +102,5 @@ def version() -> int:
     return Exit.OK
 
 
-for _command in (
-    *(watch, submit, jobs, actions, list_tasks, get, delete, read),
-    *(logon, logout, fingerprint, repl, simulate, help_, version),
-):
+for _command in (help_, version):
     main.add_command(_command)

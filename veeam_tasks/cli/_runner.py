@@ -1,6 +1,5 @@
 """How a command ends: exit status, Ctrl-C, SIGTERM, a pipe that nobody reads."""
 
-import asyncio
 import os
 import signal
 import sys
@@ -10,12 +9,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import veeam_tasks as vt
 from veeam_tasks.cli._explain import explain
 from veeam_tasks.cli._messages import complain, say
 from veeam_tasks.cli._streams import hush, is_output_broken
+
+if TYPE_CHECKING:
+    import asyncio
 
 _SHOW_CURSOR = b"\x1b[?25h"
 _SIGNALS_THAT_QUIT = 3
@@ -119,7 +121,7 @@ class _LeavableThreads(ThreadPoolExecutor):
                 outcome = fn(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001 - it is for who waits
                 failure = error
-            with suppress(asyncio.InvalidStateError, RuntimeError, Exception):
+            with suppress(Exception):
                 if failure is None:
                     future.set_result(outcome)
                 else:
@@ -168,6 +170,8 @@ class SignalRunner:
 
     def run(self, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
         """Return what `work` returned, or the status of the signal that ended it."""
+        import asyncio  # noqa: PLC0415 - the help needs none
+
         status = 0
         with self._signals(), asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(self._threads)
@@ -182,6 +186,8 @@ class SignalRunner:
         return status if self.status is None else self.status
 
     async def _owned(self, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+        import asyncio  # noqa: PLC0415 - the help needs none
+
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         if self.status is not None:
             raise asyncio.CancelledError
