@@ -6,7 +6,6 @@ import contextlib
 import re
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -111,9 +110,10 @@ class Secrets:
         for at, piece in enumerate(pieces):
             before = unquote(pieces[at - 2]).lower() if at > 1 else ""
             is_id = before == "logonsessions" and piece != ""
-            _, _, value = piece.partition("=")
-            texts = chain(_decodings(piece), _decodings(value))
-            if is_id or any(map(self.is_in, texts)):
+            key, equals, value = piece.partition("=")
+            if any(map(self.is_in, _decodings(value))) and not self.is_in(key):
+                pieces[at] = f"{key}{equals}{_HIDDEN}"
+            elif is_id or any(map(self.is_in, _decodings(piece))):
                 pieces[at] = _HIDDEN
         # Last, since it may cut out of the middle what only the whole piece tells.
         return self.hide("".join(pieces))
