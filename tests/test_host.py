@@ -463,3 +463,25 @@ def test_a_ctrl_c_wherever_it_strikes_leaves_a_program_that_ends() -> None:
         if loop.wakeups < at:
             break
     assert at > 8
+
+
+async def test_a_close_that_is_struck_while_a_logon_runs_waits_for_it_again() -> None:
+    """The logon session that comes of it is logged out all the same."""
+    async with SimulatedServer() as server:
+        em = await door(server)
+        await em.fetch_all()
+        server.expire_logon_sessions(keep_tasks=True)
+        server.faults.add(Fault("delay", path="sessionMngr", seconds=3))
+        renewing = asyncio.create_task(em.fetch_all())
+        await anyio.sleep(1)
+        closing = asyncio.create_task(em.aclose())
+        await anyio.sleep(1)
+        names = {"veeam_tasks host", "veeam_tasks log-out"}
+        for task in asyncio.all_tasks():
+            if task.get_name() in names:
+                task.cancel()
+        await asyncio.wait([closing, renewing])
+        renewing.exception()
+        assert server.logons.total == 2
+        assert server.logon_sessions == []
+        assert server.connections.open == 0

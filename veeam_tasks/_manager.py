@@ -408,6 +408,9 @@ class SessionManager(Sole):
         return now.added_to(self._past).added_to(own)
 
     def __repr__(self) -> str:
+        if getattr(self, "_logon", None) is None:
+            # Of a wrong argument's traceback, say.
+            return "<SessionManager: not made>"
         account = "an adopted logon session"
         if self._account is not None:
             account = self._account.username
