@@ -64,11 +64,12 @@ def test_nothing_measured_is_no_reason_to_ask_together() -> None:
 
 
 def test_what_was_found_dearer_is_tried_again_later_or_with_many_more() -> None:
-    """A failed try is put off, unless four times as many tasks are watched."""
+    """A failed try is put off, unless twice as many tasks are watched."""
     choice = measured()
     assert not weigh(choice, 2.0, now=0.0)
     assert not choice.may_try(100, 1.0)
-    assert choice.may_try(400, 1.0)
+    assert not choice.may_try(199, 1.0)
+    assert choice.may_try(200, 1.0)
     assert choice.may_try(100, 3600.0)
 
 

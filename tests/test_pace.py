@@ -25,9 +25,9 @@ def paces(draw: st.DrawFn) -> Pace:
 
 
 def test_defaults() -> None:
-    """`Pace`: first=1.0, growth=1.5, longest=30.0, jitter=0.1."""
+    """`Pace`: first=1.0, growth=1.1, longest=30.0, jitter=0.1."""
     pace = Pace()
-    assert (pace.first, pace.growth, pace.longest, pace.jitter) == (1.0, 1.5, 30.0, 0.1)
+    assert (pace.first, pace.growth, pace.longest, pace.jitter) == (1.0, 1.1, 30.0, 0.1)
 
 
 def test_whole_numbers_are_numbers() -> None:

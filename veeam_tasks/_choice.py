@@ -16,7 +16,7 @@ _SECONDS_A_BYTE = 1e-7
 _SMOOTHING = 0.1
 _GAIN, _LOSS = 0.5, 0.8
 _SAMPLES = 8
-_MANY_MORE = 4
+_MANY_MORE = 2
 _LATE_FACTOR, _LATE_SECONDS = 2.0, 0.5
 _FIRST_BREAK, _LONGEST_BREAK = 60.0, 3600.0
 
@@ -86,7 +86,7 @@ class Choice:
         Args:
             watched: How many tasks are watched.
             polls_a_second: How many single polls there would be.
-            pause: Seconds between two collections.
+            pause: Seconds between two collections, as a rule.
             seconds: What this collection took.
             size: Its bytes.
             now: Monotonic seconds.

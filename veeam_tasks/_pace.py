@@ -42,7 +42,7 @@ class Pace:
     """
 
     first: float = attrs.field(default=1.0, converter=_number)
-    growth: float = attrs.field(default=1.5, converter=_number)
+    growth: float = attrs.field(default=1.1, converter=_number)
     longest: float = attrs.field(default=30.0, converter=_number)
     jitter: float = attrs.field(default=0.1, converter=_number)
 

@@ -27,7 +27,7 @@ from veeam_tasks._errors import (
 from veeam_tasks._exchange import Reply
 from veeam_tasks._logon import Logon
 from veeam_tasks._model import Task
-from veeam_tasks._pace import LONGEST_PAUSE
+from veeam_tasks._pace import LONGEST_PAUSE, Pace
 from veeam_tasks._pages import Found, Pages
 from veeam_tasks._pollers import Poller, Pollers
 from veeam_tasks._proof import Proof
@@ -334,7 +334,7 @@ class Sweep:
         now = self.choice.weigh(
             watched=len(pauses),
             polls_a_second=sum(1 / pause for pause in pauses),
-            pause=min(pauses),
+            pause=_usual_pause(self.roster.records.values()),
             seconds=collection.seconds,
             size=collection.size,
             now=self.loop.time(),
@@ -366,3 +366,17 @@ class Sweep:
         self._timer = None
         self.is_due = True
         self.wake()
+
+
+def _usual_pause(records: Iterable[Record]) -> float:
+    """Return the pause that collections would have as a rule.
+
+    The quickest pace decides, and by that the mean of its pauses: the shortest one is
+    that of the last newcomer, whose pause grows like those of all others.
+    """
+    polls: dict[Pace, list[float]] = {}
+    for record in records:
+        known = polls.setdefault(record.pace, [0.0, 0.0])
+        known[0] += 1.0
+        known[1] += 1.0 / record.pause
+    return min(count / a_second for count, a_second in polls.values())
