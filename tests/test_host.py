@@ -485,3 +485,16 @@ async def test_a_close_that_is_struck_while_a_logon_runs_waits_for_it_again() ->
         assert server.logons.total == 2
         assert server.logon_sessions == []
         assert server.connections.open == 0
+
+
+async def test_nothing_is_kept_alive_in_an_outage() -> None:
+    """Who asks to be left alone for ten minutes is, by the keep-alive too."""
+    async with SimulatedServer() as server, door(server) as em:
+        watch = em.watch(server.add_task("Running").task_id)
+        await anext(watch)
+        await server.pause()
+        await anyio.sleep(10)
+        server.faults.add(Fault("status", status=503, retry_after="600"))
+        await server.resume()
+        await anyio.sleep(560)
+        assert [path for path in targets(server) if "logonSessions" in path] == []
