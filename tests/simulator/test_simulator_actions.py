@@ -119,7 +119,10 @@ async def test_some_actions_answer_202_without_a_task() -> None:
 @pytest.mark.virtual_time
 async def test_a_started_job_leads_to_a_session_that_moves() -> None:
     """Finished means triggered; the outcome stands in the related session."""
-    async with SimulatedServer() as server, Client(server.url) as client:
+    async with (
+        SimulatedServer(job_links="always") as server,
+        Client(server.url) as client,
+    ):
         server.add_job("Nightly", seconds=100, result="Warning")
         await client.log_on()
         job = server.jobs[-1]
@@ -128,7 +131,7 @@ async def test_a_started_job_leads_to_a_session_that_moves() -> None:
         await anyio.sleep(10)
         got = await client.get("/api/tasks/task-1")
         assert got.text("State") == "Finished"
-        assert got.text("Result/Message") == 'Job "Nightly" triggered to start.'
+        assert got.text("Result/Message") == "Ok"
         (link,) = related(got)
         assert link["Type"] == "BackupJobSession"
         parts = urlsplit(link["Href"])
@@ -156,22 +159,24 @@ async def test_a_started_job_leads_to_a_session_that_moves() -> None:
 
 
 async def test_a_replication_job_leads_to_a_replica_session() -> None:
-    """Its type and path differ from those of a backup."""
+    """Its type and path differ from those of a backup; a retry has no link to it."""
     async with SimulatedServer(seed=1) as server, Client(server.url) as client:
         server.set_script("Finished")
         await client.log_on()
         got = await client.post(f"{REPLICA}?action=retry")
-        (link,) = related(got)
-        assert link["Type"] == "ReplicaJobSession"
-        assert "/api/replicaSessions/" in link["Href"]
-        session = await client.get(urlsplit(link["Href"]).path + "?format=Entity", JSON)
+        assert related(got) == []
+        (made,) = server.job_sessions
+        session = await client.get(f"/api/{made.path}?format=Entity", JSON)
+        assert made.path.startswith("replicaSessions/")
+        assert session.json["Type"] == "ReplicaJobSession"
         assert session.json["JobType"] == "Replica"
         assert session.json["IsRetry"] is True
         assert session.json["State"] == "Starting"
 
 
+@pytest.mark.virtual_time
 async def test_stopping_a_job_or_a_session_ends_it() -> None:
-    """Who stops a session makes it Failed, where it stood."""
+    """Who stops a session makes it Stopping, then Failed, where it stood."""
     async with SimulatedServer() as server, Client(server.url) as client:
         server.set_script("Finished")
         await client.log_on()
@@ -181,12 +186,14 @@ async def test_stopping_a_job_or_a_session_ends_it() -> None:
         assert got.text("Result/Message") == (
             f'Job Session "{first.name}" triggered to stop.'
         )
+        assert (first.state, first.result, first.progress) == ("Stopping", "None", 0)
+        await anyio.sleep(3)
         assert (first.state, first.result, first.progress) == ("Stopped", "Failed", 0)
         await client.post(f"{ORACLE}?action=start")
         second = server.job_sessions[1]
         assert second.state == "Starting"
         await client.post(f"{ORACLE}?action=stop")
-        assert second.state == "Stopped"
+        assert second.state == "Stopping"
         second.finish("Success")
         assert (second.result, second.progress) == ("Success", 100)
         with pytest.raises(ValueError, match="a result is one of"):

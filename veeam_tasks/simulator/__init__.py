@@ -11,8 +11,10 @@ go through, `Mix` how many tasks are drawn.
 """
 
 from veeam_tasks.simulator._accounts import Account, LogonSession, Role
+from veeam_tasks.simulator._backup_server import BackupServer
 from veeam_tasks.simulator._faults import Fault, FaultKind, Faults
-from veeam_tasks.simulator._jobs import Job, JobSession
+from veeam_tasks.simulator._job_sessions import JobSession, TaskSession
+from veeam_tasks.simulator._jobs import Job, Machine
 from veeam_tasks.simulator._records import (
     Connections,
     LogonRecord,
@@ -21,10 +23,12 @@ from veeam_tasks.simulator._records import (
 )
 from veeam_tasks.simulator._script import Mix, Script, Step
 from veeam_tasks.simulator._servers import SimulatedServer, ThreadedServer
+from veeam_tasks.simulator._session_script import SessionScript, SessionStep
 from veeam_tasks.simulator._tasks import Related, SimulatedTask
 
 __all__ = [
     "Account",
+    "BackupServer",
     "Connections",
     "Fault",
     "FaultKind",
@@ -33,14 +37,18 @@ __all__ = [
     "JobSession",
     "LogonRecord",
     "LogonSession",
+    "Machine",
     "Mix",
     "Records",
     "Related",
     "RequestRecord",
     "Role",
     "Script",
+    "SessionScript",
+    "SessionStep",
     "SimulatedServer",
     "SimulatedTask",
     "Step",
+    "TaskSession",
     "ThreadedServer",
 ]

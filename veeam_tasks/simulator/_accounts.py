@@ -3,6 +3,7 @@
 import base64
 import binascii
 from enum import StrEnum
+from typing import Final
 
 import attrs
 
@@ -15,10 +16,40 @@ class Role(StrEnum):
     PORTAL_ADMINISTRATOR = "Portal Administrator"
     PORTAL_USER = "Portal User"
     RESTORE_OPERATOR = "Restore Operator"
+    """Restores machines and files; the application operators are alike."""
     TENANT = "Tenant"
     """A cloud tenant, who logs on with a body instead of Basic credentials."""
     NONE = "None"
     """An account without a role: the right password is refused all the same."""
+
+
+# What the page security_roles_concept lets a role read, by the beginning of a path. A
+# Restore Operator's list is complete; of a Portal User it says what is missing.
+_KEPT_FROM_USERS: Final = ("jobs", "agents/jobs", "nas/jobs", "systemsessions")
+_OF_OPERATORS: Final = ("restoresessions", "cloud/failoversessions", "querysvc")
+_QUERIES_KEPT_FROM_USERS: Final = frozenset({"job", "agentbackupjob", "nasjob"})
+
+
+def may_read(role: Role, path: str, query_type: str) -> bool:
+    """Tell whether a role may read a path, or ask the query service for a type.
+
+    That a backup session is forbidden to a Restore Operator, while the task that leads
+    to it can be read, is normal.
+    """
+    lowered, asked = path.lower(), query_type.lower()
+    match role:
+        case Role.PORTAL_ADMINISTRATOR:
+            return True
+        case Role.PORTAL_USER:
+            inner = lowered.partition("/")[2].partition("/")[2]
+            if lowered == "query":
+                return asked not in _QUERIES_KEPT_FROM_USERS
+            return not lowered.startswith(_KEPT_FROM_USERS) and inner != "jobs"
+        case Role.RESTORE_OPERATOR:
+            if lowered == "query":
+                return asked in {"restoresession", "task"}
+            return lowered.startswith(_OF_OPERATORS)
+    return lowered == "query" and asked == "task"
 
 
 @attrs.frozen

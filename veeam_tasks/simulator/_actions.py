@@ -49,8 +49,8 @@ POST cdpPolicies/{ID}/includes | UpdateCdpPolicy | CreateObjectInJobSpec | -
 POST cdpReplica/vApps/{ID}?action=failover | StartFailover | CdpFailoverStartSpec | session:RestoreSession
 POST cdpReplicas/{ID}/vms/{ID}?action=failover | StartFailover | CdpFailoverStartSpec | session:RestoreSession
 POST cloud/tenants/{ID}/vCloudComputeResources | CreateCloudTenantVCloudComputeResource | CloudTenantVCloudComputeResourceCreateSpec | -
-POST cloud/cloudFailoverPlans/{ID}?action=start | StartCloudFailoverPlan | CloudFailoverPlanManagementSpec | CloudFailoverSession=cloud/failoverSessions/{new}?format=Entity
-POST cloud/cloudFailoverPlans/{ID}?action=test | StartCloudFailoverPlan | - | CloudFailoverSession=cloud/failoverSessions/{new}?format=Entity
+POST cloud/cloudFailoverPlans/{ID}?action=start | StartCloudFailoverPlan | CloudFailoverPlanManagementSpec | session:CloudFailoverSession
+POST cloud/cloudFailoverPlans/{ID}?action=test | StartCloudFailoverPlan | - | session:CloudFailoverSession
 POST cloud/cloudFailoverPlans/{ID}?action=undo | UndoCloudFailoverPlan | - | -
 POST cloud/gatewayPools | CreateCloudGatewayPool | CreateCloudGatewayPoolSpec | CloudGatewayPools=cloud/gatewayPools/{new}?format=Entity
 POST failoverPlans/{ID}?action=start | StartFailoverPlan | FailoverPlanManagementSpec | -

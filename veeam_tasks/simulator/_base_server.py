@@ -8,7 +8,8 @@ from random import Random
 from typing import Final
 
 from veeam_tasks.simulator._accounts import Account, LogonSession
-from veeam_tasks.simulator._action_runner import ActionRunner
+from veeam_tasks.simulator._action_runner import ActionRunner, JobLinks, RunningJob
+from veeam_tasks.simulator._backup_server import BackupServer, derived_guid
 from veeam_tasks.simulator._clock import Clock
 from veeam_tasks.simulator._faults import Faults
 from veeam_tasks.simulator._http_server import (
@@ -17,13 +18,8 @@ from veeam_tasks.simulator._http_server import (
     HttpServer,
     Listener,
 )
-from veeam_tasks.simulator._jobs import (
-    SESSION_PATHS,
-    Job,
-    JobKind,
-    JobResult,
-    JobSession,
-)
+from veeam_tasks.simulator._job_sessions import SESSION_PATHS, JobSession
+from veeam_tasks.simulator._jobs import Job, JobKind, JobResult, Machines, as_machines
 from veeam_tasks.simulator._records import (
     Connections,
     LogonRecord,
@@ -32,10 +28,11 @@ from veeam_tasks.simulator._records import (
 )
 from veeam_tasks.simulator._script import Mix, Script, as_script
 from veeam_tasks.simulator._service import Service
+from veeam_tasks.simulator._session_script import SessionScript, as_session_script
 from veeam_tasks.simulator._state import ServerState
-from veeam_tasks.simulator._tasks import Related, SimulatedTask, TaskContext
+from veeam_tasks.simulator._tasks import Effect, Related, SimulatedTask, TaskContext
 from veeam_tasks.simulator._tls import Certificates
-from veeam_tasks.simulator._version import version_named
+from veeam_tasks.simulator._version import VersionName, version_named
 
 _KEPT: Final = 50_000
 
@@ -58,6 +55,24 @@ class BaseServer:
         speed: How many seconds of scripts pass in one second.
         seed: For IDs, mixes and everything else that is drawn; None draws anew.
         related_delay: Seconds from Finished until the Related links are there.
+        job_links: Whether the task of a started job links to its session:
+            ``documented`` (agent jobs do, others do not), ``always``, ``never``, or
+            ``late``, `link_delay` seconds after Finished. Retries and stops never do.
+        link_delay: Seconds from Finished to a link that is ``late``.
+        running_job: What becomes of a start while the job runs: ``refused`` (the task
+            fails), ``ignored`` (it succeeds, no session begins), or ``started``.
+        session_delay: Seconds from the beginning of a session until the Enterprise
+            Manager knows it: in collections, in queries, by its ID.
+        collect_interval: Seconds between two collections of data, which freeze what is
+            shown of sessions; None shows them as they are.
+        collect_seconds: How long a collection takes.
+        clock_skew: Seconds that the backup server's clock, which job sessions have
+            their times from, is ahead of the Enterprise Manager's, which ``Date`` has.
+        date_header: Whether replies have a ``Date`` header.
+        history: How many days each of the first jobs has run already; see `add_job`.
+        unknown_session: The status for a session that is not known: 404 or 500.
+        failure_messages: Whether ``FailureMessage`` of a session says why it failed; it
+            is null in every capture.
         link_base: The server's own idea of its URL for links, such as
             ``https://em01:9398``; None for the URL where it is.
         any_id: Whether jobs and sessions that do not exist may be acted on.
@@ -77,7 +92,7 @@ class BaseServer:
         host: str = "127.0.0.1",
         port: int = 0,
         tls: bool = False,
-        version: str = "12",
+        version: VersionName = "12",
         username: str = "admin",
         password: str = "admin-secret",  # noqa: S107 - of a server that holds nothing
         accounts: Mapping[str, str | Account] | None = None,
@@ -87,6 +102,17 @@ class BaseServer:
         speed: float = 1.0,
         seed: int | None = None,
         related_delay: float = 0.0,
+        job_links: JobLinks = "documented",
+        link_delay: float = 10.0,
+        running_job: RunningJob = "refused",
+        session_delay: float = 0.0,
+        collect_interval: float | None = None,
+        collect_seconds: float = 18.0,
+        clock_skew: float = 0.0,
+        date_header: bool = True,
+        history: int = 0,
+        unknown_session: int = 404,
+        failure_messages: bool = False,
         link_base: str | None = None,
         any_id: bool = False,
         keep_requests: int = _KEPT,
@@ -105,20 +131,40 @@ class BaseServer:
         self._certificates = Certificates(host) if tls else None
         scheme = "https" if tls else "http"
         self._address = Address(host=host, port=port, scheme=scheme, believed=link_base)
+        self._date_header = date_header
+        self._unknown_session = unknown_session
         context = TaskContext(
             clock=self._clock,
             version=version_named(version),
             base=self._address.base,
             related_delay=related_delay,
         )
+        backup_server = BackupServer(
+            clock=self._clock,
+            version=context.version,
+            server_id=derived_guid("backup server"),
+            skew=clock_skew,
+            session_delay=session_delay,
+            collect_interval=collect_interval,
+            collect_seconds=collect_seconds,
+            failure_messages=failure_messages,
+        )
         self._state = ServerState(
             context=context,
+            server=backup_server,
             random=self._random,
             idle_expiry=idle_expiry,
             session_scoped=session_scoped,
             per_session_counter=per_session_counter,
+            history=history,
         )
-        self._runner = ActionRunner(self._state, any_id=any_id)
+        self._runner = ActionRunner(
+            self._state,
+            any_id=any_id,
+            job_links=job_links,
+            link_delay=link_delay,
+            running_job=running_job,
+        )
         self._count = ConnectionCount()
         self._listener = self._make_listener()
 
@@ -206,6 +252,8 @@ class BaseServer:
         operation: str = "StartJob",
         message: str | None = None,
         related: str | Related | None = None,
+        job: Job | None = None,
+        session: str | SessionScript | None = None,
         owner: LogonSession | None = None,
         shared: bool = False,
     ) -> SimulatedTask:
@@ -220,20 +268,29 @@ class BaseServer:
                 operation plays.
             operation: Its operation.
             message: What its Result says on success; None for ``Ok``.
-            related: What it leads to: ``BackupJobSession``, ``ReplicaJobSession`` or
-                ``RestoreSession``, which starts such a session, or a `Related`.
+            related: What it leads to: ``BackupJobSession``, ``ReplicaJobSession``,
+                ``RestoreSession`` or ``CloudFailoverSession``, which starts such a
+                session when the task succeeds, or a `Related`.
+            job: A job of which it starts a session when it succeeds, with a link.
+            session: What that session goes through (see `SessionScript.parse`).
             owner: The logon session that it belongs to.
             shared: Whether every logon session knows it.
 
         Raises:
-            ValueError: The script cannot be read, or `related` is not known.
+            ValueError: A script cannot be read, or `related` is not known.
         """
+        effect: Effect | None = None
+        played = None if session is None else as_session_script(session)
         if isinstance(related, str):
             if related not in SESSION_PATHS:
                 known = ", ".join(SESSION_PATHS)
                 problem = f"a task leads to one of {known}, not {related!r}"
                 raise ValueError(problem)
-            related = self._runner.related_session(related)
+            effect = self._runner.session_effect(related, operation, played)
+            related = None
+        elif job is not None:
+            link = Related(type=None, path="")
+            effect = self._runner.job_effect(job, link=link, script=played)
         return self._state.add_task(
             operation=operation,
             script=(
@@ -245,6 +302,7 @@ class BaseServer:
             related=() if related is None else (related,),
             owner=owner,
             shared=shared,
+            effect=effect,
         )
 
     def add_tasks(
@@ -272,7 +330,8 @@ class BaseServer:
 
     @property
     def jobs(self) -> list[Job]:
-        """The jobs; four are there from the beginning."""
+        """The jobs; six are there from the beginning, one of agents, one of NAS."""
+        self._state.settle()
         return list(self._state.jobs.values())
 
     def add_job(
@@ -282,14 +341,80 @@ class BaseServer:
         kind: JobKind = "Backup",
         seconds: float = 30.0,
         result: JobResult = "Success",
+        session: str | SessionScript | None = None,
+        machines: Machines = ("srv01", "srv02"),
+        history: int = 0,
     ) -> Job:
-        """Add a job whose sessions last `seconds` and end with `result`."""
-        return self._state.add_job(name, kind, seconds, result)
+        """Add a job.
+
+        Args:
+            name: Its name.
+            kind: ``Backup``, ``BackupCopy``, ``ImmediateBackupCopy``, ``Replica``,
+                ``AgentBackup`` or ``NasBackup``.
+            seconds: How long its sessions work.
+            result: How they end.
+            session: What they go through instead (see `SessionScript.parse`).
+            machines: The machines that it works on: names, or names with the scripts
+                of their task sessions.
+            history: How many days it has run already, once a day: each fifth run
+                failed and was retried ten minutes later.
+
+        Raises:
+            ValueError: A script cannot be read, or there is no such kind or result.
+        """
+        job = Job(
+            job_id=self._state.new_guid(),
+            name=name,
+            kind=kind,
+            seconds=seconds,
+            result=result,
+            session=session,
+            machines=as_machines(machines),
+        )
+        return self._state.add_job(job, history=history)
+
+    def add_session(
+        self,
+        job: Job,
+        session: str | SessionScript | None = None,
+        *,
+        started: float = 0.0,
+        appears: float | None = None,
+        is_retry: bool = False,
+    ) -> JobSession:
+        """Add a run of a job that no task started: an earlier one, or a scheduled one.
+
+        Args:
+            job: The job.
+            session: What it goes through, from `started` on; None for what the job
+                plays.
+            started: When it began, in seconds from now; below 0 in the past.
+            appears: When the Enterprise Manager gets to know it, in seconds from now:
+                an old run may appear late. None for `session_delay` after `started`.
+            is_retry: Whether it is the retry of a failed run.
+
+        Raises:
+            ValueError: The script cannot be read.
+        """
+        now = self._clock.now()
+        return self._state.start_job(
+            job,
+            now + started,
+            is_retry=is_retry,
+            script=None if session is None else as_session_script(session),
+            appears=None if appears is None else now + appears,
+        )
 
     @property
     def job_sessions(self) -> list[JobSession]:
-        """The backup, replica and restore sessions, oldest first."""
+        """The sessions of jobs, restores and failovers, in the order they were made."""
+        self._state.settle()
         return list(self._state.job_sessions.values())
+
+    @property
+    def backup_server(self) -> BackupServer:
+        """The backup server that jobs run on."""
+        return self._state.server
 
     def expire_logon_sessions(self, *, keep_tasks: bool = False) -> int:
         """End all logon sessions, as if they had been idle for too long.
@@ -371,6 +496,7 @@ class BaseServer:
             accounts=self._accounts,
             logons=self.logons,
             runner=self._runner,
+            unknown_session=self._unknown_session,
         )
         make_server = partial(
             HttpServer,
@@ -379,6 +505,7 @@ class BaseServer:
             faults=self.faults,
             requests=self.requests,
             count=self._count,
+            date_header=self._date_header,
         )
         return Listener(self._address, make_server)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 
 class Clock:
@@ -19,7 +20,7 @@ class Clock:
         self.speed = speed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._origin = 0.0
-        self._epoch = datetime.now(UTC).replace(microsecond=0)
+        self._epoch = datetime.now(UTC)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Go on with the time of `loop`, from where the clock stands."""
@@ -39,11 +40,14 @@ class Clock:
         """Return the moment when `seconds` of a script have passed since `since`."""
         return since + seconds / self.speed
 
-    def stamp(self, moment: float) -> str:
-        """Return a moment as the server prints it: UTC, whole seconds, ``Z``."""
-        at = self._epoch + timedelta(seconds=moment)
-        return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    def at(self, moment: float) -> datetime:
+        """Return a moment as a date and time, in UTC."""
+        return self._epoch + timedelta(seconds=moment)
 
-    def date(self, moment: float) -> str:
-        """Return a moment as it stands in the name of a job session."""
-        return (self._epoch + timedelta(seconds=moment)).strftime("%Y-%m-%d %H:%M:%S")
+    def http_date(self) -> str:
+        """Return the present as the ``Date`` header says it.
+
+        By this clock and not the machine's: a client that compares it with the times of
+        job sessions must see one clock, also where a test lets hours pass at once.
+        """
+        return format_datetime(self.at(self.now()), usegmt=True)

@@ -77,6 +77,14 @@ class Connection(web.RequestHandler):
         return super().handle_error(request, status, exc, message)
 
 
+class _Undated(web.Response):
+    """A reply without the ``Date`` header, which aiohttp adds where there is none."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self.headers.popall("Date", None)
+
+
 class HttpServer(web.Server):
     """Accepts connections and answers the requests on them."""
 
@@ -88,6 +96,7 @@ class HttpServer(web.Server):
         faults: Faults,
         requests: Records[RequestRecord],
         count: ConnectionCount,
+        date_header: bool,
     ) -> None:
         super().__init__(self._handle, handler_cancellation=True)
         version = state.context.version
@@ -98,8 +107,10 @@ class HttpServer(web.Server):
         self._faults = faults
         self._records = requests
         self._count = count
-        self._reply_headers = ReplyHeaders(version)
+        date = state.context.clock.http_date if date_header else None
+        self._reply_headers = ReplyHeaders(version, date)
         self._fault_sender = FaultSender(version, self._reply_headers)
+        self._response = web.Response if date_header else _Undated
         self._transports: dict[web.RequestHandler, asyncio.Transport] = {}
 
     def __call__(self) -> Connection:
@@ -156,7 +167,7 @@ class HttpServer(web.Server):
         if drawn is None:
             answer = self._service.answer(incoming)
             self._record(incoming, answer.status, None)
-            return web.Response(
+            return self._response(
                 status=answer.status,
                 reason=self._reply_headers.reason(answer),
                 headers=self._reply_headers.headers(answer),

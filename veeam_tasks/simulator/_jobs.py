@@ -1,25 +1,60 @@
-"""Jobs and the sessions that they leave: State, Result and Progress that move.
+"""Jobs: what they are called, where they stand, how their next run goes.
 
 The names and the order of elements are those of the vendor's pages ``jobs_id``,
-``backupSessions_id``, ``replicaSessions_id`` and ``restoreSessions_id``.
+``agents_jobs_id`` and ``nas_jobs_id``.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 import attrs
 
-from veeam_tasks.simulator._clock import Clock
+from veeam_tasks.simulator._backup_server import BackupServer, reference_attributes
+from veeam_tasks.simulator._session_script import (
+    SessionScript,
+    as_session_script,
+    usual_script,
+)
 from veeam_tasks.simulator._tree import Node, Scalar, TreeLink
 
 JobResult = Literal["Success", "Warning", "Failed"]
-JobKind = Literal["Backup", "Replica"]
-SESSION_PATHS: Final = {
-    "BackupJobSession": "backupSessions",
-    "ReplicaJobSession": "replicaSessions",
-    "RestoreSession": "restoreSessions",
-}
+JobKind = Literal[
+    "Backup",
+    "BackupCopy",
+    "ImmediateBackupCopy",
+    "Replica",
+    "AgentBackup",
+    "NasBackup",
+]
 _RESULTS: Final = ("Success", "Warning", "Failed")
-_STARTING: Final = 1.0
+
+
+@attrs.frozen
+class _Family:
+    """What the jobs of one path share."""
+
+    path: str
+    type: str
+    element: str
+    platform: str | None
+    actions: tuple[str, ...]
+
+
+_COMMON: Final = ("toggleScheduleEnabled", "start", "stop", "retry")
+_JOBS: Final = _Family("jobs", "Job", "Job", "VMware", ("clone", *_COMMON))
+_AGENTS: Final = _Family(
+    "agents/jobs", "AgentBackupJob", "AgentBackupJob", "AgentForWindows", _COMMON
+)
+# The element is spelled otherwise than the type.
+_NAS: Final = _Family("nas/jobs", "NasJob", "NASJob", None, _COMMON)
+_FAMILIES: Final[Mapping[str, _Family]] = {
+    "Backup": _JOBS,
+    "BackupCopy": _JOBS,
+    "ImmediateBackupCopy": _JOBS,
+    "Replica": _JOBS,
+    "AgentBackup": _AGENTS,
+    "NasBackup": _NAS,
+}
 
 
 def check_result(_: object, __: object, value: str) -> None:
@@ -29,6 +64,42 @@ def check_result(_: object, __: object, value: str) -> None:
         raise ValueError(problem)
 
 
+def _check_kind(_: object, __: object, value: str) -> None:
+    if value not in _FAMILIES:
+        problem = f"a kind of job is one of {', '.join(_FAMILIES)}, not {value!r}"
+        raise ValueError(problem)
+
+
+@attrs.frozen
+class Machine:
+    """One machine, or share, that a job works on.
+
+    Attributes:
+        name: Its name.
+        script: What its task session goes through; None follows the job session.
+    """
+
+    name: str
+    script: SessionScript | None = None
+
+
+Machines = Iterable[str] | Mapping[str, "str | SessionScript | None"]
+
+
+def as_machines(given: "Machines | tuple[Machine, ...]") -> tuple[Machine, ...]:
+    """Return the machines that names, or names with scripts, stand for."""
+    if isinstance(given, Mapping):
+        return tuple(
+            Machine(name, None if script is None else as_session_script(script))
+            for name, script in given.items()
+        )
+    return tuple(one if isinstance(one, Machine) else Machine(one) for one in given)
+
+
+def _script(given: "str | SessionScript | None") -> SessionScript | None:
+    return None if given is None else as_session_script(given)
+
+
 @attrs.define(kw_only=True)
 class Job:
     """A job on the simulated backup server. A test may change it at any time.
@@ -36,17 +107,23 @@ class Job:
     Attributes:
         job_id: Its GUID.
         name: Its name.
-        kind: ``Backup`` or ``Replica``.
+        kind: ``Backup``, ``Replica``, ``AgentBackup``, ``NasBackup``, ...
         seconds: How long its next session works, before `speed`.
         result: How its next session ends.
+        session: What its next session goes through, instead of these two, or None.
+        machines: The machines that it works on.
         schedule_enabled: Whether its schedule is on.
     """
 
     job_id: str
     name: str
-    kind: JobKind = "Backup"
+    kind: JobKind = attrs.field(default="Backup", validator=_check_kind)
     seconds: float = 30.0
     result: JobResult = attrs.field(default="Success", validator=check_result)
+    session: SessionScript | None = attrs.field(default=None, converter=_script)
+    machines: tuple[Machine, ...] = attrs.field(
+        default=("srv01", "srv02"), converter=as_machines
+    )
     schedule_enabled: bool = True
 
     @property
@@ -55,231 +132,96 @@ class Job:
         return "ReplicaJobSession" if self.kind == "Replica" else "BackupJobSession"
 
     @property
+    def type(self) -> str:
+        """Its type: ``Job``, ``AgentBackupJob`` or ``NasJob``."""
+        return _FAMILIES[self.kind].type
+
+    @property
+    def uid(self) -> str:
+        """Its UID, whose middle differs by its kind."""
+        return f"urn:veeam:{self.type}:{self.job_id}"
+
+    @property
+    def session_uid(self) -> str:
+        """The JobUid in its sessions: that of a NAS job is not the job's own UID."""
+        kind = "Job" if self.kind == "NasBackup" else self.type
+        return f"urn:veeam:{kind}:{self.job_id}"
+
+    @property
     def path(self) -> str:
         """Its path below ``/api/``."""
-        return f"jobs/{self.job_id}"
+        return f"{_FAMILIES[self.kind].path}/{self.job_id}"
 
-    def fields(self) -> dict[str, Scalar | None]:
+    @property
+    def session_up_path(self) -> str:
+        """Where its sessions link up to; those of a NAS job to ``/jobs``."""
+        return f"jobs/{self.job_id}" if self.kind == "NasBackup" else self.path
+
+    def toggle_schedule(self) -> None:
+        """Switch its schedule on, or off."""
+        self.schedule_enabled = not self.schedule_enabled
+
+    def next_script(self) -> SessionScript:
+        """Return what its next session goes through."""
+        return self.session or usual_script(self.seconds, self.result)
+
+    def fields(self, server: BackupServer) -> dict[str, Scalar | None]:
         """Return what a query may filter and sort by."""
         return {
-            "UID": f"urn:veeam:Job:{self.job_id}",
+            "UID": self.uid,
             "Name": self.name,
+            "Description": f"{self.name} of the simulated server",
             "JobType": self.kind,
-            "Platform": "VMware",
+            "Platform": _FAMILIES[self.kind].platform,
             "ScheduleConfigured": True,
             "ScheduleEnabled": self.schedule_enabled,
+            "BackupServerUid": server.uid,
+            "BackupServerName": server.name,
         }
 
-    def entity(self, base: str) -> Node:
+    def entity(self, server: BackupServer, base: str) -> Node:
         """Return the entity form."""
-        here = f"{base}{self.path}"
-        down = SESSION_PATHS[self.session_type]
-        actions = ("clone", "toggleScheduleEnabled", "start", "stop", "retry")
+        here, family = f"{base}{self.path}", _FAMILIES[self.kind]
+        # The actions of NAS jobs are paths of their own.
+        sign = "/" if family is _NAS else "?action="
         links = (
+            server.up_link(base),
             TreeLink("Alternate", here, "JobReference", self.name),
-            TreeLink("Down", f"{here}/{down}", f"{self.session_type}ReferenceList"),
+            self._down(here),
             *(
-                TreeLink(word[0].upper() + word[1:], f"{here}?action={word}")
-                for word in actions
+                TreeLink(word[0].upper() + word[1:], f"{here}{sign}{word}")
+                for word in family.actions
             ),
         )
-        fields = self.fields()
+        fields = self.fields(server)
+        names = ["JobType", "Platform", "Description"]
+        if family is _NAS:
+            names = ["Description"]
+        names += ["ScheduleConfigured", "ScheduleEnabled"]
         return Node(
-            "Job",
+            family.element,
             (
                 ("Href", f"{here}?format=Entity"),
-                ("Type", "Job"),
+                ("Type", family.type),
                 ("Name", self.name),
-                ("UID", fields["UID"]),
+                ("UID", self.uid),
             ),
-            tuple(
-                (name, fields[name])
-                for name in (
-                    "JobType",
-                    "Platform",
-                    "ScheduleConfigured",
-                    "ScheduleEnabled",
-                )
-            ),
+            tuple((name, fields[name]) for name in names),
             links,
         )
 
-    def reference(self, base: str, element: str) -> Node:
+    def reference(self, server: BackupServer, base: str, element: str) -> Node:
         """Return the reference form; `element` is ``Ref`` or ``EntityRef``."""
         here = f"{base}{self.path}"
-        down = SESSION_PATHS[self.session_type]
         links = (
+            server.up_link(base),
             TreeLink("Alternate", f"{here}?format=Entity", "Job", self.name),
-            TreeLink("Down", f"{here}/{down}", f"{self.session_type}ReferenceList"),
+            self._down(here),
         )
-        attributes = _reference(here, "Job", self.name, self.job_id)
+        attributes = reference_attributes(here, self.type, self.name, self.uid)
         return Node(element, attributes, (), links)
 
-
-class JobSession:
-    """One run of a job, or one restore: Starting, Working, Stopped.
-
-    Attributes:
-        session_id: Its GUID.
-        type: ``BackupJobSession``, ``ReplicaJobSession`` or ``RestoreSession``.
-        job: The job that it belongs to; None for a restore.
-        name: What it is about; its full name adds the date.
-        is_retry: Whether the job was retried.
-    """
-
-    def __init__(
-        self,
-        *,
-        session_id: str,
-        type: str,  # noqa: A002 - the vendor's word for it
-        clock: Clock,
-        name: str,
-        seconds: float,
-        result: JobResult,
-        job: Job | None = None,
-        is_retry: bool = False,
-    ) -> None:
-        self.session_id = session_id
-        self.type = type
-        self.job = job
-        self.is_retry = is_retry
-        self._clock = clock
-        self._created = clock.now()
-        self.name = f"{name}@{clock.date(self._created)}"
-        self._about = name
-        self._seconds = seconds
-        self._end = result
-        self._ended: float | None = None
-        self._stopped_at = 0
-
-    @property
-    def path(self) -> str:
-        """Its path below ``/api/``."""
-        return f"{SESSION_PATHS[self.type]}/{self.session_id}"
-
-    @property
-    def state(self) -> str:
-        """``Starting``, ``Working`` or ``Stopped``."""
-        if self._ended is not None:
-            return "Stopped"
-        elapsed = self._clock.elapsed(self._created)
-        if elapsed >= self._starting + self._seconds:
-            return "Stopped"
-        return "Working" if elapsed >= self._starting else "Starting"
-
-    @property
-    def result(self) -> str:
-        """``None`` while it works, then ``Success``, ``Warning`` or ``Failed``."""
-        return self._end if self.state == "Stopped" else "None"
-
-    @property
-    def progress(self) -> int:
-        """Percent, 0 to 100."""
-        if self._ended is not None:
-            return self._stopped_at
-        if self.state == "Stopped":
-            return 100
-        worked = self._clock.elapsed(self._created) - self._starting
-        return max(0, int(100 * worked / self._seconds)) if self._seconds else 0
-
-    def finish(self, result: JobResult = "Success") -> None:
-        """End it now with that result."""
-        check_result(None, None, result)
-        progress = 100 if result != "Failed" else self.progress
-        self._end_now(result, progress)
-
-    def stop(self) -> None:
-        """End it as somebody who stops it: Failed, where it stood."""
-        if self.state != "Stopped":
-            self._end_now("Failed", self.progress)
-
-    def fields(self) -> dict[str, Scalar | None]:
-        """Return what a query may filter and sort by."""
-        ended = self._end_moment()
-        shared: dict[str, Scalar | None] = {
-            "UID": f"urn:veeam:{self.type}:{self.session_id}",
-            "Name": self.name,
-            "CreationTime": self._clock.stamp(self._created),
-            "EndTime": None if ended is None else self._clock.stamp(ended),
-            "State": self.state,
-            "Result": self.result,
-            "Progress": self.progress,
-        }
-        if self.job is None:
-            kind = "FileLevelRestore" if "FLR" in self._about else "RestoreVm"
-            return shared | {"Type": kind, "JobType": kind, "VmDisplayName": "srv04"}
-        return shared | {
-            "JobType": self.job.kind,
-            "JobUid": f"urn:veeam:Job:{self.job.job_id}",
-            "JobName": self.job.name,
-            "IsRetry": self.is_retry,
-        }
-
-    def entity(self, base: str) -> Node:
-        """Return the entity form."""
-        here = f"{base}{self.path}"
-        fields = self.fields()
-        links = [TreeLink("Alternate", here, f"{self.type}Reference", self.name)]
-        names = ["JobType", "CreationTime", "EndTime", "State", "Result", "Progress"]
-        attributes: list[tuple[str, Scalar | None]] = [
-            ("Href", f"{here}?format=Entity"),
-            ("Type", self.type),
-            ("Name", self.name),
-            ("UID", fields["UID"]),
-        ]
-        if self.job is None:
-            attributes.append(("VmDisplayName", fields["VmDisplayName"]))
-        else:
-            up = f"{base}{self.job.path}"
-            links.insert(0, TreeLink("Up", up, "JobReference", self.job.name))
-            links.append(TreeLink("Stop", f"{here}?action=stop"))
-            names = ["JobUid", "JobName", *names, "IsRetry"]
-        members = tuple((_WIRE.get(name, name), fields[name]) for name in names)
-        return Node(self.type, tuple(attributes), members, tuple(links))
-
-    def reference(self, base: str, element: str) -> Node:
-        """Return the reference form; `element` is ``Ref`` or ``EntityRef``."""
-        here = f"{base}{self.path}"
-        links = [TreeLink("Alternate", f"{here}?format=Entity", self.type, self.name)]
-        if self.job is not None:
-            up = f"{base}{self.job.path}"
-            links.insert(0, TreeLink("Up", up, "JobReference", self.job.name))
-        attributes = _reference(here, self.type, self.name, self.session_id)
-        return Node(element, attributes, (), tuple(links))
-
-    def __repr__(self) -> str:
-        return (
-            f"<JobSession {self.type} {self.name!r} {self.state} {self.result}"
-            f" {self.progress}%>"
-        )
-
-    @property
-    def _starting(self) -> float:
-        return min(_STARTING, self._seconds / 2)
-
-    def _end_now(self, result: JobResult, progress: int) -> None:
-        self._end = result
-        self._ended = self._clock.now()
-        self._stopped_at = progress
-
-    def _end_moment(self) -> float | None:
-        if self._ended is not None:
-            return self._ended
-        if self.state != "Stopped":
-            return None
-        return self._clock.moment(self._created, self._starting + self._seconds)
-
-
-# In bodies the times carry a suffix that the query parameters lack.
-_WIRE: Final = {"CreationTime": "CreationTimeUTC", "EndTime": "EndTimeUTC"}
-
-
-def _reference(
-    here: str, kind: str, name: str, guid: str
-) -> tuple[tuple[str, Scalar | None], ...]:
-    return (
-        ("Href", here),
-        ("Type", f"{kind}Reference"),
-        ("Name", name),
-        ("UID", f"urn:veeam:{kind}:{guid}"),
-    )
+    def _down(self, here: str) -> TreeLink:
+        kind = self.session_type
+        path = "replicaSessions" if kind == "ReplicaJobSession" else "backupSessions"
+        return TreeLink("Down", f"{here}/{path}", f"{kind}ReferenceList")

@@ -1,8 +1,7 @@
 """One request and its answer, as values between the service and HTTP."""
 
 import json
-from collections.abc import Mapping
-from email.utils import formatdate
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl, unquote
@@ -201,10 +200,16 @@ _NO_CONTENT: Final = 204
 
 
 class ReplyHeaders:
-    """Gives an answer what every reply of a version has."""
+    """Gives an answer what every reply of a version has.
 
-    def __init__(self, version: ServerVersion) -> None:
+    Args:
+        version: The version.
+        date: Returns the ``Date`` header, or None for replies without it.
+    """
+
+    def __init__(self, version: ServerVersion, date: Callable[[], str] | None) -> None:
         self._version = version
+        self._date = date
 
     def headers(self, answer: Answer) -> CIMultiDict[str]:
         """Return all headers of a reply, in order, spelled as the version does."""
@@ -235,7 +240,8 @@ class ReplyHeaders:
         if answer.status != _NO_CONTENT and length is not None:
             pairs.append(("Content-Length", str(length)))
         pairs += [("Server", self._version.server), *answer.headers]
-        pairs.append(("Date", formatdate(usegmt=True)))
+        if self._date is not None:
+            pairs.append(("Date", self._date()))
         return [(name.lower() if lower else name, value) for name, value in pairs]
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import attrs
@@ -31,12 +32,17 @@ _ORDERS: Final = {
         "pausing",
         "resuming",
         "stopped",
+        "pending",
+        "inprogress",
+        "completed",
         "running",
         "operationfinished",
         "finished",
     ),
     "result": ("none", "success", "warning", "failed"),
 }
+_TIMES: Final = frozenset({"creationtime", "endtime", "nextrun"})
+_GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _TASK_ID: Final = re.compile(r"task-([0-9]+)", re.IGNORECASE | re.ASCII)
 _BAD: Final = 400
 
@@ -56,6 +62,10 @@ def parse_filter(text: str, known: Sequence[str]) -> Test:
     ``;`` is and, ``,`` is or, and binds closer; parentheses group. Names and values
     count without regard to case; quotes may stand around a value, a quote in it
     doubled; blanks outside of quotes are ignored.
+
+    Args:
+        text: The filter.
+        known: The parameters of the type; none where any name will do.
 
     Raises:
         Refusal: 400; the filter cannot be read or names what the type has not.
@@ -130,8 +140,10 @@ class _Parser:
         name = self._known.get(asked.lower())
         operator = self._take("operator")
         value = self._value()
-        if name is None:
+        if name is None and self._known:
             raise Refusal(_BAD, f"Unknown query parameter [{asked}].")
+        if name is None:
+            return lambda _: False
         return _comparison(name, operator, value)
 
     def _value(self) -> str:
@@ -149,12 +161,18 @@ class _Parser:
 def _comparison(name: str, operator: str, value: str) -> Test:
     compare = _OPERATORS[operator]
     key = name.lower()
+    if key in _TIMES and _moment(value) is None:
+        raise Refusal(_BAD, f"[{value}] is no time.")
+    is_bare = _GUID.fullmatch(value) is not None
     wanted = sort_key(key, value)
 
     def test(fields: Fields) -> bool:
         found = fields.get(name)
         if found is None:
             return operator == "!="
+        if is_bare:
+            # Clients in production ask with the GUID alone for what is a whole URN.
+            found = str(found).rpartition(":")[2]
         return compare(sort_key(key, found), wanted)
 
     return test
@@ -176,6 +194,9 @@ def sort_key(name: str, value: Scalar | None) -> _Key:
     if value is None:
         return (-1, 0.0, "")
     text = str(value).lower()
+    moment = _moment(text) if name.lower() in _TIMES else None
+    if moment is not None:
+        return (0, moment, "")
     order = _ORDERS.get(name.lower(), ())
     if text in order:
         return (0, float(order.index(text)), "")
@@ -186,6 +207,15 @@ def sort_key(name: str, value: Scalar | None) -> _Key:
         return (0, float(text), "")
     except ValueError:
         return (1, 0.0, text)
+
+
+def _moment(text: str) -> float | None:
+    """Return a time as a number; it is UTC, with or without ``Z`` or a fraction."""
+    try:
+        found = datetime.fromisoformat(text.strip().upper().removesuffix("Z"))
+    except ValueError:
+        return None
+    return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
 
 
 def positive(query: Mapping[str, str], name: str, default: int) -> int:

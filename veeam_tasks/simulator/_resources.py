@@ -1,15 +1,14 @@
 """Resources around the tasks: the root, logon sessions, collections, query results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
-from urllib.parse import urlencode
 
 from veeam_tasks.simulator._accounts import LogonSession, Role
 from veeam_tasks.simulator._query import Page
 from veeam_tasks.simulator._tree import Node, TreeLink
 from veeam_tasks.simulator._version import ServerVersion
 
-# Type of the collection and its path, in the order of the vendor's sample.
+# Type of the collection and its path, in the order of a recorded logon of 12.3.
 COLLECTIONS: Final = (
     ("BackupServer", "backupServers"),
     ("ManagedServer", "managedServers"),
@@ -31,8 +30,97 @@ COLLECTIONS: Final = (
     ("ReplicaTaskSession", "replicaTaskSessions"),
     ("WanAccelerator", "wanAccelerators"),
     ("BackupFile", "backupFiles"),
+    ("ExternalRepository", "externalRepositories"),
+    ("CdpPolicy", "cdpPolicies"),
+    ("CdpReplicaSession", "cdpReplicaSessions"),
+    ("CdpReplicaTaskSession", "cdpReplicaTaskSessions"),
+    ("VAppReplicaPoint", "vAppReplicaPoints"),
+    ("VmCdpReplica", "cdpReplica/vms"),
+    ("VAppCdpReplica", "cdpReplica/vApps"),
+    # These stand below services of their own, and not in the list of a logon.
+    ("SystemSession", "systemSessions"),
+    ("AgentBackupJob", "agents/jobs"),
+    ("NasJob", "nas/jobs"),
+    ("CloudFailoverSession", "cloud/failoverSessions"),
+    ("CloudFailoverPlan", "cloud/cloudFailoverPlans"),
+    ("CloudTenant", "cloud/tenants"),
 )
-_PLURALS: Final = {"Repository": "Repositories"}
+_LISTED: Final = COLLECTIONS[:27]
+_PLURALS: Final = {
+    "Repository": "Repositories",
+    "ExternalRepository": "ExternalRepositories",
+    "CdpPolicy": "CdpPolicies",
+    "NasJob": "NASJobs",
+}
+# Until 10 the ID was called TaskUid here, and the newest query service still says so.
+TASK_FIELDS: Final = ("TaskId", "TaskUid", "State", "Operation")
+_SERVER: Final = ("BackupServerUid", "BackupServerName")
+_SESSION: Final = (
+    *("UID", "Name", "JobType", "JobUid", "JobName", "CreationTime", "EndTime"),
+    *("State", "Result", "FailureMessage", "IsRetry", *_SERVER),
+)
+_TASK_SESSION: Final = (
+    *("UID", "Name", "CreationTime", "EndTime", "State", "Result", "Reason"),
+    *("TotalSize", "JobSessionUid", "JobUid", "JobName", *_SERVER, "VmDisplayName"),
+)
+_JOB: Final = (
+    *("UID", "Name", "Description", "NextRun", "JobType", "Platform"),
+    *("ScheduleConfigured", "ScheduleEnabled", *_SERVER),
+)
+_OTHER_TYPES: Final = (
+    *("AgentProtectionGroup", "AgentRestorePoint", "Backup", "BackupFile", "CatalogVm"),
+    *("CdpPolicy", "CdpReplica", "CdpReplicaSession", "CdpReplicaTaskSession"),
+    *("CloudFailoverPlan", "CloudGateway", "CloudGatewayPool", "CloudHardwarePlan"),
+    *("CloudPublicIpAddress", "CloudReplica", "CloudSubtenant", "CloudTenant"),
+    *("CloudVmReplicaPoint", "Credentials", "DiscoveredComputer", "FailoverPlan"),
+    *("FileServer", "HierarchyRoot", "ManagedServer", "NasObject", "ObjectInJob"),
+    *("ObjectInAgentBackupJob", "Passwords", "Replica", "VAppReplicaPoint"),
+    *("VAppRestorePoint", "VCloudOrganizationConfig", "VlanConfiguration"),
+    *("VmReplicaPoint", "VmRestorePoint", "VSphereSelfServiceConfig"),
+    "WanAccelerator",
+)
+QUERY_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Job": _JOB,
+    "AgentBackupJob": _JOB,
+    "NasJob": _JOB,
+    "BackupJobSession": _SESSION,
+    "ReplicaJobSession": _SESSION,
+    "RestoreSession": (
+        *("UID", "Name", "Type", "CreationTime", "EndTime", "State", "Result"),
+        *(*_SERVER, "VmDisplayName"),
+    ),
+    "CloudFailoverSession": (
+        *("UID", "Name", "Type", "CreationTime", "EndTime", "State", "Result"),
+        *("FailureMessage", *_SERVER),
+    ),
+    "BackupTaskSession": _TASK_SESSION,
+    "ReplicaTaskSession": _TASK_SESSION,
+    "BackupServer": ("UID", "Name", "Description", "Port", "Version"),
+    "Repository": ("UID", "Name", "Capacity", "FreeSpace", "Kind", *_SERVER),
+    "RestorePoint": ("UID", "Name", "CreationTime", *_SERVER),
+    # Nothing is held of the other documented types, so any of their parameters gives
+    # an empty result.
+    **dict.fromkeys(_OTHER_TYPES, ()),
+}
+"""The parameters of each type of query; none where any name will do."""
+# A query result names every type, null but for the one asked for, as captures of 12 and
+# 13 have it, spelled as they spell it.
+_SECTIONS: Final = (
+    *("Jobs", "FailoverPlans", "Backups", "Replicas", "Repositories", "RestorePoints"),
+    *("VmRestorePoints", "VAppRestorePoints", "VmReplicaPoints", "BackupJobSessions"),
+    *("ReplicaJobSessions", "ReplicaTaskSessions", "RestoreSessions", "HierarchyRoots"),
+    *("BackupTaskSessions", "BackupServers", "ManagedServers", "EnterpiseRoles"),
+    *("EnterpiseAccounts", "WanAccelerators", "CloudGateways", "CloudTenants"),
+    *("CloudReplicas", "VCloudOrganizationConfigs", "BackupFiles"),
+    *("VSphereSelfServiceConfigs", "CloudPublicIps", "CloudHardwarePlans"),
+    *("CloudVmReplicaPoints", "AgentRestorePoints", "AgentBackupJob"),
+    *("CloudGatewayPools", "CloudFailoverPlans", "ExternalRepositories"),
+    *("VlanConfigurations", "CloudFailoverSessions", "AgentProtectionGroups"),
+    *("DiscoveredComputers", "FileServers", "NASJobs", "CdpReplicas"),
+    *("CdpReplicaVms", "CdpPolicies", "CdpReplicaSessions", "CdpReplicaTaskSessions"),
+    *("VAppReplicaPoints", "VmCdpReplicas", "VAppCdpReplicas", "VAppCdpReplicaVms"),
+    "SystemSessions",
+)
 
 
 def plural(kind: str) -> str:
@@ -40,20 +128,32 @@ def plural(kind: str) -> str:
     return _PLURALS.get(kind, f"{kind}s")
 
 
+def section_of(kind: str) -> str:
+    """Return where entities of that type stand in a query result."""
+    return "AgentBackupJob" if kind == "AgentBackupJob" else plural(kind)
+
+
 def root(base: str, version: ServerVersion) -> Node:
     """Return the resource at the base URL, which anyone may read."""
     links = (
-        TreeLink("Create", f"{base}sessionMngr/?v=latest", "LogonSession"),
         TreeLink("Down", f"{base}logonSessions", "LogonSessionList"),
+        TreeLink("Create", f"{base}sessionMngr/?v=latest", "LogonSession"),
     )
     versions = tuple(
-        Node("SupportedVersion", (("Name", version),), (), (_logon(base, version),))
-        for version in version.supported
+        Node(
+            "SupportedVersion",
+            (("Name", name),),
+            (),
+            (_logon(base, name),),
+            links_first=True,
+        )
+        for name in version.supported
     )
     supported = Node("SupportedVersions", items=("SupportedVersions", versions))
     return Node(
         "EnterpriseManager",
-        (("Href", base), ("Type", "EnterpriseManager")),
+        # Null in the captures of the one resource that anyone may read.
+        (("Href", None), ("Type", None)),
         (("SupportedVersions", supported),),
         links,
     )
@@ -72,16 +172,21 @@ def logon_session(session: LogonSession, base: str) -> Node:
     else:
         links += [
             TreeLink("Down", f"{base}{path}", f"{kind}ReferenceList")
-            for kind, path in COLLECTIONS
+            for kind, path in _LISTED
         ]
         links += [
+            # The type is the capture's own slip.
+            TreeLink("Down", f"{base}systemSessions", "BackupJobSessionReferenceList"),
             TreeLink("Down", f"{base}tasks", "TaskList"),
             TreeLink("Down", f"{base}querySvc", "QueryService"),
+            TreeLink("Down", f"{base}reports/summary", "Report", "Summary"),
         ]
         links += [
             TreeLink("Down", f"{base}{path}?format=Entity", f"{kind}List")
-            for kind, path in COLLECTIONS
+            for kind, path in _LISTED
         ]
+        links.append(TreeLink("Down", f"{base}agents", "AgentsService"))
+        links.append(TreeLink("Down", f"{base}nas", "NasService"))
     links.append(TreeLink("Delete", here))
     return Node(
         "LogonSession",
@@ -122,40 +227,35 @@ def query_service(base: str) -> Node:
 
 
 def query_result(
-    section: str, content: Node, page: Page, base: str, query: dict[str, str]
+    section: str, name: str, content: Node, page: Page, links: Mapping[str, str]
 ) -> Node:
     """Return one page of a query result.
 
     Args:
         section: Where the found stand: ``Refs``, ``Entities`` or ``Resources``.
-        content: The collection in it; for ``Refs`` the section itself.
+        name: The name of their type in it; for ``Refs`` the section's own.
+        content: The collection; for ``Refs`` the section itself.
         page: Which page of how many.
-        base: The server's own idea of its URL.
-        query: The query as it was asked, names in the spelling for links.
+        links: The URLs of the paging links by Rel.
     """
-    inner: Node = (
-        content if section == "Refs" else Node(section, (), ((content.name, content),))
+    inner = content
+    if section == "Entities":
+        names = _SECTIONS if name in _SECTIONS else (*_SECTIONS, name)
+        inner = Node(
+            section,
+            (),
+            tuple((one, content if one == name else None) for one in names),
+        )
+    elif section == "Resources":
+        inner = Node(section, (), ((name, content),))
+    found = tuple(
+        (one, inner if one == section else None)
+        for one in ("Refs", "Entities", "Resources", "Links")
     )
-    members = tuple(
-        (name, inner if name == section else None)
-        for name in ("Refs", "Entities", "Resources", "Links")
-    )
-    return Node(
-        "QueryResult", (), (*members, ("PagingInfo", _paging(page, base, query)))
-    )
+    return Node("QueryResult", (), (*found, ("PagingInfo", _paging(page, links))))
 
 
-def _paging(page: Page, base: str, query: dict[str, str]) -> Node:
-    def link(rel: str, number: int) -> TreeLink:
-        asked = query | {"pageSize": str(page.size), "page": str(number)}
-        return TreeLink(rel, f"{base}query?{urlencode(asked)}")
-
-    links = [link("First", 1)]
-    if page.number > 1:
-        links.append(link("Prev", page.number - 1))
-    if page.number < page.count:
-        links.append(link("Next", page.number + 1))
-    links.append(link("Last", max(page.count, 1)))
+def _paging(page: Page, links: Mapping[str, str]) -> Node:
     return Node(
         "PagingInfo",
         (
@@ -164,5 +264,6 @@ def _paging(page: Page, base: str, query: dict[str, str]) -> Node:
             ("PagesCount", page.count),
         ),
         (),
-        tuple(links),
+        tuple(TreeLink(rel, href) for rel, href in links.items()),
+        links_first=True,
     )

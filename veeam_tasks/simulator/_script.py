@@ -3,8 +3,11 @@
 import bisect
 import itertools
 import re
+import warnings
+from collections.abc import Iterable
+from difflib import get_close_matches
 from random import Random
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -19,6 +22,7 @@ _TOKEN: Final = re.compile(
       | '(?P<single>(?:[^']|'')*)'
       | "(?P<double>(?:[^"]|"")*)"
       | (?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s|m|h)(?![A-Za-z0-9])
+      | (?P<percent>[0-9]{1,3})%
       | (?P<word>[A-Za-z][A-Za-z0-9_]*)
     )""",
     re.VERBOSE | re.ASCII,
@@ -71,11 +75,19 @@ class Step:
 _SETTLED: Final = frozenset({FINISHED, OPERATION_FINISHED})
 
 
-@attrs.frozen
-class Script:
-    """The steps of one task, in order; the last one lasts for ever."""
+class _Lasting(Protocol):
+    @property
+    def seconds(self) -> float | None: ...
 
-    steps: tuple[Step, ...]
+
+AnyStep = TypeVar("AnyStep", bound=_Lasting)
+
+
+@attrs.frozen
+class Timeline(Generic[AnyStep]):
+    """Steps in order; the last one lasts for ever."""
+
+    steps: tuple[AnyStep, ...]
     _starts: tuple[float, ...] = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -99,21 +111,6 @@ class Script:
         starts = tuple(itertools.accumulate(lasting, initial=0.0))
         object.__setattr__(self, "_starts", starts)
 
-    @classmethod
-    def parse(cls, text: str) -> "Script":
-        """Read a script such as ``Running 2s, Finished failed 'Disk full'``.
-
-        Steps are separated by commas. A step is a state (any word), then in any
-        order: a duration (``500ms``, ``2s``, ``1.5m``, ``1h``; not in the last step);
-        ``ok``, ``failed`` or ``unsettled`` (no Result); a message in quotes, a quote
-        in it doubled. ``gone`` instead of a state hides the task. Finished and
-        OperationFinished are ``ok``, other states ``unsettled``, unless said.
-
-        Raises:
-            ValueError: The text cannot be read; it says where.
-        """
-        return cls(tuple(_step(tokens, text) for tokens in _tokens(text)))
-
     @property
     def seconds(self) -> float:
         """How long it takes to reach the last step, before `speed`."""
@@ -133,12 +130,47 @@ class Script:
         return ", ".join(map(str, self.steps))
 
 
+@attrs.frozen
+class Script(Timeline[Step]):
+    """The steps of one task, in order; the last one lasts for ever."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Script":
+        """Read a script such as ``Running 2s, Finished failed 'Disk full'``.
+
+        Steps are separated by commas. A step is a state (any word), then in any
+        order: a duration (``500ms``, ``2s``, ``1.5m``, ``1h``; not in the last step);
+        ``ok``, ``failed`` or ``unsettled`` (no Result); a message in quotes, a quote
+        in it doubled. ``gone`` instead of a state hides the task. Finished and
+        OperationFinished are ``ok``, other states ``unsettled``, unless said.
+
+        Raises:
+            ValueError: The text cannot be read; it says where.
+        """
+        return cls(tuple(_step(tokens, text) for tokens in tokens_of(text)))
+
+    def succeeds_at(self) -> int | None:
+        """Return the index of the step in which it has succeeded; None if it fails."""
+        ends = [i for i, step in enumerate(self.steps) if step.state == FINISHED]
+        if not ends or not self.steps[ends[-1]].success:
+            return None
+        index = ends[-1]
+        while index and self.steps[index - 1].state == OPERATION_FINISHED:
+            index -= 1
+        return index
+
+
 def as_script(script: "str | Script") -> Script:
     """Return a script as it is, or read its text."""
     return Script.parse(script) if isinstance(script, str) else script
 
 
-def _tokens(text: str) -> list[list[re.Match[str]]]:
+def tokens_of(text: str) -> list[list[re.Match[str]]]:
+    """Return the tokens of each step.
+
+    Raises:
+        ValueError: The text cannot be read; it says where.
+    """
     steps: list[list[re.Match[str]]] = [[]]
     position, end = 0, len(text.rstrip())
     while position < end:
@@ -176,6 +208,7 @@ def _step(tokens: list[re.Match[str]], text: str) -> Step:
             problem = f"a step {GONE!r} has nothing but a duration, in {text!r}"
             raise ValueError(problem)
         return Step(GONE, _number(seconds), is_gone=True)
+    warn_of_slip(word, (RUNNING, OPERATION_FINISHED, FINISHED, GONE))
     if message is not None and success is None:
         problem = (
             f"the message {message!r} of the script {text!r} needs 'ok' or 'failed'"
@@ -193,19 +226,43 @@ def _number(value: object) -> float | None:
     return value if isinstance(value, float) else None
 
 
-def _meaning(token: re.Match[str], text: str) -> tuple[str, object]:
+def warn_of_slip(state: str, known: Iterable[str]) -> None:
+    """Warn of a state that looks like a misspelt word of the reference.
+
+    Any word may be scripted, since a client must survive any; so it is no error.
+    """
+    words = {word.lower(): word for word in known}
+    if state in words.values():
+        return
+    for close in get_close_matches(state.lower(), words, n=1, cutoff=0.8):
+        warnings.warn(
+            f"the state {state!r} of a script is none of the server's: did you mean"
+            f" {words[close]!r}?",
+            stacklevel=2,
+        )
+
+
+def timing_or_message(token: re.Match[str]) -> tuple[str, object] | None:
+    """Return what a token says in the script of anything, or None."""
     if token["number"]:
         return "duration", float(token["number"]) * _UNITS[token["unit"]]
     if token["single"] is not None:
         return "message", token["single"].replace("''", "'")
     if token["double"] is not None:
         return "message", token["double"].replace('""', '"')
+    return None
+
+
+def _meaning(token: re.Match[str], text: str) -> tuple[str, object]:
+    found = timing_or_message(token)
+    if found is not None:
+        return found
     if token["word"] in _RESULTS:
         return "result", _RESULTS[token["word"]]
     known = ", ".join(sorted(_RESULTS))
     problem = (
-        f"{token['word']!r} in the script {text!r} is neither a duration, a message in"
-        f" quotes nor one of {known}"
+        f"{token[0].strip()!r} in the script {text!r} is neither a duration, a message"
+        f" in quotes nor one of {known}"
     )
     raise ValueError(problem)
 

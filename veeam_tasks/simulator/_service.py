@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from veeam_tasks.simulator._accounts import Account, LogonSession, Role
+from veeam_tasks.simulator._accounts import Account, LogonSession, Role, may_read
 from veeam_tasks.simulator._action_runner import ActionRunner
 from veeam_tasks.simulator._actions import Action, match
 from veeam_tasks.simulator._authenticator import Authenticator
@@ -49,6 +49,7 @@ class Service:
         accounts: dict[str, Account],
         logons: Records[LogonRecord],
         runner: ActionRunner,
+        unknown_session: int,
     ) -> None:
         self._state = state
         self._version: ServerVersion = state.context.version
@@ -56,11 +57,12 @@ class Service:
             state=state, accounts=accounts, logons=logons
         )
         self._runner = runner
-        self._catalog = Catalog(state)
+        self._catalog = Catalog(state, unknown_session=unknown_session)
 
     def answer(self, incoming: Incoming) -> Answer:
         """Answer one request."""
         kind = accepted_kind(incoming.headers.get("Accept"), self._version)
+        self._state.settle()
         try:
             if incoming.method == "GET" and incoming.target.startswith(_TASKS):
                 session = self._authenticator.admit(incoming)
@@ -172,6 +174,8 @@ class Service:
     def _other(self, incoming: Incoming, path: str, kind: MediaKind) -> Answer:
         session = self._authenticator.admit(incoming)
         if incoming.method == "GET":
+            if not may_read(session.role, path, incoming.query.get("type", "")):
+                raise Refusal(_FORBIDDEN, "Access denied")
             found = self._catalog.read(path, incoming.query, session, kind)
             if found is not None:
                 return found
@@ -186,11 +190,13 @@ class Service:
             _permit(session, found.action)
             body = read_body(incoming, kind, self._version)
             check_root(body, found.action.request_root)
-            task = self._runner.start(found.action, path, found.ids, session)
+            task = self._runner.start(found.action, path, found.ids, session, body)
+            # One that succeeds at once shows what follows from it in its first reply.
+            self._state.settle()
             return self._show(task, kind, found.action.status)
         if (incoming.method, path.lower(), (word or "").lower()) in _SILENT:
             return Answer(status=202)
-        methods = {*found.methods, *self._catalog.methods(path)}
+        methods = {*found.methods, *(["GET"] if self._catalog.has(path) else [])}
         if incoming.method in methods - {"GET"}:
             raise Refusal(
                 _NOT_IMPLEMENTED,
@@ -201,19 +207,22 @@ class Service:
         raise _unknown(incoming)
 
 
-_ADMINISTRATION: Final = frozenset({Role.PORTAL_ADMINISTRATOR})
-_RESTORE: Final = frozenset(
-    {Role.PORTAL_ADMINISTRATOR, Role.PORTAL_USER, Role.RESTORE_OPERATOR}
-)
+_RESTORERS: Final = frozenset({Role.PORTAL_USER, Role.RESTORE_OPERATOR})
+_OF_USERS: Final = frozenset({"collect", "quickbackup", "veeamzip"})
 _TENANT_PATH: Final = "cloud/cloudFailoverPlans/{ID}"
 
 
 def _permit(session: LogonSession, action: Action) -> None:
-    roles = _RESTORE if action.is_restore else _ADMINISTRATION
-    may = session.role in roles
-    if session.role is Role.TENANT:
-        # The vendor lets a tenant start and undo a cloud failover plan, no more.
-        may = action.path == _TENANT_PATH and action.action in {"start", "undo"}
+    word = action.action or ""
+    match session.role:
+        case Role.PORTAL_ADMINISTRATOR:
+            may = True
+        case Role.TENANT:
+            # The vendor lets a tenant start and undo a cloud failover plan, no more.
+            may = action.path == _TENANT_PATH and word in {"start", "undo"}
+        case _:
+            may = action.is_restore and session.role in _RESTORERS
+            may = may or (word in _OF_USERS and session.role is Role.PORTAL_USER)
     if not may:
         raise Refusal(_FORBIDDEN, "Access denied")
 

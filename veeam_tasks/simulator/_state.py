@@ -1,16 +1,20 @@
 """What the server holds in memory: logon sessions, tasks, jobs and job sessions."""
 
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 from veeam_tasks.simulator._accounts import LogonSession, Role
+from veeam_tasks.simulator._backup_server import BackupServer
 from veeam_tasks.simulator._faults import FaultKind
-from veeam_tasks.simulator._jobs import Job, JobKind, JobResult, JobSession
+from veeam_tasks.simulator._job_sessions import RESTORE, JobSession
+from veeam_tasks.simulator._jobs import Job, JobKind, as_machines
 from veeam_tasks.simulator._script import Script
-from veeam_tasks.simulator._tasks import Related, SimulatedTask, TaskContext
+from veeam_tasks.simulator._session_script import SessionScript, usual_script
+from veeam_tasks.simulator._tasks import Effect, Related, SimulatedTask, TaskContext
 
 # The names and IDs of jobs that the vendor's pages use.
 _JOBS: Final[tuple[tuple[str, str, JobKind], ...]] = (
@@ -18,7 +22,17 @@ _JOBS: Final[tuple[tuple[str, str, JobKind], ...]] = (
     ("78c3919c-54d7-43fe-b047-485d3566f11f", "Oracle Backup", "Backup"),
     ("4856ab37-2235-45e8-affe-d515878b01a9", "Fileserver Backup", "Backup"),
     ("5658281f-625e-4627-89dd-d2a0c48be99e", "DB Backup", "Backup"),
+    ("92346ee0-5191-4556-a9c6-ed1a38cdc71b", "Agent Backup Job 1", "AgentBackup"),
+    ("93dfbb3e-f420-45cf-addc-4ee9297113f2", "Shared Files Backup", "NasBackup"),
 )
+_USUAL_SECONDS: Final = 30.0
+_DAY: Final = 86_400.0
+_PAST_SECONDS: Final = 300.0
+_RETRY_AFTER: Final = 600.0
+_EACH_FAILED: Final = 5
+
+
+Shuffled = TypeVar("Shuffled")
 
 
 class ServerState:
@@ -26,20 +40,24 @@ class ServerState:
 
     Args:
         context: What the tasks share.
+        server: The backup server that jobs run on.
         random: Where IDs come from.
         idle_expiry: Seconds without a request after which a logon session ends.
         session_scoped: Whether a logon session knows only its own tasks.
         per_session_counter: Whether each logon session counts its tasks from 1.
+        history: How many days each job has run already.
     """
 
     def __init__(
         self,
         *,
         context: TaskContext,
+        server: BackupServer,
         random: Random,
         idle_expiry: float,
         session_scoped: bool,
         per_session_counter: bool,
+        history: int,
     ) -> None:
         self.context = context
         self.idle_expiry = idle_expiry
@@ -47,15 +65,18 @@ class ServerState:
         self.per_session_counter = per_session_counter
         self.jobs: dict[str, Job] = {}
         self.job_sessions: dict[str, JobSession] = {}
+        self.server = server
         self._random = random
+        self._unsettled: list[SimulatedTask] = []
+        self._settling = threading.Lock()
         self._last_number = 0
-        self._alteration: FaultKind | None = None
+        self.alteration: FaultKind | None = None
         self._by_token: dict[str, LogonSession] = {}
         self._shared: dict[str, SimulatedTask] = {}
         self._waiting: dict[str, SimulatedTask] = {}
         self._latest: dict[str, SimulatedTask] = {}
         for job_id, name, kind in _JOBS:
-            self.jobs[job_id] = Job(job_id=job_id, name=name, kind=kind)
+            self.add_job(Job(job_id=job_id, name=name, kind=kind), history=history)
 
     def new_guid(self) -> str:
         """Return a fresh GUID."""
@@ -129,6 +150,7 @@ class ServerState:
         related: tuple[Related, ...] = (),
         owner: LogonSession | None = None,
         shared: bool = False,
+        effect: Effect | None = None,
     ) -> SimulatedTask:
         """Add one to its owner: by default the newest open logon session.
 
@@ -144,7 +166,11 @@ class ServerState:
             context=self.context,
             message=message,
             related=related,
+            effect=effect,
         )
+        if effect is not None:
+            with self._settling:
+                self._unsettled.append(task)
         home = self._shared if everyone else self._waiting
         if owner is not None and not everyone:
             home = owner.tasks
@@ -156,20 +182,20 @@ class ServerState:
         task = session.tasks.get(task_id) or self._shared.get(task_id)
         if task is None or task.is_gone:
             return None
-        if self._alteration is not None:
-            return self._altered_task(session, task, self._alteration)
+        if self.alteration is not None:
+            return self._altered_task(session, task, self.alteration)
         return task
 
     def visible(self, session: LogonSession) -> list[SimulatedTask]:
         """Return all that this logon session knows."""
         tasks = self._all(session)
-        match self._alteration:
+        match self.alteration:
             case FaultKind.VANISH:
                 return []
             case FaultKind.DUPLICATE:
                 return [task for task in tasks for _ in range(2)]
             case FaultKind.SHUFFLE:
-                return self._random.sample(tasks, len(tasks))
+                return self.shuffled(tasks)
             case FaultKind.BACKWARDS:
                 return [task.as_before() for task in tasks]
         return tasks
@@ -177,11 +203,15 @@ class ServerState:
     @contextmanager
     def altered(self, kind: FaultKind) -> Iterator[None]:
         """Let the tasks look wrong while one request is answered."""
-        self._alteration = kind
+        self.alteration = kind
         try:
             yield
         finally:
-            self._alteration = None
+            self.alteration = None
+
+    def shuffled(self, found: list[Shuffled]) -> list[Shuffled]:
+        """Return them in random order."""
+        return self._random.sample(found, len(found))
 
     def _all(self, session: LogonSession) -> list[SimulatedTask]:
         tasks = (*tuple(session.tasks.values()), *tuple(self._shared.values()))
@@ -238,49 +268,113 @@ class ServerState:
         """Yield the newest task of every ID, oldest first."""
         return iter(tuple(self._latest.values()))
 
-    def add_job(
-        self, name: str, kind: JobKind, seconds: float, result: JobResult
-    ) -> Job:
-        """Add a job."""
-        job = Job(
-            job_id=self.new_guid(), name=name, kind=kind, seconds=seconds, result=result
-        )
+    def add_job(self, job: Job, *, history: int = 0) -> Job:
+        """Add a job that has had so many runs already."""
         self.jobs[job.job_id] = job
+        for number in range(history, 0, -1):
+            self._add_past_day(job, number)
         return job
 
-    def start_job(self, job: Job, *, is_retry: bool = False) -> JobSession:
-        """Start a session of a job, as the job says that it goes."""
+    def start_job(
+        self,
+        job: Job,
+        moment: float,
+        *,
+        is_retry: bool = False,
+        script: SessionScript | None = None,
+        appears: float | None = None,
+    ) -> JobSession:
+        """Start a session of a job at a moment, past ones included."""
         return self._keep(
             JobSession(
                 session_id=self.new_guid(),
                 type=job.session_type,
-                clock=self.context.clock,
-                name=job.name,
-                seconds=job.seconds,
-                result=job.result,
+                server=self.server,
+                about=job.name,
+                script=script or job.next_script(),
+                created=moment,
+                appears=appears,
                 job=job,
+                job_type=job.kind,
                 is_retry=is_retry,
+                machines=job.machines,
             )
         )
 
     def start_session(
-        self, kind: str, name: str, seconds: float = 30.0, result: JobResult = "Success"
+        self,
+        kind: str,
+        about: str,
+        moment: float,
+        *,
+        job_type: str = "Backup",
+        vm_name: str | None = None,
+        script: SessionScript | None = None,
     ) -> JobSession:
         """Start a session that belongs to no job."""
+        machines = () if kind == RESTORE else as_machines(("srv01", "srv02"))
         return self._keep(
             JobSession(
                 session_id=self.new_guid(),
                 type=kind,
-                clock=self.context.clock,
-                name=name,
-                seconds=seconds,
-                result=result,
+                server=self.server,
+                about=about,
+                script=script or usual_script(_USUAL_SECONDS, "Success"),
+                created=moment,
+                job_type=job_type,
+                vm_name=vm_name,
+                machines=machines,
             )
         )
+
+    def sessions_of(self, job: Job) -> list[JobSession]:
+        """Return the sessions of a job, oldest first."""
+        found = tuple(self.job_sessions.values())
+        return [
+            session
+            for session in found
+            if session.job is not None and session.job.job_id == job.job_id
+        ]
+
+    def settle(self) -> None:
+        """Let happen what follows from tasks that have succeeded by now.
+
+        Nothing ticks in this server: whoever looks at jobs or sessions, a request or a
+        test, settles first. What happened earlier comes first. A test may look from
+        another thread than the one that answers requests, hence the lock.
+        """
+        if not self._unsettled:
+            return
+        with self._settling:
+            due, waiting = [], []
+            for task in self._unsettled:
+                moment = task.succeeded_at()
+                if moment is not None:
+                    due.append((moment, task))
+                elif not task.is_settled:
+                    waiting.append(task)
+            self._unsettled = waiting
+            for moment, task in sorted(due, key=lambda one: one[0]):
+                task.carry_out(moment)
 
     def _keep(self, session: JobSession) -> JobSession:
         self.job_sessions[session.session_id] = session
         return session
+
+    def _add_past_day(self, job: Job, days_ago: int) -> None:
+        """Add the run of one earlier day; each fifth failed and was retried.
+
+        An automatic retry is a session of its own, ten minutes after the failure.
+        """
+        moment = self.context.clock.now() - days_ago * _DAY
+        has_failed = days_ago % _EACH_FAILED == 0
+        result = "Failed" if has_failed else "Success"
+        script = usual_script(_PAST_SECONDS, result)
+        self.start_job(job, moment, script=script, appears=moment)
+        if has_failed:
+            again = moment + (_PAST_SECONDS + _RETRY_AFTER) / self.context.clock.speed
+            script = usual_script(_PAST_SECONDS / 2, "Success")
+            self.start_job(job, again, is_retry=True, script=script, appears=again)
 
     def _next_number(self, owner: LogonSession | None) -> int:
         if self.per_session_counter and owner is not None:

@@ -32,6 +32,7 @@ class Related:
         name: The name of the link, or None.
         rel: ``Related``, ``Download`` or ``Down``.
         is_early: Whether the link is there before the task is Finished.
+        delay: Seconds that it comes later than the others.
     """
 
     type: str | None
@@ -39,6 +40,11 @@ class Related:
     name: str | None = None
     rel: str = "Related"
     is_early: bool = False
+    delay: float = 0.0
+
+
+Effect = Callable[[float], tuple[Related, ...]]
+"""What happens once a task has succeeded at a moment, and what it then leads to."""
 
 
 @attrs.frozen(kw_only=True)
@@ -77,12 +83,14 @@ class SimulatedTask:
         context: TaskContext,
         message: str | None = None,
         related: tuple[Related, ...] = (),
+        effect: Effect | None = None,
     ) -> None:
         self.task_id = task_id
         self.operation = operation
         self.related = related
         self.is_deleted = False
         self._message = message
+        self._effect = effect
         self._context = context
         self._script = script
         self._started = context.clock.now()
@@ -90,7 +98,7 @@ class SimulatedTask:
         self._is_hidden = False
         self._step = script.steps[0]
         self._until = -1.0
-        self._shows_related = False
+        self._shown_links: tuple[Related, ...] = ()
         self._bodies: dict[tuple[MediaKind, bool], bytes] = {}
 
     @property
@@ -158,6 +166,35 @@ class SimulatedTask:
             self._advance(now)
         return self._step
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to happen by it: it did, or it failed for good."""
+        if self._effect is None:
+            return True
+        step = self.step()
+        return step.state == FINISHED and not step.success and step.seconds is None
+
+    def succeeded_at(self) -> float | None:
+        """Return when the backup server had done it; None as long as it has not.
+
+        That is when it became OperationFinished, if it did, on the way to a success.
+        """
+        if self._fixed is not None:
+            is_done = self._fixed.state in {FINISHED, OPERATION_FINISHED}
+            return self._started if is_done and self._fixed.success else None
+        index = self._script.succeeds_at()
+        if index is None:
+            return None
+        moment = self._context.clock.moment(self._started, self._script.begins(index))
+        return moment if moment <= self._context.clock.now() else None
+
+    def carry_out(self, moment: float) -> None:
+        """Let happen what follows from its success, once."""
+        effect, self._effect = self._effect, None
+        if effect is not None:
+            self.related = (*self.related, *effect(moment))
+            self._until = -1.0
+
     def as_before(self) -> "SimulatedTask":
         """Return a copy that stands where this one stood before its last change."""
         self.step()
@@ -188,13 +225,12 @@ class SimulatedTask:
         shown = self._shown(self.step())
         href = f"{self._context.base()}tasks/{self.task_id}"
         links = [TreeLink("Delete", href)]
-        if self._shows_related:
-            links += [
-                TreeLink(
-                    link.rel, f"{self._context.base()}{link.path}", link.type, link.name
-                )
-                for link in self.related
-            ]
+        links += [
+            TreeLink(
+                link.rel, f"{self._context.base()}{link.path}", link.type, link.name
+            )
+            for link in self._shown_links
+        ]
         return Node(
             "Task",
             (("Href", href), ("Type", "Task")),
@@ -225,18 +261,21 @@ class SimulatedTask:
             step = self._script.steps[index]
             since = clock.moment(self._started, self._script.begins(index))
             until = clock.moment(self._started, ends)
-        shows = self._shows(step, now - since)
-        if not shows and self.related and step.state == FINISHED and step.success:
-            until = min(until, since + self._context.related_delay)
-        if step is not self._step or shows != self._shows_related:
+        shown = tuple(
+            link for link in self.related if self._shows(link, step, now - since)
+        )
+        for link in self.related:
+            if link not in shown and step.state == FINISHED and step.success:
+                until = min(until, since + self._context.related_delay + link.delay)
+        if step is not self._step or shown != self._shown_links:
             self._bodies.clear()
-        self._step, self._until, self._shows_related = step, until, shows
+        self._step, self._until, self._shown_links = step, until, shown
 
-    def _shows(self, step: Step, lasted: float) -> bool:
-        if any(link.is_early for link in self.related):
+    def _shows(self, link: Related, step: Step, lasted: float) -> bool:
+        if link.is_early:
             return True
         is_done = step.state == FINISHED and bool(step.success)
-        return is_done and lasted >= self._context.related_delay
+        return is_done and lasted >= self._context.related_delay + link.delay
 
     def _shown(self, step: Step) -> Step:
         if (

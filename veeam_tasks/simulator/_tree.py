@@ -8,6 +8,7 @@ the doubled plural of the server (``Resources.Tasks.Tasks``).
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import attrs
@@ -58,6 +59,9 @@ class Node:
         members: Child elements in the order of the schema; None is absent.
         links: The links, or None for an element that has none by its schema.
         items: The members of a collection, with the name of its JSON array.
+        json_first: The members that JSON names before the others: those of the class
+            that is derived last, which XML names last.
+        links_first: Whether JSON names the links before the attributes.
     """
 
     name: str
@@ -65,6 +69,8 @@ class Node:
     members: tuple[tuple[str, "Scalar | Node | None"], ...] = ()
     links: tuple[TreeLink, ...] | None = None
     items: tuple[str, tuple["Node", ...]] | None = None
+    json_first: tuple[str, ...] = ()
+    links_first: bool = False
 
 
 def render(
@@ -105,25 +111,42 @@ def to_xml(node: Node, root: str = "") -> str:
 def to_json(node: Node, version: ServerVersion) -> dict[str, object]:
     """Return the object that JSON shows for a node."""
     key = version.key
-    last = {"Href", "Type"}
     found: list[tuple[str, object]] = [
-        *((name, value) for name, value in node.attributes if name not in last),
-        *(
-            (name, to_json(value, version) if isinstance(value, Node) else value)
-            for name, value in node.members
-        ),
+        (name, to_json(value, version) if isinstance(value, Node) else value)
+        for name, value in _in_json_order(node)
     ]
     if node.items is not None:
         name, nodes = node.items
         found.append((name, [to_json(item, version) for item in nodes]))
+    attributes = dict(node.attributes)
+    href = [(name, attributes.pop(name)) for name in _HREF if name in attributes]
+    uid = [(name, attributes.pop(name)) for name in _NAME if name in attributes]
+    links: list[tuple[str, object]] = []
     if node.links is not None:
-        found.append(("Links", [_json_link(link, version) for link in node.links]))
-    found.extend((name, value) for name, value in node.attributes if name in last)
+        links = [("Links", [_json_link(link, version) for link in node.links])]
+    elif href:
+        links = [("Links", None)]
+    if node.links_first:
+        found += [*links, *attributes.items(), *uid, *href]
+    else:
+        found += [*attributes.items(), *uid, *links, *href]
     return {
         key(name): value
         for name, value in found
         if value is not None or version.prints_nulls
     }
+
+
+# A class of the server has its own members first, then those of what it derives from:
+# an entity (Name, UID), a resource (Links, Href, Type).
+_NAME: Final = ("Name", "UID")
+_HREF: Final = ("Href", "Type")
+
+
+def _in_json_order(node: Node) -> Iterator[tuple[str, "Scalar | Node | None"]]:
+    first = node.json_first
+    yield from (pair for pair in node.members if pair[0] in first)
+    yield from (pair for pair in node.members if pair[0] not in first)
 
 
 def _xml_link(link: TreeLink) -> str:

@@ -7,11 +7,15 @@ guesses, since nothing public says them: the ``Server`` header of version 13, an
 """
 
 import re
-from typing import Final
+from datetime import datetime
+from typing import Final, Literal
+from urllib.parse import quote_plus
 
 import attrs
 
 _CAPITALS: Final = re.compile(r"^[A-Z]+(?![a-z])|^[A-Z]")
+
+_ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
 
 _ODD_REASONS: Final = {
     200: "OK",
@@ -30,6 +34,9 @@ _ODD_REASONS: Final = {
 }
 
 
+VersionName = Literal["9.5u4", "12", "13"]
+
+
 @attrs.frozen(kw_only=True)
 class ServerVersion:
     """One version of the server, as far as the wire shows it.
@@ -45,6 +52,11 @@ class ServerVersion:
         lower_case_headers: Names of reply headers are in lower case (13).
         server: The ``Server`` header.
         reasons: Reason phrases, where they are odd.
+        time_digits: The most digits of a fraction that times have; zeros at its end are
+            dropped, so that their number varies within one reply.
+        fraction_in_names: Whether the time in a session's name has that fraction (13).
+        names_machines: Whether task sessions have a ``VmUid`` (from 10 on).
+        upper_case_hex: Whether paging links write ``%3E`` (13) instead of ``%3e``.
     """
 
     name: str
@@ -57,6 +69,10 @@ class ServerVersion:
     lower_case_headers: bool = False
     server: str = "Microsoft-HTTPAPI/2.0"
     reasons: dict[int, str] = attrs.field(factory=dict)
+    time_digits: int = 3
+    fraction_in_names: bool = False
+    names_machines: bool = True
+    upper_case_hex: bool = False
 
     def key(self, name: str) -> str:
         """Return a JSON key as this version spells it."""
@@ -64,6 +80,26 @@ class ServerVersion:
             return name
         # As .NET does it: a run of capitals falls together, so that UID becomes uid.
         return _CAPITALS.sub(lambda found: found[0].lower(), name)
+
+    def time(self, at: datetime) -> str:
+        """Return a time as this version prints it: UTC with ``Z``."""
+        return f"{at:%Y-%m-%dT%H:%M:%S}{self._fraction(at)}Z"
+
+    def time_in_name(self, at: datetime) -> str:
+        """Return a time as it stands in the name of a job session."""
+        fraction = self._fraction(at) if self.fraction_in_names else ""
+        return f"{at:%Y-%m-%d %H:%M:%S}{fraction}"
+
+    def quoted(self, text: str) -> str:
+        """Return a value of the query as paging links write it."""
+        encoded = quote_plus(text)
+        if self.upper_case_hex:
+            return encoded
+        return _ESCAPE.sub(lambda found: found[0].lower(), encoded)
+
+    def _fraction(self, at: datetime) -> str:
+        digits = f"{at.microsecond:06d}"[: self.time_digits].rstrip("0")
+        return f".{digits}" if digits else ""
 
     def accepts(self, interface_version: str) -> bool:
         """Tell whether ``v=`` may log on; without regard to case."""
@@ -76,6 +112,8 @@ VERSIONS: Final = {
     for version in (
         ServerVersion(
             name="9.5u4",
+            time_digits=0,
+            names_machines=False,
             supported=("v1_1", "v1_2", "v1_3", "v1_4"),
             knows_operation_finished=False,
             prints_nulls=False,
@@ -93,6 +131,9 @@ VERSIONS: Final = {
             supported=("v1_5", "v1_6", "v1_7"),
             deprecated=("v1_5", "v1_6"),
             camel_case=True,
+            time_digits=6,
+            fraction_in_names=True,
+            upper_case_hex=True,
             lower_case_headers=True,
             server="Kestrel",
         ),

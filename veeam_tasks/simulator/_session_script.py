@@ -1,0 +1,180 @@
+"""Scripts of job sessions and of the machines in them, as a short text or as values.
+
+They are written like those of tasks, in the words of sessions: a Result is a word, and
+a step may say how far the session is.
+"""
+
+import re
+from typing import Final
+
+import attrs
+
+from veeam_tasks.simulator._script import (
+    GONE,
+    Timeline,
+    timing_or_message,
+    tokens_of,
+    warn_of_slip,
+)
+
+STARTING: Final = "Starting"
+WORKING: Final = "Working"
+STOPPING: Final = "Stopping"
+STOPPED: Final = "Stopped"
+PENDING: Final = "Pending"
+IN_PROGRESS: Final = "InProgress"
+COMPLETED: Final = "Completed"
+# The words of the reference, then those of the backup server's own enumeration.
+SESSION_STATES: Final = (
+    *(STARTING, WORKING, "Pausing", "Resuming", STOPPING, STOPPED),
+    *("Idle", PENDING, "Postprocessing", "WaitingTape", "WaitingRepository"),
+    *("WaitingSlot", "ActionRequired", IN_PROGRESS, COMPLETED),
+)
+_ENDS: Final = frozenset({STOPPED, COMPLETED})
+NO_RESULT: Final = "None"
+"""What the wire says while a session runs."""
+_RESULTS: Final[dict[str, str | None]] = {
+    "ok": "Success",
+    "success": "Success",
+    "succeeded": "Success",
+    "warning": "Warning",
+    "failed": "Failed",
+    "none": NO_RESULT,
+    "unsettled": None,
+}
+_WORDS: Final = {
+    "Success": "success",
+    "Warning": "warning",
+    "Failed": "failed",
+    NO_RESULT: "none",
+    None: "unsettled",
+}
+
+
+@attrs.frozen(kw_only=True)
+class SessionStep:
+    """One step of the script of a session.
+
+    Attributes:
+        state: The word that the server says: ``Working``, or any other.
+        seconds: How long it lasts, before `speed`; None for ever.
+        result: The word of its Result; ``"None"`` while it runs; None for a session
+            that has no Result at all.
+        message: Why it ended so: the Reason of a machine in it.
+        progress: Percent, or None for what has passed of the script.
+        is_gone: The server does not know the session in this step.
+    """
+
+    state: str
+    seconds: float | None = None
+    result: str | None = NO_RESULT
+    message: str | None = None
+    progress: int | None = None
+    is_gone: bool = False
+
+    def __str__(self) -> str:
+        if self.is_gone:
+            return GONE if self.seconds is None else f"{GONE} {self.seconds:g}s"
+        parts = [self.state]
+        if self.seconds is not None:
+            parts.append(f"{self.seconds:g}s")
+        if self.progress is not None:
+            parts.append(f"{self.progress}%")
+        if self.result != _usual_result(self.state):
+            parts.append(_WORDS.get(self.result, str(self.result)))
+        if self.message is not None:
+            quoted = self.message.replace("'", "''")
+            parts.append(f"'{quoted}'")
+        return " ".join(parts)
+
+
+def _usual_result(state: str) -> str:
+    return "Success" if state in _ENDS else NO_RESULT
+
+
+@attrs.frozen
+class SessionScript(Timeline[SessionStep]):
+    """The steps of one session, in order; the last one lasts for ever."""
+
+    @classmethod
+    def parse(cls, text: str) -> "SessionScript":
+        """Read a script such as ``Starting 1s, Working 20s, Stopped failed 'Full'``.
+
+        Steps are separated by commas. A step is a state (any word), then in any order:
+        a duration (``500ms``, ``2s``, ``1.5m``, ``1h``; not in the last step); a
+        progress (``34%``); ``success``, ``warning``, ``failed``, ``none`` (the word
+        None) or ``unsettled`` (no Result at all); a message in quotes, a quote in it
+        doubled. ``gone`` instead of a state hides the session. Stopped and Completed
+        are ``success``, other states ``none``, unless said. One that never ends has
+        another last state than these.
+
+        Raises:
+            ValueError: The text cannot be read; it says where.
+        """
+        return cls(tuple(_step(tokens, text) for tokens in tokens_of(text)))
+
+
+def as_session_script(script: "str | SessionScript") -> SessionScript:
+    """Return a script as it is, or read its text."""
+    return SessionScript.parse(script) if isinstance(script, str) else script
+
+
+def usual_script(seconds: float, result: str) -> SessionScript:
+    """Return the script of a session that works for so long and ends so."""
+    starting = min(1.0, seconds / 2)
+    return SessionScript(
+        (
+            SessionStep(state=STARTING, seconds=starting),
+            SessionStep(state=WORKING, seconds=seconds),
+            SessionStep(state=STOPPED, result=result),
+        )
+    )
+
+
+def _step(tokens: list[re.Match[str]], text: str) -> SessionStep:
+    if not tokens or not (word := tokens[0]["word"]):
+        problem = f"each step of the script {text!r} begins with a state"
+        raise ValueError(problem)
+    if word in _RESULTS:
+        problem = f"the step {word!r} of the script {text!r} has no state before it"
+        raise ValueError(problem)
+    said: dict[str, object] = {}
+    for token in tokens[1:]:
+        name, value = _meaning(token, text)
+        if name in said:
+            problem = f"the step {word!r} of the script {text!r} says its {name} twice"
+            raise ValueError(problem)
+        said[name] = value
+    seconds = said.get("duration")
+    lasts = seconds if isinstance(seconds, float) else None
+    if word == GONE:
+        if said.keys() - {"duration"}:
+            problem = f"a step {GONE!r} has nothing but a duration, in {text!r}"
+            raise ValueError(problem)
+        return SessionStep(state=GONE, seconds=lasts, is_gone=True)
+    warn_of_slip(word, (*SESSION_STATES, GONE))
+    result, message = said.get("result", _usual_result(word)), said.get("message")
+    progress = said.get("progress")
+    return SessionStep(
+        state=word,
+        seconds=lasts,
+        result=None if result is None else str(result),
+        message=None if message is None else str(message),
+        progress=progress if isinstance(progress, int) else None,
+    )
+
+
+def _meaning(token: re.Match[str], text: str) -> tuple[str, object]:
+    found = timing_or_message(token)
+    if found is not None:
+        return found
+    if token["percent"]:
+        return "progress", int(token["percent"])
+    if token["word"] in _RESULTS:
+        return "result", _RESULTS[token["word"]]
+    known = ", ".join(sorted(_RESULTS))
+    problem = (
+        f"{token[0].strip()!r} in the script {text!r} is neither a duration, a"
+        f" progress, a message in quotes nor one of {known}"
+    )
+    raise ValueError(problem)
