@@ -279,7 +279,7 @@ async def test_read(wire: Wire) -> None:
 
     A related session, say: its link names the server as it calls itself.
     """
-    server = wire.server(link_base="https://em01.corp:9398")
+    server = wire.server(link_base="https://em01.corp:9398", job_links="always")
     async with server, door(server, **wire.options()) as em:
         task = await em.wait(await em.submit(f"jobs/{GUID}?action=start"))
         (link,) = task.related

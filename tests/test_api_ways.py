@@ -28,7 +28,8 @@ ACTION = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
 
 async def test_awaited(wire: Wire) -> None:
     """1. awaited: `submit`, then `wait` gives the Task or raises what became of it."""
-    async with wire.server() as server, door(server, **wire.options()) as em:
+    server = wire.server(job_links="always")
+    async with server, door(server, **wire.options()) as em:
         started = await em.submit(ACTION)
         task = await em.wait(started, timeout=60)
         assert isinstance(task, Task)

@@ -30,7 +30,7 @@ TASK_KEYS = {
 @pytest.fixture(scope="module")
 def running() -> Iterator[ThreadedServer]:
     """Give one server with TLS for all tests of this file."""
-    with ThreadedServer(tls=True, seed=1) as server:
+    with ThreadedServer(tls=True, seed=1, job_links="always") as server:
         yield server
 
 

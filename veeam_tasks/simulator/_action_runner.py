@@ -72,7 +72,7 @@ class ActionRunner:
         any_id: bool,
         job_links: JobLinks = "documented",
         link_delay: float = 10.0,
-        running_job: RunningJob = "refused",
+        running_job: RunningJob = "started",
     ) -> None:
         _check("job_links", job_links, JOB_LINKS)
         _check("running_job", running_job, RUNNING_JOB)

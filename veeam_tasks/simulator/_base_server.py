@@ -104,7 +104,7 @@ class BaseServer:
         related_delay: float = 0.0,
         job_links: JobLinks = "documented",
         link_delay: float = 10.0,
-        running_job: RunningJob = "refused",
+        running_job: RunningJob = "started",
         session_delay: float = 0.0,
         collect_interval: float | None = None,
         collect_seconds: float = 18.0,
