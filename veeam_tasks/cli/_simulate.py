@@ -15,7 +15,7 @@ from veeam_tasks.cli._reporters import OutputMode
 from veeam_tasks.cli._runner import Exit, run_async
 
 if TYPE_CHECKING:
-    from veeam_tasks.simulator import SimulatedServer
+    from veeam_tasks.simulator import SimulatedServer, VersionName
 
 _JOB = "b04c217b-0538-4650-bec4-19deff4ea1ac"
 _TOKEN = "X-RestSvcSessionId"  # noqa: S105 - the name of a header
@@ -65,7 +65,7 @@ def simulate(
     port: int,
     tasks: int,
     tls: bool,
-    version: str,
+    version: "VersionName",
     seed: int | None,
     speed: float,
     output: OutputMode,
@@ -88,7 +88,7 @@ class _Plan:
     port: int
     tasks: int
     tls: bool
-    version: str
+    version: "VersionName"
     seed: int | None
     speed: float
 

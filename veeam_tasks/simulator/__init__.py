@@ -25,6 +25,7 @@ from veeam_tasks.simulator._script import Mix, Script, Step
 from veeam_tasks.simulator._servers import SimulatedServer, ThreadedServer
 from veeam_tasks.simulator._session_script import SessionScript, SessionStep
 from veeam_tasks.simulator._tasks import Related, SimulatedTask
+from veeam_tasks.simulator._version import VersionName
 
 __all__ = [
     "Account",
@@ -51,4 +52,5 @@ __all__ = [
     "Step",
     "TaskSession",
     "ThreadedServer",
+    "VersionName",
 ]
