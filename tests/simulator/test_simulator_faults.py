@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import brotli
 import pytest
-from plain_client import JSON, XML, Client
+from plain_client import JSON, NAMESPACE, XML, Client
 
 from veeam_tasks.simulator import Fault, FaultKind, SimulatedServer, ThreadedServer
 
@@ -433,3 +433,61 @@ def test_no_fault_upsets_the_server(
         server.add_task(PENDING)
         asyncio.run(talk(server))
     assert [record.message for record in caplog.records if record.levelno > 30] == []
+
+
+SESSION_FAULTS = "Working 5s, Stopped warning"
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("kind", ["backwards", "vanish", "other_task"])
+async def test_faults_of_tasks_act_on_single_sessions_as_well(kind: str) -> None:
+    """A session goes back, is unknown, or is another than the one asked for."""
+    async with SimulatedServer(seed=1) as server, Client(server.url) as client:
+        await client.log_on()
+        session = server.add_session(server.jobs[1], SESSION_FAULTS)
+        other = server.add_session(server.jobs[2], SESSION_FAULTS)
+        one = session.task_sessions[0]
+        await anyio.sleep(6)
+        for path in (session.path, one.path):
+            server.faults.add(Fault(kind, path=path, times=1))
+            got = await client.get(f"/api/{path}?format=Entity")
+            again = await client.get(f"/api/{path}?format=Entity")
+            uids = {found.uid for found in (session, one)}
+            assert again.xml.get("UID") in uids
+            if kind == "backwards":
+                assert got.text("State") in {"Working", "InProgress"}
+                assert again.text("State") in {"Stopped", "Completed"}
+                assert got.text("EndTimeUTC") is None
+            elif kind == "vanish":
+                assert got.status == 404
+            else:
+                assert got.xml.get("UID") not in uids
+        assert other.state == "Stopped"
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("vanish", 0), ("duplicate", 6), ("shuffle", 3), ("backwards", 3)],
+)
+async def test_faults_of_tasks_act_on_collections_and_queries_of_sessions(
+    kind: str, count: int
+) -> None:
+    """Empty, twice, in another order, or as they were before."""
+    async with SimulatedServer(seed=1) as server, Client(server.url) as client:
+        await client.log_on()
+        job = server.jobs[1]
+        for _ in range(3):
+            server.add_session(job, "Working 1s, Stopped", started=-60)
+        for path in (
+            "backupSessions?format=Entity",
+            f"jobs/{job.job_id}/backupSessions?format=Entity",
+            "query?type=BackupJobSession&format=Entities",
+        ):
+            server.faults.add(Fault(kind, times=1))
+            got = await client.get(f"/api/{path}")
+            states = [
+                one.findtext(f"{NAMESPACE}State")
+                for one in got.xml.iter(f"{NAMESPACE}BackupJobSession")
+            ]
+            state = "Working" if kind == "backwards" else "Stopped"
+            assert states == [state] * count

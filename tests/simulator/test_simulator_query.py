@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 from plain_client import JSON, NAMESPACE, Client, Got
 
-from veeam_tasks.simulator import SimulatedServer
+from veeam_tasks.simulator import SimulatedServer, VersionName
 from veeam_tasks.simulator._messages import Refusal
 from veeam_tasks.simulator._query import parse_filter
 
@@ -198,3 +198,146 @@ async def test_sessions_and_jobs_are_found_by_reference_and_entity() -> None:
         assert nothing.xml.find(f".//{NAMESPACE}Repositories") is not None
         service = await client.get("/api/querySvc")
         assert service.names == ["QueryService", "Links"]
+
+
+@pytest.mark.parametrize("version", ["9.5u4", "12", "13"])
+@pytest.mark.parametrize(
+    ("filter_", "count"),
+    [
+        ("JobUid=={guid}", 2),
+        ("(JobUID=={guid})", 2),
+        ('JobUid=="urn:veeam:Job:{guid}"', 2),
+        ("JobUid==urn:veeam:Job:{guid}", 2),
+        ("JobUid==urn:veeam:Job:{other}", 0),
+        ('JobName=="Oracle Backup"', 2),
+        ("UID=={session}", 1),
+        ("UID==urn:veeam:BackupJobSession:{session}", 1),
+        ("UID=={session},UID=={second}", 2),
+        ("CreationTime>{day}", 1),
+        ('CreationTime>="{day}"', 1),
+        ("CreationTime>={day}T00:00:00Z", 1),
+        ('CreationTime>="{day}T00:00:00.123Z"', 1),
+        ("CreationTime>={day}T00:00:00.1234567", 1),
+        ("JobUid=={guid};CreationTime<{day}", 1),
+        ("EndTime>=2000-01-01", 1),
+        ("State==Stopped", 1),
+        ("State!=Stopped;IsRetry==false", 1),
+    ],
+)
+async def test_filters_that_clients_in_production_send(
+    version: VersionName, filter_: str, count: int
+) -> None:
+    """Bare GUIDs and URNs; times with and without quotes, Z and fractions."""
+    async with SimulatedServer(version=version) as server, Client(server.url) as client:
+        await client.log_on()
+        job = server.jobs[1]
+        now = server.add_session(job, "Working")
+        old = server.add_session(job, "Working 1s, Stopped", started=-10 * 86_400)
+        yesterday = server._clock.at(-86_400).strftime("%Y-%m-%d")
+        asked = filter_.format(
+            guid=job.job_id,
+            other=server.jobs[2].job_id,
+            session=now.session_id,
+            second=old.session_id,
+            day=yesterday,
+        )
+        got = await client.get(
+            "/api/query?type=BackupJobSession&format=Entities"
+            f"&sortDesc=CreationTime&filter={quote(asked)}"
+        )
+        assert got.status == 200
+        assert len([*got.xml.iter(f"{NAMESPACE}BackupJobSession")]) == count
+
+
+async def test_twenty_sessions_are_found_by_one_query() -> None:
+    """Their UIDs in one filter, joined by or."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await client.log_on()
+        made = [server.add_session(server.jobs[1], "Working") for _ in range(30)]
+        filter_ = ",".join(f'UID=="{one.uid}"' for one in made[5:25])
+        got = await client.get(
+            "/api/query?type=BackupJobSession&format=Entities&pageSize=20"
+            f"&filter={quote(filter_)}"
+        )
+        found = [one.get("UID") for one in got.xml.iter(f"{NAMESPACE}BackupJobSession")]
+        assert found == [one.uid for one in made[5:25]]
+
+
+async def test_what_is_no_time_is_400() -> None:
+    """A filter by a time that cannot be read is refused."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await client.log_on()
+        got = await client.get(
+            "/api/query?type=BackupJobSession&filter=CreationTime>yesterday"
+        )
+        assert got.status == 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "type=CdpPolicy",
+        "type=ManagedServer&filter=Name==x",
+        "type=Backup&format=Entities&sortAsc=Name",
+        "type=VmRestorePoint&filter=VmDisplayName==srv04&format=Entities",
+        "type=CatalogVm",
+        "type=AgentProtectionGroup&format=Entities",
+        "type=CloudTenant&sortDesc=Name&pageSize=5",
+    ],
+)
+async def test_a_documented_type_of_which_nothing_is_held_gives_nothing(
+    query: str,
+) -> None:
+    """200 and an empty page, whatever its parameters are called."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await client.log_on()
+        got = await client.get(f"/api/query?{query}")
+        assert got.status == 200
+        assert paging(got)["PagesCount"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("version", "encoded"),
+    [
+        ("9.5u4", "%3d%3d%22Vrfpoller+Servers%22%3bresult%3d%3d%22Success%22"),
+        ("12", "%3d%3d%22Vrfpoller+Servers%22%3bresult%3d%3d%22Success%22"),
+        ("13", "%3D%3D%22Vrfpoller+Servers%22%3Bresult%3D%3D%22Success%22"),
+    ],
+)
+async def test_paging_links_are_encoded_as_recorded(
+    version: VersionName, encoded: str
+) -> None:
+    """The filter in percents, small letters until 12; then pageSize and page."""
+    async with SimulatedServer(version=version) as server, Client(server.url) as client:
+        await client.log_on()
+        asked = 'jobname=="Vrfpoller Servers";result=="Success"'
+        got = await client.get(
+            f"/api/query?type=BackupJobSession&format=entities&filter={quote(asked)}"
+        )
+        assert links(got)["First"] == (
+            f"{server.url}/api/query?type=BackupJobSession&format=entities"
+            f"&filter=jobname{encoded}&pageSize=100&page=1"
+        )
+
+
+@pytest.mark.parametrize("version", ["12", "13"])
+async def test_a_query_result_names_every_type(version: VersionName) -> None:
+    """Null but for the one asked for; paging has its links before its numbers."""
+    async with SimulatedServer(version=version) as server, Client(server.url) as client:
+        await client.log_on()
+        got = (
+            await client.get("/api/query?type=BackupJobSession&format=Entities", JSON)
+        ).json
+        lower = {key.lower(): value for key, value in got.items()}
+        assert [*lower] == ["refs", "entities", "resources", "links", "paginginfo"]
+        sections = [*lower["entities"]]
+        assert [one.lower() for one in sections[:3]] == [
+            *("jobs", "failoverplans", "backups"),
+        ]
+        assert sections[-1].lower() == "systemsessions"
+        assert len(sections) == 50
+        filled = [one for one in sections if lower["entities"][one] is not None]
+        assert [one.lower() for one in filled] == ["backupjobsessions"]
+        assert [one.lower() for one in lower["paginginfo"]] == [
+            *("links", "pagenum", "pagesize", "pagescount"),
+        ]

@@ -538,7 +538,12 @@ class TaskSession:
     def entity(self, base: str, *, is_backwards: bool = False) -> Node:
         """Return the entity form."""
         here, look = f"{base}{self.path}", self.seen(is_backwards=is_backwards)
-        fields = self.fields() | {"State": look.state, "Result": look.result}
+        fields = self.fields() | {
+            "State": look.state,
+            "Result": look.result,
+            "EndTime": None if look.ended is None else self.server.time(look.ended),
+            "Reason": look.message or "",
+        }
         names = ("JobSessionUid", "CreationTime", "EndTime", "State", "Result")
         members: list[tuple[str, Scalar | None]] = [
             (_WIRE.get(name, name), fields[name])
