@@ -176,6 +176,29 @@ async def test_change_that_returns_is_spared(wire: Wire) -> None:
 
 
 @pytest.mark.virtual_time
+async def test_an_event_that_was_taken_back_is_not_owed(wire: Wire) -> None:
+    """A reader who comes after the change has returned waits for the next one."""
+    async with wire.server() as server:
+        task = server.add_task("Running")
+        async with door(server, **wire.options()) as em:
+            watch = em.watch(task.task_id)
+            await anext(watch)
+            task.set_state("Queued")
+            await anyio.sleep(5)
+            assert "1 event to read" in repr(watch)
+            task.set_state("Running")
+            await anyio.sleep(5)
+            assert "to read" not in repr(watch)
+            with anyio.move_on_after(5) as scope:
+                await anext(watch)
+            assert scope.cancelled_caught
+            task.set_state("Paused")
+            event = await anext(watch)
+            assert event.task is not None
+            assert (event.task.raw_state, event.sequence) == ("Paused", 2)
+
+
+@pytest.mark.virtual_time
 async def test_two_unknown_words_are_two_states(wire: Wire) -> None:
     """Two different unknown words are two states; the words stay in `raw_state`."""
     async with wire.server() as server:

@@ -123,3 +123,21 @@ def test_a_stream_of_newcomers_uses_up_no_turns() -> None:
     scene.add(other, "task-2")
     scene.loop.move_to(scene.loop.now + 0.06)
     assert sorted(scene.taken()) == ["task-1", "task-2"]
+
+
+@MODES
+async def test_a_newcomer_hurries_the_look_at_a_missing_result(mode: str) -> None:
+    """Also where tasks are asked for together: it is the task itself that is asked."""
+    pace = Pace(first=10, growth=1, longest=10, jitter=0)
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce=mode, pace=pace) as em,
+    ):
+        task = server.add_task("Running 9s, Finished unsettled 5s, Finished ok")
+        watch = em.watch(task.task_id)
+        await anyio.sleep(15)
+        assert watch.tasks[task.task_id].is_finished
+        assert watch.report.unfinished == (task.task_id,)
+        with anyio.fail_after(1):
+            assert (await em.wait(task.task_id)).succeeded
+        assert watch.report.succeeded == (task.task_id,)
