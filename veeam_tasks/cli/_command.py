@@ -5,17 +5,19 @@
 """
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
 
+UNATTENDED: Final = "Unattended"
 CONNECTION: Final = "Connection"
 TRUST: Final = "Trust"
 OUTPUT: Final = "Output"
 PACE: Final = "Pace"
-_GROUPS: Final = (PACE, CONNECTION, TRUST, OUTPUT)
+_GROUPS: Final = (UNATTENDED, PACE, CONNECTION, TRUST, OUTPUT)
 _UNIT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)?", re.ASCII)
 _UNITS: Final = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 P = ParamSpec("P")
@@ -63,6 +65,12 @@ class Option(click.Option):
         super().__init__(*args, **more)
         self.group = group
 
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Return what stands in brackets; not the range, which the text tells."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
 
 def option(*names: str, group: str = "", **more: Any) -> Callable[[Any], Any]:
     """Give a command an option of a group; see `click.option`."""
@@ -83,7 +91,7 @@ class Command(click.Command):
         with formatter.indentation():
             formatter.write_paragraph()
             formatter.write_text(first)
-        self._write_options(ctx, formatter, "")
+        self._write_options(ctx, formatter, "", is_brief=True)
         self._write_examples(formatter)
         self._write_names(ctx, formatter)
 
@@ -105,9 +113,18 @@ class Command(click.Command):
         ]
 
     def _write_options(
-        self, ctx: click.Context, formatter: click.HelpFormatter, group: str
+        self,
+        ctx: click.Context,
+        formatter: click.HelpFormatter,
+        group: str,
+        *,
+        is_brief: bool = False,
     ) -> None:
-        records = [one.get_help_record(ctx) for one in self._of_group(ctx, group)]
+        records = [
+            one.get_help_record(ctx)
+            for one in self._of_group(ctx, group)
+            if not (is_brief and "--help" in one.opts)
+        ]
         found = [record for record in records if record is not None]
         if found:
             with formatter.section(group or "Options"):
@@ -129,16 +146,25 @@ class Command(click.Command):
         ]
         if not names:
             return
-        formatter.write_paragraph()
-        formatter.write_text(
-            f"More, explained by 'veeam-tasks help {ctx.info_name}': {' '.join(names)}"
-        )
+        text = f"More, see 'veeam-tasks help {ctx.info_name}': {' '.join(names)}"
+        lines = textwrap.wrap(text, formatter.width, break_on_hyphens=False)
+        formatter.write("\n" + "".join(f"{line}\n" for line in lines))
 
 
 class Group(click.Group):
     """The group of all commands; takes options that were written before them."""
 
     command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the commands in the order in which one needs them."""
+        return list(self.commands)
+
+    def format_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the commands; the two options are told in the text."""
+        self.format_commands(ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Move options of a command that stand before its name behind it."""

@@ -12,6 +12,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import IO, Any, Final, TextIO, cast
 
@@ -56,12 +57,12 @@ class _HeldErrors:
     """A standard error that keeps what is written until the picture is gone."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
+        self.stream = stream
         self.lines: deque[str] = deque(maxlen=_NOTES_KEPT)
         self._rest = ""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
         """Keep it."""
@@ -75,8 +76,8 @@ class _HeldErrors:
     def release(self) -> None:
         """Write what was kept."""
         for line in (*self.lines, *filter(None, [self._rest])):
-            self._stream.write(f"{line}\n")
-        self._stream.flush()
+            self.stream.write(f"{line}\n")
+        self.stream.flush()
 
 
 class Display:
@@ -126,16 +127,18 @@ class Display:
             return
         self._timer.cancel()
         self._timer = None
-        try:
+        # A terminal that went away is no reason to stay logged on.
+        with suppress(OSError):
             self._live.stop()
-        finally:
-            if self._held is not None:
-                sys.stderr = cast("TextIO", self._held._stream)  # noqa: SLF001 - it is ours
+        if self._held is not None:
+            sys.stderr = cast("TextIO", self._held.stream)
+            with suppress(OSError):
                 self._held.release()
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(_PERIOD, self._tick)
-        self._live.refresh()
+        with suppress(OSError):
+            self._live.refresh()
 
     def _render(self) -> RenderableType:
         progress, size = self._progress, self._console.size

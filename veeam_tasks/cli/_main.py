@@ -55,8 +55,7 @@ def main() -> None:
 
     Try it without a server: veeam-tasks watch --simulate 20
 
-    'veeam-tasks COMMAND --help' is one screen, 'veeam-tasks help COMMAND' all of it,
-    'veeam-tasks help' has the exit statuses.
+    COMMAND --help is one screen, 'help COMMAND' all of it; -V is the version.
     """
 
 

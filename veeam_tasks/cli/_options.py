@@ -16,6 +16,7 @@ from veeam_tasks.cli._command import (
     OUTPUT,
     PACE,
     TRUST,
+    UNATTENDED,
     Duration,
     option,
 )
@@ -338,10 +339,11 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
     @option(
         "--fail-fast",
         is_flag=True,
-        help="Stop with the first task that failed or is lost.",
+        help="Stop with the first that failed or is lost.",
     )
     @option(
         "--patience",
+        group=UNATTENDED,
         type=Duration(),
         metavar="TIME",
         help="How long the server may be away, also before the logon. [default: none"
@@ -349,6 +351,7 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
     )
     @option(
         "--on-failure",
+        group=UNATTENDED,
         metavar="COMMAND",
         help="Run COMMAND for each task that failed or is lost, with the event as JSON"
         " on its standard input.",

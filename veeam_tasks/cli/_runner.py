@@ -183,6 +183,9 @@ class SignalRunner:
             except (vt.VeeamTasksError, OSError):
                 if self.status is None:
                     raise
+        if self.status is Exit.HUNG_UP:
+            # Nobody is there to read what is still in the buffer.
+            hush(sys.stdout)
         return status if self.status is None else self.status
 
     async def _owned(self, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
@@ -225,12 +228,15 @@ class SignalRunner:
 
     def _cancel(self) -> None:
         assert self._task is not None
-        self._threads.leave()
-        if self._on_first is not None:
-            self._on_first()
-        if self._logs_out and sys.stderr.isatty():
-            say(_LEAVING)
-        self._task.cancel()
+        try:
+            self._threads.leave()
+            if self._on_first is not None:
+                self._on_first()
+            if self._logs_out and sys.stderr.isatty():
+                say(_LEAVING)
+        finally:
+            # Whatever cannot be told: the log-out counts most.
+            self._task.cancel()
 
     def _write(self, text: bytes) -> None:
         # Not by print, which a signal may have struck in the middle.

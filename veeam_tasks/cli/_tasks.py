@@ -170,7 +170,11 @@ class _Action:
             click.UsageError: The path or the body cannot be sent, or the job is not
                 there.
         """
-        path = self.path if self.job is None else await self._job_path(em, self.job)
+        path = (
+            self.path
+            if self.job is None
+            else await self._job_path(em, self.job, server)
+        )
         try:
             with checking(server):
                 return await em.submit(path, self.body, method=self.method)
@@ -186,10 +190,15 @@ class _Action:
             )
             raise
 
-    async def _job_path(self, em: "vt.SessionManager", name: str) -> str:
+    async def _job_path(
+        self, em: "vt.SessionManager", name: str, server: Server
+    ) -> str:
         if GUID.fullmatch(name):
             return f"jobs/{name}?action={self.verb}"
-        return (await find_job(em, name)).action_path(self.verb)
+        job = await find_job(em, name)
+        if job.name != name and not server.quiet:
+            say(f"{self.verb}: {visible(job.name)}")
+        return job.action_path(self.verb)
 
 
 @click.command(
@@ -207,12 +216,13 @@ class _Action:
     "--job",
     metavar="NAME",
     shell_complete=complete_job,
-    help="A job by its name, the beginning of it, or its ID.",
+    help="A job, by its name, how that begins, or its ID.",
 )
 @option(
     "--action",
     type=click.Choice(["start", "stop", "retry", "sync", "toggleScheduleEnabled"]),
-    help="What is done with the job. [default: start]",
+    metavar="WHAT",
+    help="start (if not said), stop, retry, sync, toggleScheduleEnabled.",
 )
 @option(
     "--body",
@@ -224,7 +234,8 @@ class _Action:
 @option(
     "--method",
     type=click.Choice(["POST", "PUT", "DELETE"], case_sensitive=False),
-    help="[default: POST]",
+    metavar="METHOD",
+    help="POST, PUT or DELETE. [default: POST]",
 )
 @option("--no-watch", is_flag=True, help="Print the task and end.")
 @watch_options

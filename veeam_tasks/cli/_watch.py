@@ -58,13 +58,13 @@ _ENDED_BADLY = frozenset({"failed", "lost"})
     "--all",
     "is_all",
     is_flag=True,
-    help="Watch every task of the logon session, those to come included.",
+    help="Every task of the logon session, also those to come.",
 )
 @option(
     "--simulate",
     type=click.IntRange(1, 100_000),
     metavar="N",
-    help="Watch N tasks of a simulated server; one of them fails.",
+    help="N tasks of a simulated server, of which one fails.",
 )
 @option(
     "--speed",
