@@ -219,8 +219,8 @@ class LazyGroup(Group):
         self.places = dict(places)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all."""
-        return sorted({*super().list_commands(ctx), *self.places})
+        """Return the names of all, in the order of the table."""
+        return list(dict.fromkeys([*self.places, *super().list_commands(ctx)]))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, loaded if it was not yet."""

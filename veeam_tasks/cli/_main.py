@@ -9,31 +9,31 @@ from veeam_tasks.cli._command import Command, LazyGroup
 from veeam_tasks.cli._runner import Exit
 
 PLACES: Final = {
+    "watch": ("_watch", "watch", "Watch tasks until they are finished."),
+    "submit": ("_tasks", "submit", "Start an action and watch its task."),
+    "jobs": ("_jobs", "jobs", "List the jobs of the server."),
     "actions": (
         "_actions",
         "actions",
         "List the actions that are answered with a task.",
     ),
+    "list": ("_tasks", "list_tasks", "Print the tasks of the logon session."),
+    "get": ("_tasks", "get", "Print one or more tasks."),
     "delete": ("_tasks", "delete", "Let the server forget tasks."),
+    "read": ("_jobs", "read", "Print any resource as JSON."),
+    "logon": ("_logon", "logon", "Open a logon session for later commands."),
+    "logout": ("_logon", "logout", "End the logon session that 'logon' opened."),
     "fingerprint": (
         "_logon",
         "fingerprint",
         "Print a server's certificate and how to pin it.",
     ),
-    "get": ("_tasks", "get", "Print one or more tasks."),
-    "jobs": ("_jobs", "jobs", "List the jobs of the server."),
-    "list": ("_tasks", "list_tasks", "Print the tasks of the logon session."),
-    "logon": ("_logon", "logon", "Open a logon session for later commands."),
-    "logout": ("_logon", "logout", "End the logon session that 'logon' opened."),
-    "read": ("_jobs", "read", "Print any resource as JSON."),
     "repl": ("_repl", "repl", "Open a Python prompt that is logged on."),
     "simulate": (
         "_simulate",
         "simulate",
         "Run a simulated server to try things against.",
     ),
-    "submit": ("_tasks", "submit", "Start an action and watch its task."),
-    "watch": ("_watch", "watch", "Watch tasks until they are finished."),
 }
 """Where commands are, and what the list of them says: it loads none of them."""
 
