@@ -17,7 +17,8 @@ from veeam_tasks.simulator import ThreadedServer
 
 QUICK = ("--first-pause", "0.05", "--longest-pause", "0.05")
 COMMAND = [sys.executable, "-m", "veeam_tasks"]
-SECONDS = 20
+SECONDS = 120
+"""What no command takes, however busy the machine is."""
 
 
 @attrs.frozen

@@ -485,7 +485,7 @@ def interrupted(server: ThreadedServer, fault: Fault | None, *arguments: str) ->
             while not fault.played:
                 assert script.poll() is None
             script.send_signal(signal.SIGINT)
-        _, errors = script.communicate(timeout=20)
+        _, errors = script.communicate(timeout=120)
     return errors
 
 

@@ -120,10 +120,10 @@ def test_a_watch_out_of_time_is_exit_status_124(
     """Out of time counts before a failure; the unfinished tasks are named."""
     bad = server.add_task("Finished failed", shared=True).task_id
     slow = server.add_task("Running", shared=True).task_id
-    ran = shell("watch", bad, slow, "--timeout", "0.3s", *QUICK)
+    ran = shell("watch", bad, slow, "--timeout", "1.5s", *QUICK)
     assert ran.status == 124
     assert f"unfinished, and they go on at the server: {slow}" in ran.err
-    assert "time ran out after 0.3 s with 1 of 2 tasks unfinished" in ran.err
+    assert "time ran out after 1.5 s with 1 of 2 tasks unfinished" in ran.err
     ran = shell("watch", slow, "--timeout", "0.1s", "--quiet")
     assert ran.status == 124
     assert slow in ran.err
@@ -145,7 +145,7 @@ def test_watch_all_ends_quietly_at_its_timeout(shell: Here) -> None:
     with ThreadedServer() as server:
         shell.set({**settings_of(server), "VEEAM_EM_CA_FILE": None})
         server.add_tasks(3, shared=True)
-        ran = shell("watch", "--all", "--timeout", "0.4s", *QUICK)
+        ran = shell("watch", "--all", "--timeout", "1.5s", *QUICK)
     assert ran.status == 0
     assert {line["task_id"] for line in ran.objects} == {"task-1", "task-2", "task-3"}
     assert "3 unfinished" in ran.err
@@ -497,7 +497,7 @@ def test_a_password_file_is_read_anew_at_each_logon(
     script.write_text(
         f"open({str(counter)!r}, 'a').write('x')\nprint({server.password!r})\n"
     )
-    task = server.add_task("Running 300ms, Finished", shared=True)
+    task = server.add_task("Running 2s, Finished", shared=True)
     # The task is refused once, and then one that cannot be there.
     void = f"{task.task_id}|task-0"
     server.faults.add(Fault("unauthorized", method="GET", path=void, after=1, times=2))

@@ -292,10 +292,10 @@ def test_a_bad_reference_excuses_nothing_else(body: str | bytes, problem: str) -
 @pytest.mark.parametrize("part", ["&#x", "&#0", "<!--", "<![CDATA[", "<?a", "&#1;"])
 def test_bad_references_cost_no_more_than_their_length(part: str) -> None:
     """A megabyte made to be tried again and again takes well under a second."""
-    started = time.perf_counter()
+    started = time.process_time()
     refusal("<A>&#27;" + part * (LIMIT // len(part)))
     refusal("<A>&#27;" + part + "0" * LIMIT)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 DEEP = "<A>" * 33 + "</A>" * 33

@@ -36,7 +36,7 @@ def test_a_program_prints_what_the_readme_shows(code: str, shown: str) -> None:
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
     )
     assert done.stderr == ""
@@ -51,7 +51,7 @@ def test_the_first_command_watches_twenty_tasks_and_one_fails() -> None:
         [sys.executable, "-m", "veeam_tasks", "watch", "--simulate", "20"],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
         env=os.environ | {"NO_COLOR": "1"},
     )

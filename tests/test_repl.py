@@ -27,7 +27,7 @@ def test_lines(server: ThreadedServer) -> None:
         sys.executable,
         ["-W", "error", "-m", "asyncio"],
         encoding="utf-8",
-        timeout=15,
+        timeout=120,
         env={"PYTHON_BASIC_REPL": "1", "TERM": "dumb", "PATH": "/usr/bin:/bin"},
         dimensions=(50, 400),
     )
