@@ -21,7 +21,7 @@ def server() -> Iterator[ThreadedServer]:
 
 def test_lines(server: ThreadedServer) -> None:
     """Each line runs in an asyncio task of its own; Ctrl-C leaves watch and log-out."""
-    one = server.add_task("Running 2s, Finished ok").task_id
+    one = server.add_task("Running").task_id
     two = server.add_task("Running").task_id
     shell = pexpect.spawn(
         sys.executable,
@@ -53,6 +53,7 @@ def test_lines(server: ThreadedServer) -> None:
         line("")
     line("event", f"<TaskEvent #1 {two} Running>")
     shell.sendline("async for event in w: print(event)")
+    server.task(one).finish(message="Ok")
     if shell.expect([r"\.\.\. $", "\n<TaskEvent #2 "]) == 0:
         shell.sendline("")
         shell.expect("\n<TaskEvent #2 ")
