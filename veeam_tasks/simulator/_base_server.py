@@ -71,6 +71,7 @@ class BaseServer:
         date_header: Whether replies have a ``Date`` header.
         history: How many days each of the first jobs has run already; see `add_job`.
         unknown_session: The status for a session that is not known: 404 or 500.
+        task_location: Whether the reply to an action has a ``Location`` header.
         failure_messages: Whether ``FailureMessage`` of a session says why it failed; it
             is null in every capture.
         link_base: The server's own idea of its URL for links, such as
@@ -112,6 +113,7 @@ class BaseServer:
         date_header: bool = True,
         history: int = 0,
         unknown_session: int = 404,
+        task_location: bool = False,
         failure_messages: bool = False,
         link_base: str | None = None,
         any_id: bool = False,
@@ -133,6 +135,7 @@ class BaseServer:
         self._address = Address(host=host, port=port, scheme=scheme, believed=link_base)
         self._date_header = date_header
         self._unknown_session = unknown_session
+        self._task_location = task_location
         context = TaskContext(
             clock=self._clock,
             version=version_named(version),
@@ -497,6 +500,7 @@ class BaseServer:
             logons=self.logons,
             runner=self._runner,
             unknown_session=self._unknown_session,
+            task_location=self._task_location,
         )
         make_server = partial(
             HttpServer,

@@ -14,6 +14,7 @@ from veeam_tasks.simulator._fault_sender import FaultSender, Raw
 from veeam_tasks.simulator._faults import Fault, FaultKind, Faults
 from veeam_tasks.simulator._faulty_reply import FaultyReply
 from veeam_tasks.simulator._messages import (
+    Answer,
     Incoming,
     ReplyHeaders,
     accepted_kind,
@@ -27,6 +28,7 @@ from veeam_tasks.simulator._state import ServerState
 KEEPALIVE: Final = 120.0
 
 _BAD_REQUEST: Final = 400
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ConnectionCount:
@@ -154,26 +156,45 @@ class HttpServer(web.Server):
         return self._reply_headers.head(answer) + answer.body
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await request.read() if request.can_read_body else b""
-        connection = self._count.number(request.transport)
-        incoming = Incoming(
+        head = Incoming(
             method=request.method,
             target=request.raw_path,
             headers=request.headers,
-            body=body,
-            connection=connection,
+            connection=self._count.number(request.transport),
         )
-        drawn = self._faults.draw(incoming.method, incoming.target)
-        if drawn is None:
-            answer = self._service.answer(incoming)
-            self._record(incoming, answer.status, None)
-            return self._response(
-                status=answer.status,
-                reason=self._reply_headers.reason(answer),
-                headers=self._reply_headers.headers(answer),
-                body=answer.body,
-            )
-        return await self._send_fault(request, incoming, *drawn)
+        drawn = None
+        is_asking = head.headers.get("Expect", "").lower() == "100-continue"
+        if is_asking:
+            # A fault or a refusal comes first: then the body is never asked for.
+            drawn = self._faults.draw(head.method, head.target)
+            if drawn is not None and not drawn[0].carries_out(drawn[1]):
+                return await self._send_fault(request, head, *drawn)
+            refusal = self._service.refusal_of(head)
+            if refusal is not None:
+                self._record(head, refusal.status, None)
+                return self._plain(refusal, is_last=True)
+            if request.transport is not None:
+                request.transport.write(_CONTINUE)
+        body = await request.read() if request.can_read_body else b""
+        incoming = attrs.evolve(head, body=body)
+        if not is_asking:
+            drawn = self._faults.draw(incoming.method, incoming.target)
+        if drawn is not None:
+            return await self._send_fault(request, incoming, *drawn)
+        answer = self._service.answer(incoming)
+        self._record(incoming, answer.status, None)
+        return self._plain(answer)
+
+    def _plain(self, answer: Answer, *, is_last: bool = False) -> web.StreamResponse:
+        reply = self._response(
+            status=answer.status,
+            reason=self._reply_headers.reason(answer),
+            headers=self._reply_headers.headers(answer),
+            body=answer.body,
+        )
+        if is_last:
+            reply.force_close()
+        return reply
 
     async def _send_fault(
         self,

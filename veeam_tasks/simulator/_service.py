@@ -2,11 +2,14 @@
 
 from typing import Final
 
+import attrs
+
 from veeam_tasks.simulator._accounts import Account, LogonSession, Role, may_read
 from veeam_tasks.simulator._action_runner import ActionRunner
 from veeam_tasks.simulator._actions import Action, match
 from veeam_tasks.simulator._authenticator import Authenticator
 from veeam_tasks.simulator._catalog import Catalog
+from veeam_tasks.simulator._documented import documented_methods
 from veeam_tasks.simulator._messages import (
     MEDIA_TYPES,
     TOKEN,
@@ -50,6 +53,7 @@ class Service:
         logons: Records[LogonRecord],
         runner: ActionRunner,
         unknown_session: int,
+        task_location: bool,
     ) -> None:
         self._state = state
         self._version: ServerVersion = state.context.version
@@ -57,10 +61,13 @@ class Service:
             state=state, accounts=accounts, logons=logons
         )
         self._runner = runner
+        self._task_location = task_location
         self._catalog = Catalog(state, unknown_session=unknown_session)
 
     def answer(self, incoming: Incoming) -> Answer:
-        """Answer one request."""
+        """Answer one request; HEAD as GET, whose body then is not sent."""
+        if incoming.method == "HEAD":
+            incoming = attrs.evolve(incoming, method="GET")
         kind = accepted_kind(incoming.headers.get("Accept"), self._version)
         self._state.settle()
         try:
@@ -70,6 +77,26 @@ class Service:
             return self._route(incoming, kind)
         except Refusal as refusal:
             return refused(refusal, kind, self._version)
+
+    def refusal_of(self, incoming: Incoming) -> Answer | None:
+        """Return the refusal of a request by its head alone, or None.
+
+        Who sends ``Expect: 100-continue`` waits for it before sending a body.
+        """
+        kind = accepted_kind(incoming.headers.get("Accept"), self._version)
+        path = incoming.path.strip("/").partition("/")[2]
+        if path.lower().startswith("sessionmngr"):
+            # The credentials may stand in the body.
+            return None
+        try:
+            session = self._authenticator.admit(incoming)
+            found = match(incoming.method, path, incoming.query.get("action"))
+            if found.action is None:
+                raise self._refusal_of_path(incoming, path)
+            _permit(session, found.action)
+        except Refusal as refusal:
+            return refused(refusal, kind, self._version)
+        return None
 
     def _route(self, incoming: Incoming, kind: MediaKind) -> Answer:
         head, _, rest = incoming.path.strip("/").partition("/")
@@ -110,7 +137,9 @@ class Service:
         session = self._authenticator.log_on(incoming, kind)
         body = logon_session(session, self._state.context.base())
         answer = resource(body, kind, self._version, 201)
+        here = f"{self._state.context.base()}logonSessions/{session.session_id}"
         answer.headers = (
+            ("Location", here),
             (TOKEN, session.token),
             ("Set-Cookie", f"{TOKEN}={session.token}; Path=/api;"),
         )
@@ -193,18 +222,32 @@ class Service:
             task = self._runner.start(found.action, path, found.ids, session, body)
             # One that succeeds at once shows what follows from it in its first reply.
             self._state.settle()
-            return self._show(task, kind, found.action.status)
+            answer = self._show(task, kind, found.action.status)
+            if self._task_location:
+                href = f"{self._state.context.base()}tasks/{task.task_id}"
+                answer.headers = (("Location", href),)
+            return answer
         if (incoming.method, path.lower(), (word or "").lower()) in _SILENT:
             return Answer(status=202)
-        methods = {*found.methods, *(["GET"] if self._catalog.has(path) else [])}
-        if incoming.method in methods - {"GET"}:
-            raise Refusal(
-                _NOT_IMPLEMENTED,
-                f"The action [{word or ''}] of [{path}] is not supported.",
+        raise self._refusal_of_path(incoming, path)
+
+    def _refusal_of_path(self, incoming: Incoming, path: str) -> Refusal:
+        """Return why a request leads nowhere.
+
+        What the reference documents and this server does not simulate is 501, so that
+        nobody takes it for what a real server says.
+        """
+        methods = set(match(incoming.method, path, None).methods)
+        methods |= documented_methods(path)
+        if self._catalog.has(path):
+            methods.add("GET")
+        word = incoming.query.get("action")
+        if incoming.method in methods:
+            about = f"The action [{word}] of [{path}]" if word else f"[{path}]"
+            return Refusal(
+                _NOT_IMPLEMENTED, f"{about} is not simulated, or not supported."
             )
-        if methods:
-            raise _not_allowed(incoming, methods)
-        raise _unknown(incoming)
+        return _not_allowed(incoming, methods) if methods else _unknown(incoming)
 
 
 _RESTORERS: Final = frozenset({Role.PORTAL_USER, Role.RESTORE_OPERATOR})
