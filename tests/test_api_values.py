@@ -179,6 +179,8 @@ VALUES: dict[type[Any], tuple[object, dict[str, object]]] = {
             ),
             "coalescing": str,
             "coalescing_reason": str,
+            "last_request_at": datetime | None,
+            "next_request_at": datetime | None,
         },
     ),
 }

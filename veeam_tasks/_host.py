@@ -15,6 +15,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import anyio
@@ -147,6 +148,7 @@ class Host:
         Changes nothing, so that a `repr` in a debugger or another thread does not.
         """
         engine, transport = self.engine, self.transport
+        last_at = transport.sent_at if transport.requests else None
         return Statistics(
             requests=transport.requests,
             polls=engine.polls,
@@ -158,7 +160,15 @@ class Host:
             bytes_in=transport.bytes_in,
             coalescing="together" if engine.roster.is_together else "singly",
             coalescing_reason=engine.sweep.choice.reason,
+            last_request_at=self._wall(last_at),
+            next_request_at=self._wall(engine.next_at),
         )
+
+    def _wall(self, at: float | None) -> datetime | None:
+        """Return what a time of the loop is on the wall clock."""
+        if at is None:
+            return None
+        return datetime.now(UTC) + timedelta(seconds=at - self.engine.loop.time())
 
     def abandon(self) -> None:
         """Stop everything, since the manager was forgotten; may run in any thread."""

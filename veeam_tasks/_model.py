@@ -275,6 +275,9 @@ class Statistics:
         bytes_in: Bytes of reply bodies, after decompression.
         coalescing: How tasks are asked for now: ``"singly"`` or ``"together"``.
         coalescing_reason: Why, in words.
+        last_request_at: When the last request was sent; aware, UTC. None without one.
+        next_request_at: When the server will be asked next for what is watched: by a
+            probe, as long as it is unreachable. None if that has no time yet.
     """
 
     logons: int = 0
@@ -289,6 +292,8 @@ class Statistics:
     bytes_in: int = 0
     coalescing: str = "singly"
     coalescing_reason: str = ""
+    last_request_at: datetime | None = None
+    next_request_at: datetime | None = None
 
     def added_to(self, past: "Statistics") -> "Statistics":
         """Return this with the counts of an earlier open time added."""

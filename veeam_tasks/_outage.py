@@ -202,7 +202,13 @@ class Gate:
     _is_patience_over: bool = False
     _is_last: bool = False
     _probe: asyncio.Handle | None = None
+    _probe_at: float = 0.0
     _spent: asyncio.Handle | None = None
+
+    @property
+    def next_at(self) -> float | None:
+        """Loop time of the next probe; None if it has none."""
+        return None if self._probe is None else self._probe_at
 
     @property
     def is_asking(self) -> bool:
@@ -281,7 +287,8 @@ class Gate:
             # Nobody is patient any more: the last probe goes at once.
             self._due()
         else:
-            self._probe = self.loop.call_later(pause, self._due)
+            self._probe_at = self.loop.time() + pause
+            self._probe = self.loop.call_at(self._probe_at, self._due)
 
     def _be_patient(self, since: float) -> None:
         if self.patience is not None:

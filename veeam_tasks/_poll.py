@@ -154,6 +154,14 @@ class Engine:
         self.gate.resume()
         self.wanted.set()
 
+    @property
+    def next_at(self) -> float | None:
+        """Loop time when the server is asked next for what is watched, if known."""
+        if self.gate.outage.is_closed:
+            return self.gate.next_at
+        due = [self.roster.schedule.next_at, self.sweep.next_at]
+        return min((at for at in due if at is not None), default=None)
+
     def check_loop(self) -> None:
         """Raise unless called in the event loop that the manager was opened in.
 

@@ -34,6 +34,11 @@ class Schedule:
     _timer: asyncio.Handle | None = None
     _armed: float = math.inf
 
+    @property
+    def next_at(self) -> float | None:
+        """Loop time when something is due next; None if nothing is."""
+        return None if self._timer is None else self._armed * GRID
+
     def put(self, record: Record, delay: float) -> None:
         """Let `record` be due in `delay` seconds, instead of when it was due."""
         tick = math.ceil((self.loop.time() + delay) / GRID)

@@ -95,6 +95,11 @@ class Sweep:
         if self.mode != "auto":
             self.choice.reason = f"coalesce={self.mode!r} was asked for"
 
+    @property
+    def next_at(self) -> float | None:
+        """Loop time when a sweep is due next; None if none is."""
+        return None if self._timer is None else self._timer_at
+
     def request_for_newcomers(self) -> None:
         """Let a sweep be due soon, but not while it would take most of the time."""
         since = self.loop.time() - self._ended_at

@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import IO, Any, Final, TextIO, cast
 
 from rich.console import Console, Group, RenderableType
@@ -219,21 +219,21 @@ class Display:
         )
 
     def _rhythm(self) -> str:
-        """Return when the server was asked last and will be asked next."""
-        found = None if self._statistics is None else self._statistics()
-        now = datetime.now(UTC)
-        last = getattr(found, "last_request_at", None)
-        after = getattr(found, "next_request_at", None)
+        """Return when the server was asked last, and when it is asked next."""
+        if self._statistics is None:
+            return ""
+        found, now = self._statistics(), datetime.now(UTC)
+        is_down = self._progress.outage is not None
         parts = []
-        if last is not None and self._progress.outage is None:
-            parts.append(f"asked {_seconds(now - last)} ago")
-        if after is not None:
-            word = "next try" if self._progress.outage is not None else "next"
-            parts.append(f"{word} in {_seconds(after - now)}")
+        if found.last_request_at is not None and not is_down:
+            parts.append(f"asked {_seconds(now - found.last_request_at)} ago")
+        if found.next_request_at is not None:
+            word = "next try" if is_down else "next"
+            parts.append(f"{word} in {_seconds(found.next_request_at - now)}")
         return "".join(f", {part}" for part in parts)
 
 
-def _seconds(span: Any) -> str:
+def _seconds(span: timedelta) -> str:
     return f"{max(0, round(span.total_seconds()))} s"
 
 

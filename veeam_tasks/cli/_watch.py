@@ -114,9 +114,8 @@ def watch(
     session = server.session(on_notice=reporter.notice, **watching.options)
     if is_all and not server.is_adopted and not output.quiet:
         warn(
-            "a logon session of its own sees only the tasks that are started in it, and"
-            " nobody else starts any in this one; 'veeam-tasks logon' lets commands"
-            " share one"
+            "this command's own logon session sees only tasks that are started in it,"
+            " and it starts none; 'veeam-tasks logon' lets commands share one"
         )
     return report_to_end(
         reporter, lambda: _watch(session, names, reporter, watching), session
