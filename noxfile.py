@@ -19,10 +19,11 @@ PYTHONS = [
     if found.startswith("Programming Language :: Python :: 3.")
 ]
 PACKAGE = ".[cli,simulator]"
-NOT_OF_THE_CORE = ("test_cli", "test_readme", "test_benchmarks")
+OF_THE_CORE = ("protocol", "transport", "session", "engine", "public", "scenarios")
 # Keeps the checkout off the path, so that the installed wheel is what is tested.
 WHEEL = {"PYTHONSAFEPATH": "1"}
 SPREAD = ("-n", "auto", "--dist", "loadfile")
+SOAK = "tests/scenarios/test_soak.py"
 MODES = ("never", "auto", "always")
 """How tasks are asked for in tests that do not say it: each Python takes another."""
 
@@ -98,11 +99,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lowest(session: nox.Session) -> None:
     """Run the tests of the core with the lowest versions that are allowed."""
-    core = sorted(
-        str(path)
-        for path in Path("tests").glob("test_*.py")
-        if not path.name.startswith(NOT_OF_THE_CORE)
-    )
+    core = [f"tests/{folder}" for folder in OF_THE_CORE]
     bounds = [
         *PROJECT["project"]["dependencies"],
         *PROJECT["project"]["optional-dependencies"]["cli"],
@@ -253,8 +250,8 @@ def fuzz(session: nox.Session) -> None:
         "pytest",
         "-s",
         "--timeout=0",
-        "tests/test_fuzz.py",
-        "tests/test_fuzz_client.py",
+        "tests/protocol/test_fuzz.py",
+        "tests/scenarios/test_fuzz_client.py",
         env={"VEEAM_TASKS_FUZZ_ROUNDS": rounds},
     )
 
@@ -263,7 +260,7 @@ def fuzz(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Watch for hours of virtual time, with faults and renewals."""
     session.install("-q", PACKAGE, *group("test"))
-    session.run("pytest", "-s", "--timeout=0", "-m", "soak", "tests/test_soak.py")
+    session.run("pytest", "-s", "--timeout=0", "-m", "soak", SOAK)
 
 
 @nox.session(default=False)

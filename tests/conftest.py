@@ -12,11 +12,11 @@ from pathlib import Path
 
 import attrs
 import pytest
-from doors import WIRES, Wire
 from hypothesis import HealthCheck, settings
-from loops import CHOICE, kind_for, virtual_loop
-from secrets_guard import GUARD, IS_ABLE, Count
-from watchdog import Watchdog
+from support.doors import WIRES, Wire
+from support.loops import CHOICE, kind_for, virtual_loop
+from support.secrets_guard import GUARD, IS_ABLE, Count
+from support.watchdog import Watchdog
 
 # A busy machine is no failure; pytest's timeout ends what hangs.
 settings.register_profile(

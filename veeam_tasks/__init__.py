@@ -9,7 +9,9 @@ from importlib import import_module
 # Type checkers take it for true; `typing` itself would cost more than all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from veeam_tasks._client import SessionManager
     from veeam_tasks._doors import adopt, connect, inspect_certificate, log_out
+    from veeam_tasks._engine.watch import Watch
     from veeam_tasks._errors import (
         ArgumentError,
         CertificateError,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
         SessionState,
         TaskSession,
     )
-    from veeam_tasks._manager import SessionManager
     from veeam_tasks._model import (
         Link,
         Notice,
@@ -49,8 +50,7 @@ if TYPE_CHECKING:
         TaskState,
     )
     from veeam_tasks._pace import Pace
-    from veeam_tasks._trust import Certificate
-    from veeam_tasks._watch import Watch
+    from veeam_tasks._transport.trust import Certificate
 
 __version__ = "0.1.0"
 
@@ -126,7 +126,7 @@ _ROOMS = {
         "SessionState",
         "TaskSession",
     ),
-    "_manager": ("SessionManager",),
+    "_client": ("SessionManager",),
     "_model": (
         "Link",
         "Notice",
@@ -139,8 +139,8 @@ _ROOMS = {
         "TaskState",
     ),
     "_pace": ("Pace",),
-    "_trust": ("Certificate",),
-    "_watch": ("Watch",),
+    "_transport.trust": ("Certificate",),
+    "_engine.watch": ("Watch",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -4,17 +4,17 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Unpack
 
-from veeam_tasks._account import Password
-from veeam_tasks._address import base_url
+from veeam_tasks._client import SessionManager
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._logon_wire import can_stand_in_header, session_id_in
-from veeam_tasks._manager import SessionManager
+from veeam_tasks._options import Options, check_proxy
+from veeam_tasks._protocol.logon import can_stand_in_header, session_id_in
+from veeam_tasks._protocol.urls import base_url
+from veeam_tasks._redaction import Secret, hidden, hidden_or_none
 from veeam_tasks._seconds import check_seconds
-from veeam_tasks._settings import Options, check_proxy
+from veeam_tasks._session.credentials import Password
 from veeam_tasks._sole import Sole
-from veeam_tasks._text import Secret, hidden, hidden_or_none
-from veeam_tasks._trust import Certificate
-from veeam_tasks._trust import inspect_certificate as look_at
+from veeam_tasks._transport.trust import Certificate
+from veeam_tasks._transport.trust import inspect_certificate as look_at
 
 
 class Connecting(Sole):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from veeam_tasks._sole import Sole
 
 if TYPE_CHECKING:
+    from veeam_tasks._client import SessionManager
     from veeam_tasks._doors import Connecting
-    from veeam_tasks._manager import SessionManager
 
 # What is imported by the first request otherwise: anyio's half for asyncio, and the
 # codec of host names.

@@ -141,8 +141,8 @@ async def _managed(
     # Tests should not wait for a pace that spares a real server.
     options.setdefault("pace", veeam_tasks.Pace(first=0.05, longest=0.5))
     with _naming("veeam_manager"):
-        connecting = veeam_tasks.connect(server.url, **options)
-    async with connecting as manager:
+        manager = await veeam_tasks.connect(server.url, **options)
+    async with manager:
         yield manager
 
 

@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import brotli
 import pytest
-from plain_client import JSON, NAMESPACE, XML, Client
+from support.plain_client import JSON, NAMESPACE, XML, Client
 
 from veeam_tasks.simulator import Fault, FaultKind, SimulatedServer, ThreadedServer
 

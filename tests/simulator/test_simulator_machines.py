@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import pytest
-from plain_client import JSON, NAMESPACE, Client, Got
+from support.plain_client import JSON, NAMESPACE, Client, Got
 
 from veeam_tasks.simulator import SimulatedServer, VersionName
 

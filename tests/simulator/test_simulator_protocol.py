@@ -5,7 +5,7 @@ import base64
 import uuid
 
 import pytest
-from plain_client import JSON, NAMESPACE, XML, Client, basic
+from support.plain_client import JSON, NAMESPACE, XML, Client, basic
 
 from veeam_tasks.simulator import Account, Role, SimulatedServer
 

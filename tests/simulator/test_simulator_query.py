@@ -3,7 +3,7 @@
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
-from plain_client import JSON, NAMESPACE, Client, Got
+from support.plain_client import JSON, NAMESPACE, Client, Got
 
 from veeam_tasks.simulator import SimulatedServer, VersionName
 from veeam_tasks.simulator._messages import Refusal

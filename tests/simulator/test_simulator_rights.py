@@ -1,7 +1,7 @@
 """Who may read and start what: the roles, as the vendor's page lists them."""
 
 import pytest
-from plain_client import Client
+from support.plain_client import Client
 
 from veeam_tasks.simulator import Account, Role, SimulatedServer
 

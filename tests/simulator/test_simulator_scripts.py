@@ -6,7 +6,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plain_client import Client
+from support.plain_client import Client
 
 from veeam_tasks.simulator import Mix, Script, SimulatedServer, Step
 

@@ -9,7 +9,7 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from plain_client import Client, basic
+from support.plain_client import Client, basic
 
 from veeam_tasks.simulator import Account, Role, SimulatedServer, ThreadedServer
 

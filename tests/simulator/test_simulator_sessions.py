@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 import anyio
 import pytest
-from plain_client import JSON, NAMESPACE, Client, Got
+from support.plain_client import JSON, NAMESPACE, Client, Got
 
 from veeam_tasks.simulator import JobSession, SessionScript, SimulatedServer
 from veeam_tasks.simulator._version import VersionName

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from plain_client import JSON, NAMESPACE, XML, Client, basic
+from support.plain_client import JSON, NAMESPACE, XML, Client, basic
 
 from veeam_tasks.simulator import (
     Account,

@@ -6,7 +6,7 @@ header X-RestSvcSessionId on the logon itself is a slip of theirs: it is not nee
 
 import anyio
 import pytest
-from plain_client import NAMESPACE, Client, basic
+from support.plain_client import NAMESPACE, Client, basic
 
 from veeam_tasks.simulator import SimulatedServer
 

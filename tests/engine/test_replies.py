@@ -1,0 +1,558 @@
+"""What becomes of each reply: who is told, who is asked again, who ends."""
+
+import gc
+from collections.abc import Iterable
+
+import pytest
+from support.hand import hand_loop
+
+from veeam_tasks import (
+    CertificateError,
+    LogonError,
+    NoticeKind,
+    Pace,
+    Task,
+    TaskResult,
+    TaskState,
+    TransportError,
+    VeeamTasksError,
+)
+from veeam_tasks._engine.health import Gate, Outage
+from veeam_tasks._engine.pollers import Poller
+from veeam_tasks._engine.records import REFUSED_ROUNDS, Moment, Phase, Record
+from veeam_tasks._engine.replies import _STARTED_KEPT, ADVICE, Replies
+from veeam_tasks._engine.tracker import Roster
+from veeam_tasks._events import Sighting
+from veeam_tasks._protocol.messages import Reply, Request
+from veeam_tasks._redaction import Secrets
+from veeam_tasks._session.credentials import Account
+from veeam_tasks._session.logon_session import Logon
+
+WALL = 1_750_000_000.0
+DOWN = TransportError(request="GET x", reason="reset")
+UNKNOWN = "There is no backup task with id [task-1] in current rest session"
+ME: Poller = None  # type: ignore[assignment] # only told apart from others
+
+
+class Script:
+    """Answers logons and questions about our own logon session."""
+
+    def __init__(self) -> None:
+        self.own: int | VeeamTasksError = 401
+        self.post: int | VeeamTasksError = 201
+        self.logons = 0
+
+    async def send(
+        self, request: Request, token: str | None = None, *, uncertain: bool = False
+    ) -> Reply:
+        """Give the answer of the day."""
+        answer = self.own
+        if request.method == "POST":
+            answer, self.logons = self.post, self.logons + 1
+        if isinstance(answer, VeeamTasksError):
+            raise answer
+        new = f"token-{self.logons}" if answer == 201 else None
+        return Reply(
+            request="POST x",
+            status=answer,
+            content_type="application/xml",
+            body=b"<LogonSession/>" if answer == 200 else b"",
+            token=new,
+        )
+
+
+class Watching:
+    """Notes what it is told."""
+
+    pace = Pace(first=2, growth=2, longest=10, jitter=0)
+
+    def __init__(self) -> None:
+        self.seen: list[Sighting] = []
+        self.cut_by: list[Exception] = []
+
+    def see(self, seen: Sighting) -> None:
+        """Note a sighting."""
+        self.seen.append(seen)
+
+    def cut(self, error: Exception) -> None:
+        """Note the end."""
+        self.cut_by.append(error)
+
+    def discover(self, task_ids: Iterable[str], generation: int) -> bool:
+        """Want nothing anew."""
+        return False
+
+
+class Scene:
+    """One watched task under the first token, which was accepted."""
+
+    def __init__(self, patience: float | None = None) -> None:
+        self.loop = hand_loop(100.0)
+        self.script = Script()
+        self.notices: list[tuple[NoticeKind, list[str]]] = []
+        self.watching = Watching()
+        self.roster = Roster(
+            loop=self.loop,
+            wake=lambda: None,
+        )
+        self.logon = Logon(
+            secrets=Secrets(),
+            account=Account(username="u", password="secret"),
+            api_version="latest",
+            media_type="application/xml",
+        )
+        self.logon.transport = self.script
+        self.logon.on_logon = lambda _: None
+        self.logon.on_refused = self.cut_all
+        self.logon.adopt("token-0", "695c2c92")
+        self.logon.note(1)
+        self.gate = Gate(
+            loop=self.loop,
+            patience=patience,
+            on_probe=lambda: None,
+            on_hung=lambda: None,
+            on_spent=lambda: None,
+            outage=Outage(chance=lambda: 0.0),
+        )
+        self.replies = Replies(
+            roster=self.roster,
+            gate=self.gate,
+            logon=self.logon,
+            secrets=self.logon.secrets,
+            on_notice=lambda kind, _, ids, *__: self.notices.append((kind, list(ids))),
+            cut_all=self.cut_all,
+            patience=patience,
+        )
+        self.me = self.roster.reference(self.watching)
+        self.record = self.watch("task-1")
+
+    def watch(self, task_id: str) -> Record:
+        """Watch one more task, and let a poller have it."""
+        (record,) = self.roster.add(self.me, [task_id], self.logon.generation)
+        self.replies.recall(record)
+        record.phase = Phase.POLLING
+        return record
+
+    def cut_all(self, error: Exception) -> None:
+        """End all, as the engine does."""
+        for subscriber in self.roster.clear():
+            subscriber.cut(error)
+
+    def moment(self, generation: int | None = None) -> Moment:
+        """Return now, under the token of today or another."""
+        now = self.loop.now
+        return Moment(
+            generation=self.logon.generation if generation is None else generation,
+            sent=now,
+            sent_wall=WALL + now,
+            now=now,
+            now_wall=WALL + now,
+        )
+
+    async def meet(
+        self,
+        status: int,
+        body: bytes = b"",
+        *,
+        generation: int | None = None,
+        later: float = 3.0,
+    ) -> None:
+        """Let a poller meet a reply, some seconds after the last one."""
+        self.loop.move_to(self.loop.now + later)
+        if self.record.phase != Phase.GONE:
+            self.record.phase = Phase.POLLING
+        kind = "application/xml" if body else ""
+        given = Reply(request="GET x", status=status, content_type=kind, body=body)
+        await self.replies.meet(ME, self.record, given, self.moment(generation))
+
+    @property
+    def states(self) -> list[str]:
+        """What was told, in order."""
+        return [seen.state.value for seen in self.watching.seen]
+
+    @property
+    def last(self) -> str:
+        """The words of the last loss."""
+        return str(self.watching.seen[-1].error)
+
+
+def task(
+    state: str = "Running", operation: str = "StartJob", result: str = ""
+) -> bytes:
+    """Return a task as the reference prints it."""
+    return (
+        '<Task xmlns="http://www.veeam.com/ent/v1.0" Type="Task"'
+        ' Href="https://h:9398/api/tasks/task-1"><TaskId>task-1</TaskId>'
+        f"<State>{state}</State><Operation>{operation}</Operation>{result}</Task>"
+    ).encode()
+
+
+def error(status: int, message: str) -> bytes:
+    """Return an error body of the Enterprise Manager, as captured."""
+    return (
+        f'<Error Message="{message}" StatusCode="{status}"'
+        ' xmlns="http://www.veeam.com/ent/v1.0"></Error>'
+    ).encode()
+
+
+STARTED = Task(
+    task_id="task-1",
+    state=TaskState.RUNNING,
+    raw_state="Running",
+    operation="StartJob",
+    result=None,
+)
+
+
+# --- a task, or nothing known of it
+
+
+async def test_a_task_is_told_and_asked_for_again() -> None:
+    """And its token is good, and this logon session knows a task."""
+    scene = Scene()
+    scene.logon.accepted = False
+    await scene.meet(200, task())
+    assert scene.states == ["Running"]
+    assert scene.record.phase >= 0
+    assert scene.logon.accepted
+    assert scene.replies.logon.knows_tasks
+    assert scene.record.digest == hash(task())
+
+
+async def test_finished_is_told_and_dropped() -> None:
+    """Exactly one final event; the record is gone, and a late reply changes nothing."""
+    scene = Scene()
+    await scene.meet(200, task("Finished", result='<Result Success="true"/>'))
+    assert scene.states == ["Finished"]
+    assert scene.record.phase == Phase.GONE
+    assert scene.roster.records == {}
+
+
+async def test_without_a_result_each_reply_is_looked_at() -> None:
+    """An equal body counts, so no digest is kept."""
+    scene = Scene()
+    for _ in range(3):
+        await scene.meet(200, task("Finished"))
+        assert scene.record.digest is None
+    await scene.meet(200, task("Finished"))
+    assert scene.states == ["Finished"]
+
+
+async def test_two_words_of_the_server_that_it_is_unknown() -> None:
+    """LOST at the second; with advice, since this logon session knows none."""
+    scene = Scene()
+    await scene.meet(500, error(500, UNKNOWN))
+    assert scene.states == []
+    await scene.meet(500, error(500, UNKNOWN))
+    assert scene.states == ["Lost"]
+    assert ADVICE in scene.last
+    assert scene.replies.errors == 2
+
+
+async def test_advice_is_only_for_a_logon_session_that_knows_nothing() -> None:
+    """Once it knew a task, the advice would mislead."""
+    scene = Scene()
+    scene.replies.logon.knows_tasks = True
+    for _ in range(2):
+        await scene.meet(404)
+    assert ADVICE not in scene.last
+
+
+async def test_403_is_lost_at_the_second_and_renews_nothing() -> None:
+    """This account may not read it."""
+    scene = Scene()
+    for _ in range(2):
+        await scene.meet(403, error(403, "Access denied"))
+    assert scene.states == ["Lost"]
+    assert "Access denied" in scene.last
+    assert scene.script.logons == 0
+
+
+async def test_who_has_gone_is_not_told() -> None:
+    """A watch that nobody held any more may go while its poll is under way."""
+    scene = Scene()
+    other = Watching()
+    scene.roster.add(scene.roster.reference(other), ["task-1"], 1)
+    del scene.watching
+    gc.collect()
+    await scene.meet(200, task())
+    assert [seen.state.value for seen in other.seen] == ["Running"]
+
+
+# --- generations
+
+
+async def test_a_good_reply_to_an_older_token_is_asked_for_again() -> None:
+    """It is older than what is known: it may be of another task under that ID."""
+    scene = Scene()
+    scene.logon.adopt("token-9", "695c2c92")
+    await scene.meet(200, task())
+    assert scene.record.generation == 2
+    told = len(scene.watching.seen)
+    await scene.meet(
+        200, task("Finished", result='<Result Success="false"/>'), generation=1
+    )
+    assert len(scene.watching.seen) == told
+    assert scene.record.phase == Phase.READY
+
+
+async def test_a_late_401_is_asked_for_again_at_once() -> None:
+    """The token is another by now; no logon, and it does not count as a round."""
+    scene = Scene()
+    scene.logon.adopt("token-9", "695c2c92")
+    await scene.meet(401, generation=1)
+    assert (scene.record.phase, scene.record.refusals) == (Phase.READY, 0)
+    assert scene.script.logons == 0
+
+
+async def test_a_refused_token_is_renewed_and_the_task_asked_for_at_once() -> None:
+    """One logon, one retry, and no round of this task alone."""
+    scene = Scene()
+    await scene.meet(401)
+    assert scene.script.logons == 1
+    assert (scene.logon.generation, scene.record.phase) == (2, Phase.READY)
+    assert (scene.record.refusals, scene.replies.retries) == (0, 1)
+
+
+async def test_a_task_that_alone_answers_401_is_given_up_after_three_rounds() -> None:
+    """The token is known to be good, so it is this task alone; no logon."""
+    scene = Scene()
+    scene.script.own = 200
+    for _ in range(REFUSED_ROUNDS):
+        await scene.meet(401)
+        assert scene.states == []
+    await scene.meet(401)
+    assert scene.states == ["Lost"]
+    assert "this account may not read it" in scene.last
+    assert scene.script.logons == 0
+
+
+async def test_tasks_that_are_all_refused_are_not_lost() -> None:
+    """A good token and 401 for every task: the server is unwell, and it passes."""
+    scene = Scene()
+    scene.script.own = 200
+    other = scene.watch("task-2")
+    other.phase = 7
+    other.refusals = 1
+    for _ in range(3 * REFUSED_ROUNDS):
+        await scene.meet(401)
+    assert scene.states == []
+    assert scene.record.failures > 0
+    assert scene.script.logons == 0
+    # Until another one is readable.
+    other.refusals = 0
+    await scene.meet(401)
+    assert scene.states == ["Lost"]
+
+
+@pytest.mark.virtual_time
+async def test_a_server_that_will_not_tell_costs_three_logons_at_most() -> None:
+    """It knows no logon session to ask for, so the token is renewed in each round."""
+    scene = Scene()
+    scene.script.own = 405
+    for _ in range(REFUSED_ROUNDS + 1):
+        scene.logon.note(scene.logon.generation)  # others have had good replies
+        assert scene.states == []
+        await scene.meet(401)
+    assert scene.states == ["Lost"]
+    assert scene.script.logons <= REFUSED_ROUNDS + 1
+
+
+@pytest.mark.virtual_time
+async def test_restarts_close_together_do_not_lose_a_task() -> None:
+    """Each time the token is really void: rounds of one task alone do not add up."""
+    scene = Scene()
+    for _ in range(9):
+        await scene.meet(401)
+        scene.logon.note(scene.logon.generation)
+        await scene.meet(200, task())
+    assert set(scene.states) == {"Running"}
+    assert scene.script.logons == 9
+
+
+@pytest.mark.virtual_time
+async def test_a_token_that_is_void_again_is_no_round_of_one_task() -> None:
+    """Restarts close together: five 401 with no good reply to this task in between."""
+    scene = Scene()
+    scene.script.own = 401
+    for _ in range(5):
+        scene.logon.note(scene.logon.generation)  # others have had good replies
+        await scene.meet(401)
+    assert scene.states == []
+    assert scene.script.logons == 5
+
+
+@pytest.mark.parametrize("answer", [500, 503, DOWN])
+async def test_a_renewal_without_an_answer_is_trouble(
+    answer: int | VeeamTasksError,
+) -> None:
+    """It counts as a failure of the poll, and may close the gate."""
+    scene = Scene()
+    scene.script.post = answer
+    await scene.meet(401)
+    assert scene.record.failures == 1
+    assert scene.record.phase >= 0
+    assert scene.logon.refused is None
+    scene.script.post = 201
+    await scene.meet(401)
+    assert scene.logon.generation == 2
+
+
+async def test_an_unwell_server_in_the_second_round_is_trouble() -> None:
+    """Whether this task alone is refused could not be found out."""
+    scene = Scene()
+    scene.script.own = 200
+    await scene.meet(401)
+    scene.script.own = DOWN
+    await scene.meet(401)
+    assert (scene.record.refusals, scene.record.failures) == (1, 1)
+
+
+async def test_a_refused_logon_ends_all() -> None:
+    """The record is gone by then, and nobody is told of it as a loss."""
+    scene = Scene()
+    scene.script.post = 401
+    await scene.meet(401)
+    assert scene.states == []
+    assert [type(one) for one in scene.watching.cut_by] == [LogonError]
+    assert scene.roster.records == {}
+
+
+async def test_a_record_that_went_while_the_logon_ran_is_left_alone() -> None:
+    """Discarded in mid-renewal."""
+    scene = Scene()
+    scene.logon.on_logon = lambda _: scene.roster.discard(scene.me, ["task-1"])
+    await scene.meet(401)
+    assert scene.record.phase == Phase.GONE
+    assert (scene.states, scene.record.refusals) == ([], 0)
+
+
+# --- trouble
+
+
+async def test_a_refused_certificate_ends_all_at_once() -> None:
+    """It is no outage, and nobody waits for it to go away."""
+    scene = Scene()
+    refused = CertificateError(request="GET x", reason="expired")
+    scene.replies.meet_trouble(ME, scene.record, refused, scene.moment())
+    assert scene.watching.cut_by == [refused]
+    assert (scene.notices, scene.gate.outage.is_closed) == ([], False)
+
+
+async def test_one_outage_is_told_once_down_and_once_up() -> None:
+    """With the tasks at risk, however many polls fail."""
+    scene = Scene()
+    records = [scene.record, *(scene.watch(f"task-{number}") for number in (2, 3, 4))]
+    for _ in range(3):
+        for record in records:
+            record.phase = Phase.POLLING
+            scene.replies.meet_trouble(ME, record, DOWN, scene.moment())
+    at_risk = ["task-1", "task-2", "task-3", "task-4"]
+    assert scene.notices == [(NoticeKind.UNREACHABLE, at_risk)]
+    for _ in range(3):
+        scene.replies.good()
+    assert scene.notices[1:] == [(NoticeKind.RECOVERED, at_risk)]
+
+
+async def test_patience_of_one_task_is_not_spent_behind_the_gate() -> None:
+    """During an outage the gate counts patience for all; afterwards it begins anew."""
+    scene = Scene(patience=10.0)
+    other = scene.watch("task-2")
+    other.phase = Phase.TOGETHER
+    for _ in range(2):
+        scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
+        scene.record.phase = Phase.POLLING
+    unreachable = TransportError(request="GET x", reason="refused", connected=False)
+    scene.loop.move_to(109)
+    scene.replies.meet_trouble(ME, scene.record, unreachable, scene.moment())
+    assert scene.gate.outage.is_closed
+    scene.loop.move_to(200)
+    scene.record.phase = Phase.POLLING
+    scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
+    scene.replies.good()
+    scene.loop.move_to(209)
+    scene.record.phase = Phase.POLLING
+    scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
+    assert scene.states == []
+    scene.loop.move_to(210)
+    scene.record.phase = Phase.POLLING
+    scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
+    assert scene.states == ["Lost"]
+    assert scene.watching.seen[0].error is DOWN
+
+
+# --- what submit gave
+
+
+async def test_a_task_that_submit_gave_since_the_renewal_ends_the_old_watch() -> None:
+    """The old one of that ID is LOST, with its last known task."""
+    scene = Scene()
+    await scene.meet(200, task())
+    await scene.meet(401)
+    scene.replies.submitted(STARTED, 2)
+    assert scene.states == ["Running", "Lost"]
+    assert "submitted since then" in scene.last
+    assert scene.watching.seen[-1].task is not None
+    # What is watched from now on is the new one.
+    scene.record = scene.watch("task-1")
+    assert (scene.record.born, scene.record.generation) == (2, 2)
+    await scene.meet(200, task())
+    assert scene.states == ["Running", "Lost", "Running"]
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+async def test_a_task_that_is_watched_before_its_submit_returns_is_the_same(
+    generation: int,
+) -> None:
+    """No renewal in between, so it is the task that was meant."""
+    scene = Scene()
+    if generation == 2:
+        scene.roster.clear()
+        await scene.logon.renew(1, is_void=True)
+        scene.record = scene.watch("task-1")
+    scene.replies.submitted(STARTED, generation)
+    assert scene.states == []
+    assert scene.record.phase == Phase.POLLING
+
+
+async def test_a_submit_of_an_older_logon_session_ends_no_newer_watch() -> None:
+    """Its reply came after the renewal, but the task is of the session before it."""
+    scene = Scene()
+    scene.roster.clear()
+    await scene.logon.renew(1, is_void=True)
+    scene.replies.submitted(STARTED, 1)
+    scene.record = scene.watch("task-1")
+    assert (scene.record.born, scene.record.generation) == (1, 1)
+    # So another task under its ID is not taken for it.
+    await scene.meet(200, task(operation="CloneJob"))
+    assert scene.states == ["Lost"]
+    assert "another task under this ID" in scene.last
+
+
+async def test_what_submits_gave_is_remembered_up_to_a_bound() -> None:
+    """Ten thousand are kept, the oldest forgotten; what has ended is forgotten too."""
+    scene = Scene()
+    for number in range(_STARTED_KEPT + 5):
+        started = Task(
+            task_id=f"task-{number + 100}",
+            state=TaskState.RUNNING,
+            raw_state="Running",
+            operation="StartJob",
+            result=None,
+        )
+        scene.replies.submitted(started, 1)
+    assert len(scene.replies._started) == _STARTED_KEPT
+    assert "task-104" not in scene.replies._started
+    assert "task-105" in scene.replies._started
+    finished = TaskResult(success=True, message=None)
+    record = scene.watch("task-105")
+    assert record.task is not None
+    ended = Task(
+        task_id="task-105",
+        state=TaskState.FINISHED,
+        raw_state="Finished",
+        operation="StartJob",
+        result=finished,
+    )
+    scene.replies.meet_task(record, ended, 7, scene.moment())
+    assert "task-105" not in scene.replies._started

@@ -1,0 +1,197 @@
+"""The schedule: due times on a grid, one timer, entries skipped that have moved."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.hand import hand_loop
+
+from veeam_tasks import Pace
+from veeam_tasks._engine.due_queue import GRID, Schedule
+from veeam_tasks._engine.records import Phase, Record
+
+
+class Woken:
+    """A schedule on a clock moved by hand, and how often it woke somebody."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.loop = hand_loop(now)
+        self.wakes = 0
+        self.schedule = Schedule(loop=self.loop, wake=self.wake)
+
+    def wake(self) -> None:
+        """Count that records have become ready."""
+        self.wakes += 1
+
+    def ready(self) -> list[str]:
+        """Return the IDs that are ready, in order, and let them be polled."""
+        taken = [one for one in self.schedule.ready if one.phase == Phase.READY]
+        self.schedule.ready.clear()
+        for one in taken:
+            one.phase = Phase.POLLING
+        return [one.task_id for one in taken]
+
+
+def record(task_id: str = "a") -> Record:
+    """Return a record that stands nowhere yet."""
+    return Record(task_id, Pace(), 1)
+
+
+@pytest.mark.parametrize(
+    ("delay", "at"), [(0.5, 0.5), (0.501, 0.52), (0.001, 0.02), (0.0, 0.0)]
+)
+def test_due_times_are_rounded_up_to_the_grid(delay: float, at: float) -> None:
+    """Never earlier than asked for, and on a tick that others may share."""
+    woken = Woken()
+    one = record()
+    woken.schedule.put(one, delay)
+    assert woken.loop.timers == [pytest.approx(at)]
+    assert one.phase == round(at / GRID)
+    woken.loop.move_to(at - 0.001)
+    assert woken.ready() == []
+    woken.loop.move_to(at + 0.001)
+    assert woken.ready() == ["a"]
+
+
+def test_one_wake_serves_all_of_a_tick() -> None:
+    """Records of one tick cost one timer and one wake."""
+    woken = Woken()
+    for name in "abc":
+        woken.schedule.put(record(name), 0.99)
+    assert woken.loop.armed == 1
+    woken.loop.move_to(2)
+    assert woken.wakes == 1
+    assert woken.ready() == ["a", "b", "c"]
+    assert woken.loop.timers == []
+
+
+def test_the_timer_is_armed_anew_only_for_an_earlier_time() -> None:
+    """One timer, always for the next tick; the clock is never polled."""
+    woken = Woken()
+    woken.schedule.put(record("late"), 9)
+    woken.schedule.put(record("later"), 20)
+    assert woken.loop.armed == 1
+    woken.schedule.put(record("soon"), 1)
+    assert woken.loop.timers == [pytest.approx(1)]
+    woken.loop.move_to(1)
+    assert woken.ready() == ["soon"]
+    assert woken.loop.timers == [pytest.approx(9)]
+    woken.loop.move_to(100)
+    assert woken.ready() == ["late", "later"]
+    assert (woken.wakes, woken.loop.armed) == (3, 4)
+
+
+def test_a_record_that_moved_is_skipped_where_it_stood() -> None:
+    """It stands in one place only; nobody is woken for an empty tick."""
+    woken = Woken()
+    one = record()
+    woken.schedule.put(one, 1)
+    woken.schedule.put(one, 5)
+    woken.loop.move_to(2)
+    assert (woken.ready(), woken.wakes) == ([], 0)
+    woken.loop.move_to(6)
+    assert (woken.ready(), woken.wakes) == (["a"], 1)
+
+
+def test_a_record_that_came_back_to_its_tick_is_ready_once() -> None:
+    """The tick has two entries of it by then."""
+    woken = Woken()
+    one = record()
+    for delay in (1, 5, 1):
+        woken.schedule.put(one, delay)
+    woken.loop.move_to(9)
+    assert woken.ready() == ["a"]
+
+
+def test_a_record_that_is_dropped_never_comes_due() -> None:
+    """Whoever drops a record only changes its phase."""
+    woken = Woken()
+    one = record()
+    woken.schedule.put(one, 1)
+    one.phase = Phase.GONE
+    woken.loop.move_to(2)
+    assert (woken.ready(), woken.wakes) == ([], 0)
+
+
+def test_ready_at_once() -> None:
+    """No timer is needed for what is due now."""
+    woken = Woken()
+    woken.schedule.put_ready(record())
+    assert (woken.ready(), woken.wakes, woken.loop.armed) == (["a"], 1, 0)
+
+
+def test_clear_forgets_all_and_begins_anew() -> None:
+    """No timer is left behind, and later ones are armed as at first."""
+    woken = Woken()
+    woken.schedule.clear()
+    woken.schedule.put(record(), 1)
+    woken.schedule.put_ready(record("b"))
+    woken.schedule.clear()
+    assert woken.loop.timers == []
+    woken.loop.move_to(5)
+    assert woken.ready() == []
+    woken.schedule.put(record("c"), 9)
+    assert woken.loop.timers == [pytest.approx(14)]
+
+
+@pytest.mark.parametrize("early", [0.0, 0.001, 0.009])
+def test_a_timer_that_fires_early_is_not_armed_for_nothing(early: float) -> None:
+    """Half a grid of tolerance: coarse clocks fire a tick too soon."""
+    woken = Woken()
+    woken.schedule.put(record(), 1)
+    woken.loop.run_early(early)
+    assert (woken.ready(), woken.loop.armed) == (["a"], 1)
+
+
+def test_a_clock_that_jumped_serves_all_that_was_missed() -> None:
+    """A machine that slept wakes to everything due, in the order of the due times."""
+    woken = Woken(now=1000.0)
+    for name, delay in (("c", 30), ("a", 1), ("b", 7)):
+        woken.schedule.put(record(name), delay)
+    woken.loop.now = 9000.0
+    woken.loop.move_to(9000.0)
+    assert (woken.ready(), woken.wakes) == (["a", "b", "c"], 1)
+
+
+moves = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "ready", "drop", "wait"]),
+        st.integers(0, 4),
+        st.floats(0, 3),
+    ),
+    max_size=60,
+)
+
+
+@given(moves=moves)
+def test_each_record_stands_in_one_place_and_comes_due_there(
+    moves: list[tuple[str, int, float]],
+) -> None:
+    """Whatever is moved how often: due once, no earlier, at most a grid too late."""
+    woken = Woken()
+    records = [record(str(number)) for number in range(5)]
+    due = [math.inf] * 5
+    for what, number, delay in moves:
+        now = woken.loop.now
+        if what == "put":
+            woken.schedule.put(records[number], delay)
+            due[number] = now + delay
+        elif what == "ready":
+            woken.schedule.put_ready(records[number])
+            due[number] = now
+        elif what == "drop":
+            records[number].phase = Phase.GONE
+            due[number] = math.inf
+        else:
+            woken.loop.move_to(now + delay)
+        now = woken.loop.now
+        came = [int(name) for name in woken.ready()]
+        assert len(came) == len(set(came))
+        # Half a grid too early is the tolerance for coarse timers.
+        assert all(due[one] <= now + GRID / 2 + 1e-9 for one in came)
+        for one in came:
+            due[one] = math.inf
+        assert all(at > now - GRID - 1e-9 for at in due)
+        if any(at < math.inf for at in due):
+            assert woken.loop.timers[0] <= min(due) + GRID + 1e-9

@@ -1,0 +1,156 @@
+"""Subscriptions by themselves: what they make of whatever the engine tells them."""
+
+import asyncio
+import gc
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import anyio
+import pytest
+from support.doors import door
+from support.virtual import QUICK_BACKEND
+
+from veeam_tasks import (
+    ClosedError,
+    Pace,
+    Task,
+    TaskLostError,
+    TaskResult,
+    TaskState,
+    WatchTimeoutError,
+)
+from veeam_tasks._engine.watch import Waiter
+from veeam_tasks._events import Sighting
+from veeam_tasks.simulator import Fault, SimulatedServer
+
+NOW = datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on a clock that jumps."""
+    return QUICK_BACKEND
+
+
+def sighting(
+    task_id: str, state: TaskState = TaskState.RUNNING, *, success: bool = True
+) -> Sighting:
+    """Return a sighting, final if it is finished or lost."""
+    is_finished = state is TaskState.FINISHED
+    task = Task(
+        task_id=task_id,
+        state=state,
+        raw_state=state.value,
+        operation="StartJob",
+        result=TaskResult(success=success, message=None) if is_finished else None,
+    )
+    is_lost = state is TaskState.LOST
+    error = TaskLostError(task_id=task_id, last_seen=None, reason="gone")
+    return Sighting(
+        task_id=task_id,
+        task=None if is_lost else task,
+        state=state,
+        is_final=is_finished or is_lost,
+        observed_at=NOW,
+        not_before=None,
+        generation=1,
+        error=error if is_lost else None,
+    )
+
+
+async def test_nothing_is_told_after_the_final_event() -> None:
+    """Whatever comes later, from whatever reply that was under way."""
+    async with SimulatedServer() as server, door(server) as em:
+        server.faults.add(Fault("stall", method="GET"))
+        watch = em.watch("task-1", "task-2")
+        watch.see(sighting("task-1", TaskState.FINISHED))
+        watch.see(sighting("task-1", TaskState.FINISHED, success=False))
+        watch.see(sighting("task-1", TaskState.LOST))
+        watch.see(sighting("task-9"))
+        event = await anext(watch)
+        assert (event.is_final, event.succeeded, event.sequence) == (True, True, 1)
+        assert watch.report.unfinished == ("task-2",)
+        watch.see(sighting("task-2", TaskState.LOST))
+        assert (await watch.wait()).lost == ("task-2",)
+
+
+async def test_the_first_reason_counts() -> None:
+    """A watch that was cut is cut; what is told later is not its end."""
+    async with SimulatedServer() as server, door(server) as em:
+        server.faults.add(Fault("stall", method="GET"))
+        watch = em.watch("task-1", timeout=5)
+        await watch.aclose()
+        await watch.aclose()
+        watch.cut(KeyError("later"))
+        await anyio.sleep(10)
+        with pytest.raises(ClosedError):
+            await watch.wait()
+
+
+async def test_a_closed_watch_of_all_tasks_takes_no_more() -> None:
+    """While another one goes on, the engine may still know of it."""
+    async with SimulatedServer() as server, door(server) as em:
+        closed, goes_on = em.watch_all(), em.watch_all()
+        await anyio.sleep(2)
+        await closed.aclose()
+        new = server.add_task("Running 1h, Finished ok").task_id
+        assert (await anext(goes_on)).task_id == new
+        assert closed.discover([new], 1) is False
+        assert dict(closed.report.outcomes) == {}
+
+
+async def test_the_timer_of_a_watch_that_nobody_holds_does_nothing() -> None:
+    """It does not keep the watch alive either."""
+    async with SimulatedServer() as server, door(server) as em:
+        task = server.add_task("Running 1h, Finished ok").task_id
+        em.watch(task, timeout=30)
+        gc.collect()
+        await anyio.sleep(60)
+        assert em.statistics().watched == 0
+
+
+async def test_an_ended_watch_has_no_timer_left() -> None:
+    """Its time may run out when everything has ended: that is no end of it."""
+    async with SimulatedServer() as server, door(server) as em:
+        task = server.add_task("Running 5s, Finished ok").task_id
+        watch = em.watch(task, timeout=30)
+        await anyio.sleep(20)
+        # Nobody has read it so far, so its time does run out.
+        await anyio.sleep(20)
+        assert (await watch.wait()).succeeded == (task,)
+        assert watch._timer is None
+
+
+@pytest.mark.parametrize("first", ["end", "error"])
+async def test_a_wait_ends_with_what_came_first(first: str) -> None:
+    """Its end and a cut in one step: whoever waits is told of the first."""
+    async with SimulatedServer() as server, door(server) as em:
+        server.faults.add(Fault("stall", method="GET"))
+        host = em._host
+        assert host is not None
+        waiter = Waiter(host.engine, "task-1", Pace())
+        waiting = asyncio.create_task(waiter.wait(None))
+        await anyio.sleep(1)
+        tell: list[Callable[[], None]] = [
+            lambda: waiter.see(sighting("task-1", TaskState.FINISHED)),
+            lambda: waiter.cut(ClosedError(what="the manager", advice="closed")),
+        ]
+        for step in tell if first == "end" else tell[::-1]:
+            step()
+        assert waiter.discover(["task-2"], 1) is False
+        if first == "end":
+            assert (await waiting).succeeded
+        else:
+            with pytest.raises(ClosedError):
+                await waiting
+
+
+@pytest.mark.parametrize("seconds", [0, 0.001])
+async def test_a_wait_without_time_says_what_it_has_seen(seconds: float) -> None:
+    """Not even the first reply came."""
+    async with SimulatedServer() as server, door(server) as em:
+        server.faults.add(Fault("stall", method="GET"))
+        with pytest.raises(WatchTimeoutError) as caught:
+            await em.wait("task-1", timeout=seconds)
+        assert dict(caught.value.report.outcomes) == {"task-1": None}
+        assert em.statistics().watched == 0

@@ -1,0 +1,72 @@
+"""The doors: unawaited, entered, and the one that ends what was left open."""
+
+import pytest
+from support.doors import direct, door
+from support.virtual import QUICK_BACKEND
+
+from veeam_tasks import LogonError, TransportError
+from veeam_tasks._doors import log_out
+from veeam_tasks.simulator import Fault, SimulatedServer
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on a clock that jumps."""
+    return QUICK_BACKEND
+
+
+async def left_open(server: SimulatedServer) -> tuple[str, str]:
+    """Leave a logon session open; return its token and its ID."""
+    em = await door(server)
+    await em.aclose(log_out=False)
+    return em.token or "", em.session_id or ""
+
+
+@pytest.mark.parametrize("tells_id", [True, False])
+async def test_what_was_left_open_can_be_ended_by_its_token(tells_id: bool) -> None:
+    """With one DELETE; newer servers have the ID in the token."""
+    async with SimulatedServer(version="13") as server:
+        token, session_id = await left_open(server)
+        before = server.requests.total
+        await log_out(server.url, token, session_id=session_id if tells_id else None)
+        assert server.logon_sessions == []
+        assert server.requests.total == before + 1
+        with pytest.raises(LogonError, match="ended already"):
+            await log_out(server.url, token, session_id=session_id)
+        assert server.logons.total == 1
+        assert server.connections.open == 0
+
+
+async def test_a_token_that_does_not_tell_its_id_needs_it() -> None:
+    """Nothing is sent before that is clear; the token is not repeated."""
+    async with SimulatedServer() as server:
+        with pytest.raises(ValueError, match="session_id is needed") as caught:
+            await log_out(server.url, "bm8gdG9rZW4=")
+        assert "bm8gdG9rZW4=" not in str(caught.value)
+        with pytest.raises(ValueError, match="session_id is empty"):
+            await log_out(server.url, "bm8gdG9rZW4=", session_id="a b")
+        assert server.requests.total == 0
+
+
+async def test_an_end_that_is_not_confirmed_is_an_error() -> None:
+    """Unlike a log-out at a close; and the connections are closed all the same."""
+    async with SimulatedServer() as server:
+        token, session_id = await left_open(server)
+        server.faults.add(Fault("reset", method="DELETE"))
+        with pytest.raises(TransportError):
+            await log_out(server.url, token, session_id=session_id)
+        assert len(server.logon_sessions) == 1
+        assert server.connections.open == 0
+
+
+async def test_the_door_is_a_manager_however_it_is_opened() -> None:
+    """Awaited, entered, or built and opened: the same, one logon each."""
+    async with SimulatedServer() as server:
+        awaited = await door(server)
+        async with door(server) as entered:
+            built = await direct(server).open()
+            assert type(awaited) is type(entered) is type(built)
+            await built.aclose()
+        await awaited.aclose()
+        assert server.logons.total == 3
+        assert server.logon_sessions == []

@@ -1,0 +1,180 @@
+"""What the package exports, and what importing it costs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import veeam_tasks
+
+API = {
+    "ArgumentError",
+    "Certificate",
+    "CertificateError",
+    "ClosedError",
+    "ForbiddenError",
+    "JobSession",
+    "Link",
+    "LogonError",
+    "MalformedReplyError",
+    "Notice",
+    "NoticeKind",
+    "Pace",
+    "Report",
+    "RequestTimeoutError",
+    "Run",
+    "RunStage",
+    "ServerBusyError",
+    "SessionFailedError",
+    "SessionLostError",
+    "SessionManager",
+    "SessionResult",
+    "SessionState",
+    "Statistics",
+    "StatusError",
+    "SubmitUncertainError",
+    "Task",
+    "TaskEvent",
+    "TaskFailedError",
+    "TaskLostError",
+    "TaskNotFoundError",
+    "TaskResult",
+    "TaskSession",
+    "TaskState",
+    "TransportError",
+    "VeeamTasksError",
+    "Watch",
+    "WatchTimeoutError",
+    "adopt",
+    "connect",
+    "inspect_certificate",
+    "log_out",
+}
+
+
+def test_all_is_what_dir_shows() -> None:
+    """`__all__` equals what `dir(veeam_tasks)` shows, sorted, all of the surface."""
+    assert veeam_tasks.__all__ == dir(veeam_tasks)
+    assert veeam_tasks.__all__ == sorted(veeam_tasks.__all__)
+    assert set(veeam_tasks.__all__) == API
+
+
+@pytest.mark.parametrize("name", sorted(API))
+def test_every_name_is_there(name: str) -> None:
+    """Each public name can be had from the package, and has a docstring."""
+    value = getattr(veeam_tasks, name)
+    assert value.__doc__
+    assert getattr(veeam_tasks, name) is value
+
+
+@pytest.mark.parametrize("name", sorted(API))
+def test_every_name_is_in_the_typed_samples(name: str) -> None:
+    """Mypy and pyright see each public name in use."""
+    samples = Path(__file__).parents[1] / "typing" / "api.py"
+    assert re.search(rf"\bvt\.{name}\b", samples.read_text(encoding="utf-8"))
+
+
+def test_other_names_are_not_there() -> None:
+    """A wrong name is an AttributeError as with any module."""
+    name = "Sesion"
+    with pytest.raises(AttributeError, match="has no attribute 'Sesion'"):
+        getattr(veeam_tasks, name)
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_import_loads_nothing_that_costs() -> None:
+    """The root alone: not even what every program of some size has loaded."""
+    loaded = run(
+        "import sys; before = set(sys.modules); import veeam_tasks; dir(veeam_tasks);"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    assert set(loaded.split()) <= {
+        *("importlib", "importlib._bootstrap", "importlib._bootstrap_external"),
+        *("_warnings", "warnings", "veeam_tasks"),
+    }
+
+
+def test_what_may_be_shown_loads_no_client() -> None:
+    """Not by a module of the standard library that is wanted for something else."""
+    loaded = run(
+        "import sys, veeam_tasks._redaction, veeam_tasks._model, veeam_tasks._events;"
+        "print(*(m for m in ('urllib.request', 'http.client', 'asyncio', 'aiohttp',"
+        " 'anyio', 'xml.sax', 'ssl') if m in sys.modules))"
+    )
+    assert loaded.strip() == ""
+
+
+def test_the_help_of_the_shell_loads_no_client() -> None:
+    """The list of commands loads none of them, and nothing that they need."""
+    loaded = run(
+        "import io, sys\n"
+        "from veeam_tasks.cli import run\n"
+        "from contextlib import redirect_stdout, suppress\n"
+        "with redirect_stdout(io.StringIO()), suppress(SystemExit):"
+        "\n    run(['--help'])\n"
+        "print(*(m for m in ('urllib.request', 'http.client', 'asyncio', 'aiohttp',"
+        " 'anyio', 'ssl', 'subprocess', 'rich.console', 'xmltodict', 'json',"
+        " 'veeam_tasks.cli._watch') if m in sys.modules))"
+    )
+    assert loaded.strip() == ""
+
+
+def test_the_list_of_commands_says_of_each_what_it_says_itself() -> None:
+    """Its lines are written apart, so that no command is loaded for them."""
+    from click import Context
+
+    from veeam_tasks.cli._main import PLACES, main
+
+    for name, (_, _, line) in PLACES.items():
+        command = main.get_command(Context(main), name)
+        assert command is not None
+        assert command.name == name
+        assert command.get_short_help_str(100) == line
+
+
+def test_what_is_logged_goes_nowhere_unless_asked_for() -> None:
+    """A program that configures no logging sees no warning of ours on its terminal."""
+    said = run(
+        "import logging, veeam_tasks; veeam_tasks.SessionManager;"
+        "logging.getLogger('veeam_tasks.x').warning('lost'); print('ok')"
+    )
+    assert said == "ok\n"
+
+
+def test_import_loads_no_aiohttp() -> None:
+    """Importing the package loads neither aiohttp nor the shell nor the simulator."""
+    loaded = run(
+        "import sys, veeam_tasks; dir(veeam_tasks); import veeam_tasks._model;"
+        "print(*(m for m in ('aiohttp', 'anyio', 'click', 'rich', 'xmltodict',"
+        " 'veeam_tasks.simulator', 'veeam_tasks.cli') if m in sys.modules))"
+    )
+    assert loaded.strip() == ""
+
+
+def test_values_load_no_aiohttp() -> None:
+    """Values and errors can be had without aiohttp."""
+    loaded = run(
+        "import sys; from veeam_tasks import Task, TaskEvent, Report, Pace, LogonError;"
+        "print('aiohttp' in sys.modules)"
+    )
+    assert loaded.strip() == "False"
+
+
+def test_import_of_all_names() -> None:
+    """`from veeam_tasks import *` gives each name."""
+    names = run("from veeam_tasks import *; print(connect.__name__, Watch.__name__)")
+    assert names.split() == ["connect", "Watch"]

@@ -1,0 +1,177 @@
+"""A loop that was held: by other code, a stopped process, a laptop that slept."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import looptime
+import pytest
+from support.doors import STEADY, door
+
+from veeam_tasks import Pace, RequestTimeoutError
+from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
+
+STOPPED = """
+import asyncio, veeam_tasks as vt
+told = []
+async def main():
+    async with vt.connect({server.url!r}, username={server.username!r},
+            password={server.password!r}, request_timeout=3, coalesce="never",
+            pace=vt.Pace(first=1, growth=1, longest=1, jitter=0),
+            on_notice=lambda notice: told.append(notice.kind.value)) as em:
+        watch = em.watch([f"task-{{n}}" for n in range(1, 21)])
+        for _ in range(3):
+            polls = em.statistics().polls
+            while em.statistics().polls < polls + 50:
+                await asyncio.sleep(0.05)
+            print("polled", flush=True)
+        print(em.statistics().errors, "errors, told:", *told, flush=True)
+asyncio.run(main())
+"""
+
+LONG = Pace(first=2, growth=1, longest=2, jitter=0)
+
+
+VirtualLoop = looptime.make_event_loop_class(asyncio.SelectorEventLoop)
+
+
+class HeldLoop(VirtualLoop):  # type: ignore[misc,valid-type] # made when it is run
+    """A loop that is held when a test says so: its clock goes on and nothing runs."""
+
+    _held = 0.0
+
+    def time(self) -> float:
+        """Return the time, that for which the loop was held included."""
+        return float(super().time()) + self._held
+
+    def hold(self, seconds: float) -> None:
+        """Hold the loop, as blocking code or a stopped process does."""
+        self._held += seconds
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on a clock that jumps, whose loop can be held."""
+    return "asyncio", {"loop_factory": HeldLoop}
+
+
+async def hold_when_asked(server: SimulatedServer, seconds: float) -> None:
+    """Hold the loop once requests are under way, whose replies then lie there."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, HeldLoop)
+    before = server.requests.total
+    while server.requests.total == before:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.02)
+    # They were asked for, and the replies come in the next steps of the loop.
+    loop.hold(seconds)
+    await asyncio.sleep(0.5)
+
+
+@pytest.mark.parametrize("seconds", [3.0, 600.0])
+@pytest.mark.parametrize("mode", ["never", "auto", "always"])
+async def test_a_held_loop_is_no_fault_of_the_server(mode: str, seconds: float) -> None:
+    """No poll fails, nothing is told, and how tasks are asked for stays as it was."""
+    notices: list[str] = []
+    async with (
+        SimulatedServer() as server,
+        door(
+            server,
+            coalesce=mode,
+            pace=LONG,
+            request_timeout=5,
+            keep_alive=False,
+            on_notice=lambda notice: notices.append(notice.kind.value),
+        ) as em,
+    ):
+        server.faults.add(Fault("delay", seconds=0.05, method="GET"))
+        ids = [server.add_task("Running 20h, Finished ok").task_id for _ in range(40)]
+        watch = em.watch(ids)
+        await anyio.sleep(30)
+        before = em.statistics()
+        for _ in range(6):
+            await hold_when_asked(server, seconds)
+            await anyio.sleep(3.3)
+        after = em.statistics()
+        assert after.errors == after.retries == 0
+        assert after.coalescing == before.coalescing, after.coalescing_reason
+        assert notices == ["logged_on"]
+        assert after.polls + after.coalesced > before.polls + before.coalesced
+        await watch.aclose()
+
+
+async def test_a_call_under_way_while_the_loop_is_held_is_answered() -> None:
+    """What one asks for is given its time too."""
+    async with (
+        SimulatedServer() as server,
+        door(server, request_timeout=5) as em,
+    ):
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, HeldLoop)
+        server.faults.add(Fault("delay", seconds=0.05, method="GET"))
+        task_id = server.add_task("Running 1h, Finished ok").task_id
+        for call in (lambda: em.fetch(task_id), em.fetch_all, lambda: em.read("jobs")):
+            under_way = asyncio.create_task(call())  # type: ignore[arg-type,func-returns-value,var-annotated] # three kinds of result
+            await asyncio.sleep(0.01)
+            loop.hold(60)
+            assert await under_way
+
+
+async def test_a_server_that_does_not_answer_is_late_all_the_same() -> None:
+    """The deadline moves by the time held, and no further."""
+    async with (
+        SimulatedServer() as server,
+        door(server, request_timeout=5, pace=STEADY, coalesce="never") as em,
+    ):
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, HeldLoop)
+        task_id = server.add_task("Running 1h, Finished ok").task_id
+        watch = em.watch(task_id)
+        await anyio.sleep(1.5)
+        server.faults.add(Fault("stall"))
+        await anyio.sleep(2)
+        loop.hold(100)
+        await anyio.sleep(1)
+        assert em.statistics().errors == 0
+        await anyio.sleep(4)
+        assert em.statistics().errors == 1
+        began = loop.time()
+        calling = asyncio.create_task(em.fetch(task_id))
+        await asyncio.sleep(1)
+        loop.hold(100)
+        with pytest.raises(RequestTimeoutError, match="within 5 s"):
+            await calling
+        assert 104 <= loop.time() - began <= 107
+        await watch.aclose()
+
+
+@pytest.mark.lengthy
+@pytest.mark.skipif(
+    not hasattr(signal, "SIGSTOP"), reason="a process cannot be stopped"
+)
+def test_a_process_that_was_stopped_blames_nobody(tmp_path: Path) -> None:
+    """SIGSTOP for longer than `request_timeout`, then SIGCONT: no poll has failed."""
+    with ThreadedServer() as server:
+        server.faults.add(Fault("delay", seconds=0.3, method="GET"))
+        for _ in range(20):
+            server.add_task("Running 1h, Finished ok")
+        script = tmp_path / "watching.py"
+        script.write_text(STOPPED.format(server=server), encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, str(script)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        try:
+            for _ in range(2):
+                assert process.stdout.readline() == "polled\n"
+                process.send_signal(signal.SIGSTOP)
+                # Longer than its request_timeout; the server goes on meanwhile.
+                threading.Event().wait(4)
+                process.send_signal(signal.SIGCONT)
+            told, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert told.split("\n")[-2] == "0 errors, told: logged_on"

@@ -1,0 +1,179 @@
+"""The event loop is let go while long replies are parsed and while rooms are loaded."""
+
+import asyncio
+import copy
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+
+import pytest
+from support.raw_server import RawServer, Seen, reply
+
+from veeam_tasks import SessionManager, _late, connect
+
+NS = 'xmlns="http://www.veeam.com/ent/v1.0"'
+LOGON = reply(
+    f"<LogonSession {NS}><SessionId>695f4bc1-8a48</SessionId></LogonSession>".encode(),
+    status="201 Created",
+    headers=["X-RestSvcSessionId: Njk1ZjRiYzEtOGE0OA=="],
+)
+XML_SESSIONS = (
+    f"<BackupJobSessions {NS}>"
+    + "".join(
+        f'<BackupJobSession Name="Job {number}" Href="http://h/api/x/{number}">'
+        f"<JobName>Job {number}</JobName><State>Stopped</State></BackupJobSession>"
+        for number in range(20_000)
+    )
+    + "</BackupJobSessions>"
+).encode()
+JSON_SESSIONS = (
+    '{"Sessions":['
+    + ",".join(
+        f'{{"Name":"Job {number}","State":"Stopped","Result":"Success","Links":[]}}'
+        for number in range(60_000)
+    )
+    + "]}"
+).encode()
+LINK = '<Link Rel="Up" Href="x"/>'
+LONG_TASK = (
+    f"<Task {NS}><TaskId>task-7</TaskId><State>Running</State>"
+    f"<Operation>StartJob</Operation><Links>{LINK * 40_000}</Links></Task>"
+).encode()
+
+Call = Callable[[SessionManager], Awaitable[object]]
+
+
+async def share_of_longest_hold(work: Awaitable[object]) -> float:
+    """Return which share of the time that work takes it holds the loop at once."""
+    loop = asyncio.get_running_loop()
+    longest = 0.0
+
+    async def tick() -> None:
+        nonlocal longest
+        last = loop.time()
+        while True:
+            await asyncio.sleep(0)
+            now = loop.time()
+            longest, last = max(longest, now - last), now
+
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(0)
+    began = loop.time()
+    try:
+        await work
+        took = loop.time() - began
+        # Once more, to be told of what the last step has held.
+        await asyncio.sleep(0)
+        return longest / took
+    finally:
+        ticking.cancel()
+
+
+@pytest.mark.parametrize(
+    ("body", "call"),
+    [
+        (XML_SESSIONS, lambda em: em.read("backupSessions?format=Entity")),
+        (JSON_SESSIONS, lambda em: em.read("backupSessions?format=Entity")),
+        (LONG_TASK, lambda em: em.fetch("task-7")),
+        (LONG_TASK, lambda em: em.submit("jobs/1?action=start")),
+    ],
+    ids=["read XML", "read JSON", "fetch", "submit"],
+)
+async def test_a_long_reply_is_parsed_beside_the_loop(body: bytes, call: Call) -> None:
+    """A body of a megabyte and more holds the loop for a small share of its time."""
+
+    def route(seen: Seen) -> bytes:
+        return LOGON if "sessionMngr" in seen.target else reply(body)
+
+    async with (
+        RawServer(route=route) as server,
+        connect(
+            server.url(),
+            username="u",
+            password="pass-word",
+            keep_alive=False,
+            max_reply_bytes=16 << 20,
+        ) as em,
+    ):
+        assert await share_of_longest_hold(call(em)) < 0.4
+
+
+FIRST = """
+import asyncio, sys
+import veeam_tasks as vt
+
+async def main():
+    loop, longest, has_begun = asyncio.get_running_loop(), 0.0, asyncio.Event()
+
+    async def tick():
+        nonlocal longest
+        last = loop.time()
+        while True:
+            has_begun.set()
+            await asyncio.sleep(0.001)
+            now = loop.time()
+            longest, last = max(longest, now - last), now
+
+    ticking = asyncio.create_task(tick())
+    await has_begun.wait()
+    began = loop.time()
+    assert "aiohttp" not in sys.modules
+    try:
+        DOOR
+    except vt.VeeamTasksError as error:
+        assert type(error) in (vt.TransportError, vt.LogonError), error
+        assert "127.0.0.1" in str(error) or "token" in str(error)
+    took = loop.time() - began
+    await asyncio.sleep(0.002)
+    ticking.cancel()
+    assert vt.connect.__module__ == "veeam_tasks._doors"
+    print(longest / took)
+
+asyncio.run(main())
+"""
+URL = "'https://127.0.0.1:9'"
+DOORS = {
+    "awaited": f"await vt.connect({URL}, username='u', password='p')",
+    "entered": (
+        f"async with vt.connect({URL}, username='u', password='p') as em: await em"
+    ),
+    "adopted": f"async with vt.adopt({URL}, 'dG9r') as em: await em.fetch('task-1')",
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_the_first_connect_loads_the_rooms_beside_the_loop(door: str) -> None:
+    """What is first named in a running loop is imported in a thread, not there."""
+    program = FIRST.replace("DOOR", DOORS[door])
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert float(ended.stdout) < 0.4
+
+
+async def test_a_late_door_says_what_it_is() -> None:
+    """It cannot be copied, shows no secret, and tells of wrong arguments in the end."""
+    late = _late.connect("https://em.example", username="u", password="pass-word")
+    assert repr(late) == "<connect: not logged on: await it>"
+    with pytest.raises(TypeError, match="cannot be copied"):
+        copy.copy(late)
+    with pytest.raises(ValueError, match="has no scheme"):
+        await _late.connect("em.example", username="u", password="pass-word")
+
+
+async def test_a_late_door_logs_on_once() -> None:
+    """Entered it gives the manager, and closes it."""
+
+    def route(seen: Seen) -> bytes:
+        is_logon = "sessionMngr" in seen.target
+        return LOGON if is_logon else reply(status="204 No Content")
+
+    async with RawServer(route=route) as server:
+        late = _late.connect(server.url(), username="u", password="pass-word")
+        async with late as em:
+            assert (await late) is em
+        assert [seen.method for seen in server.seen] == ["POST", "DELETE"]
+        adopted = _late.adopt(server.url(), "Njk1ZjRiYzEtOGE0OA==")
+        async with adopted as em:
+            assert em.token == "Njk1ZjRiYzEtOGE0OA=="

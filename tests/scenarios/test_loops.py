@@ -1,0 +1,140 @@
+"""On which loops the tests run: that what was asked for is what they get."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+
+import anyio
+import pytest
+from support.loops import (
+    CHOICE,
+    KINDS,
+    VirtualUvloop,
+    kind_for,
+    real_loop,
+    virtual_loop,
+)
+
+IS_EAGER_THERE = sys.version_info >= (3, 12)
+ON_ALL = [
+    pytest.param(
+        kind,
+        marks=pytest.mark.skipif(
+            kind == "eager" and not IS_EAGER_THERE, reason="eager tasks came with 3.12"
+        ),
+    )
+    for kind in KINDS
+]
+
+
+@pytest.fixture(params=ON_ALL)
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Choose a kind of loop, whatever was chosen."""
+    assert isinstance(request.param, str)
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+    before = CHOICE.kind
+    CHOICE.take(request.param)
+    yield request.param
+    CHOICE.take(before)
+
+
+def told() -> tuple[str, bool]:
+    """Return of which package the running loop is, and whether tasks begin at once."""
+
+    async def begin() -> None:
+        pass
+
+    loop = asyncio.get_running_loop()
+    kept = loop.create_task(begin())
+    names = [one.__module__.partition(".")[0] for one in type(loop).__mro__]
+    return "uvloop" if "uvloop" in names else "asyncio", kept.done()
+
+
+EXPECTED = {
+    "asyncio": ("asyncio", False),
+    "uvloop": ("uvloop", False),
+    "eager": ("asyncio", True),
+}
+
+
+async def tell() -> tuple[str, bool]:
+    """Return what `told` does, as a coroutine."""
+    return told()
+
+
+@pytest.mark.parametrize("make", [real_loop, virtual_loop, None])
+def test_each_way_to_a_loop_gives_the_kind(kind: str, make: object) -> None:
+    """Those that tests name, and those that `asyncio.run` and threads make."""
+    if make is None:
+        assert asyncio.run(tell()) == EXPECTED[kind]
+        loops: list[asyncio.AbstractEventLoop] = []
+        thread = threading.Thread(target=lambda: loops.append(asyncio.new_event_loop()))
+        thread.start()
+        thread.join()
+        (loop,) = loops
+        assert loop.run_until_complete(tell()) == EXPECTED[kind]
+        loop.close()
+    else:
+        options = {"loop_factory": make}
+        assert anyio.run(tell, backend_options=options) == EXPECTED[kind]
+
+
+def test_the_clock_jumps_on_each_loop(kind: str) -> None:
+    """In order, over hours, also around sockets and threads."""
+    order: list[object] = []
+
+    async def answer(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        order.append(await reader.readline())
+        await asyncio.sleep(3600)
+        writer.write(b"later\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            loop.call_later(1800, order.append, "first").cancel()
+            loop.call_later(1800, order.append, "timer")
+            port = server.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"now\n")
+            order.append(await reader.readline())
+            assert 3600 <= loop.time() - start < 3601
+            await asyncio.to_thread(threading.Event().wait, 0.05)
+            writer.close()
+            await writer.wait_closed()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(100):
+                    await asyncio.sleep(200)
+
+    anyio.run(main, backend_options={"loop_factory": virtual_loop})
+    assert order == [b"now\n", "timer", b"later\n"]
+
+
+def test_a_share_runs_on_each_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the names of the tests, unless the environment names one loop for all."""
+    monkeypatch.delenv("VEEAM_TASKS_LOOP", raising=False)
+    kinds = [kind_for(f"tests/test_x.py::test_{number}") for number in range(800)]
+    expected = {"asyncio", "uvloop"} | ({"eager"} if IS_EAGER_THERE else set())
+    assert set(kinds) == expected
+    assert all(kinds.count(kind) > 60 for kind in expected)
+    monkeypatch.setenv("VEEAM_TASKS_LOOP", "uvloop")
+    assert kind_for("tests/test_x.py::test_1") == "uvloop"
+    monkeypatch.setenv("VEEAM_TASKS_LOOP", "trio")
+    with pytest.raises(ValueError, match="one of asyncio, uvloop, eager"):
+        kind_for("tests/test_x.py::test_1")
+
+
+def test_handles_of_the_virtual_uvloop_do_not_tell_when() -> None:
+    """Nothing of ours may ask them."""
+    pytest.importorskip("uvloop")
+    loop = VirtualUvloop()
+    assert not hasattr(loop.call_later(5, print), "when")
+    loop.close()

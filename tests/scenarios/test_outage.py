@@ -1,0 +1,800 @@
+"""The gate: when it closes, who probes, when it opens, when patience is spent."""
+
+import asyncio
+import itertools
+import logging
+import random
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.doors import door
+from support.hand import hand_loop
+from support.virtual import QUICK_BACKEND
+
+from veeam_tasks import (
+    CertificateError,
+    NoticeKind,
+    Pace,
+    RequestTimeoutError,
+    ServerBusyError,
+    TransportError,
+)
+from veeam_tasks._engine.health import Gate, Outage
+from veeam_tasks._pace import LONGEST_PAUSE
+from veeam_tasks.simulator import Fault, SimulatedServer
+
+DOWN = TransportError(request="GET x", reason="refused", connected=False)
+LATE = RequestTimeoutError(request="GET x", reason="late")
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on a clock that jumps, without debug mode: there are many polls."""
+    return QUICK_BACKEND
+
+
+def outage() -> Outage:
+    """Return one of a server that has answered well, whose pauses have no jitter."""
+    quiet = Outage(chance=lambda: 0.0)
+    for _ in range(1000):
+        quiet.good(0.0)
+    return quiet
+
+
+def new_outage() -> Outage:
+    """Return one of a server of which nothing is known."""
+    return Outage(chance=lambda: 0.0)
+
+
+class Seen:
+    """What a gate told."""
+
+    def __init__(self, patience: float | None = None) -> None:
+        self.probes = self.hung = self.spent = 0
+        self.gate = Gate(
+            loop=asyncio.get_running_loop(),
+            patience=patience,
+            on_probe=self.probe,
+            on_hung=self.hang,
+            on_spent=self.end,
+            outage=outage(),
+        )
+
+    def probe(self) -> None:
+        """Count that a probe may go."""
+        self.probes += 1
+
+    def hang(self) -> None:
+        """Count that a probe is to be given up."""
+        self.hung += 1
+
+    def end(self) -> None:
+        """Count that patience is spent."""
+        self.spent += 1
+
+    def fail(self, *, who: object = None, error: Exception = DOWN) -> bool:
+        """Count a failure; return whether the gate closes by it."""
+        assert isinstance(error, TransportError | ServerBusyError)
+        now = asyncio.get_running_loop().time()
+        who = who or object()
+        return self.gate.fail("task-1", error, now, sent=now, watched=9, who=who)
+
+
+def test_an_unreachable_server_closes_at_once() -> None:
+    """The gate closes when a connection cannot be made."""
+    gate = outage()
+    assert gate.fail("task-1", DOWN, 5.0, sent=5.0, watched=100)
+    assert gate.since == 5.0
+    assert not gate.fail("task-2", LATE, 6.0, sent=6.0, watched=100)
+    assert gate.last_error is LATE
+    assert gate.good(19.0)
+    assert gate.reopened_at == 19.0
+    assert not gate.is_troubled
+
+
+@pytest.mark.parametrize(
+    ("names", "watched", "closes"),
+    [
+        ("aab", 2, True),
+        ("aaa", 2, False),
+        ("aaa", 1, True),
+        ("ab", 2, False),
+        ("aaab", 9, True),
+        ("aaaa", 9, False),
+    ],
+)
+def test_three_failures_of_two_tasks_close(
+    names: str, watched: int, closes: bool
+) -> None:
+    """Or when the last three replies, of two tasks if two are watched, were bad."""
+    gate = outage()
+    told = [gate.fail(name, LATE, 1.0, sent=1.0, watched=watched) for name in names]
+    assert told[-1] is closes
+    assert not any(told[:-1])
+
+
+def test_a_good_reply_ends_the_streak() -> None:
+    """Any good reply between failures keeps the gate open."""
+    gate = outage()
+    for _ in range(9):
+        assert not gate.fail("a", LATE, 1.0, sent=1.0, watched=5)
+        assert not gate.fail("b", LATE, 1.0, sent=1.0, watched=5)
+        assert not gate.good(2.0)
+
+
+def test_bad_replies_now_and_then_are_no_outage() -> None:
+    """However many: a server that answers 85 of 100 polls is there."""
+    rng = random.Random(15)
+    gate = new_outage()
+    for number in range(100_000):
+        if rng.random() < 0.15:
+            assert not gate.fail(f"{number % 50}", LATE, 1.0, sent=1.0, watched=50)
+        else:
+            assert not gate.good(1.0)
+    # When it answers no more, that is seen all the same.
+    names = (f"{number}" for number in range(30))
+    assert any(gate.fail(name, LATE, 2.0, sent=2.0, watched=50) for name in names)
+    assert gate.good(3.0)
+
+
+def test_of_a_server_that_is_not_known_five_bad_replies_close() -> None:
+    """Fewer may be chance; and a bad past fades."""
+    gate = new_outage()
+    for number in (1, 2, 3, 4):
+        assert not gate.fail(f"{number}", LATE, 1.0, sent=1.0, watched=9)
+    assert gate.fail("5", LATE, 1.0, sent=1.0, watched=9)
+    gate = new_outage()
+    for _ in range(50):
+        assert not gate.fail("1", LATE, 1.0, sent=1.0, watched=9)
+        assert not gate.good(1.0)
+    assert gate.is_troubled
+    for _ in range(3000):
+        assert not gate.good(1.0)
+    assert not gate.is_troubled
+    assert [
+        gate.fail(f"{number}", LATE, 1.0, sent=1.0, watched=9) for number in range(3)
+    ] == [False, False, True]
+
+
+def test_a_connection_that_fails_now_and_then_is_no_outage() -> None:
+    """The first one is believed; if the first probe is answered, the next ones less."""
+    gate = outage()
+    assert gate.fail("1", DOWN, 1.0, sent=1.0, watched=9)
+    assert gate.good(99.0)
+    assert gate.fail("1", DOWN, 100.0, sent=100.0, watched=9)
+    assert gate.good(102.0)
+    assert not gate.fail("2", DOWN, 103.0, sent=103.0, watched=9)
+    assert not gate.good(103.0)
+
+
+def test_whoever_has_little_patience_learns_of_an_outage_in_time() -> None:
+    """Bad replies alone for as long as patience lasts are an outage, not lost tasks."""
+    gate = Outage(chance=lambda: 0.0, patience=20.0)
+    assert not gate.fail("1", LATE, 30.0, sent=1.0, watched=1)
+    assert not gate.fail("1", LATE, 49.0, sent=31.0, watched=1)
+    assert gate.fail("1", LATE, 50.0, sent=49.0, watched=1)
+    assert gate.since == 30.0
+
+
+def test_what_was_sent_before_the_outage_ended_begins_no_other() -> None:
+    """The failures of requests that hung in it come late."""
+    gate = outage()
+    assert gate.fail("1", DOWN, 1.0, sent=1.0, watched=9)
+    assert gate.good(9.0)
+    for number in range(16):
+        assert not gate.fail(f"{number}", LATE, 31.0, sent=1.0, watched=9)
+    assert gate.since is None
+
+
+def test_what_fails_when_the_loop_was_held_is_no_outage() -> None:
+    """A server hangs up on a client that does not read."""
+    gate = outage()
+    gate.held_until = 300.0
+    for number in range(16):
+        assert not gate.fail(f"{number}", LATE, 300.1, sent=1.0, watched=9)
+    assert not gate.is_closed
+    assert not gate.is_troubled
+
+
+async def test_a_last_probe_that_was_held_is_not_the_last() -> None:
+    """Patience is not spent by a failure that may be our own."""
+    seen = Seen(patience=10.0)
+    seen.fail()
+    await anyio.sleep(10.5)
+    assert seen.gate.take_probe("me")
+    seen.gate.outage.held_until = asyncio.get_running_loop().time() + 1
+    seen.fail(who="me")
+    assert (seen.probes, seen.spent) == (2, 0)
+    assert seen.gate.take_probe("me")
+    await anyio.sleep(2)
+    seen.fail(who="me")
+    assert seen.spent == 1
+
+
+def test_probes_pause_longer_and_longer() -> None:
+    """The pause grows to its ceiling; Retry-After is honoured, but not for days."""
+    gate = outage()
+    assert gate.fail("a", DOWN, 0.0, sent=0.0, watched=1)
+    pauses = [gate.next_probe() for _ in range(12)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= 1.5
+    assert pauses[-1] == 30.0
+    assert gate.next_probe(77.0) == 77.0
+    assert gate.next_probe(999_999.0) == LONGEST_PAUSE
+
+
+async def test_late_failures_neither_wake_nor_move_the_probe() -> None:
+    """The failures of requests already in flight arm nothing."""
+    seen = Seen()
+    assert seen.fail()
+    for _ in range(15):
+        await anyio.sleep(0.1)
+        assert not seen.fail()
+    await anyio.sleep(0.6)
+    assert seen.probes == 1
+    assert seen.gate.take_probe("me")
+    assert not seen.gate.take_probe("another")
+    assert seen.gate.work(50) == 0
+    assert not seen.fail()
+    await anyio.sleep(100)
+    assert seen.probes == 1
+    assert not seen.fail(who="me")
+    await anyio.sleep(100)
+    assert seen.probes == 2
+
+
+async def test_newcomers_do_not_send_a_second_probe() -> None:
+    """While one is under way it is theirs too; when it has come to nothing, another."""
+    seen = Seen()
+    seen.fail()
+    await anyio.sleep(3)
+    assert seen.gate.take_probe("me")
+    for _ in range(50):
+        seen.gate.resume()
+        await anyio.sleep(1)
+    assert seen.probes == 1
+    assert seen.gate.is_asking
+    seen.gate.prober = None
+    seen.gate.resume()
+    await anyio.sleep(10)
+    assert seen.probes == 2
+
+
+async def test_a_failed_probe_after_the_gate_opened_arms_nothing() -> None:
+    """Another good reply may open the gate while the probe is under way."""
+    seen = Seen()
+    seen.fail()
+    await anyio.sleep(3)
+    assert seen.gate.take_probe("me")
+    assert seen.gate.good()
+    assert not seen.gate.good()
+    assert not seen.fail(who="me", error=LATE)
+    await anyio.sleep(100)
+    assert seen.probes == 1
+    # Nor does it move the probe of the next outage, which is not its own.
+    seen.fail()
+    armed = seen.gate._probe
+    assert not seen.fail(who="me")
+    assert seen.gate._probe is armed
+    seen.gate.good()
+    seen.gate.resume()
+    assert not seen.gate.is_asking
+    assert seen.gate.work(50) == 50
+
+
+async def test_patience_is_spent_once_and_begins_anew_for_newcomers() -> None:
+    """It takes a probe sent after that; a watch that comes later has patience too."""
+    seen = Seen(patience=10.0)
+    seen.fail()
+    await anyio.sleep(2.5)
+    assert seen.gate.take_probe("me")
+    await anyio.sleep(8)
+    assert (seen.hung, seen.spent) == (1, 0)
+    # That one was sent before patience ended: the last one goes at once.
+    assert not seen.fail(who="me")
+    assert (seen.probes, seen.spent) == (2, 0)
+    assert seen.gate.take_probe("me")
+    assert not seen.fail(who="another")
+    assert seen.spent == 0
+    assert not seen.fail(who="me")
+    assert seen.spent == 1
+    seen.gate.disarm()
+    await anyio.sleep(100)
+    seen.gate.resume()
+    seen.gate.resume()
+    assert seen.gate.is_asking
+    await anyio.sleep(9)
+    assert (seen.probes, seen.spent) == (3, 1)
+    await anyio.sleep(2)
+    assert seen.gate.take_probe("me")
+    assert not seen.fail(who="me")
+    assert seen.spent == 2
+    seen.gate.disarm()
+
+
+async def test_a_long_pause_ends_with_patience() -> None:
+    """The server is asked then, and an answer leaves patience unspent."""
+    seen = Seen(patience=10.0)
+    busy = ServerBusyError(request="x", status=503, message="", retry_after=9e9)
+    seen.fail()
+    await anyio.sleep(3)
+    assert seen.gate.take_probe("me")
+    seen.fail(who="me", error=busy)
+    await anyio.sleep(6.9)
+    assert seen.probes == 1
+    await anyio.sleep(0.2)
+    assert seen.probes == 2
+    assert seen.gate.take_probe("me")
+    # Someone who comes meanwhile neither sends another nor begins patience anew.
+    seen.gate.resume()
+    assert seen.gate.good()
+    await anyio.sleep(100)
+    assert (seen.probes, seen.spent) == (2, 0)
+
+
+failures = st.lists(
+    st.tuples(
+        st.sampled_from(["fail", "probe", "late", "good", "newcomer", "all gone"]),
+        st.floats(0, 40),
+    ),
+    max_size=60,
+)
+
+
+@given(failures=failures, patience=st.none() | st.floats(1, 300))
+def test_at_most_one_probe_and_never_none(
+    failures: list[tuple[str, float]], patience: float | None
+) -> None:
+    """Behind the gate one probe is under way, due or timed, whatever else happens."""
+    loop = hand_loop()
+    waiting = True
+
+    def cut_all() -> None:
+        nonlocal waiting
+        waiting = False
+        gate.disarm()
+
+    gate = Gate(
+        loop=loop,
+        patience=patience,
+        on_probe=lambda: None,
+        on_hung=lambda: None,
+        on_spent=cut_all,
+        outage=outage(),
+    )
+    late = object()
+    for what, pause in failures:
+        loop.move_to(loop.now + pause)
+        mine = object()
+        is_mine = gate.take_probe(mine)
+        assert not gate.take_probe(late)
+        timers = list(loop.timers)
+        if what in {"fail", "late"}:
+            was_closed = gate.outage.is_closed
+            waiting |= gate.fail(
+                "a", DOWN, loop.now, sent=loop.now, watched=5, who=late
+            )
+            assert not was_closed or loop.timers == timers
+        elif what == "probe" and is_mine:
+            gate.fail("a", LATE, loop.now, sent=loop.now, watched=5, who=mine)
+        elif what == "good":
+            gate.good()
+            assert loop.timers == []
+        elif what == "newcomer":
+            waiting = True
+            gate.resume()
+        elif what == "all gone":
+            cut_all()
+        if is_mine and gate.prober is mine:
+            late, gate.prober = mine, None
+            if waiting:
+                gate.resume()
+        assert len(loop.timers) <= 1 + (patience is not None)
+        assert gate.is_asking == (gate.outage.is_closed and waiting)
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize(
+    ("mode", "count"), [("never", 1000), ("auto", 300), ("always", 300)]
+)
+async def test_one_outage_under_a_thousand_pollers(mode: str, count: int) -> None:
+    """R4: at most one request a second, one notice down, one up, no burst after it."""
+    notices: list[str] = []
+    async with (
+        SimulatedServer(keep_requests=200_000) as server,
+        door(
+            server,
+            pace=Pace(first=4, longest=4),
+            coalesce=mode,
+            on_notice=lambda notice: notices.append(notice.kind.value),
+        ) as em,
+    ):
+        watch = em.watch(
+            [server.add_task("Running 120s, Finished ok").task_id for _ in range(count)]
+        )
+        await anyio.sleep(20)
+        stalled = server.faults.add(Fault("status", status=503))
+        await anyio.sleep(1)
+        before = server.requests.total
+        await anyio.sleep(60)
+        asked = server.requests.total - before
+        server.faults.remove(stalled)
+        await anyio.sleep(31)
+        times = [r.time for r in server.requests if r.status == 200]
+        report = await watch.wait()
+    print(f"R4 {mode}: {asked} requests in 60 s of outage; notices {notices}")
+    assert asked <= 60
+    assert notices.count(NoticeKind.UNREACHABLE.value) == 1
+    assert notices.count(NoticeKind.RECOVERED.value) == 1
+    assert len(report.succeeded) == count
+    first = next(time for time in times if time > 80)
+    assert sum(first <= time < first + 0.2 for time in times) < 250
+
+
+async def test_one_probe_however_many_come_while_it_hangs() -> None:
+    """Watches that begin behind a closed gate send nothing of their own."""
+    async with SimulatedServer() as server, door(server, keep_alive=False) as em:
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(60)]
+        watches = [em.watch(ids[0])]
+        await anyio.sleep(5)
+        await server.pause()
+        await anyio.sleep(20)
+        stall = server.faults.add(Fault("stall"))
+        await server.resume()
+        for task_id in ids[1:]:
+            watches.append(em.watch(task_id))
+            await anyio.sleep(1)
+            assert em.statistics().in_flight <= 1
+        server.faults.remove(stall)
+        for watch in watches:
+            assert not (await anext(watch)).is_final
+
+
+async def test_watch_all_probes_on_when_the_other_watches_have_gone() -> None:
+    """Whoever closed the gate need not be there to open it."""
+    async with SimulatedServer() as server, door(server, coalesce="never") as em:
+        other = server.add_task("Running 1h, Finished ok")
+        watch, gone = em.watch_all(), em.watch("task-7", "task-8")
+        await anext(watch)
+        await server.pause()
+        await anyio.sleep(10)
+        watch.discard(other.task_id)
+        await gone.aclose()
+        await anyio.sleep(100)
+        await server.resume()
+        new = server.add_task("Running 1h, Finished ok")
+        with anyio.fail_after(90):
+            async for event in watch:
+                if event.task_id == new.task_id:
+                    break
+
+
+async def test_a_server_that_is_down() -> None:
+    """Refused connections close the gate; all watches go on afterwards."""
+    notices: list[str] = []
+    async with (
+        SimulatedServer() as server,
+        door(server, on_notice=lambda notice: notices.append(notice.kind.value)) as em,
+    ):
+        ids = [server.add_task("Running 300s, Finished ok").task_id for _ in range(50)]
+        watch = em.watch(ids)
+        await anyio.sleep(10)
+        await server.pause()
+        await anyio.sleep(60)
+        assert em.statistics().errors < 60
+        await server.resume()
+        report = await watch.wait()
+        assert report.succeeded == tuple(ids)
+    assert notices == ["logged_on", "unreachable", "recovered", "logged_out"]
+
+
+async def test_patience_ends_every_watch_with_the_transport_error() -> None:
+    """Patience spent: TransportError with the last bad reply's text, and a report."""
+    async with (
+        SimulatedServer() as server,
+        door(server, patience=20.0) as em,
+    ):
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(20)]
+        watch, other = em.watch(ids), em.watch_all()
+        await anyio.sleep(10)
+        await server.pause()
+        with pytest.raises(TransportError, match=r"20 s.*patience") as caught:
+            await watch.wait()
+        assert watch.report.unfinished == tuple(ids)
+        assert caught.value.__context__ is None
+        with pytest.raises(TransportError):
+            await other.wait()
+        # A watch that comes now has patience too, and hangs no more than that.
+        with pytest.raises(TransportError), anyio.fail_after(30):
+            await em.watch(ids).wait()
+        await server.resume()
+        await anyio.sleep(1)
+        late = em.watch(ids)
+        with anyio.fail_after(60):
+            assert not (await anext(late)).is_final
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+@pytest.mark.parametrize("down", ["refuses", "busy", "stalls"])
+async def test_an_outage_shorter_than_patience_ends_no_watch(
+    mode: str, down: str
+) -> None:
+    """It is asked once more, whatever the pauses have grown to or it asked for."""
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce=mode, patience=50.0, request_timeout=5.0) as em,
+    ):
+        ids = [server.add_task("Running 80s, Finished ok").task_id for _ in range(20)]
+        watches = [em.watch(ids), em.watch_all(timeout=300)]
+        for watch in watches:
+            await anext(watch)
+        await anyio.sleep(5)
+        if down == "refuses":
+            await server.pause()
+            await anyio.sleep(49)
+            await server.resume()
+        else:
+            kind = "status" if down == "busy" else "stall"
+            fault = Fault(kind, retry_after="600") if down == "busy" else Fault(kind)
+            server.faults.add(fault)
+            await anyio.sleep(49)
+            server.faults.remove(fault)
+        for watch in watches:
+            assert len((await watch.wait()).succeeded) == 20
+
+
+async def test_watch_all_alone_is_as_patient() -> None:
+    """Also where the collection itself is the probe."""
+    async with SimulatedServer() as server, door(server, patience=50.0) as em:
+        await server.pause()
+        watch = em.watch_all()
+        await anyio.sleep(49)
+        await server.resume()
+        task = server.add_task("Running 1h, Finished ok")
+        with anyio.fail_after(30):
+            assert (await anext(watch)).task_id == task.task_id
+
+
+async def test_a_task_readable_again_within_patience_is_not_lost() -> None:
+    """A poll that hangs when patience ends is not the last one."""
+    async with (
+        SimulatedServer() as server,
+        door(server, patience=20.0, coalesce="never", request_timeout=15.0) as em,
+    ):
+        bad = server.add_task("Running 200s, Finished ok").task_id
+        good = server.add_task("Running 200s, Finished ok").task_id
+        watch = em.watch(bad, good)
+        await anyio.sleep(3)
+        stall = server.faults.add(Fault("stall", path=f"{bad}$"))
+        await anyio.sleep(33)
+        server.faults.remove(stall)
+        assert (await watch.wait()).succeeded == (bad, good)
+
+
+async def test_one_task_alone_is_lost_after_patience() -> None:
+    """A task that alone gets only errors: LOST with that error, when patience ends."""
+    async with (
+        SimulatedServer() as server,
+        door(server, patience=100.0, coalesce="never") as em,
+    ):
+        bad = server.add_task("Running 400s, Finished ok").task_id
+        good = server.add_task("Running 400s, Finished ok").task_id
+        server.faults.add(Fault("html", path=f"{bad}$"))
+        report = await em.watch(bad, good).wait()
+        assert report.succeeded == (good,)
+        assert report.lost == (bad,)
+        event = report.outcomes[bad]
+        assert event is not None
+        assert event.task is None
+        assert "it is not XML or JSON but text/html" in str(event.error)
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+async def test_retry_after_is_honoured_behind_the_gate(mode: str) -> None:
+    """A server that asks for two minutes is left alone for two minutes."""
+    async with SimulatedServer() as server, door(server, coalesce=mode) as em:
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(40)]
+        watch = em.watch(ids)
+        for _ in ids:
+            await anext(watch)
+        busy = server.faults.add(Fault("status", status=503, retry_after="120"))
+        await anyio.sleep(10)
+        assert em.statistics().errors >= 1
+        before = server.requests.total
+        # The failures that closed the gate were asked for at different times.
+        await anyio.sleep(105)
+        assert server.requests.total == before
+        await anyio.sleep(20)
+        assert server.requests.total == before + 1
+        server.faults.remove(busy)
+        await anyio.sleep(130)
+        assert server.requests.total > before + 20
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("asked", [3, 90])
+async def test_retry_after_of_one_task_is_never_cut(status: int, asked: int) -> None:
+    """Neither by jitter, nor by a newcomer, nor by a renewal."""
+    pace = Pace(first=1, growth=1, longest=1, jitter=0.9)
+    async with (
+        SimulatedServer() as server,
+        door(server, pace=pace, coalesce="never") as em,
+    ):
+        busy, other = (server.add_task("Running 1h, Finished ok") for _ in range(2))
+        path = f"{busy.task_id}$"
+        server.faults.add(
+            Fault("status", status=status, retry_after=f"{asked}", path=path)
+        )
+        watches = [em.watch(busy.task_id, other.task_id)]
+        for number in range(5 * asked):
+            await anyio.sleep(1)
+            if number % 7 == 0:
+                watches.append(em.watch(busy.task_id))
+            if number == asked:
+                server.expire_logon_sessions(keep_tasks=True)
+        times = [r.time for r in server.requests if r.path.endswith(busy.task_id)]
+        # What a renewal asks for anew stands beside it.
+        pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
+        short = [pause for pause in pauses if pause < asked]
+        assert len(short) <= 1
+        assert 3 <= len(times) <= 7
+        assert em.statistics().errors > 0
+
+
+async def test_retry_after_of_the_collection_is_honoured() -> None:
+    """Whoever watches all does not ask again before."""
+    em_path = "/tasks$"
+    async with SimulatedServer() as server, door(server, coalesce="auto") as em:
+        server.add_task("Running 1h, Finished ok")
+        watch = em.watch_all()
+        await anext(watch)
+        busy = Fault("status", status=429, retry_after="100", path=em_path)
+        server.faults.add(busy)
+        await anyio.sleep(350)
+        times = [r.time for r in server.requests if r.path.endswith("/tasks")]
+        late = [time for time in times if time > times[0] + 2]
+        assert 3 <= len(late) <= 5
+        for sooner, later in itertools.pairwise(late):
+            assert later - sooner >= 100
+
+
+async def test_only_watches_and_wait_ride_out_an_outage() -> None:
+    """Whatever is asked for once fails at once, also behind a closed gate."""
+    async with SimulatedServer() as server, door(server) as em:
+        action = f"jobs/{server.jobs[0].job_id}?action=start"
+        task_id = server.add_task("Running 90s, Finished ok").task_id
+        watching, waiting = em.watch(task_id), asyncio.create_task(em.wait(task_id))
+        await anyio.sleep(5)
+        down = server.faults.add(Fault("status", status=503))
+        await anyio.sleep(20)
+        for call in (
+            lambda: em.fetch(task_id),
+            em.fetch_all,
+            lambda: em.read("jobs"),
+            lambda: em.submit(action),
+            lambda: em.delete(task_id),
+        ):
+            before, began = server.requests.total, anyio.current_time()
+            with pytest.raises(ServerBusyError):
+                await call()
+            assert server.requests.total == before + 1
+            assert anyio.current_time() - began < 1
+        server.faults.remove(down)
+        assert (await waiting).succeeded
+        assert (await watching.wait()).succeeded
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+async def test_a_refused_certificate_ends_every_watch_at_once(mode: str) -> None:
+    """In mid-watch it is no outage: no notice, no second try, CertificateError."""
+    # asyncio's server reports each handshake that a client refuses.
+    asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
+    kinds: list[str] = []
+    async with SimulatedServer(tls=True) as server:
+        em = await door(
+            server,
+            coalesce=mode,
+            on_notice=lambda notice: kinds.append(notice.kind.value),
+        )
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(30)]
+        watches = [em.watch(ids), em.watch(ids[:3])]
+        if mode == "always":
+            watches.append(em.watch_all())
+        waiting = asyncio.create_task(em.wait(ids[0]))
+        await anyio.sleep(5)
+        server.change_certificate(new_ca=True)
+        began = anyio.current_time()
+        for watch in watches:
+            with pytest.raises(CertificateError):
+                await watch.wait()
+            assert watch.report.lost == watch.report.failed == ()
+        with pytest.raises(CertificateError):
+            await waiting
+        assert anyio.current_time() - began < 2
+        assert kinds == ["logged_on"]
+        await em.aclose()
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+async def test_each_fact_is_told_once_not_once_a_poller(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`on_notice` and the log get each fact once under 300 watched tasks."""
+    caplog.set_level(logging.INFO, "veeam_tasks._notices")
+    told: list[str] = []
+    async with (
+        SimulatedServer() as server,
+        door(
+            server,
+            coalesce=mode,
+            pace=Pace(first=4, longest=8),
+            on_notice=lambda notice: told.append(
+                f"{notice.kind} {len(notice.task_ids)}"
+            ),
+        ) as em,
+    ):
+        ids = [server.add_task("Running 120s, Finished ok").task_id for _ in range(300)]
+        watches = [em.watch(ids) for _ in range(3)]
+        await anyio.sleep(10)
+        server.expire_logon_sessions(keep_tasks=True)
+        await anyio.sleep(20)
+        await server.pause()
+        await anyio.sleep(60)
+        await server.resume()
+        for watch in watches:
+            assert len((await watch.wait()).succeeded) == 300
+    facts = [
+        "logged_on 0",
+        "renewed 300",
+        "unreachable 300",
+        "recovered 300",
+        "logged_out 0",
+    ]
+    assert told == facts
+    logged = [one for one in caplog.records if one.name == "veeam_tasks._notices"]
+    assert len(logged) == len(facts)
+
+
+@pytest.mark.parametrize("mode", ["never", "auto", "always"])
+async def test_a_server_that_answers_85_of_100_polls_has_no_outage(mode: str) -> None:
+    """Bad replies, evenly spread, are told to nobody as an outage."""
+    notices: list[str] = []
+    async with (
+        SimulatedServer(seed=1) as server,
+        door(
+            server,
+            coalesce=mode,
+            on_notice=lambda notice: notices.append(notice.kind.value),
+        ) as em,
+    ):
+        kinds = ["status", "html", "reset_after_headers", "garbage", "cut_body"]
+        ids = [server.add_task("Running 100s, Finished ok").task_id for _ in range(50)]
+        server.faults.add(Fault(kinds, share=0.15, seed=7, method="GET", path="/tasks"))
+        report = await em.watch(ids).wait()
+        assert report.succeeded == tuple(ids)
+    assert notices == ["logged_on", "logged_out"]
+
+
+async def test_watch_all_alone_rides_out_an_outage() -> None:
+    """With nothing known yet, the collection itself is the probe."""
+    async with SimulatedServer() as server, door(server) as em:
+        server.faults.add(Fault("status", status=502, path="/tasks", times=6))
+        task = server.add_task("Running 1h, Finished ok")
+        watch = em.watch_all()
+        with anyio.fail_after(600):
+            assert (await anext(watch)).task_id == task.task_id
+
+
+async def test_watch_all_goes_on_when_a_fetch_opened_the_gate() -> None:
+    """A good reply to whomever opens the gate, and what is due is done."""
+    async with SimulatedServer() as server, door(server) as em:
+        task = server.add_task("Running 1h, Finished ok")
+        fault = server.faults.add(Fault("status", status=503, retry_after="500"))
+        watch = em.watch_all()
+        await anyio.sleep(200)
+        server.faults.remove(fault)
+        await em.fetch(task.task_id)
+        with anyio.fail_after(60):
+            assert (await anext(watch)).task_id == task.task_id

@@ -1,0 +1,30 @@
+"""Breath: long work lets the event loop go in between."""
+
+import asyncio
+
+from support.hand import HandLoop
+
+from veeam_tasks._time_slice import LONGEST_HOLD, Breath
+
+
+async def test_it_is_due_after_the_longest_hold() -> None:
+    """And again as long after it was taken."""
+    loop = HandLoop(100.0)
+    breath = Breath(loop)
+    loop.now += LONGEST_HOLD
+    assert not breath.is_due
+    loop.now += 0.001
+    assert breath.is_due
+    await breath.take()
+    assert not breath.is_due
+    loop.now += LONGEST_HOLD + 0.001
+    assert breath.is_due
+
+
+async def test_taking_one_lets_all_else_go_first() -> None:
+    """What is ready in the loop runs before the work goes on."""
+    order: list[str] = []
+    asyncio.get_running_loop().call_soon(order.append, "other")
+    await Breath(asyncio.get_running_loop()).take()
+    order.append("work")
+    assert order == ["other", "work"]

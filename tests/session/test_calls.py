@@ -1,0 +1,150 @@
+"""Calls: what is asked for once, in slots of its own, and what it shows of the rest."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+from support.doors import door, targets
+from support.virtual import QUICK_BACKEND
+
+from veeam_tasks import (
+    ForbiddenError,
+    MalformedReplyError,
+    SessionManager,
+    StatusError,
+    TaskNotFoundError,
+    VeeamTasksError,
+)
+from veeam_tasks.simulator import Fault, SimulatedServer
+
+Call = Callable[[SessionManager, str, str], Awaitable[object]]
+CALLS: dict[str, Call] = {
+    "fetch": lambda em, task_id, _: em.fetch(task_id),
+    "fetch_all": lambda em, _, __: em.fetch_all(),
+    "read": lambda em, _, __: em.read("jobs"),
+    "submit": lambda em, _, action: em.submit(action),
+    "delete": lambda em, task_id, _: em.delete(task_id),
+}
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on a clock that jumps."""
+    return QUICK_BACKEND
+
+
+def prepared(server: SimulatedServer) -> tuple[str, str]:
+    """Return the ID of a task, and an action that starts another one."""
+    task = server.add_task("Running 1h, Finished ok", shared=True)
+    return task.task_id, f"jobs/{server.jobs[0].job_id}?action=start"
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_each_call_is_one_request(name: str) -> None:
+    """One attempt, in the slots of calls, and one reply."""
+    async with SimulatedServer() as server, door(server) as em:
+        task_id, action = prepared(server)
+        before = server.requests.total
+        await CALLS[name](em, task_id, action)
+        assert server.requests.total == before + 1
+
+
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - {"delete"}))
+async def test_a_refused_token_costs_one_renewal_and_one_more_attempt(
+    name: str,
+) -> None:
+    """What was refused with 401 was not carried out, so it goes once more."""
+    async with SimulatedServer() as server, door(server) as em:
+        task_id, action = prepared(server)
+        await em.fetch(task_id)
+        server.expire_logon_sessions()
+        before = server.requests.total
+        await CALLS[name](em, task_id, action)
+        # Refused; the logon session itself is refused too; a logon; and once more.
+        assert [one.status for one in server.requests][before:][:3] == [401, 401, 201]
+        assert server.requests.total == before + 4
+        assert em.statistics().retries == 1
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    ("kind", "status", "error"),
+    [
+        ("forbidden", 403, ForbiddenError),
+        ("status", 500, StatusError),
+        ("redirect", 302, StatusError),
+        ("status", 404, StatusError),
+        ("html", 200, MalformedReplyError),
+    ],
+)
+async def test_each_other_reply_is_an_error_at_once(
+    name: str, kind: str, status: int, error: type[VeeamTasksError]
+) -> None:
+    """Nothing is tried again, and 403 renews nothing."""
+    async with SimulatedServer() as server, door(server) as em:
+        task_id, action = prepared(server)
+        before = server.requests.total
+        server.faults.add(Fault(kind, status=status))
+        with pytest.raises(error):
+            await CALLS[name](em, task_id, action)
+        assert server.requests.total == before + 1
+        server.faults.clear()
+        assert server.logons.total == 1
+
+
+async def test_advice_is_for_a_logon_session_that_knows_no_task() -> None:
+    """Fetched or listed one task, and the advice would mislead."""
+    async with SimulatedServer() as server, door(server) as em:
+        assert await em.fetch_all() == []
+        with pytest.raises(TaskNotFoundError, match="belongs to the logon session"):
+            await em.fetch("task-77")
+        server.add_task("Running 1h, Finished ok")
+        assert len(await em.fetch_all()) == 1
+        with pytest.raises(StatusError) as caught:
+            await em.fetch("task-77")
+        assert "belongs to the logon session" not in str(caught.value)
+
+
+async def test_reads_have_slots_and_actions_have_others() -> None:
+    """As many reads as slots hang: a third waits its turn, an action does not."""
+    async with SimulatedServer() as server, door(server, max_in_flight=2) as em:
+        task_id, action = prepared(server)
+        stall = server.faults.add(Fault("stall", path=task_id))
+        hanging = [asyncio.create_task(em.fetch(task_id)) for _ in range(2)]
+        await anyio.sleep(1)
+        waiting = asyncio.create_task(em.read("jobs"))
+        with anyio.fail_after(1):
+            assert (await em.submit(action)).task_id
+        assert not waiting.done()
+        assert "jobs" not in targets(server)
+        server.faults.remove(stall)
+        hanging[0].cancel()
+        with anyio.fail_after(1):
+            assert await waiting
+        hanging[1].cancel()
+        await asyncio.wait(hanging)
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_good_reply_to_any_call_opens_the_gate(name: str) -> None:
+    """The server is well again as soon as anybody knows; an error shows nothing."""
+    kinds: list[str] = []
+    async with (
+        SimulatedServer() as server,
+        door(server, on_notice=lambda notice: kinds.append(notice.kind.value)) as em,
+    ):
+        task_id, action = prepared(server)
+        fault = server.faults.add(Fault("status", status=503))
+        watch = em.watch(task_id, "task-8", "task-9")
+        await anyio.sleep(60)
+        assert kinds == ["logged_on", "unreachable"]
+        with pytest.raises(StatusError):
+            await CALLS[name](em, task_id, action)
+        assert kinds == ["logged_on", "unreachable"]
+        server.faults.remove(fault)
+        await CALLS[name](em, task_id, action)
+        assert kinds == ["logged_on", "unreachable", "recovered"]
+        if name != "delete":
+            with anyio.fail_after(5):
+                assert (await anext(watch)).task_id == task_id

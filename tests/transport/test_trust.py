@@ -1,0 +1,278 @@
+"""Trust: what may be named at once, and the look at a server's certificate."""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+from support.raw_server import RawServer, pin_of, reply, serving
+from yarl import URL
+
+from veeam_tasks._errors import RequestTimeoutError, TransportError
+from veeam_tasks._transport.trust import Trust, inspect_certificate, make_trust
+
+if TYPE_CHECKING:
+    import os
+
+HTTPS = URL("https://em.example:9398/api/")
+HTTP = URL("http://localhost:9399/api/")
+PIN = ":".join(["AB", "cd", "EF", "01"] * 8)
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on real time: these tests speak to sockets."""
+    return "asyncio", {"debug": True}
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    """Return a throw-away CA."""
+    return trustme.CA(organization_name="Backup", organization_unit_name="CA")
+
+
+def trust(
+    url: URL = HTTPS,
+    *,
+    ssl: ssl.SSLContext | None = None,
+    ca_file: "str | os.PathLike[str] | None" = None,
+    fingerprint: str | None = None,
+    insecure: bool = False,
+) -> Trust:
+    """Call `make_trust` with the defaults of `connect`."""
+    return make_trust(
+        url, ssl=ssl, ca_file=ca_file, fingerprint=fingerprint, insecure=insecure
+    )
+
+
+def test_nothing_said_is_the_systems_trust() -> None:
+    """No context of our own, no pin, nothing switched off."""
+    assert trust() == Trust()
+    assert trust(HTTP) == Trust()
+
+
+def test_a_context_is_used_as_it_is() -> None:
+    """The caller's own context is neither copied nor changed."""
+    context = ssl.create_default_context()
+    assert trust(ssl=context).context is context
+
+
+def test_a_context_that_verifies_nothing_warns() -> None:
+    """It is taken, with the warning of `insecure` and what to pass instead."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    assert trust(ssl=context).context is context  # a chain is verified: no warning
+    context.verify_mode = ssl.CERT_NONE
+    with pytest.warns(UserWarning, match="verifies nothing .* pass ca_file= or finger"):
+        assert trust(ssl=context).context is context
+
+
+def test_ssl_false_is_refused_with_what_to_write() -> None:
+    """The old way of requests and aiohttp to switch verification off."""
+    with pytest.raises(ValueError, match="insecure=True"):
+        trust(ssl=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("context", [True, "ca.pem", 0])
+def test_ssl_must_be_a_context(context: object) -> None:
+    """Anything else is a TypeError."""
+    with pytest.raises(TypeError, match=r"ssl must be an ssl\.SSLContext"):
+        trust(ssl=context)  # type: ignore[arg-type]
+
+
+def test_at_most_one_of_the_four_is_given(tmp_path: Path) -> None:
+    """Any two of them are a ValueError that names both."""
+    context = ssl.create_default_context()
+    with pytest.raises(ValueError, match="ssl, fingerprint: pass one of them"):
+        trust(ssl=context, fingerprint=PIN)
+    with pytest.raises(ValueError, match="ca_file, fingerprint: pass one"):
+        trust(ca_file=tmp_path / "ca.pem", fingerprint=PIN)
+    with pytest.raises(ValueError, match="fingerprint, insecure: pass one"):
+        trust(fingerprint=PIN, insecure=True)
+
+
+def test_trust_has_no_meaning_without_tls(tmp_path: Path) -> None:
+    """They would be ignored in silence by aiohttp, so they are refused."""
+    with pytest.raises(ValueError, match="fingerprint= has no meaning for http"):
+        trust(HTTP, fingerprint=PIN)
+    with pytest.raises(ValueError, match="ca_file= has no meaning for http"):
+        trust(HTTP, ca_file=tmp_path)
+    with pytest.raises(ValueError, match="ssl= has no meaning for http"):
+        trust(HTTP, ssl=ssl.create_default_context())
+
+
+def test_insecure_warns() -> None:
+    """Verification is never off in silence."""
+    with pytest.warns(UserWarning, match="not verified"):
+        assert trust(insecure=True) == Trust(insecure=True)
+
+
+@pytest.mark.parametrize(
+    "written", [PIN, PIN.replace(":", ""), PIN.lower(), f" {PIN.upper()} "]
+)
+def test_a_fingerprint_is_hex_with_or_without_colons(written: str) -> None:
+    """In any case, as people copy it."""
+    assert trust(fingerprint=written).fingerprint == bytes.fromhex("abcdef01" * 8)
+
+
+@pytest.mark.parametrize("written", ["", "AB:CD", "zz" * 32, "٣" * 64, PIN + ":00"])
+def test_a_fingerprint_that_is_no_sha256_is_refused(written: str) -> None:
+    """SHA-1 and MD5 among them."""
+    with pytest.raises(ValueError, match="64 hex digits"):
+        trust(fingerprint=written)
+
+
+def test_a_fingerprint_must_be_a_string() -> None:
+    """Bytes are not guessed at."""
+    with pytest.raises(TypeError, match="must be a string, not bytes"):
+        trust(fingerprint=b"\xab" * 32)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate", "directory"])
+def test_a_ca_file_that_cannot_be_used_is_refused(
+    content: str | None, tmp_path: Path
+) -> None:
+    """Missing, empty, not PEM, a folder: a ValueError before anything is sent."""
+    path = tmp_path / "ca.pem"
+    if content == "directory":
+        path.mkdir()
+    elif content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=r"ca_file: .*ca\.pem holds no") as caught:
+        trust(ca_file=str(path))
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("path", ["", "\0", "\ud800"])
+def test_a_path_that_no_file_can_have_is_refused(path: str) -> None:
+    """The empty one is no ".", and what the system cannot take is told in our words."""
+    with pytest.raises(ValueError, match=r"ca_file.* in PEM form") as caught:
+        trust(ca_file=path)
+    assert str(caught.value).isprintable()
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("path", [5, b"ca.pem", True])
+def test_a_ca_file_must_be_a_path(path: object) -> None:
+    """Anything else is a TypeError that names the argument."""
+    with pytest.raises(TypeError, match="ca_file must be the path of a file, not "):
+        trust(ca_file=path)  # type: ignore[arg-type]
+
+
+def test_a_ca_file_is_trusted_as_it_is(ca: trustme.CA, tmp_path: Path) -> None:
+    """Names are verified; chains need not end in a root, nor please Python 3.13."""
+    path = tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(str(path))
+    context = trust(ca_file=path).context
+    assert context is not None
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert len(context.get_ca_certs()) == 1
+
+
+async def test_a_look_at_a_certificate_sends_no_request(ca: trustme.CA) -> None:
+    """It gives everything that the certificate says, though no one vouches for it."""
+    leaf = ca.issue_cert(
+        "localhost",
+        "127.0.0.1",
+        common_name="em\x07.example",
+        organization_name="Example",
+        not_before=datetime(2020, 1, 2, tzinfo=UTC),
+        not_after=datetime(2099, 3, 4, 5, 6, 7, tzinfo=UTC),
+    )
+    async with RawServer(reply(), tls=serving(leaf)) as server:
+        found = await inspect_certificate("localhost", server.port)
+        await server.all_gone()
+        assert server.seen == []
+        assert server.connections == 2
+    assert found.fingerprint == pin_of(leaf)
+    assert found.fingerprint.count(":") == 31
+    assert found.subject is not None
+    assert "CN=em\\x07.example" in found.subject
+    assert "O=Example" in found.subject
+    assert found.issuer is not None
+    assert "O=Backup" in found.issuer
+    assert found.not_before == datetime(2020, 1, 2, tzinfo=UTC)
+    assert found.not_after == datetime(2099, 3, 4, 5, 6, 7, tzinfo=UTC)
+    assert found.names == ("localhost", "127.0.0.1")
+
+
+async def test_an_expired_certificate_says_when_it_ended(ca: trustme.CA) -> None:
+    """It is the one that people want to see most."""
+    leaf = ca.issue_cert(
+        "localhost",
+        not_before=datetime(2019, 1, 1, tzinfo=UTC),
+        not_after=datetime(2020, 1, 1, tzinfo=UTC),
+    )
+    async with RawServer(reply(), tls=serving(leaf)) as server:
+        found = await inspect_certificate("127.0.0.1", server.port)
+    assert found.not_after == datetime(2020, 1, 1, tzinfo=UTC)
+    assert found.fingerprint == pin_of(leaf)
+
+
+async def test_a_certificate_without_names_has_none(ca: trustme.CA) -> None:
+    """Old ones carry a common name only."""
+    leaf = ca.issue_cert(common_name="em.example")
+    async with RawServer(reply(), tls=serving(leaf)) as server:
+        found = await inspect_certificate("localhost", server.port)
+    assert found.names == ()
+
+
+async def test_the_fingerprint_is_given_when_the_second_handshake_fails(
+    ca: trustme.CA,
+) -> None:
+    """Then it is all that is known: behind one name there may be many servers."""
+    first, other = ca.issue_cert("localhost"), ca.issue_cert("localhost")
+    context = serving(first)
+    shown = iter([first, other])
+
+    def choose(
+        sock: ssl.SSLSocket | ssl.SSLObject, name: str, _: ssl.SSLContext
+    ) -> None:
+        sock.context = serving(next(shown))
+
+    context.sni_callback = choose  # type: ignore[assignment] # typeshed has int | None
+    async with RawServer(reply(), tls=context) as server:
+        found = await inspect_certificate("localhost", server.port)
+    assert found.fingerprint == pin_of(first)
+    assert (found.subject, found.not_after) == (None, None)
+
+
+async def test_a_port_without_tls_cannot_be_looked_at() -> None:
+    """It is a TransportError with the TLS library's words."""
+
+    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(TransportError, match="SSLError: ") as caught:
+            await inspect_certificate("127.0.0.1", port)
+    assert caught.value.__context__ is None
+    with pytest.raises(TransportError, match="ConnectionRefusedError"):
+        await inspect_certificate("127.0.0.1", port)
+
+
+async def test_a_look_does_not_wait_for_ever() -> None:
+    """A server that takes the connection and says nothing is a timeout."""
+    gone = asyncio.Event()
+
+    async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        gone.set()
+
+    server = await asyncio.start_server(stay, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(RequestTimeoutError, match=r"no answer in 0\.05 s"):
+            await inspect_certificate("127.0.0.1", port, seconds=0.05)
+        await gone.wait()

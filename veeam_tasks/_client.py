@@ -1,0 +1,475 @@
+"""`connect`, `adopt` and `SessionManager`: the face, thin."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Self, Unpack
+
+from veeam_tasks._engine.engine import Engine, running_loop
+from veeam_tasks._engine.watch import TaskLike, Waiter, Watch, task_ids_of
+from veeam_tasks._errors import ClosedError
+from veeam_tasks._model import Link, Statistics, Task
+from veeam_tasks._notices import Notices
+from veeam_tasks._options import Options, settle
+from veeam_tasks._pace import Pace
+from veeam_tasks._protocol.actions import Body, action_request
+from veeam_tasks._protocol.urls import resource_path, task_id_of
+from veeam_tasks._redaction import Secret, Secrets, hidden
+from veeam_tasks._runtime import Host
+from veeam_tasks._seconds import check_timeout
+from veeam_tasks._session.calls import Calls
+from veeam_tasks._session.credentials import Account, Password
+from veeam_tasks._session.logon_session import Logon
+from veeam_tasks._session.opening import Opening
+from veeam_tasks._sole import Sole
+from veeam_tasks._transport.transport import Transport
+
+# Here and not in the root, for which `logging` would be most of what it costs: whatever
+# is logged comes from below a manager.
+logging.getLogger("veeam_tasks").addHandler(logging.NullHandler())
+
+
+class SessionManager(Sole):
+    r"""One logon session, shared by every poller.
+
+    Made logged on by `connect` and `adopt`; or directly, and then opened by
+    ``async with`` or ``await manager.open()``. It belongs to the event loop that it
+    was opened in. Until it is open each call raises `ClosedError`, after a refused
+    logon that `LogonError`, and from another loop or thread a RuntimeError.
+
+    Args:
+        url: ``https://em.example:9398``, with or without ``/api``, port and path.
+        username: ``DOMAIN\\user`` or ``user@domain``.
+        password: A string, or a callable, plain or async, that returns one and is
+            asked anew at each logon.
+        **options: See `Options`: trust, pace, timeouts and the rest.
+
+    Raises:
+        ValueError, TypeError: An argument is wrong; nothing was sent.
+    """
+
+    _what = "a SessionManager holds connections"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        username: str,
+        password: Password,
+        **options: Unpack[Options],
+    ) -> None:
+        # Or whoever prints the locals of a traceback would show it.
+        secret = hidden(password)
+        del password
+        self._prepare(url, Account(username=username, password=secret), options)
+
+    def _prepare(self, url: str, account: Account | None, options: Options) -> None:
+        settings = settle(url, options)
+        self._settings = settings
+        self._secrets = Secrets()
+        self._account = account
+        self._adopted: tuple[Secret, Secret | None] | None = None
+        self._notices = Notices(
+            settings.on_notice, None if account is None else account.username
+        )
+        self._host: Host | None = None
+        self._opening: Opening | None = None
+        self._past = Statistics()
+        self._logon = Logon(
+            secrets=self._secrets,
+            account=account,
+            api_version=settings.api_version,
+            media_type=settings.media_type,
+        )
+
+    def _adopt(self, token: Secret, session_id: Secret | None) -> None:
+        self._adopted = token, session_id
+        self._secrets.add(token, session_id)
+
+    # --- open and close
+
+    async def open(self) -> Self:
+        """Log on, unless that is done; after a refusal or a close, log on anew.
+
+        Raises:
+            LogonError: The account, or the adopted token, was refused.
+            CertificateError: The server is not trusted; nothing was sent to it.
+            TransportError, StatusError, MalformedReplyError: No usable reply came.
+            ClosedError: It was closed meanwhile.
+            RuntimeError: No asyncio loop is running, or it is open in another one.
+        """
+        loop = running_loop()
+        while (opening := self._opening) is not None:
+            if opening.loop is not loop:
+                if opening.loop.is_closed():
+                    break
+                opening.refuse_loop()
+            if not opening.is_over:
+                break
+            # Closed, or given up by whoever waited for it: the next one comes after it.
+            await opening.ended()
+        host = self._host
+        if opening is None and host is not None and host.is_open:
+            host.engine.check_loop()
+            await self._log_on(host)
+            host.is_used = True
+            return self
+        if opening is None or opening.loop is not loop:
+            # No await between the look at what there is and this.
+            opening = self._opening = Opening(loop)
+            opening.begin(self._open(opening), self._release)
+        await opening.share(self._drop)
+        if self._host is not None:
+            self._host.is_used = True
+        return self
+
+    def _release(self, opening: Opening) -> None:
+        if self._opening is opening:
+            self._opening = None
+
+    async def _drop(self) -> None:
+        """Close what was opened for nobody, since all who asked for it have gone."""
+        host = self._host
+        if host is not None and not host.is_used:
+            await host.aclose(log_out=True)
+
+    async def _open(self, opening: Opening) -> None:
+        """Open once, for all who ask meanwhile."""
+        old = self._host
+        if old is not None:
+            await old.aclose(log_out=True)
+        opening.check()
+        if old is not None:
+            self._past = old.statistics().added_to(self._past)
+        host = self._host = self._make_host(opening.loop)
+        try:
+            await host.start()
+            self._logon.forget()
+            await self._log_on(host)
+        except BaseException:
+            await host.aclose(log_out=True)
+            raise
+
+    async def _log_on(self, host: Host) -> None:
+        if self._adopted is None:
+            await self._logon.open()
+        elif self._logon.token is None:
+            self._logon.adopt(*self._adopted)
+        if not host.is_open:
+            raise ClosedError(what="the manager", advice="closed while it was opened")
+
+    async def aclose(self, *, log_out: bool = True) -> None:
+        """Stop the watches, log out, close the connections. May be called twice.
+
+        What is logged out is only what was logged on here. A cancellation in the
+        middle is honoured afterwards.
+
+        Args:
+            log_out: False leaves the logon session open, for `adopt` elsewhere;
+                `token` and `session_id` stay readable.
+
+        Raises:
+            RuntimeError: It is open in another event loop.
+        """
+        opening, host = self._opening, self._host
+        if opening is not None and not opening.loop.is_closed():
+            if opening.loop is not running_loop():
+                opening.refuse_loop()
+            opening.is_over = True
+        try:
+            if host is not None:
+                await host.aclose(log_out=log_out)
+        finally:
+            if opening is not None and not opening.loop.is_closed():
+                await opening.ended()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        host: Host | None = getattr(self, "_host", None)
+        if host is not None:
+            host.abandon()
+
+    # --- tasks
+
+    async def fetch(self, task: TaskLike) -> Task:
+        """GET one task, once.
+
+        Raises:
+            ValueError, TypeError: Not a task ID, a `Task` or an Href of one.
+            TaskNotFoundError: The server, or this logon session, does not know it.
+            ForbiddenError: This account may not read it.
+            StatusError, TransportError, MalformedReplyError: No usable reply came.
+        """
+        task_id = task_id_of(task, self._secrets.hide_in_path)
+        return await self._running().calls.fetch(task_id)
+
+    async def fetch_all(self) -> list[Task]:
+        """GET the tasks of this logon session, every page.
+
+        Raises:
+            StatusError, TransportError, MalformedReplyError: No usable reply came.
+        """
+        return await self._running().calls.fetch_all()
+
+    def watch(
+        self,
+        *tasks: TaskLike | Iterable[TaskLike],
+        timeout: float | None = None,
+        pace: Pace | None = None,
+    ) -> Watch:
+        """Start watching tasks, at once; not a coroutine.
+
+        Args:
+            *tasks: IDs, `Task` values or Hrefs, or one iterable of them.
+            timeout: Seconds after which the watch ends with `WatchTimeoutError`.
+            pace: Instead of the manager's.
+
+        Raises:
+            ValueError, TypeError: An argument is wrong; nothing is watched.
+            ClosedError: The manager is not open.
+            LogonError: The logon was refused before.
+            RuntimeError: Called outside the event loop that it was opened in.
+        """
+        task_ids = task_ids_of(tasks, self._secrets.hide_in_path)
+        seconds = check_timeout(timeout)
+        pause = self._settings.pace_for(pace)
+        engine = self._running().engine
+        return Watch(engine, task_ids, pace=pause, timeout=seconds, owner=self)
+
+    def watch_all(
+        self, timeout: float | None = None, pace: Pace | None = None
+    ) -> Watch:
+        """Start watching every task of the logon session, those to come included.
+
+        It ends only when it is closed or, quietly, at its timeout.
+        What has ended, was delivered and is gone at the server is left out of its
+        report after an hour or more, so that it may go on for months. After a renewal
+        of the logon session an ID that has ended may be told from sequence 1 again:
+        then it is another task.
+
+        Args:
+            timeout: Seconds after which it ends.
+            pace: Instead of the manager's.
+
+        Raises:
+            ValueError, TypeError: An argument is wrong; nothing is watched.
+            ClosedError: The manager is not open.
+            LogonError: The logon was refused before.
+            RuntimeError: Called outside the event loop that it was opened in.
+        """
+        seconds = check_timeout(timeout)
+        pause = self._settings.pace_for(pace)
+        engine = self._running().engine
+        return Watch(
+            engine, (), pace=pause, timeout=seconds, owner=self, is_endless=True
+        )
+
+    async def wait(
+        self,
+        task: TaskLike,
+        timeout: float | None = None,  # noqa: ASYNC109 - the public surface has it
+    ) -> Task:
+        """Return the task once it is Finished with success; ride out outages.
+
+        Cancelling it only unsubscribes: the task goes on.
+
+        Args:
+            task: An ID, a `Task` or an Href.
+            timeout: Seconds to wait; None for ever.
+
+        Raises:
+            TaskFailedError: It finished without success.
+            TaskLostError: The client can no longer learn of it.
+            WatchTimeoutError: `timeout` seconds passed.
+            LogonError, TransportError, CertificateError: It cannot go on.
+            ClosedError: The manager is not open, or was closed meanwhile.
+            ValueError, TypeError: An argument is wrong.
+        """
+        task_id = task_id_of(task, self._secrets.hide_in_path)
+        seconds = check_timeout(timeout)
+        host = self._running()
+        return await Waiter(host.engine, task_id, self._settings.pace).wait(seconds)
+
+    async def submit(
+        self,
+        path: str | Link,
+        body: Body | None = None,
+        *,
+        method: str = "POST",
+    ) -> Task:
+        """Send an action that the server answers with a task; carry it out once.
+
+        A 401 means that it was not carried out, so it goes once more under a new
+        token. In every other case it is sent once.
+
+        Args:
+            path: Below ``/api/``: ``"jobs/b04c217b?action=start"``; also as a URL of
+                this server, or as a `Link`, of which only path and query are used.
+            body: XML as `str` or `bytes`, or a mapping of its one root element, to
+                which the namespace is added; the order is kept.
+            method: "POST", "PUT" or "DELETE".
+
+        Returns:
+            The task, which may be Finished already.
+
+        Raises:
+            SubmitUncertainError: No reply came; it may have been carried out.
+            StatusError: Refused; a 5xx other than 501 may have been carried out.
+            MalformedReplyError: A reply without a task; it may have been carried out.
+            TransportError, CertificateError: It was not sent.
+            ValueError, TypeError: An argument is wrong; nothing was sent.
+        """
+        settings = self._settings
+        request = action_request(
+            path,
+            body,
+            method,
+            base=settings.base,
+            media_type=settings.media_type,
+            secrets=self._secrets,
+        )
+        return await self._running().calls.submit(request)
+
+    async def delete(self, task: TaskLike) -> None:
+        """DELETE the task: the server forgets it, and may or may not stop its work.
+
+        The vendor's pages say both (``delete_task_id``), so this is best effort.
+
+        After a 401 it goes once more only under the same logon session, since in
+        another one the ID may be another task's.
+
+        Raises:
+            TaskLostError: Its logon session has ended; it was not deleted.
+            TaskNotFoundError: The server, or this logon session, does not know it.
+            SubmitUncertainError: No reply came; it may be deleted.
+            StatusError: It was refused; but for 501, from 500 on it may be deleted.
+            MalformedReplyError: Someone else answered; it may be deleted.
+            TransportError, CertificateError: It was not sent.
+            ValueError, TypeError: Not a task.
+        """
+        task_id = task_id_of(task, self._secrets.hide_in_path)
+        await self._running().calls.delete(task_id)
+
+    async def read(self, path: str | Link) -> Mapping[str, object]:
+        """GET any other resource under this URL, once, decoded.
+
+        Args:
+            path: A path below ``/api/``, a `Link` or an Href, whose path alone is
+                used: a related restore session, say.
+
+        Returns:
+            XML as xmltodict gives it (attributes as ``@Name``), without namespaces;
+            JSON as it is.
+
+        Raises:
+            StatusError: The server refused.
+            TransportError, MalformedReplyError: No usable reply came.
+            ValueError, TypeError: Not a path below this URL; nothing was sent.
+        """
+        hide = self._secrets.hide_in_path
+        relative = resource_path(path, self._settings.base, hide)
+        return await self._running().calls.read(relative)
+
+    # --- inspection
+
+    @property
+    def url(self) -> str:
+        """The base URL, ending in ``/api/``."""
+        return str(self._settings.base)
+
+    @property
+    def token(self) -> str | None:
+        """The token of the logon session: a secret. None without one."""
+        token = self._logon.token
+        return None if token is None else str(token.reveal())
+
+    @property
+    def session_id(self) -> str | None:
+        """The ID of the logon session: as secret as the token. None if unknown."""
+        session_id = self._logon.session_id
+        return None if session_id is None else str(session_id.reveal())
+
+    def statistics(self) -> Statistics:
+        """Return what this manager has done so far, as a frozen record."""
+        logon, host = self._logon, self._host
+        now = Statistics() if host is None else host.statistics()
+        # The logon room lives as long as the manager: its counts are whole already.
+        own = Statistics(
+            logons=logon.logons,
+            renewals=logon.renewals,
+            retries=logon.retries,
+            errors=logon.errors,
+        )
+        return now.added_to(self._past).added_to(own)
+
+    def __repr__(self) -> str:
+        if getattr(self, "_logon", None) is None:
+            # Of a wrong argument's traceback, say.
+            return "<SessionManager: not made>"
+        account = "an adopted logon session"
+        if self._account is not None:
+            account = self._account.username
+        count = self.statistics().watched
+        state = f"logged on, {count} {'task' if count == 1 else 'tasks'} watched"
+        if self._logon.refused is not None:
+            state = "logon refused: open() tries again"
+        elif self._host is None or not self._host.is_open:
+            state = "not open"
+        return f"<SessionManager {self.url} as {account}: {state}>"
+
+    # --- inside
+
+    def _make_host(self, loop: asyncio.AbstractEventLoop) -> Host:
+        settings = self._settings
+        transport = Transport(
+            settings.base,
+            settings.trust,
+            secrets=self._secrets,
+            accept=settings.accept,
+            request_timeout=settings.request_timeout,
+            max_reply_bytes=settings.resource_bytes,
+            proxy=settings.proxy,
+        )
+        engine = Engine(
+            loop=loop,
+            transport=transport,
+            logon=self._logon,
+            secrets=self._secrets,
+            on_notice=self._notices.tell,
+            max_in_flight=settings.max_in_flight,
+            request_timeout=settings.request_timeout,
+            patience=settings.patience,
+            max_reply_bytes=settings.resource_bytes,
+            coalesce=settings.coalesce,
+            max_collection_bytes=settings.collection_bytes,
+        )
+        calls = Calls(
+            logon=self._logon, engine=engine, secrets=self._secrets, settings=settings
+        )
+        return Host(
+            transport=transport,
+            engine=engine,
+            calls=calls,
+            logon=self._logon,
+            notices=self._notices,
+            shown=self.url,
+            keep_alive=settings.keep_alive,
+        )
+
+    def _running(self) -> Host:
+        refused = self._logon.refused
+        if refused is not None:
+            raise refused.again()
+        host = self._host
+        if host is None or not host.is_open:
+            word = "it is not open" if host is None else "it was closed"
+            raise ClosedError(
+                what="the manager", advice=f"{word}; open it first: await open()"
+            )
+        host.engine.check_loop()
+        return host

@@ -1,0 +1,1 @@
+"""What is watched: due times, polls, decisions, subscriptions. No aiohttp here."""

@@ -1,0 +1,248 @@
+"""What becomes of each reply: who is told, who is asked again, who ends."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import attrs
+
+from veeam_tasks._engine import records as _record
+from veeam_tasks._engine.decisions import Verdict, judge
+from veeam_tasks._engine.health import Gate
+from veeam_tasks._engine.pollers import Poller
+from veeam_tasks._engine.records import Decision, Moment, Phase, Record
+from veeam_tasks._engine.tracker import Roster
+from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
+from veeam_tasks._events import Sighting
+from veeam_tasks._model import NoticeKind, Task
+from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._redaction import Secrets
+from veeam_tasks._session.logon_session import Logon
+
+_log = logging.getLogger(__name__)
+
+_STARTED_KEPT = 10_000
+_HOPELESS = 4 * _record.REFUSED_ROUNDS
+
+ADVICE = (
+    "A task belongs to the logon session that started it, and this logon session knows"
+    " none of those it was asked for: start and watch tasks through one manager, or"
+    " share the logon session (em.token, aclose(log_out=False), adopt())"
+)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Replies:
+    """Acts on what the replies of polls prove, as `_verdict` and `_record` decide.
+
+    Args:
+        on_notice: Told of an outage and of its end, with the tasks at risk.
+        cut_all: Ends every subscription with an error.
+    """
+
+    roster: Roster
+    gate: Gate
+    logon: Logon
+    secrets: Secrets
+    on_notice: Callable[..., None]
+    cut_all: Callable[[Exception], None]
+    patience: float | None
+    retries: int = 0
+    errors: int = 0
+    _started: dict[str, tuple[Task, Moment]] = attrs.field(factory=dict)
+
+    def recall(self, record: Record) -> None:
+        """Let a new record know what the submit that gave its ID has shown."""
+        started = self._started.get(record.task_id)
+        if started is not None:
+            record.task, moment = started
+            record.born = record.generation = moment.generation
+            record.sent, record.sent_wall = moment.sent, moment.sent_wall
+
+    async def meet(
+        self, me: Poller, record: Record, reply: Reply, moment: Moment
+    ) -> None:
+        """Act on a reply to the GET of one task; after a 401 ask for the logon session.
+
+        Args:
+            me: Who asked; it may be the probe.
+            record: What was asked for.
+            reply: Not one that was as before, which tells nothing new.
+            moment: When and under what it was asked and answered.
+        """
+        if moment.generation < record.generation:
+            self.roster.again(record, 0.0)  # older than what is known
+            return
+        verdict, value = judge(reply, record.task_id, self.secrets)
+        if verdict is Verdict.TASK:
+            assert isinstance(value, Task)
+            self.meet_task(record, value, hash(reply.body), moment)
+            return
+        assert isinstance(value, VeeamTasksError)
+        if verdict is Verdict.TROUBLE:
+            self.meet_trouble(me, record, value, moment)
+            return
+        self.errors += 1
+        if verdict is Verdict.REFUSED:
+            await self._meet_refusal(me, record, value, moment)
+        else:
+            self.logon.note(moment.generation)
+            self.good()
+            is_foreign = verdict is Verdict.UNKNOWN and not self.logon.knows_tasks
+            advice = ADVICE if is_foreign else ""
+            renewed_at = self.logon.renewed_at
+            self._carry_out(
+                record, _record.meet_doubt(record, value, moment, renewed_at, advice)
+            )
+
+    def meet_task(
+        self, record: Record, task: Task, digest: int, moment: Moment
+    ) -> None:
+        """Act on a good reply about a task, asked for singly or with all others."""
+        self.logon.note(moment.generation)
+        self.logon.note_task(moment.generation)
+        if self.gate.outage.is_troubled:
+            self.good()
+        decision = _record.meet_task(record, task, moment, self.logon.renewed_at)
+        # Finished without a Result is looked at each time.
+        record.digest = None if record.resultless else digest
+        self._carry_out(record, decision)
+
+    async def _meet_refusal(
+        self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment
+    ) -> None:
+        logon = self.logon
+        if moment.generation != logon.generation:
+            self.roster.again(record, 0.0)  # a late 401: the token is another by now
+            return
+        failure: VeeamTasksError | None = None
+        # A token under which nothing can be read is void, whatever it looks like.
+        is_void = record.refusals >= _HOPELESS and not self._is_alone(record)
+        try:
+            is_void = await logon.renew(moment.generation, is_void=is_void)
+            self.good()
+        except LogonError:
+            return  # every subscription was cut by it
+        except VeeamTasksError as caught:
+            failure = caught
+        if record.phase != Phase.POLLING:
+            return
+        if failure is not None:
+            self.meet_trouble(me, record, failure, moment)
+            return
+        # Or a good reply like the last one would not end the count.
+        record.digest, record.trouble = None, str(error)
+        is_renewed = logon.generation != moment.generation
+        self.retries += is_renewed
+        pause = 0.0
+        if is_void:
+            record.refusals = 0
+        else:
+            pause = _record.count_refusal(record, moment)
+        if record.refusals > _record.REFUSED_ROUNDS:
+            if self._is_alone(record):
+                lost = _record.refused_for_good(record, error)
+                self._tell(record, _record.lose(record, moment, lost))
+            else:
+                self.meet_trouble(me, record, error, moment)
+            return
+        # Where it may be this task alone, others are to try a new token first.
+        is_quick = is_renewed and is_void
+        self.roster.again(record, 0.0 if is_quick else pause or record.reset_pause())
+
+    def _is_alone(self, record: Record) -> bool:
+        """Tell whether other tasks are not refused: else the server is unwell."""
+        others = [one for one in self.roster.records.values() if one is not record]
+        return not others or any(one.refusals == 0 for one in others)
+
+    def meet_trouble(
+        self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment
+    ) -> None:
+        """Act on a poll that told nothing about its task; it may close the gate."""
+        self.errors += 1
+        self.retries += 1
+        _log.debug("poll of %s failed: %s", record.task_id, error)
+        if isinstance(error, CertificateError):
+            self.cut_all(error)
+            return
+        outage = self.gate.outage
+        self.count_failure(me, record.task_id, error, moment.now, sent=moment.sent)
+        patience = None if outage.is_closed else self.patience
+        self._carry_out(
+            record,
+            _record.meet_trouble(record, error, moment, patience, outage.reopened_at),
+        )
+
+    def count_failure(
+        self,
+        me: Poller,
+        what: str,
+        error: VeeamTasksError,
+        now: float,
+        *,
+        sent: float,
+    ) -> None:
+        """Count a failure to get `what`, and tell of the outage if that begins it."""
+        watched = len(self.roster.records)
+        if self.gate.fail(what, error, now, sent=sent, watched=watched, who=me):
+            self.on_notice(
+                NoticeKind.UNREACHABLE, str(error), self.roster.records, error
+            )
+
+    def _carry_out(self, record: Record, decision: Decision) -> None:
+        seen = decision.seen
+        if seen is not None:
+            self._tell(record, seen)
+        if record.phase == Phase.POLLING:
+            self.roster.again(record, decision.pause)
+
+    def _tell(self, record: Record, seen: Sighting) -> None:
+        if seen.is_final:
+            self.roster.drop(record)
+            self._started.pop(record.task_id, None)
+        for ref in list(record.subscribers):
+            subscriber = ref()
+            if subscriber is not None:
+                subscriber.see(seen)
+
+    def submitted(self, task: Task, generation: int) -> None:
+        """Note that a submit of ours gave this task: an older watch of it is over.
+
+        Its reply may come when the logon session that it was sent under is no more.
+        """
+        moment = _moment(self.roster, generation)
+        self.logon.note_task(generation)
+        record = self.roster.records.get(task.task_id)
+        if record is not None and record.born < moment.generation:
+            error = _record.replaced(record, self.logon.renewed_at)
+            self._tell(record, _record.lose(record, moment, error))
+        # Not before, since what has ended is forgotten.
+        self._started.pop(task.task_id, None)
+        self._started[task.task_id] = task, moment
+        if len(self._started) > _STARTED_KEPT:
+            del self._started[next(iter(self._started))]
+
+    def started_under(self, task_id: str) -> int:
+        """Return under which generation a submit of ours gave this ID; 0 if none."""
+        started = self._started.get(task_id)
+        return 0 if started is None else started[1].generation
+
+    def good(self) -> None:
+        """Note that the server gave a good reply, to whomever."""
+        if self.gate.good():
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self.on_notice(
+            NoticeKind.RECOVERED, "the server answers again", self.roster.records
+        )
+        self.roster.spread()
+        # A collection may be due that no timer announces any more.
+        self.roster.wake()
+
+
+def _moment(roster: Roster, generation: int) -> Moment:
+    now, wall = roster.loop.time(), time.time()
+    return Moment(
+        generation=generation, sent=now, sent_wall=wall, now=now, now_wall=wall
+    )

@@ -1,0 +1,226 @@
+"""Who is watched by whom, and when each record is due next."""
+
+import asyncio
+import random
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import attrs
+
+from veeam_tasks._engine.due_queue import Schedule
+from veeam_tasks._engine.records import BUSY, Phase, Record, Subscriber, SubscriberRef
+from veeam_tasks._events import Report, WatchTimeoutError
+
+_GONE_AT_ONCE = 64
+_FIRST_POLLS_APART = 0.001
+_RESUMED_APART = 0.002
+
+
+@attrs.define(eq=False, kw_only=True)
+class Roster:
+    """One record per watched task; its subscribers are held weakly.
+
+    Args:
+        loop: Whose clock and timer are used.
+        wake: Called when records have become ready.
+
+    Attributes:
+        is_together: Whether newcomers wait for the next collection.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    wake: Callable[[], None]
+    records: dict[str, Record] = attrs.field(factory=dict)
+    schedule: Schedule = attrs.field(init=False)
+    is_together: bool = False
+    _gone: deque[tuple[SubscriberRef, Iterator[str]]] = attrs.field(factory=deque)
+    _subscribers: set[SubscriberRef] = attrs.field(factory=set)
+    _next_first: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        self.schedule = Schedule(loop=self.loop, wake=self.wake)
+
+    def reference(
+        self, subscriber: Subscriber, wanted: Iterable[str] = ()
+    ) -> SubscriberRef:
+        """Return the weak reference by which a subscriber is known here.
+
+        When the subscriber goes, it is taken out of the records that it wanted.
+
+        Args:
+            subscriber: Who wants to know.
+            wanted: Where the IDs that it wants will be found when it has gone.
+        """
+        reference = SubscriberRef(subscriber, self._note_gone)
+        reference.pace, reference.wanted = subscriber.pace, wanted
+        hash(reference)  # kept by it; it could not be asked for once it is dead
+        return reference
+
+    def _note_gone(self, subscriber: weakref.ReferenceType[Subscriber]) -> None:
+        # May run in any thread, so it does nothing that is not atomic.
+        assert isinstance(subscriber, SubscriberRef)
+        self._subscribers.discard(subscriber)
+        self._gone.append((subscriber, iter(subscriber.wanted)))
+
+    def timed_out(self, seconds: float, report: Report) -> WatchTimeoutError:
+        """Return the error of a subscriber whose time ran out, before it is dropped.
+
+        It tells of the first unfinished task whose last poll went wrong, if any.
+        """
+        for task_id in report.unfinished:
+            record = self.records.get(task_id)
+            if record is not None and record.trouble:
+                said = f"the last poll of {task_id} went wrong: {record.trouble}"
+                return WatchTimeoutError(seconds=seconds, report=report, trouble=said)
+        return WatchTimeoutError(seconds=seconds, report=report)
+
+    def admit(self, subscriber: SubscriberRef) -> None:
+        """Know a subscriber, so that it is told when nothing can go on."""
+        self._subscribers.add(subscriber)
+
+    def add(
+        self, subscriber: SubscriberRef, task_ids: Iterable[str], generation: int
+    ) -> list[Record]:
+        """Poll the tasks from now on for a subscriber; return the new records."""
+        self.prune_gone()
+        self._subscribers.add(subscriber)
+        new: list[Record] = []
+        for task_id in task_ids:
+            record = self.records.get(task_id)
+            if record is None:
+                record = Record(task_id, subscriber.pace, generation)
+                self.records[task_id] = record
+                new.append(record)
+            record.join(subscriber)
+            # Also an unchanged body is news to the newcomer.
+            record.digest = None
+            if record.phase not in {Phase.READY, Phase.POLLING}:
+                self.put_first(record)
+        return new
+
+    def discard(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:
+        """Stop polling the tasks for a subscriber."""
+        for task_id in task_ids:
+            record = self.records.get(task_id)
+            if record is None or subscriber not in record.subscribers:
+                continue
+            record.leave(subscriber)
+            if not record.subscribers:
+                self.drop(record)
+
+    def forget(self, subscriber: SubscriberRef) -> None:
+        """Forget a subscriber that wants nothing any more."""
+        self._subscribers.discard(subscriber)
+
+    def is_known(self, subscriber: SubscriberRef) -> bool:
+        """Tell whether a subscriber is there and still wants something."""
+        return subscriber in self._subscribers
+
+    @property
+    def watched(self) -> int:
+        """How many tasks somebody wants; drops nothing, and may run in any thread."""
+        # Copied at once, since the loop's thread may change them meanwhile.
+        wanted = (tuple(record.subscribers) for record in list(self.records.values()))
+        return sum(any(ref() is not None for ref in refs) for refs in wanted)
+
+    def prune_gone(self) -> None:
+        """Take those whom nobody held any more out of the records that they wanted.
+
+        In portions, since a watch may have wanted a hundred thousand: whatever is left
+        is not polled for them meanwhile, see `take`.
+        """
+        while self._gone:
+            subscriber, rest = self._gone[0]
+            portion = list(islice(rest, _GONE_AT_ONCE))
+            if portion:
+                self.discard(subscriber, portion)
+                return
+            self._gone.popleft()
+
+    def clear(self) -> list[Subscriber]:
+        """Drop every record; return the subscribers that there were."""
+        refs = list(self._subscribers)
+        self._subscribers.clear()
+        for record in self.records.values():
+            record.phase = Phase.GONE
+        self.records.clear()
+        self.schedule.clear()
+        return [subscriber for ref in refs if (subscriber := ref()) is not None]
+
+    def drop(self, record: Record) -> None:
+        """Poll a record no more."""
+        record.phase = Phase.GONE
+        if self.records.get(record.task_id) is record:
+            del self.records[record.task_id]
+
+    def again(self, record: Record, pause: float) -> None:
+        """Let a record be due after a pause in seconds, cut by its jitter."""
+        if pause <= 0:
+            self.schedule.put_ready(record)
+        else:
+            chance = random.random()  # noqa: S311 - spreads polls, guards nothing
+            self.schedule.put(record, record.pace.jittered(pause, chance))
+
+    def put_first(self, record: Record) -> None:
+        """Let a record be due soon, never later; but not all newcomers in one burst."""
+        first = record.reset_pause()
+        # A Result that the collection leaves out is asked for singly.
+        if self.is_together and not record.resultless:
+            # What is due singly stays so: the next collection may be further off.
+            if record.phase < 0:
+                record.phase = Phase.TOGETHER
+            return
+        now = self.loop.time()
+        at = max(now, self._next_first)
+        if at - now > first:
+            self.schedule.bring_forward(record, first * random.random())  # noqa: S311
+        elif at == now:
+            self._next_first = at + _FIRST_POLLS_APART
+            self.schedule.put_ready(record)
+        else:
+            before = record.phase
+            self.schedule.bring_forward(record, at - now)
+            if record.phase != before:
+                self._next_first = at + _FIRST_POLLS_APART
+
+    def spread(self) -> None:
+        """Let the records that are ready come due one by one, not as a burst."""
+        waiting = [r for r in self.schedule.ready if r.phase == Phase.READY]
+        self.schedule.ready.clear()
+        window = max(1.0, len(waiting) * _RESUMED_APART)
+        for record in waiting:
+            self.schedule.put(record, window * random.random())  # noqa: S311
+
+    def scatter(self) -> None:
+        """Let what waited for a collection come due singly, spread over its pause."""
+        self.is_together = False
+        for record in self.records.values():
+            if record.phase == Phase.TOGETHER:
+                self.schedule.put(record, record.pause * random.random())  # noqa: S311
+
+    def take(self) -> Record | None:
+        """Return the next record that is due and still wanted."""
+        if self._gone:
+            self.prune_gone()
+        ready = self.schedule.ready
+        while ready:
+            record = ready.popleft()
+            if record.phase != Phase.READY:
+                continue
+            if record.is_wanted:
+                record.phase = Phase.POLLING
+                return record
+            self.drop(record)
+        return None
+
+    def take_any(self) -> Record | None:
+        """Return a record that is due, or else one that is not due yet."""
+        record = self.take()
+        if record is None:
+            idle = (r for r in self.records.values() if r.phase not in BUSY)
+            record = next(idle, None)
+            if record is not None:
+                record.phase = Phase.POLLING
+        return record

@@ -1,0 +1,233 @@
+"""The keyword arguments of `connect`, `adopt` and `SessionManager`, checked."""
+
+import inspect
+import re
+from collections.abc import Callable
+from os import PathLike
+from ssl import SSLContext
+from typing import Literal, TypedDict
+
+import attrs
+from yarl import URL
+
+from veeam_tasks._engine.cost_model import Coalesce
+from veeam_tasks._errors import ArgumentError
+from veeam_tasks._model import Notice
+from veeam_tasks._pace import Pace
+from veeam_tasks._protocol.urls import base_url
+from veeam_tasks._seconds import check_seconds
+from veeam_tasks._shown import quoted
+from veeam_tasks._transport.trust import Trust, make_trust
+
+_RESOURCE_BYTES = 1 << 20
+_COLLECTION_BYTES = 64 << 20
+_API_VERSION = re.compile(r"latest|v[0-9]+_[0-9]+", re.ASCII)
+
+
+class Options(TypedDict, total=False):
+    """What `connect`, `adopt` and `SessionManager` take beside URL and account.
+
+    A wrong one is a ValueError or TypeError before anything is sent.
+
+    Trust, at most one of the four; the system's CAs by default:
+
+    * `ssl`: an `ssl.SSLContext` of your own; one that verifies nothing warns.
+    * `ca_file`: PEM file of the CAs to trust instead of the system's.
+    * `fingerprint`: SHA-256 of the server's own certificate, hex with or without
+      colons; replaces the checks of chain, name and expiry.
+    * `insecure`: True switches verification off (it warns), and allows ``http://`` to
+      hosts that are not loopback. The other three have no meaning with ``http://``.
+
+    The rest, with defaults:
+
+    * `api_version` ("latest"): the ``v=`` of the logon, or "v1_7" and the like.
+    * `accept` ("xml"): or "json", what the server is asked to answer with.
+    * `pace` (``Pace()``): how long to pause between two polls of one task.
+    * `request_timeout` (30.0): seconds until a request without a reply is given up;
+      more than 0.
+    * `max_in_flight` (16): how many polls are under way at once; 1 or more. Calls and
+      actions have as many slots of their own.
+    * `patience` (None): seconds that an outage may last before watches give up, more
+      than 0; None: for ever.
+    * `keep_alive` (True): ask for the logon session when nothing was sent for five
+      minutes, since the server drops it after 15 (``http_authentication`` page).
+    * `max_reply_bytes` (None): the longest reply body in bytes, 1 or more; None: 1 MiB
+      for one task, 64 MiB for a collection or what `read` asks for.
+    * `coalesce` ("auto"): whether one request asks for all tasks: when that is cheaper,
+      "never" or "always".
+    * `proxy` (None): URL of an HTTP proxy, ``http://proxy.example:3128``.
+    * `on_notice` (None): a plain function that is told each `Notice` in the event loop;
+      what it raises is logged and harms nothing.
+    """
+
+    ssl: SSLContext | None
+    ca_file: str | PathLike[str] | None
+    fingerprint: str | None
+    insecure: bool
+    api_version: str
+    accept: Literal["xml", "json"]
+    pace: Pace
+    request_timeout: float
+    max_in_flight: int
+    patience: float | None
+    keep_alive: bool
+    max_reply_bytes: int | None
+    coalesce: Coalesce
+    proxy: str | None
+    on_notice: Callable[[Notice], object] | None
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """`Options`, checked and with their defaults."""
+
+    base: URL
+    trust: Trust
+    api_version: str = "latest"
+    accept: Literal["xml", "json"] = "xml"
+    pace: Pace = attrs.field(factory=Pace)
+    request_timeout: float = 30.0
+    max_in_flight: int = 16
+    patience: float | None = None
+    keep_alive: bool = True
+    max_reply_bytes: int | None = None
+    coalesce: Coalesce = "auto"
+    proxy: str | None = attrs.field(default=None, repr=False)
+    on_notice: Callable[[Notice], object] | None = None
+
+    @property
+    def media_type(self) -> str:
+        """What the server is asked to answer with."""
+        return f"application/{self.accept}"
+
+    def pace_for(self, pace: Pace | None) -> Pace:
+        """Return `pace`, or that of the settings.
+
+        Raises:
+            TypeError: It is no pace.
+        """
+        if pace is None:
+            return self.pace
+        if isinstance(pace, Pace):
+            return pace
+        text = f"pace must be a Pace, not {type(pace).__name__}"
+        raise TypeError(text)
+
+    @property
+    def resource_bytes(self) -> int:
+        """How long the reply about one resource may be, in bytes."""
+        return self.max_reply_bytes or _RESOURCE_BYTES
+
+    @property
+    def collection_bytes(self) -> int:
+        """How long the reply about all tasks may be, in bytes."""
+        return self.max_reply_bytes or _COLLECTION_BYTES
+
+
+def settle(url: str, options: Options) -> Settings:
+    """Return the settings, checked before anything is sent.
+
+    Raises:
+        ValueError: An argument is out of its range, or contradicts another.
+        TypeError: An argument is of the wrong type, or unknown.
+    """
+    unknown = sorted(set(options) - Options.__optional_keys__)
+    if unknown:
+        text = f"unexpected keyword argument {quoted(unknown[0])}"
+        raise TypeError(text)
+    rest = dict(options)
+    insecure = options.get("insecure", False)
+    if not isinstance(insecure, bool):
+        text = f"insecure must be True or False, not {quoted(insecure)}"
+        raise TypeError(text)
+    base = base_url(url, insecure=insecure)
+    trust = make_trust(
+        base,
+        ssl=options.get("ssl"),
+        ca_file=options.get("ca_file"),
+        fingerprint=options.get("fingerprint"),
+        insecure=insecure,
+    )
+    for name in ("ssl", "ca_file", "fingerprint", "insecure"):
+        rest.pop(name, None)
+    settings = Settings(base=base, trust=trust, **rest)  # type: ignore[arg-type] # TypedDict minus four
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    if not isinstance(settings.api_version, str) or not _API_VERSION.fullmatch(
+        settings.api_version
+    ):
+        problem, shown = "write 'latest' or like 'v1_7'", quoted(settings.api_version)
+        raise ArgumentError(parameter="api_version", problem=problem, shown=shown)
+    _check_choice("accept", settings.accept, ("xml", "json"))
+    _check_choice("coalesce", settings.coalesce, ("auto", "never", "always"))
+    if not isinstance(settings.pace, Pace):
+        text = f"pace must be a Pace, not {type(settings.pace).__name__}"
+        raise TypeError(text)
+    check_seconds("request_timeout", settings.request_timeout)
+    if settings.patience is not None:
+        check_seconds("patience", settings.patience)
+    _check_count("max_in_flight", settings.max_in_flight)
+    if settings.max_reply_bytes is not None:
+        _check_count("max_reply_bytes", settings.max_reply_bytes)
+    if not isinstance(settings.keep_alive, bool):
+        text = f"keep_alive must be True or False, not {quoted(settings.keep_alive)}"
+        raise TypeError(text)
+    if settings.proxy is not None:
+        check_proxy(settings.proxy)
+    if settings.on_notice is not None:
+        _check_plain_function("on_notice", settings.on_notice)
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        problem = f"choose one of {', '.join(choices)}"
+        raise ArgumentError(parameter=name, problem=problem, shown=quoted(value))
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        text = f"{name} must be a whole number, not {quoted(value)}"
+        raise TypeError(text)
+    if value < 1:
+        raise ArgumentError(
+            parameter=name, problem="it must be 1 or more", shown=quoted(value)
+        )
+
+
+def _check_plain_function(name: str, value: object) -> None:
+    if not callable(value):
+        found = type(value).__name__
+    elif inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(
+        type(value).__call__
+    ):
+        found = "a coroutine function"
+    else:
+        return
+    text = f"{name} must be a plain function, not {found}"
+    raise TypeError(text)
+
+
+def check_proxy(proxy: object) -> None:
+    """Raise unless it is the URL of an HTTP proxy.
+
+    Raises:
+        ValueError: It is no such URL.
+        TypeError: It is no string.
+    """
+    if not isinstance(proxy, str):
+        text = f"proxy must be a URL, not {type(proxy).__name__}"
+        raise TypeError(text)
+    try:
+        parsed = URL(proxy)
+        is_good = parsed.scheme in {"http", "https"} and bool(parsed.host)
+    except ValueError:
+        is_good = False
+    if not is_good:
+        # Not repeated: it may hold the proxy's password.
+        advice = "write http://proxy.example:3128"
+        raise ArgumentError(
+            parameter="proxy", problem="is no http:// URL", advice=advice
+        )

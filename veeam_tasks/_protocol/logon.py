@@ -1,0 +1,148 @@
+"""What is asked about a logon session, and what the replies say of it; pure.
+
+Facts (``logging_on``, ``http_authentication`` and ``logging_out`` reference pages): a
+logon is answered 201 with the token in the header ``X-RestSvcSessionId`` and the
+session ID in the body; a logon session is ended by
+``DELETE /logonSessions/{SessionId}``.
+"""
+
+import base64
+import binascii
+import re
+from typing import Literal
+from urllib.parse import quote
+
+from veeam_tasks._errors import LogonError, MalformedReplyError
+from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol.messages import Reply, Request
+from veeam_tasks._redaction import Secret, Secrets
+
+OK, REDIRECT, UNAUTHORIZED, FORBIDDEN, SERVER_ERROR = 200, 300, 401, 403, 500
+
+_NOBODY = "tasks/task-0"
+_SESSION_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}", re.ASCII)
+_REFUSED = (
+    "It is not tried again until open(), so that the account is not locked. Check the"
+    " user name (DOMAIN\\user or user@domain), the password, and that the account has"
+    " a role in the Enterprise Manager"
+)
+
+
+def log_on_request(authorization: Secret, api_version: str, media_type: str) -> Request:
+    """Return the request that opens a logon session."""
+    path = f"sessionMngr/?v={api_version}"
+    return Request(
+        method="POST",
+        path=path,
+        shown=path,
+        media_type=media_type,
+        headers={"Authorization": authorization},
+    )
+
+
+def opened(reply: Reply, secrets: Secrets) -> tuple[Secret, Secret | None]:
+    """Return the token and the session ID that a logon was answered with.
+
+    The session ID is None if the body shows none.
+
+    Raises:
+        LogonError: The account was refused.
+        StatusError: The server answered with another error.
+        MalformedReplyError: It came from something else than an Enterprise Manager.
+    """
+    if reply.status in {UNAUTHORIZED, FORBIDDEN} and _wire.is_own_refusal(reply):
+        raise LogonError(
+            request=reply.request,
+            status=reply.status,
+            message=_wire.error_message(reply, secrets),
+            advice=_REFUSED,
+        )
+    if not OK <= reply.status < REDIRECT:
+        raise _wire.foreign_refusal(reply) or _wire.status_error(reply, secrets)
+    if reply.token is None or not reply.token.reveal():
+        raise MalformedReplyError(
+            request=reply.request,
+            problem=f"answered {reply.status} without the header X-RestSvcSessionId, so"
+            " this URL is not an Enterprise Manager REST service (its port is 9398; the"
+            " web console has another)",
+        )
+    if not can_stand_in_header(reply.token):
+        # It could not be sent back, and is not shown.
+        raise MalformedReplyError(
+            request=reply.request,
+            problem=f"answered {reply.status} with an X-RestSvcSessionId that has"
+            " characters which no token has",
+        )
+    return reply.token, _wire.decode_logon(reply, secrets)
+
+
+def can_stand_in_header(secret: Secret) -> bool:
+    """Tell whether a token or a session ID has only characters that such have."""
+    text = secret.reveal()
+    return text != "" and text.isascii() and text.isprintable() and " " not in text
+
+
+def own_request(
+    method: Literal["GET", "DELETE"],
+    token: Secret | None,
+    session_id: Secret | None,
+    media_type: str,
+) -> Request:
+    """Return a request about one's own logon session, as cheap as there is one.
+
+    Without a session ID it is a GET of them all, whatever the method.
+    """
+    session_id = session_id or session_id_in(token)
+    if session_id is None:
+        path = "logonSessions"
+        return Request(method="GET", path=path, shown=path, media_type=media_type)
+    return Request(
+        method=method,
+        path=f"logonSessions/{quote(session_id.reveal(), safe='')}",
+        shown="logonSessions/[hidden]",
+        media_type=media_type,
+    )
+
+
+def probes(
+    token: Secret | None, session_id: Secret | None, media_type: str
+) -> tuple[Request, ...]:
+    """Return requests whose replies tell a void token from one refused resource.
+
+    One's own logon session; and, for servers that do not serve that, or to whomever, a
+    task that cannot be there, since IDs begin at 1: asked for as any other, it is
+    refused to a void token by whatever refuses the others.
+    """
+    nobody = Request(method="GET", path=_NOBODY, shown=_NOBODY, media_type=media_type)
+    return own_request("GET", token, session_id, media_type), nobody
+
+
+def shows_good_token(reply: Reply) -> bool | None:
+    """Return whether the reply to one of the `probes` shows a good token.
+
+    False if the server's own 401 shows a void one; None if it says nothing, as from
+    whatever knows no such resource. Proof is any word of the Enterprise Manager about
+    the task, the logon session itself, and the word that this account may not look at
+    it.
+    """
+    if reply.status == UNAUTHORIZED:
+        return False if _wire.is_own_refusal(reply) else None
+    if reply.request.endswith(_NOBODY):
+        is_task = reply.status == OK and b"task-0" in reply.body
+        is_shown = is_task or _wire.is_unknown_task(reply)
+    elif reply.status == FORBIDDEN:
+        is_shown = _wire.is_error_body(reply)
+    else:
+        is_shown = reply.status == OK and b"logonsession" in reply.body.lower()
+    return True if is_shown else None
+
+
+def session_id_in(token: Secret | None) -> Secret | None:
+    """Return the session ID that newer servers put into the token as base64."""
+    if token is None:
+        return None
+    try:
+        text = base64.b64decode(token.reveal(), validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        return None
+    return Secret(text) if _SESSION_ID.fullmatch(text) else None

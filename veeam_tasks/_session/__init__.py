@@ -1,0 +1,1 @@
+"""One logon session and the requests under it. No watching."""

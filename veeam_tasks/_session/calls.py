@@ -1,0 +1,197 @@
+"""Calls: what is asked for once, and once more only under a renewed token."""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from urllib.parse import unquote
+
+import attrs
+
+from veeam_tasks._engine.decisions import Verdict, judge
+from veeam_tasks._engine.engine import Engine
+from veeam_tasks._engine.replies import ADVICE
+from veeam_tasks._errors import TaskNotFoundError, TransportError, VeeamTasksError
+from veeam_tasks._model import TASK_ID, Task, TaskLostError
+from veeam_tasks._options import Settings
+from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol.actions import check_deleted, task_started
+from veeam_tasks._protocol.messages import Reply, Request
+from veeam_tasks._redaction import Secrets
+from veeam_tasks._session.collection import Pages, parsed
+from veeam_tasks._session.logon_session import Logon
+
+_REDIRECT, _UNAUTHORIZED = 300, 401
+_MOST_COLLECTIONS = 5
+_OF_A_TASK = re.compile(rf"tasks/({TASK_ID.pattern})(?:[/?].*)?", re.IGNORECASE)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Calls:
+    """Single requests of callers, in slots of their own beside those of the pollers.
+
+    Args:
+        logon: Sends them under the token.
+        engine: Is told what they show of the server and of tasks.
+
+    Attributes:
+        errors: How many of them ended in an error.
+    """
+
+    logon: Logon
+    engine: Engine
+    secrets: Secrets
+    settings: Settings
+    errors: int = 0
+    _reads: asyncio.Semaphore = attrs.field(init=False)
+    _actions: asyncio.Semaphore = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Actions do not wait behind reads.
+        self._reads = asyncio.Semaphore(self.settings.max_in_flight)
+        self._actions = asyncio.Semaphore(self.settings.max_in_flight)
+
+    async def fetch(self, task_id: str) -> Task:
+        """GET one task."""
+        with self._counted():
+            request = self._get(f"tasks/{task_id}", self.settings.resource_bytes)
+            reply, generation = await self._read(request)
+            verdict, value = await parsed(judge, reply, task_id, self.secrets)
+            if isinstance(value, Task):
+                self.logon.note_task(generation)
+                return value
+            if verdict is Verdict.UNKNOWN and not self.logon.knows_tasks:
+                raise TaskNotFoundError(
+                    request=reply.request,
+                    status=reply.status,
+                    message=_wire.error_message(reply, self.secrets),
+                    advice=ADVICE,
+                )
+            raise value
+
+    async def fetch_all(self) -> list[Task]:
+        """GET the tasks of this logon session, every page."""
+        with self._counted():
+            shown = f"GET {self.settings.base}tasks"
+            for _ in range(_MOST_COLLECTIONS):
+                pages = await self._collection(shown)
+                if pages is None:
+                    continue
+                generation = self.logon.generation
+                tasks = await pages.tasks()
+                if tasks:
+                    self.logon.note_task(generation)
+                return tasks
+            raise TransportError(
+                request=shown,
+                reason=f"the logon session was renewed {_MOST_COLLECTIONS} times while"
+                " its pages were read",
+            )
+
+    async def _collection(self, shown: str) -> Pages | None:
+        """Return the pages of one logon session; None if it was renewed meanwhile."""
+        pages = Pages(
+            loop=self.engine.loop,
+            shown=shown,
+            limit=self.settings.collection_bytes,
+            secrets=self.secrets,
+        )
+        first: int | None = None
+        while (path := pages.next_path()) is not None:
+            reply, generation = await self._read(
+                self._get(path, self.settings.collection_bytes),
+                is_bound=first is not None,
+            )
+            first = generation if first is None else first
+            is_refused = reply.status == _UNAUTHORIZED
+            if generation != first or (is_refused and first != self.logon.generation):
+                return None
+            self._check(reply)
+            await pages.read(reply)
+        return pages
+
+    async def read(self, path: str) -> Mapping[str, object]:
+        """GET any resource below ``/api/``, decoded."""
+        with self._counted():
+            request = self._get(path, self.settings.collection_bytes)
+            reply, _ = await self._read(request)
+            self._check(reply)
+            return await parsed(_wire.decode_resource, reply, self.secrets)
+
+    async def submit(self, request: Request) -> Task:
+        """Send an action; return its task."""
+        with self._counted():
+            reply, generation = await self._act(request)
+            task = await parsed(task_started, reply, self.secrets)
+            self.engine.replies.submitted(task, generation)
+            return task
+
+    async def delete(self, task_id: str) -> None:
+        """DELETE one task."""
+        with self._counted():
+            path = f"tasks/{task_id}"
+            reply, _ = await self._act(
+                Request(
+                    method="DELETE",
+                    path=path,
+                    shown=path,
+                    media_type=self.settings.media_type,
+                )
+            )
+            await parsed(check_deleted, reply, self.secrets)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except VeeamTasksError:
+            self.errors += 1
+            raise
+
+    async def _read(
+        self, request: Request, *, is_bound: bool = False
+    ) -> tuple[Reply, int]:
+        async with self._reads:
+            reply, generation = await self.logon.send(request, is_bound=is_bound)
+        if reply.status < _REDIRECT:
+            self.engine.replies.good()
+        return reply, generation
+
+    async def _act(self, request: Request) -> tuple[Reply, int]:
+        called_under = self.logon.check()
+        about = _OF_A_TASK.fullmatch(unquote(request.path))
+        async with self._actions:
+            # The ID of a task may be another task's in the next logon session.
+            if about is not None and self.logon.check() != called_under:
+                raise self._lost(about[1].lower())
+            reply, generation = await self.logon.send(
+                request, uncertain=True, is_bound=about is not None
+            )
+        is_replaced = generation != self.logon.generation
+        if about is not None and is_replaced and reply.status == _UNAUTHORIZED:
+            raise self._lost(about[1].lower())
+        if reply.status < _REDIRECT:
+            self.engine.replies.good()
+        return reply, generation
+
+    def _lost(self, task_id: str) -> TaskLostError:
+        record = self.engine.roster.records.get(task_id)
+        return TaskLostError(
+            task_id=task_id,
+            last_seen=None if record is None else record.task,
+            reason="its logon session has ended, and in the new one this ID may be"
+            " another task's; so the request was not sent there",
+        )
+
+    def _check(self, reply: Reply) -> None:
+        if reply.status >= _REDIRECT:
+            raise _wire.status_error(reply, self.secrets)
+
+    def _get(self, path: str, limit: int) -> Request:
+        return Request(
+            method="GET",
+            path=path,
+            shown=self.secrets.hide_in_path(path),
+            media_type=self.settings.media_type,
+            max_reply_bytes=limit,
+        )

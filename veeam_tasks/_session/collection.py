@@ -1,0 +1,205 @@
+"""The pages of a collection of tasks, read so that the loop is never held for long.
+
+``GET /tasks`` answers with every task of the logon session (``tasks`` reference page);
+queries come in pages, so a link to a next one is followed wherever it stands, and a
+page that is not the last of its PagesCount is followed without one.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import TypeVar, TypeVarTuple, Unpack
+
+import anyio.to_thread
+import attrs
+
+from veeam_tasks._errors import MalformedReplyError
+from veeam_tasks._model import Task
+from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import slices as _slices
+from veeam_tasks._protocol.limits import RefusedError
+from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._redaction import Secrets
+from veeam_tasks._shown import quoted
+from veeam_tasks._time_slice import Breath
+
+_MOST_PAGES = 10_000
+_PAGE = re.compile(r"[?&]page=([0-9]{1,9})(?=&|$)", re.ASCII | re.IGNORECASE)
+_PORTION = 64
+# Some 500 tasks in JSON, which take 6 ms; the interpreter takes turns every 5 ms.
+_LONG = 1 << 17
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+Found = dict[str, bytes | Task]
+"""Tasks by ID, decoded or still as the slice of a body."""
+
+
+async def parsed(
+    parse: Callable[[Reply, Unpack[Ts]], T], reply: Reply, *args: *Ts
+) -> T:
+    """Return what `parse` makes of a reply, in a thread if that is long.
+
+    Raises:
+        Exception: Whatever `parse` raises.
+    """
+    if len(reply.body) < _LONG:
+        return parse(reply, *args)
+    # Not one of the threads that the application's own work may have taken.
+    thread = anyio.CapacityLimiter(1)
+    return await anyio.to_thread.run_sync(parse, reply, *args, limiter=thread)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Pages:
+    """Reads a collection page by page: cuts what can be cut, decodes the rest.
+
+    Args:
+        loop: Whose clock tells how long it has been held.
+        shown: What is asked for, as people may see it.
+        limit: How many bytes all pages together may have.
+
+    Attributes:
+        found: What was read so far, in the server's order.
+        size: Bytes of the pages read so far.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    shown: str
+    limit: int
+    secrets: Secrets
+    found: Found = attrs.field(factory=Found)
+    size: int = 0
+    _next: str | None = "tasks"
+    _asked: str = ""
+    _seen: set[str] = attrs.field(factory=set)
+    _cut: Reply | None = None
+    _breath: Breath = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._breath = Breath(self.loop)
+
+    @property
+    def count(self) -> int:
+        """How many pages were asked for."""
+        return len(self._seen)
+
+    def next_path(self) -> str | None:
+        """Return the path of the page to ask for next; None after the last one.
+
+        Raises:
+            MalformedReplyError: The pages go on without end.
+        """
+        path = self._next
+        if path is None:
+            return None
+        if path in self._seen or self.count >= _MOST_PAGES:
+            shown = quoted(self.secrets.hide_in_path(path))
+            problem = f"after {self.count} pages it goes on at {shown} without end"
+            raise MalformedReplyError(request=self.shown, problem=problem)
+        self._seen.add(path)
+        self._asked = path
+        return path
+
+    async def read(self, reply: Reply) -> None:
+        """Add what one page holds.
+
+        Raises:
+            MalformedReplyError: It is no page of tasks, or not the one that was asked
+                for; it leads on, but shows nothing new; or all together are too long.
+        """
+        self.size += len(reply.body)
+        if self.size > self.limit:
+            problem = f"its pages have more than {self.limit} bytes"
+            raise MalformedReplyError(request=reply.request, problem=problem)
+        await self._breath.take()
+        slices = await self._slices_of(reply)
+        if slices is not None:
+            self.found |= slices
+            self._cut, self._next = reply, None
+            return
+        page = await self._parsed(reply)
+        before = len(self.found)
+        self.found.update((task.task_id, task) for task in page.tasks)
+        self._next = page.next_path or _after(page, self._asked)
+        self._check(page, reply, is_news=len(self.found) > before)
+        await self._breath.take()
+
+    def _check(self, page: _wire.Page, reply: Reply, *, is_news: bool) -> None:
+        """Refuse what would have all the pages that there may be asked for in vain."""
+        asked = _PAGE.search(self._asked)
+        if asked is not None and page.number not in {None, int(asked[1])}:
+            problem = f"it is page {page.number}, although {asked[1]} was asked for"
+        elif self._next is not None and not is_news:
+            shown = quoted(self.secrets.hide_in_path(self._next))
+            problem = f"it goes on at {shown}, although it shows no new task"
+        else:
+            return
+        raise MalformedReplyError(request=reply.request, problem=problem)
+
+    async def _slices_of(self, reply: Reply) -> Found | None:
+        slices = Found()
+        try:
+            for portion in _slices.cut(reply):
+                slices |= portion
+                if self._breath.is_due:
+                    await self._breath.take()
+        except RefusedError:
+            return None
+        return slices
+
+    async def decode(self, part: Found) -> Mapping[str, Task] | None:
+        """Return some of `found`, decoded; None if a slice does not stand for itself.
+
+        Then none of the slices is to be relied on: ask for `decode_whole`.
+        """
+        tasks = {key: piece for key, piece in part.items() if type(piece) is Task}
+        slices = {key: piece for key, piece in part.items() if type(piece) is bytes}
+        items = iter(slices.items())
+        while portion := dict(islice(items, _PORTION)):
+            assert self._cut is not None
+            try:
+                decoded = _slices.decode_slices(self._cut, portion, self.secrets)
+            except MalformedReplyError:
+                return None
+            tasks.update((task.task_id, task) for task in decoded)
+            if self._breath.is_due:
+                await self._breath.take()
+        return tasks
+
+    async def decode_whole(self) -> Mapping[str, Task]:
+        """Return all tasks, having parsed the page that was cut as a whole.
+
+        Raises:
+            MalformedReplyError: It is no page of tasks after all.
+        """
+        assert self._cut is not None
+        tasks = {key: each for key, each in self.found.items() if type(each) is Task}
+        whole = await self._parsed(self._cut)
+        return tasks | {task.task_id: task for task in whole.tasks}
+
+    async def _parsed(self, reply: Reply) -> _wire.Page:
+        """Return a page that cannot be cut."""
+        return await parsed(_wire.decode_tasks, reply, self.secrets)
+
+    async def tasks(self) -> list[Task]:
+        """Return every task, in the server's order.
+
+        Raises:
+            MalformedReplyError: It is no collection of tasks after all.
+        """
+        tasks = await self.decode(self.found)
+        if tasks is None:
+            tasks = await self.decode_whole()
+        return list(tasks.values())
+
+
+def _after(page: _wire.Page, asked: str) -> str | None:
+    """Return where the page after one without a link is; None if it is the last."""
+    if page.number is None or page.pages is None or page.number >= page.pages:
+        return None
+    path, _, query = asked.partition("?")
+    kept = [part for part in query.split("&") if not part.lower().startswith("page=")]
+    return f"{path}?{'&'.join(filter(None, (*kept, f'page={page.number + 1}')))}"

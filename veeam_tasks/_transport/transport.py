@@ -1,0 +1,438 @@
+"""`Request` -> `Reply` over one aiohttp session; the only user of aiohttp's client.
+
+Measured facts of aiohttp 3.14 that shape this room:
+
+* It sends PUT and DELETE again by itself after a disconnect; `Attempt` stops that.
+* The `repr` of its errors holds the request's headers, so what stands for them is
+  raised outside the ``except`` block, and they are never kept as a cause or context.
+* Closing a TLS connection waits up to 30 s for the server's farewell, and an aiohttp
+  session that closes does not wait for those: hence `abort`.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Literal
+
+import aiohttp
+import anyio
+import anyio.lowlevel
+from aiohttp import hdrs
+from yarl import URL
+
+from veeam_tasks._errors import (
+    CertificateError,
+    ClosedError,
+    MalformedReplyError,
+    RequestTimeoutError,
+    SubmitUncertainError,
+    TransportError,
+    VeeamTasksError,
+)
+from veeam_tasks._protocol.messages import Reply, Request
+from veeam_tasks._redaction import Secret, Secrets, hidden, visible
+from veeam_tasks._shown import quoted
+from veeam_tasks._time_slice import running_for
+from veeam_tasks._transport.body import Response, drop, read_body
+from veeam_tasks._transport.errors import (
+    is_about_connecting,
+    kind_of,
+    transport_kind,
+    words_of,
+)
+from veeam_tasks._transport.no_resend import (
+    Attempt,
+    Transports,
+    UnusableError,
+    hang_up,
+    tracking,
+)
+from veeam_tasks._transport.trust import Trust, inspect_certificate, readable
+
+TOKEN_HEADER = "X-RestSvcSessionId"  # noqa: S105 the name of a header is no secret
+"""Carries the token, in a logon's reply and in every request after it."""
+
+_KEEP_ALIVE_SECONDS = 110.0
+# Of the connections for actions, which are sent once only: some servers close what was
+# idle for two seconds, and their farewell may be on its way. A burst still shares one.
+_KEEP_FOR_ACTIONS_SECONDS = 1.0
+_LOOK_SECONDS = 5.0
+_MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
+_ENCODINGS = {"", "identity", "gzip", "deflate", "br", "zstd"}
+_SECONDS = re.compile(r"[0-9]{1,18}", re.ASCII)
+_OK, _REDIRECT, _BAD_REQUEST, _REFUSED = 200, 300, 400, 401
+
+
+class Transport:
+    """Sends requests over the connections of one aiohttp session; belongs to one loop.
+
+    Args:
+        base: What `base_url` returned.
+        trust: Whom to trust.
+        secrets: Hidden in whatever an error says.
+        accept: What the server is asked to answer with.
+        request_timeout: Seconds that `send` waits for a whole reply.
+        max_reply_bytes: How long a body may be, unless its request says otherwise.
+        proxy: URL of an HTTP proxy, or None.
+
+    Attributes:
+        requests: Requests sent since it was made.
+        in_flight: Requests under way now.
+        bytes_in: Bytes of bodies received, after decompression.
+        sent_at: Monotonic time when the last request was sent.
+    """
+
+    def __init__(
+        self,
+        base: URL,
+        trust: Trust,
+        *,
+        secrets: Secrets,
+        accept: Literal["xml", "json"] = "xml",
+        request_timeout: float = 30.0,
+        max_reply_bytes: int = 1 << 20,
+        proxy: str | None = None,
+    ) -> None:
+        self.base = base
+        self.media_type = _MEDIA_TYPES[accept]
+        self.request_timeout = request_timeout
+        self.max_reply_bytes = max_reply_bytes
+        self.requests = 0
+        self.in_flight = 0
+        self.bytes_in = 0
+        self.sent_at = 0.0
+        self._now: Callable[[], float] = lambda: 0.0
+        self._trust = trust
+        self._secrets = secrets
+        self._proxy = proxy
+        self._root = str(base)
+        self._http: aiohttp.ClientSession | None = None
+        self._closing: list[aiohttp.ClientSession] = []
+        self._actions: aiohttp.ClientSession | None = None
+        self._opened: Transports = {}
+        self._token: object = None
+        self._token_headers: Mapping[str, str] = {}
+        if proxy is not None:
+            secrets.keep(URL(proxy).password)
+
+    def __repr__(self) -> str:
+        word = "closed" if self._http is None else f"{self.in_flight} in flight"
+        return f"<Transport {self._root} {word}, {self.requests} requests>"
+
+    async def open(self) -> None:
+        """Make the aiohttp session, in this loop; nothing is connected yet."""
+        if self._http is not None:
+            return
+        self._now = asyncio.get_running_loop().time
+        self.sent_at = self._now()
+        self._http = self._make_http(_KEEP_ALIVE_SECONDS)
+        self._actions = self._make_http(_KEEP_FOR_ACTIONS_SECONDS)
+
+    def _make_http(self, keep_alive: float) -> aiohttp.ClientSession:
+        trust = self._trust
+        ssl: aiohttp.Fingerprint | bool = not trust.insecure
+        if trust.fingerprint is not None:
+            ssl = aiohttp.Fingerprint(trust.fingerprint)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                keepalive_timeout=keep_alive,
+                limit=0,  # whoever calls bounds how many are in flight
+                ssl=trust.context or ssl,
+            ),
+            # The server takes a cookie's token before the header's.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={
+                hdrs.ACCEPT: self.media_type,
+                hdrs.ACCEPT_ENCODING: "identity",
+                hdrs.USER_AGENT: "veeam-tasks",
+            },
+            proxy=self._proxy,
+            request_class=tracking(self._opened),
+            response_class=Response,
+            timeout=aiohttp.ClientTimeout(),
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection, at once; may be called twice.
+
+        Requests still under way end in `ClosedError`.
+        """
+        self._closing += [one for one in (self._http, self._actions) if one is not None]
+        self._http = self._actions = None
+        if not self._closing:
+            return
+        with anyio.CancelScope(shield=True):
+            for transport in list(self._opened):
+                transport.abort()
+            for one in list(self._closing):
+                await one.close()
+                # Not before: what ends in the middle is taken up by the next call.
+                if one in self._closing:
+                    self._closing.remove(one)
+            hang_up(self._opened)
+            for _ in range(3):
+                # An aborted TLS connection takes two rounds of the loop to go.
+                await anyio.lowlevel.checkpoint()
+            self._opened.clear()
+
+    def url(self, path: str) -> URL:
+        """Return the URL of a checked, encoded path below ``/api/``."""
+        return URL(self._root + path, encoded=True)
+
+    async def poll(
+        self, url: URL, token: Secret | None, limit: int, shown: str = ""
+    ) -> Reply:
+        """GET `url` under `token`, with nothing around it; the caller sets the time.
+
+        `shown` stands for the URL in what people see, if that may hold a secret.
+
+        Raises:
+            TransportError, CertificateError, MalformedReplyError: No usable reply came.
+            ClosedError: The transport is not open.
+        """
+        http = self._require_http()
+        if token is not self._token:
+            self._token = token
+            self._token_headers = {TOKEN_HEADER: hidden(token or "").reveal()}
+        self.requests += 1
+        self.sent_at = self._now()
+        self.in_flight += 1
+        try:
+            while True:
+                try:
+                    response = await http.request(
+                        "GET", url, headers=self._token_headers, allow_redirects=False
+                    )
+                except UnusableError:
+                    continue  # that one is gone; after the last comes a new one
+                break
+            content = response.content
+            if content.is_eof() and content.total_bytes <= limit:
+                body = content.read_nowait()
+            else:
+                body = await read_body(response, f"GET {shown or url}", limit)
+            self.bytes_in += len(body)
+            return self._reply(response, f"GET {shown or url}", body)
+        except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
+            failure = self._translated(error, f"GET {shown or url}")
+            body = b""  # it may hold an echo, and reporters print locals
+        finally:
+            self.in_flight -= 1
+        raise await self._told(failure)
+
+    async def send(
+        self, request: Request, token: Secret | None = None, *, uncertain: bool = False
+    ) -> Reply:
+        """Send one request, within `request_timeout`; what is not a GET, once only.
+
+        Args:
+            request: What to send.
+            token: Sent with it.
+            uncertain: Whether it matters if the request was carried out: then a
+                failure after it may have arrived is a `SubmitUncertainError`.
+
+        Raises:
+            RequestTimeoutError: The reply took too long.
+            SubmitUncertainError: See `uncertain`.
+            TransportError, CertificateError, MalformedReplyError: No usable reply came.
+            ClosedError: The transport is not open.
+        """
+        http, actions = self._require_http(), self._actions
+        assert actions is not None
+        shown = f"{request.method} {self._root}{request.shown}"
+        attempt = Attempt()
+        failure: VeeamTasksError | None = None
+        self.requests += 1
+        self.sent_at = self._now()
+        self.in_flight += 1
+        try:
+            with running_for(self.request_timeout):
+                return await self._exchange(
+                    actions if uncertain else http, request, token, attempt
+                )
+        except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
+            failure = self._translated(error, shown, url=self._root + request.path)
+        finally:
+            self.in_flight -= 1
+        if failure is None:
+            failure = RequestTimeoutError(
+                request=shown,
+                reason=f"no reply within {self.request_timeout:g} s",
+                connected=attempt.may_have_arrived,
+                kind="timeout",
+            )
+        if uncertain and attempt.may_have_arrived:
+            raise _uncertain(shown, failure)
+        raise await self._told(failure)
+
+    async def _exchange(
+        self,
+        http: aiohttp.ClientSession,
+        request: Request,
+        token: Secret | None,
+        attempt: Attempt,
+    ) -> Reply:
+        # An action without a body must not say of which type it is.
+        skipped = () if request.body is not None else (hdrs.CONTENT_TYPE,)
+        while True:
+            try:
+                response = await http.request(
+                    request.method,
+                    self.url(request.path),
+                    data=request.body,
+                    headers=_headers_of(request, token),
+                    allow_redirects=False,
+                    skip_auto_headers=skipped,
+                    middlewares=(attempt,),
+                )
+            except UnusableError:
+                continue  # nothing was sent; see `poll`
+            break
+        shown = f"{request.method} {self._root}{request.shown}"
+        limit = request.max_reply_bytes or self.max_reply_bytes
+        body = await read_body(response, shown, limit)
+        self.bytes_in += len(body)
+        return self._reply(response, shown, body)
+
+    def _reply(
+        self, response: aiohttp.ClientResponse, request: str, body: bytes
+    ) -> Reply:
+        headers, status = response.headers, response.status
+        if status < _OK:
+            drop(response)
+            problem = f"status {status}, which nobody asked for"
+            raise MalformedReplyError(request=request, problem=problem)
+        encoding = headers.get(hdrs.CONTENT_ENCODING)
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            problem = f"unknown Content-Encoding {quoted(visible(encoding))}"
+            raise MalformedReplyError(request=request, problem=problem)
+        location = headers.get(hdrs.LOCATION) if status >= _REDIRECT else None
+        return Reply(
+            request=request,
+            status=status,
+            content_type=_media_type(headers.get(hdrs.CONTENT_TYPE, "")),
+            body=body,
+            token=headers.get(TOKEN_HEADER),
+            retry_after=_retry_after(headers) if status >= _BAD_REQUEST else None,
+            location=None
+            if location is None
+            else visible(self._secrets.hide_in_path(location)),
+            challenge=headers.get(hdrs.WWW_AUTHENTICATE)
+            if status == _REFUSED
+            else None,
+        )
+
+    def _require_http(self) -> aiohttp.ClientSession:
+        """Return the aiohttp session, or raise that the transport is closed."""
+        if self._http is None:
+            raise ClosedError(what="the transport", advice="it is closed; open it")
+        return self._http
+
+    def _shown(self, text: str) -> str:
+        return visible(self._secrets.hide(text))
+
+    def _translated(
+        self, error: Exception, request: str, *, url: str | None = None
+    ) -> VeeamTasksError:
+        """Return what stands for a foreign error and keeps nothing of it but words."""
+        if isinstance(error, VeeamTasksError):
+            # The frames where it was raised hold the reply.
+            return error.with_traceback(None)
+        if self._http is None:
+            return ClosedError(
+                what=request, advice="the transport was closed meanwhile"
+            )
+        name, text = words_of(error)
+        if url is not None:
+            text = text.replace(url, request.partition(" ")[2])
+        text = self._shown(text)
+        words = ": ".join(filter(None, (name, text)))
+        kind = kind_of(error)
+        if issubclass(kind, MalformedReplyError):
+            return MalformedReplyError(request=request, problem=words)
+        if issubclass(kind, CertificateError):
+            got = getattr(error, "got", None)
+            return CertificateError(
+                request=request,
+                reason=words,
+                detail=text or words,
+                fingerprint=readable(got) if isinstance(got, bytes) else None,
+            )
+        return TransportError(
+            request=request,
+            reason=words,
+            connected=not is_about_connecting(error),
+            kind=transport_kind(error),
+            detail=text or words,
+        )
+
+    async def _told(self, failure: VeeamTasksError) -> VeeamTasksError:
+        """Return `failure`, and if it is about a certificate, with a look at it."""
+        if not isinstance(failure, CertificateError) or self._proxy is not None:
+            return failure
+        try:
+            seen = await inspect_certificate(
+                self.base.raw_host or "", self.base.port or 0, seconds=_LOOK_SECONDS
+            )
+        except TransportError:
+            return failure
+        if failure.fingerprint not in {None, seen.fingerprint}:
+            return failure
+        ends = seen.not_after
+        return CertificateError(
+            request=failure.request,
+            reason=failure.reason,
+            detail=failure.detail,
+            fingerprint=seen.fingerprint,
+            subject=seen.subject,
+            expires=None if ends is None else f"{ends:%Y-%m-%d %H:%M} UTC",
+        )
+
+
+def _headers_of(request: Request, token: Secret | None) -> dict[str, str]:
+    """Return the headers in the clear: for aiohttp, not to be bound to a name."""
+    headers: dict[str, str] = {
+        hdrs.ACCEPT: request.media_type,
+        hdrs.ACCEPT_ENCODING: "gzip, deflate",
+    }
+    for name, value in request.headers.items():
+        headers[name] = value.reveal() if isinstance(value, Secret) else value
+    if token is not None:
+        headers[TOKEN_HEADER] = hidden(token).reveal()
+    if request.body is not None:
+        headers[hdrs.CONTENT_TYPE] = request.media_type
+    return headers
+
+
+@lru_cache(maxsize=64)
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of a Retry-After; a date counts from the reply's own."""
+    value = headers.get(hdrs.RETRY_AFTER, "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        until = parsedate_to_datetime(value)
+        return max(
+            0.0, (until - parsedate_to_datetime(headers[hdrs.DATE])).total_seconds()
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _uncertain(request: str, failure: VeeamTasksError) -> SubmitUncertainError:
+    if isinstance(failure, TransportError):
+        return SubmitUncertainError(
+            request=request,
+            reason=failure.reason,
+            kind=failure.kind,
+            detail=failure.detail,
+        )
+    if isinstance(failure, MalformedReplyError):
+        return SubmitUncertainError(request=request, reason=failure.problem)
+    return SubmitUncertainError(request=request, reason=str(failure))
