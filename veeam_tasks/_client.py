@@ -15,13 +15,13 @@ from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.actions import Body, action_request
 from veeam_tasks._protocol.urls import resource_path, task_id_of
 from veeam_tasks._redaction import Secret, Secrets, hidden
-from veeam_tasks._runtime import Host
+from veeam_tasks._runtime import Runtime
 from veeam_tasks._seconds import check_timeout
 from veeam_tasks._session.calls import Calls
-from veeam_tasks._session.credentials import Account, Password
-from veeam_tasks._session.logon_session import Logon
+from veeam_tasks._session.credentials import Credentials, Password
+from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._session.opening import Opening
-from veeam_tasks._sole import Sole
+from veeam_tasks._sole import NotCopyable
 from veeam_tasks._transport.transport import Transport
 
 # Here and not in the root, for which `logging` would be most of what it costs: whatever
@@ -29,7 +29,7 @@ from veeam_tasks._transport.transport import Transport
 logging.getLogger("veeam_tasks").addHandler(logging.NullHandler())
 
 
-class SessionManager(Sole):
+class SessionManager(NotCopyable):
     r"""One logon session, shared by every poller.
 
     Made logged on by `connect` and `adopt`; or directly, and then opened by
@@ -61,9 +61,9 @@ class SessionManager(Sole):
         # Or whoever prints the locals of a traceback would show it.
         secret = hidden(password)
         del password
-        self._prepare(url, Account(username=username, password=secret), options)
+        self._prepare(url, Credentials(username=username, password=secret), options)
 
-    def _prepare(self, url: str, account: Account | None, options: Options) -> None:
+    def _prepare(self, url: str, account: Credentials | None, options: Options) -> None:
         settings = settle(url, options)
         self._settings = settings
         self._secrets = Secrets()
@@ -72,10 +72,10 @@ class SessionManager(Sole):
         self._notices = Notices(
             settings.on_notice, None if account is None else account.username
         )
-        self._host: Host | None = None
+        self._host: Runtime | None = None
         self._opening: Opening | None = None
         self._past = Statistics()
-        self._logon = Logon(
+        self._logon = LogonSession(
             secrets=self._secrets,
             account=account,
             api_version=settings.api_version,
@@ -150,7 +150,7 @@ class SessionManager(Sole):
             await host.aclose(log_out=True)
             raise
 
-    async def _log_on(self, host: Host) -> None:
+    async def _log_on(self, host: Runtime) -> None:
         if self._adopted is None:
             await self._logon.open()
         elif self._logon.token is None:
@@ -190,7 +190,7 @@ class SessionManager(Sole):
         await self.aclose()
 
     def __del__(self) -> None:
-        host: Host | None = getattr(self, "_host", None)
+        host: Runtime | None = getattr(self, "_host", None)
         if host is not None:
             host.abandon()
 
@@ -424,7 +424,7 @@ class SessionManager(Sole):
 
     # --- inside
 
-    def _make_host(self, loop: asyncio.AbstractEventLoop) -> Host:
+    def _make_host(self, loop: asyncio.AbstractEventLoop) -> Runtime:
         settings = self._settings
         transport = Transport(
             settings.base,
@@ -451,7 +451,7 @@ class SessionManager(Sole):
         calls = Calls(
             logon=self._logon, engine=engine, secrets=self._secrets, settings=settings
         )
-        return Host(
+        return Runtime(
             transport=transport,
             engine=engine,
             calls=calls,
@@ -461,7 +461,7 @@ class SessionManager(Sole):
             keep_alive=settings.keep_alive,
         )
 
-    def _running(self) -> Host:
+    def _running(self) -> Runtime:
         refused = self._logon.refused
         if refused is not None:
             raise refused.again()

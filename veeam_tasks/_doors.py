@@ -12,12 +12,12 @@ from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import Secret, hidden, hidden_or_none
 from veeam_tasks._seconds import check_seconds
 from veeam_tasks._session.credentials import Password
-from veeam_tasks._sole import Sole
+from veeam_tasks._sole import NotCopyable
 from veeam_tasks._transport.trust import Certificate
 from veeam_tasks._transport.trust import inspect_certificate as look_at
 
 
-class Connecting(Sole):
+class Connecting(NotCopyable):
     """A manager that is not logged on yet: await it, or use it by ``async with``."""
 
     _what = "what connect() and adopt() return holds a SessionManager"

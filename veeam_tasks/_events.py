@@ -76,7 +76,7 @@ class TaskEvent:
         return f"<TaskEvent #{self.sequence} {visible(' '.join(parts))}>"
 
 
-def _word(seen: "TaskEvent | Sighting") -> str:
+def _word(seen: "TaskEvent | Observation") -> str:
     """Return what tells two states apart: two unknown words are two states."""
     if seen.state is TaskState.UNKNOWN and seen.task is not None:
         return seen.task.raw_state
@@ -84,7 +84,7 @@ def _word(seen: "TaskEvent | Sighting") -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Sighting:
+class Observation:
     """What one reply proved about one task, before it is any reader's event.
 
     Attributes:
@@ -104,7 +104,7 @@ class Sighting:
 _NOT_ENDED = sys.maxsize
 
 
-class Slot:
+class PendingEvent:
     """What one watch has delivered of one task, and what it owes.
 
     Attributes:
@@ -130,7 +130,7 @@ class Slot:
         latest = self.owed or self.delivered
         return latest is not None and latest.is_final
 
-    def observe(self, seen: Sighting) -> bool:
+    def observe(self, seen: Observation) -> bool:
         """Merge a sighting; return whether an event is owed now.
 
         The event is made against the state delivered last, so a change that

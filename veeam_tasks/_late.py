@@ -11,7 +11,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from veeam_tasks._sole import Sole
+from veeam_tasks._sole import NotCopyable
 
 if TYPE_CHECKING:
     from veeam_tasks._client import SessionManager
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ROOMS = "veeam_tasks._doors", "anyio._backends._asyncio", "encodings.idna"
 
 
-class LateConnecting(Sole):
+class LateConnecting(NotCopyable):
     """A manager that is not even made yet: await it, or use it by ``async with``.
 
     A wrong argument is told then, before anything is sent.

@@ -27,7 +27,7 @@ from veeam_tasks._model import NoticeKind, Statistics
 from veeam_tasks._notices import Notices
 from veeam_tasks._redaction import visible
 from veeam_tasks._session.calls import Calls
-from veeam_tasks._session.logon_session import INTERRUPTIONS, Logon
+from veeam_tasks._session.logon_session import INTERRUPTIONS, LogonSession
 from veeam_tasks._transport.transport import Transport
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def end_by_force(task: "asyncio.Task[Any]") -> None:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Host:
+class Runtime:
     """Owns the transport, the engine and the host task of one open manager.
 
     Args:
@@ -77,7 +77,7 @@ class Host:
     transport: Transport
     engine: Engine
     calls: Calls
-    logon: Logon
+    logon: LogonSession
     shown: str
     keep_alive: bool
     notices: Notices

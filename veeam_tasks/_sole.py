@@ -3,7 +3,7 @@
 from typing import ClassVar, NoReturn
 
 
-class Sole:
+class NotCopyable:
     """Cannot be copied or pickled, and says so in words.
 
     A copy of an owner shares what it owns: the end of either would end the other.

@@ -13,7 +13,7 @@ and the piece of work under way comes on top of this."""
 
 
 @attrs.define(eq=False)
-class Breath:
+class TimeSlice:
     """Tells when the loop has been held for long enough, and lets it go."""
 
     loop: asyncio.AbstractEventLoop

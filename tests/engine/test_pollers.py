@@ -132,7 +132,7 @@ async def test_a_cancellation_at_the_same_moment_goes_on() -> None:
     await shop.give(100)
     await asyncio.sleep(1)
     (me,) = shop.pollers._all
-    me.call_off()
+    me.cancel_request()
     shop.tasks[0].cancel()
     await asyncio.wait(shop.tasks)
     assert shop.tasks[0].cancelled()
@@ -147,7 +147,7 @@ async def test_called_off_counts_once() -> None:
         assert current is not None
         me = Poller(current, deadline=1.0)
         told = [me.is_late()]
-        me.call_off()
+        me.cancel_request()
         assert me.deadline == math.inf
         try:
             await asyncio.sleep(1)

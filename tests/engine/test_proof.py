@@ -4,11 +4,11 @@ import pytest
 from support.strategies import VEEAM, reply
 
 from veeam_tasks import MalformedReplyError, Pace, Task, TaskState
-from veeam_tasks._engine.records import Moment, Phase, Record
+from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.settle import Collection
-from veeam_tasks._engine.spot_check import Proof
+from veeam_tasks._engine.spot_check import SpotCheck
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.collection import Pages
+from veeam_tasks._session.collection import CollectionReader
 
 FINISHED = Task(
     task_id="task-1",
@@ -18,17 +18,17 @@ FINISHED = Task(
 )
 
 
-def watched(phase: int = Phase.TOGETHER) -> dict[str, Record]:
+def watched(due: int = DueState.IN_COLLECTION) -> dict[str, TaskRecord]:
     """Return one record, by its ID."""
-    record = Record("task-1", Pace(), 1)
-    record.phase = phase
+    record = TaskRecord("task-1", Pace(), 1)
+    record.due = due
     return {"task-1": record}
 
 
 async def collection(*elements: str, sent: float = 20.0) -> Collection:
     """Return a collection that was asked for at a time."""
     body = f'<Tasks xmlns="{VEEAM}">{"".join(elements)}</Tasks>'.encode()
-    pages = Pages(
+    pages = CollectionReader(
         loop=Still(),  # type: ignore[arg-type] # nothing but its clock is used
         shown="GET https://h:9398/api/tasks",
         limit=1 << 20,
@@ -36,7 +36,7 @@ async def collection(*elements: str, sent: float = 20.0) -> Collection:
     )
     pages.next_path()
     await pages.read(reply(body))
-    moment = Moment(generation=1, sent=sent, sent_wall=sent, now=sent, now_wall=sent)
+    moment = PollTimes(generation=1, sent=sent, sent_wall=sent, now=sent, now_wall=sent)
     return Collection(pages=pages, moment=moment, seconds=0.1, size=len(body))
 
 
@@ -58,23 +58,23 @@ def element(state: str, task_id: str = "task-1") -> str:
 
 def test_one_task_a_minute_that_waits_for_a_collection() -> None:
     """One that is asked for singly anyway proves nothing."""
-    proof = Proof()
+    proof = SpotCheck()
     records = watched()
     assert proof.choose(records, 0.0) is records["task-1"]
     assert proof.choose(records, 59.9) is None
     assert proof.choose(records, 60.0) is records["task-1"]
-    assert proof.choose(watched(phase=7), 120.0) is None
+    assert proof.choose(watched(due=7), 120.0) is None
     assert proof.choose({}, 500.0) is None
 
 
 @pytest.mark.parametrize("state", ["Running", "OperationFinished", "Odd"])
 async def test_a_task_that_has_ended_and_is_shown_as_before(state: str) -> None:
     """The collection is not to be relied on, and the error says why."""
-    proof = Proof()
+    proof = SpotCheck()
     records = watched()
     record = proof.choose(records, 0.0)
     assert record is not None
-    record.task, record.sent, record.phase = FINISHED, 10.0, Phase.GONE
+    record.task, record.sent, record.due = FINISHED, 10.0, DueState.DROPPED
     assert proof.is_finished
     with pytest.raises(MalformedReplyError, match="task-1 unfinished, which is Finish"):
         proof.check(await collection(element(state)))
@@ -86,39 +86,43 @@ async def test_a_task_that_has_ended_and_is_shown_as_before(state: str) -> None:
 )
 async def test_what_is_no_contradiction(elements: list[str]) -> None:
     """It shows the end as well, or the task not at all."""
-    proof = Proof()
+    proof = SpotCheck()
     records = watched()
     record = proof.choose(records, 0.0)
     assert record is not None
-    record.task, record.sent, record.phase = FINISHED, 10.0, Phase.GONE
+    record.task, record.sent, record.due = FINISHED, 10.0, DueState.DROPPED
     proof.check(await collection(*elements))
     assert not proof.is_finished
 
 
 async def test_an_older_collection_proves_nothing_yet() -> None:
     """It was asked for before the task was."""
-    proof = Proof()
+    proof = SpotCheck()
     records = watched()
     record = proof.choose(records, 0.0)
     assert record is not None
-    record.task, record.sent, record.phase = FINISHED, 30.0, Phase.GONE
+    record.task, record.sent, record.due = FINISHED, 30.0, DueState.DROPPED
     proof.check(await collection(element("Running"), sent=20.0))
     assert proof.is_finished
 
 
 async def test_a_task_that_goes_on_waits_for_collections_again() -> None:
     """Unless it is doubted, or a Result is asked for, or nothing was chosen."""
-    proof = Proof()
+    proof = SpotCheck()
     proof.check(await collection(element("Running")))
-    for doubts, resultless, phase in [
-        (0, 0, Phase.TOGETHER),
+    for missing_replies, finished_without_result, due in [
+        (0, 0, DueState.IN_COLLECTION),
         (1, 0, 77),
         (0, 1, 77),
     ]:
         records = watched()
-        proof = Proof()
+        proof = SpotCheck()
         record = proof.choose(records, 0.0)
         assert record is not None
-        record.phase, record.doubts, record.resultless = 77, doubts, resultless
+        record.due, record.missing_replies, record.finished_without_result = (
+            77,
+            missing_replies,
+            finished_without_result,
+        )
         proof.check(await collection(element("Running")))
-        assert record.phase == phase
+        assert record.due == due

@@ -19,13 +19,13 @@ from veeam_tasks import (
 from veeam_tasks._engine.records import (
     RESULTLESS_REPLIES,
     Decision,
-    Moment,
-    Record,
+    PollTimes,
+    TaskRecord,
     count_refusal,
     lose,
-    meet_doubt,
     meet_task,
     meet_trouble,
+    on_missing,
     refused_for_good,
     replaced,
 )
@@ -35,13 +35,13 @@ WALL = 1_750_000_000.0
 RENEWED = datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
 PACE = Pace(first=2, growth=2, longest=10, jitter=0.25)
 DOWN = TransportError(request="GET x", reason="reset")
-DENIED = StatusError(request="GET x", status=403, message="Access denied")
+FORBIDDEN = StatusError(request="GET x", status=403, message="Access denied")
 OK = TaskResult(success=True, message="Ok")
 
 
-def record(*, born: int = 1, pace: Pace = PACE) -> Record:
+def record(*, first_generation: int = 1, pace: Pace = PACE) -> TaskRecord:
     """Return a record that has met nothing yet."""
-    return Record("task-1", pace, born, pause=1)
+    return TaskRecord("task-1", pace, first_generation, pause=1)
 
 
 def task(
@@ -58,9 +58,9 @@ def task(
     )
 
 
-def at(now: float, generation: int = 1, took: float = 0.5) -> Moment:
+def at(now: float, generation: int = 1, took: float = 0.5) -> PollTimes:
     """Return a moment; both clocks go alike."""
-    return Moment(
+    return PollTimes(
         generation=generation,
         sent=now - took,
         sent_wall=WALL + now - took,
@@ -70,11 +70,15 @@ def at(now: float, generation: int = 1, took: float = 0.5) -> Moment:
 
 
 def meet(
-    given: Record, found: Task, now: float = 1.0, generation: int = 1, digest: int = 7
+    given: TaskRecord,
+    found: Task,
+    now: float = 1.0,
+    generation: int = 1,
+    unchanged_hash: int = 7,
 ) -> Decision:
     """Let a record meet a task as the engine does, which keeps the digest."""
     decision = meet_task(given, found, at(now, generation), RENEWED)
-    given.digest = None if given.resultless else digest
+    given.unchanged_hash = None if given.finished_without_result else unchanged_hash
     return decision
 
 
@@ -111,7 +115,7 @@ def test_a_newcomer_is_told_of_the_same_state() -> None:
     """Without a digest somebody new wants to know, and the pause grows all the same."""
     given = record()
     meet(given, task())
-    given.digest = None
+    given.unchanged_hash = None
     decision = meet(given, task(), 5.0)
     assert decision.seen is not None
     assert decision.pause == 4
@@ -151,7 +155,7 @@ def test_finished_without_a_result_is_final_at_the_fourth() -> None:
     for look in range(RESULTLESS_REPLIES - 1):
         decision = meet(given, task("Finished"), 2 * look + 5.0)
         assert (decision.seen, decision.pause) == (None, PACE.first)
-        assert given.digest is None
+        assert given.unchanged_hash is None
     decision = meet(given, task("Finished"), 12.0)
     assert decision.seen is not None
     assert decision.seen.is_final
@@ -164,7 +168,7 @@ def test_running_again_begins_that_count_anew() -> None:
     given = record()
     for now in range(9):
         meet(given, task("Finished" if now % 4 else "Running"), float(now))
-    assert given.resultless == 0
+    assert given.finished_without_result == 0
     assert meet(given, task("Finished"), 10.0).seen is None
 
 
@@ -258,9 +262,9 @@ def test_two_doubts_a_jittered_pause_apart_are_the_end(
 ) -> None:
     """A pause of 2 s may be cut to 1.5 s by its jitter; anything less is too early."""
     given = record()
-    first = meet_doubt(given, DENIED, at(10.0), None, "advice")
+    first = on_missing(given, FORBIDDEN, at(10.0), None, "advice")
     assert (first.seen, first.pause) == (None, 2.0)
-    second = meet_doubt(given, DENIED, at(10.5 + sent_after), None, "advice")
+    second = on_missing(given, FORBIDDEN, at(10.5 + sent_after), None, "advice")
     assert (second.seen is not None) is is_lost
     if not is_lost:
         # So that the next one is sent a whole pause after the first was answered.
@@ -273,8 +277,8 @@ def test_what_went_wrong_last_is_kept_until_a_good_reply() -> None:
     assert given.trouble == ""
     meet_trouble(given, DOWN, at(10.0), None, 0.0)
     assert given.trouble == "GET x: reset"
-    meet_doubt(given, DENIED, at(20.0), None, "")
-    assert given.trouble == str(DENIED)
+    on_missing(given, FORBIDDEN, at(20.0), None, "")
+    assert given.trouble == str(FORBIDDEN)
     meet(given, task(), 30.0)
     assert given.trouble == ""
     meet_trouble(given, DOWN, at(40.0), None, 0.0)
@@ -285,42 +289,46 @@ def test_what_went_wrong_last_is_kept_until_a_good_reply() -> None:
 def test_a_good_reply_between_two_doubts_forgets_the_first() -> None:
     """Two replies prove it only with no good one in between."""
     given = record()
-    meet_doubt(given, DENIED, at(10.0), None, "")
+    on_missing(given, FORBIDDEN, at(10.0), None, "")
     meet(given, task(), 20.0)
-    assert meet_doubt(given, DENIED, at(30.0), None, "").seen is None
+    assert on_missing(given, FORBIDDEN, at(30.0), None, "").seen is None
     # Trouble in between proves nothing, either way.
     meet_trouble(given, DOWN, at(40.0), None, 0.0)
-    assert meet_doubt(given, DENIED, at(50.0), None, "").seen is not None
+    assert on_missing(given, FORBIDDEN, at(50.0), None, "").seen is not None
 
 
 def test_a_task_that_was_never_seen_is_lost_with_advice() -> None:
     """The advice is only for those who ask a fresh logon for what it cannot know."""
     given = record()
     for now in (10.0, 20.0):
-        decision = meet_doubt(given, DENIED, at(now), None, "Share the logon session")
+        decision = on_missing(
+            given, FORBIDDEN, at(now), None, "Share the logon session"
+        )
     assert decision.seen is not None
     assert decision.seen.task is None
     assert str(decision.seen.error).endswith("Share the logon session")
     known = record()
     meet(known, task())
     for now in (10.0, 20.0):
-        decision = meet_doubt(known, DENIED, at(now), None, "Share the logon session")
+        decision = on_missing(
+            known, FORBIDDEN, at(now), None, "Share the logon session"
+        )
     assert decision.seen is not None
     assert decision.seen.task == task()
     assert "Share" not in str(decision.seen.error)
 
 
 @pytest.mark.parametrize(
-    ("born", "generation", "renewed_at", "tells"),
+    ("first_generation", "generation", "renewed_at", "tells"),
     [(1, 2, RENEWED, True), (2, 2, RENEWED, False), (1, 2, None, False)],
 )
 def test_a_renewal_is_named_only_if_it_came_in_between(
-    born: int, generation: int, renewed_at: datetime | None, tells: bool
+    first_generation: int, generation: int, renewed_at: datetime | None, tells: bool
 ) -> None:
     """A task that was first watched after the renewal is not lost by it."""
-    given = record(born=born)
+    given = record(first_generation=first_generation)
     for now in (10.0, 20.0):
-        decision = meet_doubt(given, DENIED, at(now, generation), renewed_at, "")
+        decision = on_missing(given, FORBIDDEN, at(now, generation), renewed_at, "")
     assert decision.seen is not None
     assert ("was renewed at" in str(decision.seen.error)) is tells
     assert "Access denied" in str(decision.seen.error)
@@ -334,7 +342,7 @@ def test_trouble_pauses_longer_and_longer() -> None:
     given = record()
     pauses = [meet_trouble(given, DOWN, at(now), None, 0.0).pause for now in range(5)]
     assert pauses == [2, 4, 8, 10, 10]
-    assert given.digest is None
+    assert given.unchanged_hash is None
     # A good reply ends the count.
     meet(given, task(), 9.0)
     assert meet_trouble(given, DOWN, at(10.0), None, 0.0).pause == 2
@@ -386,7 +394,7 @@ def test_a_doubt_ends_the_count_of_trouble() -> None:
     """The server has spoken of this task, so it does not get only errors."""
     given = record()
     meet_trouble(given, DOWN, at(100.0), 5.0, 0.0)
-    meet_doubt(given, DENIED, at(104.0), None, "")
+    on_missing(given, FORBIDDEN, at(104.0), None, "")
     assert meet_trouble(given, DOWN, at(106.0), 5.0, 0.0).seen is None
 
 
@@ -399,7 +407,7 @@ def test_why_a_task_is_lost_is_told_in_words() -> None:
     meet(given, task())
     assert "submitted since then" in str(replaced(given, RENEWED))
     assert "renewed," in str(replaced(given, None))
-    refused = refused_for_good(given, DENIED)
+    refused = refused_for_good(given, FORBIDDEN)
     assert "this account may not read it" in str(refused)
     assert refused.last_seen == task()
 
@@ -419,7 +427,7 @@ def test_not_before_is_on_the_safe_side_of_both_clocks(
     """The poll before was sent at 0.5; whatever clock jumped, it is not later."""
     given = record()
     meet(given, task())
-    moment = Moment(
+    moment = PollTimes(
         generation=1, sent=now - 1, sent_wall=now_wall - 1, now=now, now_wall=now_wall
     )
     seen = lose(given, moment, DOWN)
@@ -433,11 +441,13 @@ def test_a_wall_clock_set_back_since_the_request_was_sent() -> None:
     meet_task(
         given,
         task(),
-        Moment(generation=1, sent=5.0, sent_wall=WALL, now=5.1, now_wall=WALL + 0.1),
+        PollTimes(generation=1, sent=5.0, sent_wall=WALL, now=5.1, now_wall=WALL + 0.1),
         None,
     )
     # A late sighting by a monotonic clock that stood still.
-    moment = Moment(generation=1, sent=5.0, sent_wall=WALL, now=4.0, now_wall=WALL - 60)
+    moment = PollTimes(
+        generation=1, sent=5.0, sent_wall=WALL, now=4.0, now_wall=WALL - 60
+    )
     seen = lose(given, moment, DOWN)
     assert seen.not_before == seen.observed_at
 
@@ -455,10 +465,12 @@ replies = st.lists(
 )
 
 
-def react(given: Record, kind: str, moment: Moment, patience: float | None) -> Decision:
+def react(
+    given: TaskRecord, kind: str, moment: PollTimes, patience: float | None
+) -> Decision:
     """Let a record meet one kind of reply."""
     if kind == "doubt":
-        return meet_doubt(given, DENIED, moment, RENEWED, "")
+        return on_missing(given, FORBIDDEN, moment, RENEWED, "")
     if kind in {"trouble", "busy"}:
         error = DOWN if kind == "trouble" else BUSY
         return meet_trouble(given, error, moment, patience, 0.0)
@@ -513,5 +525,5 @@ def test_replies_that_were_brought_forward_are_no_rounds() -> None:
     assert decision.seen.is_final
     other = record()
     pauses = [count_refusal(other, at(now)) for now in (10.0, 10.5, 11.0, 14.0)]
-    assert other.refusals == 2
+    assert other.unauthorized_rounds == 2
     assert pauses == [2.0, 2.0, 1.5, 2.0]

@@ -19,14 +19,14 @@ from veeam_tasks import (
 )
 from veeam_tasks._engine.health import Gate, Outage
 from veeam_tasks._engine.pollers import Poller
-from veeam_tasks._engine.records import REFUSED_ROUNDS, Moment, Phase, Record
+from veeam_tasks._engine.records import REFUSED_ROUNDS, DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.replies import _STARTED_KEPT, ADVICE, Replies
 from veeam_tasks._engine.tracker import Roster
-from veeam_tasks._events import Sighting
+from veeam_tasks._events import Observation
 from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.credentials import Account
-from veeam_tasks._session.logon_session import Logon
+from veeam_tasks._session.credentials import Credentials
+from veeam_tasks._session.logon_session import LogonSession
 
 WALL = 1_750_000_000.0
 DOWN = TransportError(request="GET x", reason="reset")
@@ -67,10 +67,10 @@ class Watching:
     pace = Pace(first=2, growth=2, longest=10, jitter=0)
 
     def __init__(self) -> None:
-        self.seen: list[Sighting] = []
+        self.seen: list[Observation] = []
         self.cut_by: list[Exception] = []
 
-    def see(self, seen: Sighting) -> None:
+    def on_observation(self, seen: Observation) -> None:
         """Note a sighting."""
         self.seen.append(seen)
 
@@ -78,7 +78,7 @@ class Watching:
         """Note the end."""
         self.cut_by.append(error)
 
-    def discover(self, task_ids: Iterable[str], generation: int) -> bool:
+    def on_discovered(self, task_ids: Iterable[str], generation: int) -> bool:
         """Want nothing anew."""
         return False
 
@@ -95,9 +95,9 @@ class Scene:
             loop=self.loop,
             wake=lambda: None,
         )
-        self.logon = Logon(
+        self.logon = LogonSession(
             secrets=Secrets(),
-            account=Account(username="u", password="secret"),
+            account=Credentials(username="u", password="secret"),
             api_version="latest",
             media_type="application/xml",
         )
@@ -126,11 +126,11 @@ class Scene:
         self.me = self.roster.reference(self.watching)
         self.record = self.watch("task-1")
 
-    def watch(self, task_id: str) -> Record:
+    def watch(self, task_id: str) -> TaskRecord:
         """Watch one more task, and let a poller have it."""
         (record,) = self.roster.add(self.me, [task_id], self.logon.generation)
-        self.replies.recall(record)
-        record.phase = Phase.POLLING
+        self.replies.seed_from_submit(record)
+        record.due = DueState.POLLING
         return record
 
     def cut_all(self, error: Exception) -> None:
@@ -138,10 +138,10 @@ class Scene:
         for subscriber in self.roster.clear():
             subscriber.cut(error)
 
-    def moment(self, generation: int | None = None) -> Moment:
+    def moment(self, generation: int | None = None) -> PollTimes:
         """Return now, under the token of today or another."""
         now = self.loop.now
-        return Moment(
+        return PollTimes(
             generation=self.logon.generation if generation is None else generation,
             sent=now,
             sent_wall=WALL + now,
@@ -159,8 +159,8 @@ class Scene:
     ) -> None:
         """Let a poller meet a reply, some seconds after the last one."""
         self.loop.move_to(self.loop.now + later)
-        if self.record.phase != Phase.GONE:
-            self.record.phase = Phase.POLLING
+        if self.record.due != DueState.DROPPED:
+            self.record.due = DueState.POLLING
         kind = "application/xml" if body else ""
         given = Reply(request="GET x", status=status, content_type=kind, body=body)
         await self.replies.meet(ME, self.record, given, self.moment(generation))
@@ -213,10 +213,10 @@ async def test_a_task_is_told_and_asked_for_again() -> None:
     scene.logon.accepted = False
     await scene.meet(200, task())
     assert scene.states == ["Running"]
-    assert scene.record.phase >= 0
+    assert scene.record.due >= 0
     assert scene.logon.accepted
     assert scene.replies.logon.knows_tasks
-    assert scene.record.digest == hash(task())
+    assert scene.record.unchanged_hash == hash(task())
 
 
 async def test_finished_is_told_and_dropped() -> None:
@@ -224,7 +224,7 @@ async def test_finished_is_told_and_dropped() -> None:
     scene = Scene()
     await scene.meet(200, task("Finished", result='<Result Success="true"/>'))
     assert scene.states == ["Finished"]
-    assert scene.record.phase == Phase.GONE
+    assert scene.record.due == DueState.DROPPED
     assert scene.roster.records == {}
 
 
@@ -233,7 +233,7 @@ async def test_without_a_result_each_reply_is_looked_at() -> None:
     scene = Scene()
     for _ in range(3):
         await scene.meet(200, task("Finished"))
-        assert scene.record.digest is None
+        assert scene.record.unchanged_hash is None
     await scene.meet(200, task("Finished"))
     assert scene.states == ["Finished"]
 
@@ -293,7 +293,7 @@ async def test_a_good_reply_to_an_older_token_is_asked_for_again() -> None:
         200, task("Finished", result='<Result Success="false"/>'), generation=1
     )
     assert len(scene.watching.seen) == told
-    assert scene.record.phase == Phase.READY
+    assert scene.record.due == DueState.READY
 
 
 async def test_a_late_401_is_asked_for_again_at_once() -> None:
@@ -301,7 +301,7 @@ async def test_a_late_401_is_asked_for_again_at_once() -> None:
     scene = Scene()
     scene.logon.adopt("token-9", "695c2c92")
     await scene.meet(401, generation=1)
-    assert (scene.record.phase, scene.record.refusals) == (Phase.READY, 0)
+    assert (scene.record.due, scene.record.unauthorized_rounds) == (DueState.READY, 0)
     assert scene.script.logons == 0
 
 
@@ -310,8 +310,8 @@ async def test_a_refused_token_is_renewed_and_the_task_asked_for_at_once() -> No
     scene = Scene()
     await scene.meet(401)
     assert scene.script.logons == 1
-    assert (scene.logon.generation, scene.record.phase) == (2, Phase.READY)
-    assert (scene.record.refusals, scene.replies.retries) == (0, 1)
+    assert (scene.logon.generation, scene.record.due) == (2, DueState.READY)
+    assert (scene.record.unauthorized_rounds, scene.replies.retries) == (0, 1)
 
 
 async def test_a_task_that_alone_answers_401_is_given_up_after_three_rounds() -> None:
@@ -332,15 +332,15 @@ async def test_tasks_that_are_all_refused_are_not_lost() -> None:
     scene = Scene()
     scene.script.own = 200
     other = scene.watch("task-2")
-    other.phase = 7
-    other.refusals = 1
+    other.due = 7
+    other.unauthorized_rounds = 1
     for _ in range(3 * REFUSED_ROUNDS):
         await scene.meet(401)
     assert scene.states == []
     assert scene.record.failures > 0
     assert scene.script.logons == 0
     # Until another one is readable.
-    other.refusals = 0
+    other.unauthorized_rounds = 0
     await scene.meet(401)
     assert scene.states == ["Lost"]
 
@@ -391,7 +391,7 @@ async def test_a_renewal_without_an_answer_is_trouble(
     scene.script.post = answer
     await scene.meet(401)
     assert scene.record.failures == 1
-    assert scene.record.phase >= 0
+    assert scene.record.due >= 0
     assert scene.logon.refused is None
     scene.script.post = 201
     await scene.meet(401)
@@ -405,7 +405,7 @@ async def test_an_unwell_server_in_the_second_round_is_trouble() -> None:
     await scene.meet(401)
     scene.script.own = DOWN
     await scene.meet(401)
-    assert (scene.record.refusals, scene.record.failures) == (1, 1)
+    assert (scene.record.unauthorized_rounds, scene.record.failures) == (1, 1)
 
 
 async def test_a_refused_logon_ends_all() -> None:
@@ -423,8 +423,8 @@ async def test_a_record_that_went_while_the_logon_ran_is_left_alone() -> None:
     scene = Scene()
     scene.logon.on_logon = lambda _: scene.roster.discard(scene.me, ["task-1"])
     await scene.meet(401)
-    assert scene.record.phase == Phase.GONE
-    assert (scene.states, scene.record.refusals) == ([], 0)
+    assert scene.record.due == DueState.DROPPED
+    assert (scene.states, scene.record.unauthorized_rounds) == ([], 0)
 
 
 # --- trouble
@@ -445,7 +445,7 @@ async def test_one_outage_is_told_once_down_and_once_up() -> None:
     records = [scene.record, *(scene.watch(f"task-{number}") for number in (2, 3, 4))]
     for _ in range(3):
         for record in records:
-            record.phase = Phase.POLLING
+            record.due = DueState.POLLING
             scene.replies.meet_trouble(ME, record, DOWN, scene.moment())
     at_risk = ["task-1", "task-2", "task-3", "task-4"]
     assert scene.notices == [(NoticeKind.UNREACHABLE, at_risk)]
@@ -458,24 +458,24 @@ async def test_patience_of_one_task_is_not_spent_behind_the_gate() -> None:
     """During an outage the gate counts patience for all; afterwards it begins anew."""
     scene = Scene(patience=10.0)
     other = scene.watch("task-2")
-    other.phase = Phase.TOGETHER
+    other.due = DueState.IN_COLLECTION
     for _ in range(2):
         scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
-        scene.record.phase = Phase.POLLING
+        scene.record.due = DueState.POLLING
     unreachable = TransportError(request="GET x", reason="refused", connected=False)
     scene.loop.move_to(109)
     scene.replies.meet_trouble(ME, scene.record, unreachable, scene.moment())
     assert scene.gate.outage.is_closed
     scene.loop.move_to(200)
-    scene.record.phase = Phase.POLLING
+    scene.record.due = DueState.POLLING
     scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
     scene.replies.good()
     scene.loop.move_to(209)
-    scene.record.phase = Phase.POLLING
+    scene.record.due = DueState.POLLING
     scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
     assert scene.states == []
     scene.loop.move_to(210)
-    scene.record.phase = Phase.POLLING
+    scene.record.due = DueState.POLLING
     scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
     assert scene.states == ["Lost"]
     assert scene.watching.seen[0].error is DOWN
@@ -489,13 +489,13 @@ async def test_a_task_that_submit_gave_since_the_renewal_ends_the_old_watch() ->
     scene = Scene()
     await scene.meet(200, task())
     await scene.meet(401)
-    scene.replies.submitted(STARTED, 2)
+    scene.replies.note_submitted(STARTED, 2)
     assert scene.states == ["Running", "Lost"]
     assert "submitted since then" in scene.last
     assert scene.watching.seen[-1].task is not None
     # What is watched from now on is the new one.
     scene.record = scene.watch("task-1")
-    assert (scene.record.born, scene.record.generation) == (2, 2)
+    assert (scene.record.first_generation, scene.record.generation) == (2, 2)
     await scene.meet(200, task())
     assert scene.states == ["Running", "Lost", "Running"]
 
@@ -508,21 +508,21 @@ async def test_a_task_that_is_watched_before_its_submit_returns_is_the_same(
     scene = Scene()
     if generation == 2:
         scene.roster.clear()
-        await scene.logon.renew(1, is_void=True)
+        await scene.logon.renew(1, is_expired=True)
         scene.record = scene.watch("task-1")
-    scene.replies.submitted(STARTED, generation)
+    scene.replies.note_submitted(STARTED, generation)
     assert scene.states == []
-    assert scene.record.phase == Phase.POLLING
+    assert scene.record.due == DueState.POLLING
 
 
 async def test_a_submit_of_an_older_logon_session_ends_no_newer_watch() -> None:
     """Its reply came after the renewal, but the task is of the session before it."""
     scene = Scene()
     scene.roster.clear()
-    await scene.logon.renew(1, is_void=True)
-    scene.replies.submitted(STARTED, 1)
+    await scene.logon.renew(1, is_expired=True)
+    scene.replies.note_submitted(STARTED, 1)
     scene.record = scene.watch("task-1")
-    assert (scene.record.born, scene.record.generation) == (1, 1)
+    assert (scene.record.first_generation, scene.record.generation) == (1, 1)
     # So another task under its ID is not taken for it.
     await scene.meet(200, task(operation="CloneJob"))
     assert scene.states == ["Lost"]
@@ -540,7 +540,7 @@ async def test_what_submits_gave_is_remembered_up_to_a_bound() -> None:
             operation="StartJob",
             result=None,
         )
-        scene.replies.submitted(started, 1)
+        scene.replies.note_submitted(started, 1)
     assert len(scene.replies._started) == _STARTED_KEPT
     assert "task-104" not in scene.replies._started
     assert "task-105" in scene.replies._started

@@ -11,9 +11,9 @@ from support.hand import HandLoop, hand_loop
 
 from veeam_tasks import Pace
 from veeam_tasks._engine.due_queue import GRID
-from veeam_tasks._engine.records import BUSY, Phase, Record, SubscriberRef
+from veeam_tasks._engine.records import BUSY, DueState, SubscriberRef, TaskRecord
 from veeam_tasks._engine.tracker import Roster
-from veeam_tasks._events import Sighting
+from veeam_tasks._events import Observation
 
 SLOW = Pace(first=10, growth=1, longest=10, jitter=0)
 QUICK = Pace(first=2, growth=1, longest=2, jitter=0)
@@ -25,13 +25,13 @@ class Wanting:
     def __init__(self, pace: Pace = SLOW) -> None:
         self.pace = pace
 
-    def see(self, seen: Sighting) -> None:
+    def on_observation(self, seen: Observation) -> None:
         """Take no note."""
 
     def cut(self, error: Exception) -> None:
         """Take no note."""
 
-    def discover(self, task_ids: Iterable[str], generation: int) -> bool:
+    def on_discovered(self, task_ids: Iterable[str], generation: int) -> bool:
         """Want nothing anew."""
         return False
 
@@ -64,7 +64,7 @@ class Scene:
             taken.append(record.task_id)
         return taken
 
-    def record(self, task_id: str) -> Record:
+    def record(self, task_id: str) -> TaskRecord:
         """Return a record that is watched."""
         return self.roster.records[task_id]
 
@@ -132,16 +132,16 @@ def test_a_newcomer_brings_the_next_poll_forward_and_forgets_the_digest() -> Non
     scene.add(first, "task-1")
     assert scene.taken() == ["task-1"]
     record = scene.record("task-1")
-    record.digest = 7
+    record.unchanged_hash = 7
     scene.roster.again(record, 10)
     scene.loop.move_to(105)
     scene.add(second, "task-1")
-    assert record.digest is None
+    assert record.unchanged_hash is None
     assert scene.taken() == ["task-1"]
     # While it is being asked for, it is not asked for a second time.
     third = Wanting()
     scene.add(third, "task-1")
-    assert record.phase == Phase.POLLING
+    assert record.due == DueState.POLLING
 
 
 def test_a_discard_of_what_is_not_wanted_is_nothing() -> None:
@@ -214,9 +214,9 @@ def test_counting_the_watched_changes_nothing() -> None:
     assert scene.roster.watched == 3
     del wanting
     gc.collect()
-    before = {record: record.phase for record in scene.roster.records.values()}
+    before = {record: record.due for record in scene.roster.records.values()}
     assert scene.roster.watched == 2
-    assert {one: one.phase for one in scene.roster.records.values()} == before
+    assert {one: one.due for one in scene.roster.records.values()} == before
 
 
 def test_counting_the_watched_bears_changes_meanwhile() -> None:
@@ -300,11 +300,11 @@ def test_together_newcomers_wait_for_the_collection_and_are_scattered_later() ->
     ids = [f"task-{number}" for number in range(100)]
     scene.add(wanting, *ids)
     assert scene.loop.timers == []
-    assert {record.phase for record in scene.roster.records.values()} == {
-        Phase.TOGETHER
+    assert {record.due for record in scene.roster.records.values()} == {
+        DueState.IN_COLLECTION
     }
-    scene.record("task-0").phase = Phase.POLLING
-    scene.roster.scatter()
+    scene.record("task-0").due = DueState.POLLING
+    scene.roster.leave_collection()
     scene.loop.move_to(102)
     first = scene.taken()
     assert 0 < len(first) < 60
@@ -319,7 +319,7 @@ def test_what_waited_behind_the_gate_comes_one_by_one() -> None:
     ids = [f"task-{number}" for number in range(1000)]
     scene.add(wanting, *ids)
     scene.loop.move_to(200)
-    scene.record("task-0").phase = Phase.GONE
+    scene.record("task-0").due = DueState.DROPPED
     scene.roster.spread()
     assert not scene.roster.schedule.ready
     most, taken = 0, 0
@@ -341,7 +341,7 @@ def test_a_probe_may_be_any_record_that_nobody_has() -> None:
     for expected in ("task-3", "task-2"):
         record = scene.roster.take_any()
         assert record is not None
-        assert (record.task_id, record.phase) == (expected, Phase.POLLING)
+        assert (record.task_id, record.due) == (expected, DueState.POLLING)
     assert scene.roster.take_any() is None
 
 
@@ -379,7 +379,7 @@ def test_each_wanted_task_stands_in_one_place_and_comes_due(
     people = [Wanting(SLOW), Wanting(QUICK), Wanting(SLOW)]
     refs = [roster.reference(one) for one in people]
     wanted: set[tuple[int, str]] = set()
-    polled: list[Record] = []
+    polled: list[TaskRecord] = []
     for what, who, number in steps:
         task_id = f"task-{number}"
         if what == "add":
@@ -394,26 +394,26 @@ def test_each_wanted_task_stands_in_one_place_and_comes_due(
             act(scene, what, number, polled)
         assert set(roster.records) == {one for _, one in wanted}
         assert_places(roster, polled)
-    roster.scatter()
+    roster.leave_collection()
     for record in polled:
-        if record.phase == Phase.POLLING:
+        if record.due == DueState.POLLING:
             roster.again(record, 5)
     scene.loop.move_to(scene.loop.now + SLOW.first + GRID)
     assert set(scene.taken()) == {one for _, one in wanted}
 
 
-def act(scene: Scene, what: str, number: int, polled: list[Record]) -> None:
+def act(scene: Scene, what: str, number: int, polled: list[TaskRecord]) -> None:
     """Do one thing that changes nobody's wants."""
     roster = scene.roster
     if what in {"answer", "now"}:
         for record in polled[:1]:
-            if record.phase == Phase.POLLING:
+            if record.due == DueState.POLLING:
                 roster.again(record, 0 if what == "now" else 5)
         del polled[:1]
     elif what == "first":
         for record in roster.records.values():
-            if record.phase >= 0:
-                roster.put_first(record)
+            if record.due >= 0:
+                roster.schedule_first(record)
     elif what == "together":
         roster.is_together = True
     elif what == "wait":
@@ -421,12 +421,12 @@ def act(scene: Scene, what: str, number: int, polled: list[Record]) -> None:
     else:
         {
             "spread": roster.spread,
-            "scatter": roster.scatter,
+            "scatter": roster.leave_collection,
             "prune": roster.prune_gone,
         }[what]()
 
 
-def assert_places(roster: Roster, polled: list[Record]) -> None:
+def assert_places(roster: Roster, polled: list[TaskRecord]) -> None:
     """Assert that each record is where its phase says, and only there."""
     schedule = roster.schedule
     for record in roster.records.values():
@@ -434,13 +434,13 @@ def assert_places(roster: Roster, polled: list[Record]) -> None:
         timed = [
             tick
             for tick, bucket in schedule._buckets.items()
-            if record in bucket and record.phase == tick
+            if record in bucket and record.due == tick
         ]
-        mine = [one for one in polled if one is record and one.phase == Phase.POLLING]
+        mine = [one for one in polled if one is record and one.due == DueState.POLLING]
         places = {
-            Phase.READY: bool(ready),
-            Phase.POLLING: bool(mine),
-            Phase.TOGETHER: True,
+            DueState.READY: bool(ready),
+            DueState.POLLING: bool(mine),
+            DueState.IN_COLLECTION: True,
         }
-        assert places.get(Phase(record.phase)) if record.phase < 0 else len(timed) == 1
-        assert record.phase not in BUSY or mine
+        assert places.get(DueState(record.due)) if record.due < 0 else len(timed) == 1
+        assert record.due not in BUSY or mine

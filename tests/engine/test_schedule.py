@@ -9,7 +9,7 @@ from support.hand import hand_loop
 
 from veeam_tasks import Pace
 from veeam_tasks._engine.due_queue import GRID, Schedule
-from veeam_tasks._engine.records import Phase, Record
+from veeam_tasks._engine.records import DueState, TaskRecord
 
 
 class Woken:
@@ -26,16 +26,16 @@ class Woken:
 
     def ready(self) -> list[str]:
         """Return the IDs that are ready, in order, and let them be polled."""
-        taken = [one for one in self.schedule.ready if one.phase == Phase.READY]
+        taken = [one for one in self.schedule.ready if one.due == DueState.READY]
         self.schedule.ready.clear()
         for one in taken:
-            one.phase = Phase.POLLING
+            one.due = DueState.POLLING
         return [one.task_id for one in taken]
 
 
-def record(task_id: str = "a") -> Record:
+def record(task_id: str = "a") -> TaskRecord:
     """Return a record that stands nowhere yet."""
-    return Record(task_id, Pace(), 1)
+    return TaskRecord(task_id, Pace(), 1)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_due_times_are_rounded_up_to_the_grid(delay: float, at: float) -> None:
     one = record()
     woken.schedule.put(one, delay)
     assert woken.loop.timers == [pytest.approx(at)]
-    assert one.phase == round(at / GRID)
+    assert one.due == round(at / GRID)
     woken.loop.move_to(at - 0.001)
     assert woken.ready() == []
     woken.loop.move_to(at + 0.001)
@@ -109,7 +109,7 @@ def test_a_record_that_is_dropped_never_comes_due() -> None:
     woken = Woken()
     one = record()
     woken.schedule.put(one, 1)
-    one.phase = Phase.GONE
+    one.due = DueState.DROPPED
     woken.loop.move_to(2)
     assert (woken.ready(), woken.wakes) == ([], 0)
 
@@ -181,7 +181,7 @@ def test_each_record_stands_in_one_place_and_comes_due_there(
             woken.schedule.put_ready(records[number])
             due[number] = now
         elif what == "drop":
-            records[number].phase = Phase.GONE
+            records[number].due = DueState.DROPPED
             due[number] = math.inf
         else:
             woken.loop.move_to(now + delay)

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from support.strategies import VEEAM, reply
 
 from veeam_tasks import Pace, Task
-from veeam_tasks._engine.records import Moment, Phase, Record
+from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.settle import Collection, Settling
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.collection import Pages
+from veeam_tasks._session.collection import CollectionReader
 
 SECRETS = Secrets()
 COUNT = 200
@@ -66,12 +66,12 @@ class Scene:
 
     def __init__(self, *, is_together: bool = True) -> None:
         self.records = {
-            f"task-{number}": Record(f"task-{number}", Pace(growth=2), 1)
+            f"task-{number}": TaskRecord(f"task-{number}", Pace(growth=2), 1)
             for number in range(COUNT)
         }
         for number, record in enumerate(self.records.values()):
-            record.phase, record.pause, record.generation = Phase.TOGETHER, 1.0, 1
-            record.digest, record.sent = hash(body(number)), 10.0
+            record.due, record.pause, record.generation = DueState.IN_COLLECTION, 1.0, 1
+            record.unchanged_hash, record.sent = hash(body(number)), 10.0
         self.met: list[str] = []
         self.singly: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
@@ -84,19 +84,21 @@ class Scene:
             is_together=is_together,
         )
 
-    def meet(self, record: Record, task: Task, digest: int, moment: Moment) -> None:
+    def meet(
+        self, record: TaskRecord, task: Task, unchanged_hash: int, moment: PollTimes
+    ) -> None:
         """Take note of a changed task, as the replies' room does."""
         assert record.task_id == task.task_id
         self.met.append(task.task_id)
-        record.digest, record.sent = digest, moment.sent
-        record.resultless += task.is_finished and task.result is None
+        record.unchanged_hash, record.sent = unchanged_hash, moment.sent
+        record.finished_without_result += task.is_finished and task.result is None
 
     async def settle(
         self, *bodies: bytes, sent: float = 20.0, generation: int = 1
     ) -> None:
         """Settle with a collection of these tasks."""
         given = collection(*bodies)
-        pages = Pages(
+        pages = CollectionReader(
             loop=Restless(),  # type: ignore[arg-type] # nothing but its clock is used
             shown="GET x",
             limit=1 << 24,
@@ -104,7 +106,7 @@ class Scene:
         )
         pages.next_path()
         await pages.read(given)
-        moment = Moment(
+        moment = PollTimes(
             generation=generation, sent=sent, sent_wall=sent, now=sent, now_wall=sent
         )
         other = asyncio.create_task(self.act())
@@ -149,8 +151,8 @@ async def test_a_task_that_was_asked_for_singly_since_is_known_better() -> None:
     """So is one whose single poll is under way."""
     scene = Scene()
     scene.records["task-1"].sent = 30.0
-    scene.records["task-2"].phase = Phase.POLLING
-    scene.records["task-3"].resultless = 1
+    scene.records["task-2"].due = DueState.POLLING
+    scene.records["task-3"].finished_without_result = 1
     await scene.settle(*[body(number, "Queued") for number in range(COUNT)])
     assert not {"task-1", "task-2", "task-3"} & set(scene.met)
     assert len(scene.met) == COUNT - 3
@@ -178,7 +180,7 @@ async def test_a_newcomer_in_between_is_not_passed_over() -> None:
     scene = Scene()
 
     def come() -> None:
-        scene.records["task-199"].digest = None
+        scene.records["task-199"].unchanged_hash = None
 
     scene.meanwhile = come
     scene.after = 5  # all are compared by then, but not all are settled
@@ -192,8 +194,8 @@ async def test_what_is_dropped_in_between_is_left_alone() -> None:
     scene = Scene()
 
     def drop() -> None:
-        scene.records["task-198"].phase = Phase.POLLING
-        scene.records.pop("task-199").phase = Phase.GONE
+        scene.records["task-198"].due = DueState.POLLING
+        scene.records.pop("task-199").due = DueState.DROPPED
 
     scene.meanwhile = drop
     await scene.settle(*[body(number, "Queued") for number in range(COUNT)])
@@ -214,15 +216,15 @@ async def test_while_asking_singly_nothing_waits_for_the_next_collection() -> No
     """A trial of the collection leaves each task where it stands in the schedule."""
     scene = Scene(is_together=False)
     for record in scene.records.values():
-        record.phase = 77
+        record.due = 77
     await scene.settle(body(0, "Queued"), *BODIES[1:])
-    assert {record.phase for record in scene.records.values()} == {77}
+    assert {record.due for record in scene.records.values()} == {77}
     assert {record.pause for record in scene.records.values()} == {1.0}
     scene = Scene()
     for record in scene.records.values():
-        record.phase = 77
+        record.due = 77
     await scene.settle(body(0, "Queued"), *BODIES[1:])
-    assert {record.phase for record in scene.records.values()} == {Phase.TOGETHER}
+    assert {record.due for record in scene.records.values()} == {DueState.IN_COLLECTION}
 
 
 def test_the_samples_are_what_they_are_taken_for() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from veeam_tasks._engine.decisions import Verdict, judge
+from veeam_tasks._engine.decisions import ReplyKind, classify
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
 from veeam_tasks._protocol.messages import Reply
@@ -48,55 +48,55 @@ UNKNOWN = "There is no backup task with id [task-1] in current rest session"
 FAULT = "Object reference not set to an instance of an object."
 
 TABLE = [
-    (200, XML, TASK, Verdict.TASK),
-    (202, XML, TASK, Verdict.TASK),
-    (200, JSON, TASK_JSON, Verdict.TASK),
-    (200, XML, b"<Tasks>" + TASK + b"</Tasks>", Verdict.TASK),
-    (200, XML, OTHER, Verdict.TROUBLE),
-    (200, XML, error(500, UNKNOWN), Verdict.TROUBLE),
-    (200, "text/plain", TASK, Verdict.TASK),
-    (200, XML, TASK_JSON, Verdict.TASK),
-    (200, HTML, TASK, Verdict.TROUBLE),
-    (200, HTML, PAGE, Verdict.TROUBLE),
-    (404, XML, PAGE, Verdict.TROUBLE),
-    (404, "text/plain", error(404, "Not found"), Verdict.UNKNOWN),
-    (404, HTML, error(404, "Not found"), Verdict.TROUBLE),
-    (200, XML, b"", Verdict.TROUBLE),
-    (204, NONE, b"", Verdict.TROUBLE),
-    (200, JSON, b"[]", Verdict.TROUBLE),
-    (302, HTML, PAGE, Verdict.TROUBLE),
-    (400, XML, error(400, "Node [root] does not exist."), Verdict.TROUBLE),
-    (400, XML, error(400, UNKNOWN), Verdict.UNKNOWN),
-    (401, XML, error(401, "Authentication token has expired"), Verdict.REFUSED),
-    (401, HTML, PAGE, Verdict.TROUBLE),
-    (401, NONE, b"", Verdict.REFUSED),
-    (403, XML, error(403, "Access denied"), Verdict.DENIED),
-    (403, JSON, error_json(403, "Access denied"), Verdict.DENIED),
-    (403, NONE, b"", Verdict.DENIED),
-    (403, HTML, PAGE, Verdict.TROUBLE),
-    (404, XML, error(404, "Not found"), Verdict.UNKNOWN),
-    (404, NONE, b"", Verdict.UNKNOWN),
-    (404, HTML, PAGE, Verdict.TROUBLE),
-    (500, XML, error(500, UNKNOWN), Verdict.UNKNOWN),
-    (500, XML, error(500, UNKNOWN.upper()), Verdict.UNKNOWN),
-    (500, JSON, error_json(500, UNKNOWN), Verdict.UNKNOWN),
-    (400, XML, error(400, ANOTHER), Verdict.TROUBLE),
-    (404, XML, error(404, UNKNOWN), Verdict.UNKNOWN),
-    (404, XML, error(404, ANOTHER), Verdict.TROUBLE),
-    (500, XML, error(500, ANOTHER), Verdict.TROUBLE),
-    (500, JSON, error_json(500, ANOTHER), Verdict.TROUBLE),
-    (500, XML, error(500, FAULT), Verdict.TROUBLE),
-    (500, HTML, PAGE + UNKNOWN.encode(), Verdict.TROUBLE),
-    (500, NONE, b"", Verdict.TROUBLE),
-    (502, HTML, PAGE, Verdict.TROUBLE),
-    (503, XML, error(503, "Maintenance"), Verdict.TROUBLE),
-    (503, NONE, b"", Verdict.TROUBLE),
+    (200, XML, TASK, ReplyKind.TASK),
+    (202, XML, TASK, ReplyKind.TASK),
+    (200, JSON, TASK_JSON, ReplyKind.TASK),
+    (200, XML, b"<Tasks>" + TASK + b"</Tasks>", ReplyKind.TASK),
+    (200, XML, OTHER, ReplyKind.UNUSABLE),
+    (200, XML, error(500, UNKNOWN), ReplyKind.UNUSABLE),
+    (200, "text/plain", TASK, ReplyKind.TASK),
+    (200, XML, TASK_JSON, ReplyKind.TASK),
+    (200, HTML, TASK, ReplyKind.UNUSABLE),
+    (200, HTML, PAGE, ReplyKind.UNUSABLE),
+    (404, XML, PAGE, ReplyKind.UNUSABLE),
+    (404, "text/plain", error(404, "Not found"), ReplyKind.UNKNOWN),
+    (404, HTML, error(404, "Not found"), ReplyKind.UNUSABLE),
+    (200, XML, b"", ReplyKind.UNUSABLE),
+    (204, NONE, b"", ReplyKind.UNUSABLE),
+    (200, JSON, b"[]", ReplyKind.UNUSABLE),
+    (302, HTML, PAGE, ReplyKind.UNUSABLE),
+    (400, XML, error(400, "Node [root] does not exist."), ReplyKind.UNUSABLE),
+    (400, XML, error(400, UNKNOWN), ReplyKind.UNKNOWN),
+    (401, XML, error(401, "Authentication token has expired"), ReplyKind.REFUSED),
+    (401, HTML, PAGE, ReplyKind.UNUSABLE),
+    (401, NONE, b"", ReplyKind.REFUSED),
+    (403, XML, error(403, "Access denied"), ReplyKind.FORBIDDEN),
+    (403, JSON, error_json(403, "Access denied"), ReplyKind.FORBIDDEN),
+    (403, NONE, b"", ReplyKind.FORBIDDEN),
+    (403, HTML, PAGE, ReplyKind.UNUSABLE),
+    (404, XML, error(404, "Not found"), ReplyKind.UNKNOWN),
+    (404, NONE, b"", ReplyKind.UNKNOWN),
+    (404, HTML, PAGE, ReplyKind.UNUSABLE),
+    (500, XML, error(500, UNKNOWN), ReplyKind.UNKNOWN),
+    (500, XML, error(500, UNKNOWN.upper()), ReplyKind.UNKNOWN),
+    (500, JSON, error_json(500, UNKNOWN), ReplyKind.UNKNOWN),
+    (400, XML, error(400, ANOTHER), ReplyKind.UNUSABLE),
+    (404, XML, error(404, UNKNOWN), ReplyKind.UNKNOWN),
+    (404, XML, error(404, ANOTHER), ReplyKind.UNUSABLE),
+    (500, XML, error(500, ANOTHER), ReplyKind.UNUSABLE),
+    (500, JSON, error_json(500, ANOTHER), ReplyKind.UNUSABLE),
+    (500, XML, error(500, FAULT), ReplyKind.UNUSABLE),
+    (500, HTML, PAGE + UNKNOWN.encode(), ReplyKind.UNUSABLE),
+    (500, NONE, b"", ReplyKind.UNUSABLE),
+    (502, HTML, PAGE, ReplyKind.UNUSABLE),
+    (503, XML, error(503, "Maintenance"), ReplyKind.UNUSABLE),
+    (503, NONE, b"", ReplyKind.UNUSABLE),
 ]
 
 
 @pytest.mark.parametrize(("status", "content_type", "body", "verdict"), TABLE)
 def test_what_a_reply_proves(
-    status: int, content_type: str, body: bytes, verdict: Verdict
+    status: int, content_type: str, body: bytes, verdict: ReplyKind
 ) -> None:
     """Each row of the table in `_verdict`; a proxy's HTML never ends a task."""
     reply = Reply(
@@ -105,9 +105,9 @@ def test_what_a_reply_proves(
         content_type=content_type,
         body=body,
     )
-    found, value = judge(reply, "task-1", Secrets())
+    found, value = classify(reply, "task-1", Secrets())
     assert found is verdict
-    assert isinstance(value, Task) is (verdict is Verdict.TASK)
+    assert isinstance(value, Task) is (verdict is ReplyKind.TASK)
 
 
 def test_another_unknown_task_is_malformed() -> None:
@@ -115,11 +115,11 @@ def test_another_unknown_task_is_malformed() -> None:
     request = "GET https://h:9398/api/tasks/task-1"
     body = error(500, ANOTHER)
     reply = Reply(request=request, status=500, content_type=XML, body=body)
-    _, value = judge(reply, "task-1", Secrets())
+    _, value = classify(reply, "task-1", Secrets())
     assert isinstance(value, MalformedReplyError)
     assert "task-2 is unknown, although task-1 was asked for" in str(value)
 
 
 def test_every_verdict_has_a_row() -> None:
     """No verdict is left untested."""
-    assert {row[3] for row in TABLE} == set(Verdict)
+    assert {row[3] for row in TABLE} == set(ReplyKind)

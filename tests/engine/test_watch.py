@@ -20,7 +20,7 @@ from veeam_tasks import (
     WatchTimeoutError,
 )
 from veeam_tasks._engine.watch import Waiter
-from veeam_tasks._events import Sighting
+from veeam_tasks._events import Observation
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 NOW = datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
@@ -34,7 +34,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 def sighting(
     task_id: str, state: TaskState = TaskState.RUNNING, *, success: bool = True
-) -> Sighting:
+) -> Observation:
     """Return a sighting, final if it is finished or lost."""
     is_finished = state is TaskState.FINISHED
     task = Task(
@@ -46,7 +46,7 @@ def sighting(
     )
     is_lost = state is TaskState.LOST
     error = TaskLostError(task_id=task_id, last_seen=None, reason="gone")
-    return Sighting(
+    return Observation(
         task_id=task_id,
         task=None if is_lost else task,
         state=state,
@@ -63,14 +63,14 @@ async def test_nothing_is_told_after_the_final_event() -> None:
     async with SimulatedServer() as server, door(server) as em:
         server.faults.add(Fault("stall", method="GET"))
         watch = em.watch("task-1", "task-2")
-        watch.see(sighting("task-1", TaskState.FINISHED))
-        watch.see(sighting("task-1", TaskState.FINISHED, success=False))
-        watch.see(sighting("task-1", TaskState.LOST))
-        watch.see(sighting("task-9"))
+        watch.on_observation(sighting("task-1", TaskState.FINISHED))
+        watch.on_observation(sighting("task-1", TaskState.FINISHED, success=False))
+        watch.on_observation(sighting("task-1", TaskState.LOST))
+        watch.on_observation(sighting("task-9"))
         event = await anext(watch)
         assert (event.is_final, event.succeeded, event.sequence) == (True, True, 1)
         assert watch.report.unfinished == ("task-2",)
-        watch.see(sighting("task-2", TaskState.LOST))
+        watch.on_observation(sighting("task-2", TaskState.LOST))
         assert (await watch.wait()).lost == ("task-2",)
 
 
@@ -95,7 +95,7 @@ async def test_a_closed_watch_of_all_tasks_takes_no_more() -> None:
         await closed.aclose()
         new = server.add_task("Running 1h, Finished ok").task_id
         assert (await anext(goes_on)).task_id == new
-        assert closed.discover([new], 1) is False
+        assert closed.on_discovered([new], 1) is False
         assert dict(closed.report.outcomes) == {}
 
 
@@ -132,12 +132,12 @@ async def test_a_wait_ends_with_what_came_first(first: str) -> None:
         waiting = asyncio.create_task(waiter.wait(None))
         await anyio.sleep(1)
         tell: list[Callable[[], None]] = [
-            lambda: waiter.see(sighting("task-1", TaskState.FINISHED)),
+            lambda: waiter.on_observation(sighting("task-1", TaskState.FINISHED)),
             lambda: waiter.cut(ClosedError(what="the manager", advice="closed")),
         ]
         for step in tell if first == "end" else tell[::-1]:
             step()
-        assert waiter.discover(["task-2"], 1) is False
+        assert waiter.on_discovered(["task-2"], 1) is False
         if first == "end":
             assert (await waiting).succeeded
         else:

@@ -21,7 +21,7 @@ LOGON_SESSION = (
     b"<Links/><UserName>u</UserName><SessionId>695c2c92-d1e8-4a2a-b5f3-9f2f2b1c1a11"
     b"</SessionId></LogonSession>"
 )
-DENIED = (
+FORBIDDEN = (
     b'<Error Message="Access denied" StatusCode="403"'
     b' xmlns="http://www.veeam.com/ent/v1.0"></Error>'
 )
@@ -58,7 +58,7 @@ def test_an_opened_logon_session() -> None:
 def test_a_logon_that_opened_none(status: int, error: type[StatusError]) -> None:
     """401 and 403 are the account's; whatever else is the server's."""
     with pytest.raises(error) as caught:
-        wire.opened(reply(DENIED, status=status, request=LOG_ON), Secrets())
+        wire.opened(reply(FORBIDDEN, status=status, request=LOG_ON), Secrets())
     assert type(caught.value) is error
 
 
@@ -71,15 +71,15 @@ def test_a_2xx_without_a_token_is_no_enterprise_manager() -> None:
 def test_requests_about_the_own_logon_session() -> None:
     """By the ID, which may be told by the token; shown without it."""
     for token, session_id in ((TOKEN, None), ("opaque", SESSION_ID)):
-        request = wire.own_request(
+        request = wire.own_session_request(
             "DELETE", Secret(token), hidden_or_none(session_id), XML
         )
         assert request.method == "DELETE"
         assert request.path == f"logonSessions/{SESSION_ID}"
         assert SESSION_ID not in request.shown
-    request = wire.own_request("DELETE", Secret("opaque"), None, XML)
+    request = wire.own_session_request("DELETE", Secret("opaque"), None, XML)
     assert (request.method, request.path) == ("GET", "logonSessions")
-    odd = wire.own_request("GET", Secret("t"), Secret("a/../b"), XML)
+    odd = wire.own_session_request("GET", Secret("t"), Secret("a/../b"), XML)
     assert odd.path == "logonSessions/a%2F..%2Fb"
 
 
@@ -89,13 +89,13 @@ def test_requests_about_the_own_logon_session() -> None:
         (200, LOGON_SESSION, True),
         (200, b'{"sessionId":"1","type":"LogonSession"}', True),
         (200, b'<LogonSessions xmlns="http://www.veeam.com/ent/v1.0"/>', True),
-        (403, DENIED, True),
+        (403, FORBIDDEN, True),
         (401, b"", False),
-        (401, DENIED, False),
+        (401, FORBIDDEN, False),
         (200, b"", None),
         (200, b"<html>Welcome</html>", None),
         (403, b"<html>Blocked</html>", None),
-        (404, DENIED, None),
+        (404, FORBIDDEN, None),
         (405, b"", None),
         (400, b"", None),
         (302, b"", None),
@@ -106,19 +106,19 @@ def test_requests_about_the_own_logon_session() -> None:
 def test_what_shows_a_good_token(status: int, body: bytes, shown: bool | None) -> None:
     """The logon session itself, or the word that this account may not look at it."""
     given = reply(body, status=status, request=f"GET {BASE}logonSessions/[hidden]")
-    assert wire.shows_good_token(given) is shown
+    assert wire.is_token_valid(given) is shown
 
 
 @pytest.mark.parametrize(
     ("status", "body", "shown"),
     [
         (500, UNKNOWN, True),
-        (404, DENIED, True),
+        (404, FORBIDDEN, True),
         (200, b"<Task><TaskId>task-0</TaskId></Task>", True),
         (401, UNKNOWN, False),
         (200, LOGON_SESSION, None),
-        (500, DENIED, None),
-        (403, DENIED, None),
+        (500, FORBIDDEN, None),
+        (403, FORBIDDEN, None),
         (503, b"", None),
     ],
 )
@@ -127,11 +127,11 @@ def test_what_a_task_that_cannot_be_there_shows(
 ) -> None:
     """Whoever is told that there is no such task was let in."""
     given = reply(body, status=status, request=f"GET {BASE}tasks/task-0")
-    assert wire.shows_good_token(given) is shown
+    assert wire.is_token_valid(given) is shown
 
 
 def test_the_probes() -> None:
     """One's own logon session first, then a task that cannot be there."""
-    own, nobody = wire.probes(Secret(TOKEN), None, XML)
+    own, nobody = wire.token_checks(Secret(TOKEN), None, XML)
     assert own.path == f"logonSessions/{SESSION_ID}"
     assert (nobody.method, nobody.path) == ("GET", "tasks/task-0")

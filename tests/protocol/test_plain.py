@@ -13,7 +13,7 @@ from veeam_tasks._model import Task
 from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import fast_path as _plain
 from veeam_tasks._protocol import tasks as _nodes
-from veeam_tasks._protocol.limits import RefusedError
+from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 
@@ -143,7 +143,7 @@ def test_mutated_bodies_read_the_same_or_not_at_all(seed: int) -> None:
     if plain is not None:
         try:
             assert plain == parsed(bytes(body))
-        except (MalformedReplyError, RefusedError) as error:
+        except (MalformedReplyError, DocumentError) as error:
             pytest.fail(f"the parser refuses {bytes(body)!r}: {error}")
 
 

@@ -159,8 +159,8 @@ def by_pin(server: SimulatedServer) -> Options:
 
 def by_pin_with_colons(server: SimulatedServer) -> Options:
     """Trust by the same, as people copy it."""
-    digest = bytes.fromhex(server.fingerprint.replace(":", ""))
-    return {"fingerprint": digest.hex(":"), "ca_file": None}
+    unchanged_hash = bytes.fromhex(server.fingerprint.replace(":", ""))
+    return {"fingerprint": unchanged_hash.hex(":"), "ca_file": None}
 
 
 @pytest.mark.parametrize("trust", [by_context, by_ca_file, by_pin, by_pin_with_colons])

@@ -10,7 +10,7 @@ import pytest
 from support.doors import Wire, door, targets
 
 from veeam_tasks import ClosedError, Report, Task, TaskState, WatchTimeoutError
-from veeam_tasks._events import Sighting
+from veeam_tasks._events import Observation
 from veeam_tasks.simulator import SimulatedServer
 
 pytestmark = pytest.mark.virtual_time
@@ -220,8 +220,8 @@ async def test_cancelled_reader_takes_no_event_with_it() -> None:
             assert scope.cancelled_caught
             reader = asyncio.ensure_future(watch.wait())
             await anyio.wait_all_tasks_blocked()
-            watch.see(
-                Sighting(
+            watch.on_observation(
+                Observation(
                     task_id=task,
                     task=None,
                     state=TaskState.LOST,

@@ -27,7 +27,7 @@ DELETIONS: dict[str, Deletion] = {
 }
 NS = 'xmlns="http://www.veeam.com/ent/v1.0"'
 REFUSED = reply(status="401 Unauthorized")
-GONE = reply(status="204 No Content")
+DROPPED = reply(status="204 No Content")
 TASK = reply(
     f"<Task {NS}><TaskId>task-7</TaskId><State>Running</State>"
     "<Operation>StartJob</Operation></Task>".encode()
@@ -51,7 +51,7 @@ class Sessions:
     def __init__(self) -> None:
         self.current = 0
         self.deleted: list[str] = []
-        self.refusals = 0
+        self.unauthorized_rounds = 0
 
     def __call__(self, seen: Seen) -> Answer:
         """Answer as an Enterprise Manager does."""
@@ -71,12 +71,12 @@ class Sessions:
             answer = UNKNOWN if seen.target.endswith("task-0") else TASK
             return reply(b"<LogonSession/>") if is_own else answer
         if "logonSessions" in seen.target:
-            return GONE
-        if self.refusals:
-            self.refusals -= 1
+            return DROPPED
+        if self.unauthorized_rounds:
+            self.unauthorized_rounds -= 1
             return REFUSED
         self.deleted.append(token)
-        return GONE
+        return DROPPED
 
     def expire(self) -> None:
         """End the logon session, as if it had been idle for too long."""
@@ -142,7 +142,7 @@ async def test_a_delete_goes_once_more_under_the_same_session() -> None:
     sessions = Sessions()
     async with RawServer(route=sessions) as server, door(server) as em:
         await em.fetch("task-7")
-        sessions.refusals = 1
+        sessions.unauthorized_rounds = 1
         await em.delete("task-7")
         assert sessions.deleted == ["token-1"]
         assert em.statistics().renewals == 0
@@ -180,7 +180,7 @@ def page_of(token: str, number: int, pages: int) -> bytes:
     )
 
 
-class Pages(Sessions):
+class CollectionReader(Sessions):
     """A collection of three pages; before some of them the logon session expires."""
 
     def __init__(self, *expiring: int) -> None:
@@ -211,7 +211,7 @@ def ids_of(session: int) -> list[str]:
 @pytest.mark.parametrize("expiring", [(2,), (3,), (2, 2), (3, 2, 3)])
 async def test_fetch_all_is_of_one_logon_session(expiring: tuple[int, ...]) -> None:
     """A renewal between pages: all pages are asked for anew, none of before is kept."""
-    sessions = Pages(*expiring)
+    sessions = CollectionReader(*expiring)
     async with RawServer(route=sessions) as server, door(server) as em:
         await em.fetch("task-7")
         tasks = await em.fetch_all()
@@ -224,7 +224,7 @@ async def test_fetch_all_is_of_one_logon_session(expiring: tuple[int, ...]) -> N
 
 async def test_fetch_all_ends_where_sessions_end_at_each_page() -> None:
     """A server that ends each logon session at its second page: an error in the end."""
-    sessions = Pages(*[2] * 50)
+    sessions = CollectionReader(*[2] * 50)
     async with RawServer(route=sessions) as server, door(server) as em:
         await em.fetch("task-7")
         with pytest.raises(TransportError, match="was renewed 5 times while its pages"):
@@ -233,7 +233,7 @@ async def test_fetch_all_ends_where_sessions_end_at_each_page() -> None:
 
 async def test_fetch_all_is_of_one_session_when_another_call_renewed_it() -> None:
     """The renewal that another call has made counts as one of our own."""
-    sessions = Pages()
+    sessions = CollectionReader()
     go_on, has_begun = asyncio.Event(), asyncio.Event()
 
     async def slowly(_: asyncio.StreamWriter) -> None:
@@ -262,7 +262,7 @@ async def test_a_collection_of_a_watch_is_of_one_logon_session(
     expiring: tuple[int, ...],
 ) -> None:
     """A renewal between pages: no task of the ended logon session is told of."""
-    sessions = Pages(*expiring)
+    sessions = CollectionReader(*expiring)
     async with (
         RawServer(route=sessions) as server,
         connect(

@@ -20,7 +20,7 @@ from veeam_tasks import (
     TransportError,
     WatchTimeoutError,
 )
-from veeam_tasks._events import Sighting, Slot, lost_error, outcome_of
+from veeam_tasks._events import Observation, PendingEvent, lost_error, outcome_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WORDS = ("Running", "OperationFinished", "Queued", "Paused")
@@ -38,13 +38,13 @@ def task(word: str, *, success: bool | None = None, name: str = "task-1") -> Tas
     )
 
 
-def sighting(word: str, second: int = 0) -> Sighting:
+def sighting(word: str, second: int = 0) -> Observation:
     """Return what a poll at a second showed: a word of the server, or an end."""
     at = START + timedelta(seconds=second)
     before = at - timedelta(seconds=1)
     if word.startswith("lost"):
         error = TaskLostError(task_id="task-1", last_seen=None, reason="gone")
-        return Sighting(
+        return Observation(
             task_id="task-1",
             task=task("Running") if word == "lost" else None,
             state=TaskState.LOST,
@@ -59,7 +59,7 @@ def sighting(word: str, second: int = 0) -> Sighting:
         "Finished" if is_final else word,
         success={"ok": True, "failed": False}.get(word),
     )
-    return Sighting(
+    return Observation(
         task_id="task-1",
         task=shown,
         state=shown.state,
@@ -70,7 +70,7 @@ def sighting(word: str, second: int = 0) -> Sighting:
     )
 
 
-def play(slot: Slot, words: list[str], reads: list[bool]) -> list[TaskEvent]:
+def play(slot: PendingEvent, words: list[str], reads: list[bool]) -> list[TaskEvent]:
     """Observe each word; read after it where the reader does. Return what came."""
     read: list[TaskEvent] = []
     for second, word in enumerate(words):
@@ -104,7 +104,7 @@ def test_delivery_contract(words: list[str], reads: list[bool]) -> None:
     "`event.previous` is always the state of the event delivered before it"; "A reader
     that is slow may be spared states in between but never the final event".
     """
-    slot = Slot()
+    slot = PendingEvent()
     read = play(slot, words, reads)
     assert [event.sequence for event in read] == list(range(1, len(read) + 1))
     before: TaskEvent | None = None
@@ -136,7 +136,7 @@ def test_delivery_contract(words: list[str], reads: list[bool]) -> None:
 @given(words=scripts)
 def test_quick_reader_misses_nothing(words: list[str]) -> None:
     """A reader that is quick sees each change, and the same state once."""
-    read = play(Slot(), words, [True] * len(words))
+    read = play(PendingEvent(), words, [True] * len(words))
     changes = [
         word for word, old in zip(words, [None, *words], strict=False) if word != old
     ]
@@ -146,7 +146,7 @@ def test_quick_reader_misses_nothing(words: list[str]) -> None:
 @given(words=scripts)
 def test_reader_that_never_reads(words: list[str]) -> None:
     """A reader that never reads is owed one event: the found state, or the final."""
-    slot = Slot()
+    slot = PendingEvent()
     for second, word in enumerate(words):
         slot.observe(sighting(word, second))
         assert slot.owed is not None
@@ -157,7 +157,7 @@ def test_reader_that_never_reads(words: list[str]) -> None:
 
 def test_return_to_the_delivered_state_takes_back() -> None:
     """A change that returns to the state delivered last is no event."""
-    slot = Slot()
+    slot = PendingEvent()
     slot.observe(sighting("Running"))
     first = slot.deliver()
     assert slot.observe(sighting("OperationFinished", 1))
@@ -168,7 +168,7 @@ def test_return_to_the_delivered_state_takes_back() -> None:
 
 def test_owed_event_keeps_its_time() -> None:
     """An owed event tells when its state was seen first, also if it is seen again."""
-    slot = Slot()
+    slot = PendingEvent()
     slot.observe(sighting("Running", 0))
     slot.observe(sighting("Running", 1))
     assert slot.deliver().observed_at == START
@@ -176,7 +176,7 @@ def test_owed_event_keeps_its_time() -> None:
 
 def test_two_unknown_words_are_two_states() -> None:
     """Two different unknown words are two states."""
-    read = play(Slot(), ["Queued", "Paused", "Paused", "ok"], [True] * 4)
+    read = play(PendingEvent(), ["Queued", "Paused", "Paused", "ok"], [True] * 4)
     assert [event.state for event in read] == [
         TaskState.UNKNOWN,
         TaskState.UNKNOWN,
@@ -187,7 +187,7 @@ def test_two_unknown_words_are_two_states() -> None:
 
 def test_final_event_is_the_last() -> None:
     """After the final event nothing is observed any more."""
-    slot = Slot()
+    slot = PendingEvent()
     slot.observe(sighting("ok"))
     assert slot.observe(sighting("Running", 1))
     assert slot.deliver().is_final
@@ -207,7 +207,7 @@ def test_final_event_is_the_last() -> None:
 )
 def test_outcomes(end: str, succeeded: bool | None, outcome: str) -> None:
     """`succeeded` is None for LOST; Finished without a Result counts as failed."""
-    (event,) = play(Slot(), [end], [])
+    (event,) = play(PendingEvent(), [end], [])
     assert event.succeeded is succeeded
     assert outcome_of(event) == outcome
     assert (event.error is None) is not end.startswith("lost")
@@ -233,7 +233,7 @@ def events(*ends: str) -> dict[str, TaskEvent | None]:
     """Return outcomes of task-1, task-2 and so on by their ends."""
     made: dict[str, TaskEvent | None] = {}
     for number, end in enumerate(ends, 1):
-        (event,) = play(Slot(), [end], [])
+        (event,) = play(PendingEvent(), [end], [])
         name = f"task-{number}"
         shown = event.task and attrs.evolve(event.task, task_id=name)
         made[name] = attrs.evolve(event, task_id=name, task=shown)
@@ -283,19 +283,19 @@ def test_report_of_one() -> None:
 
 def test_event_reads_well() -> None:
     """The `repr` of an event is what a person wants to read."""
-    read = play(Slot(), ["Running", "Queued", "ok"], [True] * 3)
+    read = play(PendingEvent(), ["Running", "Queued", "ok"], [True] * 3)
     assert [repr(event) for event in read] == [
         "<TaskEvent #1 task-1 Running>",
         "<TaskEvent #2 task-1 Running -> Queued>",
         "<TaskEvent #3 task-1 Unknown -> Finished succeeded 'Ok'>",
     ]
-    (lost,) = play(Slot(), ["lost"], [])
+    (lost,) = play(PendingEvent(), ["lost"], [])
     assert repr(lost) == (
         "<TaskEvent #1 task-1 Lost 'task-1 is lost (it was never seen): gone'>"
     )
-    (failed,) = play(Slot(), ["failed"], [])
+    (failed,) = play(PendingEvent(), ["failed"], [])
     assert repr(failed) == "<TaskEvent #1 task-1 Finished failed 'Ok'>"
-    (bare,) = play(Slot(), ["no result"], [])
+    (bare,) = play(PendingEvent(), ["no result"], [])
     assert repr(bare) == "<TaskEvent #1 task-1 Finished failed without a result>"
     assert bare.task is not None
     mute = attrs.evolve(bare.task, result=TaskResult(success=True))
@@ -308,7 +308,7 @@ def test_lost_error_of_an_event() -> None:
 
     The copy is fresh, so that those who raise it share no traceback.
     """
-    (event,) = play(Slot(), ["lost"], [])
+    (event,) = play(PendingEvent(), ["lost"], [])
     raised = lost_error(event)
     assert str(raised) == str(event.error)
     assert raised is not event.error

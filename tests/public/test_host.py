@@ -19,7 +19,7 @@ from support.virtual import QUICK_BACKEND
 
 from veeam_tasks import ClosedError, SessionManager, VeeamTasksError, connect
 from veeam_tasks._protocol.messages import Reply, Request
-from veeam_tasks._session.logon_session import Logon
+from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._transport.transport import Transport
 from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
 
@@ -251,7 +251,7 @@ class Struck:
 class StruckLogon(asyncio.Future[None]):
     """A logon under way, in the wait for which a signal handler raises."""
 
-    logon: Logon
+    logon: LogonSession
     stroke: type[BaseException]
 
     def add_done_callback(self, *_: object, **__: object) -> None:

@@ -28,7 +28,7 @@ from veeam_tasks import (
 )
 from veeam_tasks._protocol.tasks import text
 from veeam_tasks._protocol.urls import resource_path
-from veeam_tasks._session.credentials import Account
+from veeam_tasks._session.credentials import Credentials
 from veeam_tasks._shown import has_controls, quoted, visible
 
 BASE = URL("https://em.example:9398/api/")
@@ -84,12 +84,12 @@ def test_names_in_other_scripts_are_paths_and_names() -> None:
     )
     link = Link(rel="Related", href=f"https://em.example:9398/api/{path}")
     assert resource_path(link, BASE) == resource_path(path, BASE)
-    assert Account(username=GOOD, password="x").username == GOOD
+    assert Credentials(username=GOOD, password="x").username == GOOD
     for char in filter(is_control, BAD):
         with pytest.raises(ValueError, match="control character"):
             resource_path(f"jobs/a{char}b", BASE)
         with pytest.raises(ValueError, match="control") as caught:
-            Account(username=f"a{char}b", password="x")
+            Credentials(username=f"a{char}b", password="x")
         assert is_clean(str(caught.value))
 
 
@@ -99,7 +99,7 @@ def test_messages_show_other_scripts_as_they_are() -> None:
         resource_path(f"jobs/{GOOD}#", BASE)
     assert GOOD in str(caught.value)
     with pytest.raises(ValueError, match="colon") as caught:
-        Account(username=f"{GOOD}:", password="x")
+        Credentials(username=f"{GOOD}:", password="x")
     assert GOOD in str(caught.value)
 
 

@@ -12,7 +12,7 @@ from support.virtual import QUICK_BACKEND
 from test_roster import SLOW, Scene, Wanting
 
 from veeam_tasks import Pace
-from veeam_tasks._engine.records import Phase
+from veeam_tasks._engine.records import DueState
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 MODES = pytest.mark.parametrize("mode", ["never", "auto", "always"])
@@ -103,12 +103,12 @@ def test_a_newcomer_or_a_renewal_puts_nothing_off(
     for task_id, delay in zip(ids, delays, strict=True):
         roster.schedule.put(scene.record(task_id), delay)
     roster.is_together = together
-    due = {task_id: scene.record(task_id).phase for task_id in ids}
+    due = {task_id: scene.record(task_id).due for task_id in ids}
     others = Wanting(SLOW)
     scene.add(others, *(f"new-{number}" for number in range(newcomers)), *ids)
     for task_id in ids:
-        phase = scene.record(task_id).phase
-        assert phase == Phase.READY or 0 <= phase <= due[task_id]
+        due = scene.record(task_id).due
+        assert due == DueState.READY or 0 <= due <= due[task_id]
 
 
 def test_a_stream_of_newcomers_uses_up_no_turns() -> None:

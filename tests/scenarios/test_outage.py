@@ -91,7 +91,7 @@ def test_an_unreachable_server_closes_at_once() -> None:
     assert gate.last_error is LATE
     assert gate.good(19.0)
     assert gate.reopened_at == 19.0
-    assert not gate.is_troubled
+    assert not gate.has_failures
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_of_a_server_that_is_not_known_five_bad_replies_close() -> None:
     for _ in range(50):
         assert not gate.fail("1", LATE, 1.0, sent=1.0, watched=9)
         assert not gate.good(1.0)
-    assert gate.is_troubled
+    assert gate.has_failures
     for _ in range(3000):
         assert not gate.good(1.0)
-    assert not gate.is_troubled
+    assert not gate.has_failures
     assert [
         gate.fail(f"{number}", LATE, 1.0, sent=1.0, watched=9) for number in range(3)
     ] == [False, False, True]
@@ -195,7 +195,7 @@ def test_what_fails_when_the_loop_was_held_is_no_outage() -> None:
     for number in range(16):
         assert not gate.fail(f"{number}", LATE, 300.1, sent=1.0, watched=9)
     assert not gate.is_closed
-    assert not gate.is_troubled
+    assert not gate.has_failures
 
 
 async def test_a_last_probe_that_was_held_is_not_the_last() -> None:

@@ -12,7 +12,7 @@ from support.doors import STEADY, door
 from support.virtual import QUICK_BACKEND
 
 from veeam_tasks import Task, TaskResult, TaskState, Watch
-from veeam_tasks._events import Sighting
+from veeam_tasks._events import Observation
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ async def dearest(count: int) -> int:
         repr(watch)  # whatever was added is news once
         for number in range(0, count, count // 100):
             for state in (TaskState.RUNNING, TaskState.FINISHED):
-                watch.see(sighting(ids[number], state))
+                watch.on_observation(sighting(ids[number], state))
                 event = await anext(watch)
                 cost, shown = steps_of(partial(looked_at, watch, event.task_id))
                 costs.append(cost)
@@ -82,10 +82,10 @@ async def dearest(count: int) -> int:
     return max(costs)
 
 
-def sighting(task_id: str, state: TaskState) -> Sighting:
+def sighting(task_id: str, state: TaskState) -> Observation:
     """Return what a reply shows."""
     result = TaskResult(success=True, message=None)
-    return Sighting(
+    return Observation(
         task_id=task_id,
         task=Task(
             task_id=task_id,

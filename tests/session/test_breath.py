@@ -4,13 +4,13 @@ import asyncio
 
 from support.hand import HandLoop
 
-from veeam_tasks._time_slice import LONGEST_HOLD, Breath
+from veeam_tasks._time_slice import LONGEST_HOLD, TimeSlice
 
 
 async def test_it_is_due_after_the_longest_hold() -> None:
     """And again as long after it was taken."""
     loop = HandLoop(100.0)
-    breath = Breath(loop)
+    breath = TimeSlice(loop)
     loop.now += LONGEST_HOLD
     assert not breath.is_due
     loop.now += 0.001
@@ -25,6 +25,6 @@ async def test_taking_one_lets_all_else_go_first() -> None:
     """What is ready in the loop runs before the work goes on."""
     order: list[str] = []
     asyncio.get_running_loop().call_soon(order.append, "other")
-    await Breath(asyncio.get_running_loop()).take()
+    await TimeSlice(asyncio.get_running_loop()).take()
     order.append("work")
     assert order == ["other", "work"]

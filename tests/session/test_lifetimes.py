@@ -1,11 +1,11 @@
 """Lifetimes of tokens: pauses before logons when tokens keep dying young."""
 
-from veeam_tasks._session.logon_backoff import Lifetimes
+from veeam_tasks._session.logon_backoff import LogonBackoff
 
 
 def test_pauses_grow_while_tokens_die_young() -> None:
     """The first three go at once; at most a minute passes."""
-    lifetimes = Lifetimes()
+    lifetimes = LogonBackoff()
     pauses: list[float] = []
     now = 100.0
     for _ in range(11):
@@ -17,7 +17,7 @@ def test_pauses_grow_while_tokens_die_young() -> None:
 
 def test_a_token_that_lived_long_ends_the_row() -> None:
     """It died of age, or of a restart."""
-    lifetimes = Lifetimes()
+    lifetimes = LogonBackoff()
     for _ in range(6):
         lifetimes.begin(0.0)
         lifetimes.end(1.0)

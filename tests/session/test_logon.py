@@ -20,8 +20,8 @@ from veeam_tasks import (
 from veeam_tasks._protocol.logon import session_id_in
 from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._redaction import Secret, Secrets
-from veeam_tasks._session.credentials import Account
-from veeam_tasks._session.logon_session import Logon
+from veeam_tasks._session.credentials import Credentials
+from veeam_tasks._session.logon_session import LogonSession
 
 SESSION_ID = "695c2c92-d1e8-4a2a-b5f3-9f2f2b1c1a11"
 BODY = (
@@ -111,9 +111,11 @@ class Scene:
             }
         )
         self.told: list[object] = []
-        self.logon = Logon(
+        self.logon = LogonSession(
             secrets=Secrets(),
-            account=None if adopted else Account(username="u", password=self.password),
+            account=None
+            if adopted
+            else Credentials(username="u", password=self.password),
             api_version="latest",
             media_type="application/xml",
         )
@@ -126,7 +128,7 @@ class Scene:
         """Return the password of the day."""
         return self.passwords[0]
 
-    async def opened(self, *, accepted: bool = True) -> Logon:
+    async def opened(self, *, accepted: bool = True) -> LogonSession:
         """Log on, and let the token be accepted; forget what was asked for it."""
         await self.logon.open()
         if accepted:
@@ -165,7 +167,7 @@ async def test_a_refused_logon_is_final_until_open(status: int) -> None:
     assert len(scene.told) == 1
     for call in (
         lambda: scene.logon.send(ASK),
-        lambda: scene.logon.renew(1, is_void=True),
+        lambda: scene.logon.renew(1, is_expired=True),
     ):
         with pytest.raises(LogonError, match="not tried again until open"):
             await call()
@@ -237,7 +239,7 @@ async def test_a_late_401_of_an_older_token_renews_nothing() -> None:
     assert logon.generation == 2
     gate.set()
     assert (await slow)[0].status == 200
-    await logon.renew(1, is_void=True)
+    await logon.renew(1, is_expired=True)
     await logon.renew(0)
     assert scene.script.count("POST") == 1
     assert logon.renewals == 1
@@ -253,9 +255,9 @@ async def test_a_cancelled_first_waiter_takes_nobody_down() -> None:
 
     scene = Scene(post=[201, slow])
     logon = await scene.opened()
-    first = asyncio.create_task(logon.renew(1, is_void=True))
+    first = asyncio.create_task(logon.renew(1, is_expired=True))
     await anyio.wait_all_tasks_blocked()
-    second = asyncio.create_task(logon.renew(1, is_void=True))
+    second = asyncio.create_task(logon.renew(1, is_expired=True))
     await anyio.wait_all_tasks_blocked()
     first.cancel()
     await asyncio.wait([first])
@@ -280,7 +282,7 @@ async def test_a_failure_without_waiters_is_nobodys_complaint() -> None:
     asyncio.get_running_loop().set_exception_handler(
         lambda _, context: complaints.append(context)
     )
-    alone = asyncio.create_task(logon.renew(1, is_void=True))
+    alone = asyncio.create_task(logon.renew(1, is_expired=True))
     await anyio.wait_all_tasks_blocked()
     alone.cancel()
     await asyncio.wait([alone])
@@ -298,13 +300,13 @@ async def test_a_failed_renewal_is_shared_and_may_be_tried_again(
     scene = Scene(post=[201, answer, 201])
     logon = await scene.opened()
     got = await asyncio.gather(
-        *(logon.renew(1, is_void=True) for _ in range(10)), return_exceptions=True
+        *(logon.renew(1, is_expired=True) for _ in range(10)), return_exceptions=True
     )
     assert len({type(error) for error in got}) == 1
     assert len(set(map(id, got))) == 10
     assert scene.script.count("POST") == 1
     assert (logon.token, logon.refused) == ("token-1", None)
-    await logon.renew(1, is_void=True)
+    await logon.renew(1, is_expired=True)
     assert logon.token == "token-2"
     assert scene.told == [True]
 
@@ -330,11 +332,11 @@ async def test_whoever_comes_when_a_logon_has_ended_makes_the_next(
         await gate.wait()
         for _ in range(steps):
             await asyncio.sleep(0)
-        await (logon.renew(1, is_void=True) if status == 500 else logon.open())
+        await (logon.renew(1, is_expired=True) if status == 500 else logon.open())
 
     scene = Scene(post=[201, slow, unhurried])
     logon = await scene.opened()
-    first = asyncio.create_task(logon.renew(1, is_void=True))
+    first = asyncio.create_task(logon.renew(1, is_expired=True))
     await anyio.wait_all_tasks_blocked()
     second = asyncio.create_task(come(steps))
     third = asyncio.create_task(come(steps + 4))
@@ -382,7 +384,7 @@ async def test_a_second_401_of_a_token_that_was_replaced_proves_nothing() -> Non
 
     async def late() -> int:
         logon.note(2)
-        await logon.renew(2, is_void=True)
+        await logon.renew(2, is_expired=True)
         return 401
 
     scene = Scene(get=[401, late], own=[401])
@@ -453,14 +455,14 @@ async def test_tokens_that_die_young_are_renewed_at_longer_pauses() -> None:
     pauses: list[float] = []
     for generation in range(1, 12):
         logon.note(generation)
-        await logon.renew(generation, is_void=True)
+        await logon.renew(generation, is_expired=True)
         pauses.append(round(anyio.current_time() - began))
         began = anyio.current_time()
     assert pauses == [0, 0, 0, 2, 4, 8, 16, 32, 60, 60, 60]
     await anyio.sleep(61)
     logon.note(12)
     began = anyio.current_time()
-    await logon.renew(12, is_void=True)
+    await logon.renew(12, is_expired=True)
     assert anyio.current_time() == began
 
 
@@ -471,9 +473,9 @@ async def test_a_close_does_not_wait_for_such_a_pause() -> None:
     logon = await scene.opened()
     for generation in range(1, 4):
         logon.note(generation)
-        await logon.renew(generation, is_void=True)
+        await logon.renew(generation, is_expired=True)
     logon.note(4)
-    waiting = asyncio.create_task(logon.renew(4, is_void=True))
+    waiting = asyncio.create_task(logon.renew(4, is_expired=True))
     await anyio.wait_all_tasks_blocked()
     began = anyio.current_time()
     await logon.settle()
@@ -494,7 +496,7 @@ async def test_a_close_begun_before_such_a_pause_does_not_wait_for_it() -> None:
     logon = await scene.opened()
     for generation in range(1, 4):
         logon.note(generation)
-        await logon.renew(generation, is_void=True)
+        await logon.renew(generation, is_expired=True)
     logon.note(4)
     waiting = asyncio.create_task(logon.renew(4))
     await anyio.wait_all_tasks_blocked()
@@ -594,7 +596,7 @@ async def test_noting_an_older_generation_accepts_nothing() -> None:
     """A late good reply says nothing of the token that came after."""
     scene = Scene(get=[401])
     logon = await scene.opened()
-    await logon.renew(1, is_void=True)
+    await logon.renew(1, is_expired=True)
     logon.note(1)
     assert not logon.accepted
 
@@ -846,7 +848,7 @@ async def test_a_logon_that_is_stopped_is_no_cancellation_of_its_waiters() -> No
 
     scene = Scene(post=[201, hang])
     logon = await scene.opened()
-    waiting = [asyncio.create_task(logon.renew(1, is_void=True)) for _ in range(3)]
+    waiting = [asyncio.create_task(logon.renew(1, is_expired=True)) for _ in range(3)]
     await anyio.wait_all_tasks_blocked()
     await logon.stop()
     await asyncio.wait(waiting)

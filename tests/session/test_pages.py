@@ -11,7 +11,7 @@ from veeam_tasks import MalformedReplyError
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.collection import Pages
+from veeam_tasks._session.collection import CollectionReader
 
 SECRETS = Secrets()
 MANY = 3000
@@ -44,9 +44,9 @@ def query(number: int, pages: int, *, next_page: int = 0, shows: int = 0) -> Rep
     )
 
 
-def pages(limit: int = 1 << 26) -> Pages:
+def pages(limit: int = 1 << 26) -> CollectionReader:
     """Return pages of which none is read yet."""
-    return Pages(
+    return CollectionReader(
         loop=asyncio.get_running_loop(),
         shown="GET https://h:9398/api/tasks",
         limit=limit,
@@ -54,7 +54,7 @@ def pages(limit: int = 1 << 26) -> Pages:
     )
 
 
-async def ids_of(read: Pages) -> list[str]:
+async def ids_of(read: CollectionReader) -> list[str]:
     """Return the IDs of all tasks, in order."""
     return [each.task_id for each in await read.tasks()]
 
@@ -156,7 +156,7 @@ async def test_a_page_with_nothing_new_that_leads_on_is_an_error() -> None:
         await pages_at("tasks").read(unlinked(1, 2))
 
 
-def pages_at(path: str) -> Pages:
+def pages_at(path: str) -> CollectionReader:
     """Return pages whose first one has been asked for."""
     read = pages()
     assert read.next_path() == path

@@ -179,7 +179,7 @@ def _run(handle: asyncio.Handle) -> None:
         handle._run()
 
 
-class Choice:
+class CostModel:
     """Which loop is made now, wherever one is asked for.
 
     It is made by an event loop policy, since the programs within tests call
@@ -199,7 +199,7 @@ class Choice:
             asyncio.set_event_loop_policy(policy)
 
 
-CHOICE = Choice()
+CHOICE = CostModel()
 
 
 def _policy() -> asyncio.AbstractEventLoopPolicy:

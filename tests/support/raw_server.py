@@ -146,7 +146,7 @@ class RawServer:
         for writer in self._writers:
             writer.write(data)
 
-    def hang_up(self) -> None:
+    def shut_sockets(self) -> None:
         """End every open connection, at once; the client has yet to notice."""
         for writer in self._writers:
             fileno = writer.get_extra_info("socket").fileno()

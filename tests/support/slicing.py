@@ -1,7 +1,7 @@
 """A collection cut into slices, portion by portion, and put together again."""
 
 from veeam_tasks._protocol import slices as _slices
-from veeam_tasks._protocol.limits import RefusedError
+from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
 
 
@@ -12,6 +12,6 @@ def cut_whole(given_reply: Reply, *, portion: int = 1 << 16) -> dict[str, bytes]
         for part in _slices.cut(given_reply, portion=portion):
             assert slices.keys().isdisjoint(part)
             slices |= part
-    except RefusedError:
+    except DocumentError:
         return None
     return slices

@@ -23,7 +23,7 @@ LOGON = reply(
     status="201 Created",
     headers=["X-RestSvcSessionId: Njk1YTRkOGEtNGIwYg=="],
 )
-GONE = reply(status="204 No Content")
+DROPPED = reply(status="204 No Content")
 
 
 def task(state: str, number: int = 7) -> bytes:
@@ -68,7 +68,7 @@ def route(seen: Seen) -> Answer:
     if "sessionMngr" in seen.target:
         return LOGON
     if seen.method == "DELETE":
-        return GONE
+        return DROPPED
     if seen.target.endswith("task-8"):
         return reply(task("Finished", 8))
     if seen.target.endswith("/tasks"):
@@ -192,7 +192,7 @@ async def test_a_connection_that_was_closed_meanwhile(
     ):
         expected = await CALLS[name](em)
         used, sent = server.connections, len(server.seen)
-        server.hang_up()
+        server.shut_sockets()
         assert await CALLS[name](em) == expected
         assert server.connections == used + 1
         assert len(server.seen) == sent + 1

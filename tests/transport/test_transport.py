@@ -39,7 +39,7 @@ from veeam_tasks._errors import (
 from veeam_tasks._protocol.messages import Method, Reply, Request
 from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._transport.errors import kind_of, words_of
+from veeam_tasks._transport.errors import describe, error_class
 from veeam_tasks._transport.transport import Transport
 from veeam_tasks._transport.trust import Trust, make_trust
 
@@ -1086,8 +1086,8 @@ def test_other_errors_are_ours_too(
     error: Exception, kind: type[VeeamTasksError], words: str
 ) -> None:
     """The system's are about the way, a parser's about the reply."""
-    assert kind_of(error) is kind
-    assert ": ".join(filter(None, words_of(error))).startswith(words)
+    assert error_class(error) is kind
+    assert ": ".join(filter(None, describe(error))).startswith(words)
 
 
 async def test_no_error_holds_a_secret_path() -> None:

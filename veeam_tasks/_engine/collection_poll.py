@@ -14,11 +14,11 @@ from itertools import islice
 
 import attrs
 
-from veeam_tasks._engine.cost_model import Choice, Coalesce
+from veeam_tasks._engine.cost_model import Coalesce, CostModel
 from veeam_tasks._engine.pollers import Poller, Pollers
-from veeam_tasks._engine.records import Moment, Phase, Record
+from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.settle import Collection, Settling
-from veeam_tasks._engine.spot_check import Proof
+from veeam_tasks._engine.spot_check import SpotCheck
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import (
     LogonError,
@@ -32,9 +32,9 @@ from veeam_tasks._pace import LONGEST_PAUSE, Pace
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.collection import Found, Pages
-from veeam_tasks._session.logon_session import Logon
-from veeam_tasks._time_slice import Breath
+from veeam_tasks._session.collection import CollectionReader, Found
+from veeam_tasks._session.logon_session import LogonSession
+from veeam_tasks._time_slice import TimeSlice
 from veeam_tasks._transport.transport import Transport
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ _REST, _LONGEST_REST = 4.0, 5.0
 
 
 @attrs.define(eq=False, kw_only=True)
-class Sweep:
+class CollectionPoller:
     """Fetches the collection, settles every watched task with it, chooses the mode.
 
     Args:
@@ -69,23 +69,23 @@ class Sweep:
     loop: asyncio.AbstractEventLoop
     roster: Roster
     transport: Transport
-    logon: Logon
+    logon: LogonSession
     secrets: Secrets
-    pollers: "Pollers[Record | Sweep]"
+    pollers: "Pollers[TaskRecord | CollectionPoller]"
     mode: Coalesce
     limit: int
-    meet_task: Callable[[Record, Task, int, Moment], None]
-    discover: Callable[[Iterable[str], int], bool]
+    meet_task: Callable[[TaskRecord, Task, int, PollTimes], None]
+    on_discovered: Callable[[Iterable[str], int], bool]
     look_again: Callable[[Container[str] | None, bool, int], float | None]
     wake: Callable[[], None]
-    choice: Choice = attrs.field(factory=Choice)
+    choice: CostModel = attrs.field(factory=CostModel)
     coalesced: int = 0
     is_due: bool = False
     not_before: float = 0.0
     _is_running: bool = False
     _last: tuple[int, int] | None = None
     _looks: int = 0
-    proof: Proof = attrs.field(factory=Proof)
+    proof: SpotCheck = attrs.field(factory=SpotCheck)
     _took: float = 0.0
     _ended_at: float = 0.0
     _timer: asyncio.Handle | None = None
@@ -115,7 +115,7 @@ class Sweep:
         self._timer_at = at
         self._timer = self.loop.call_at(at, self._due)
 
-    def look_anew(self) -> None:
+    def force_full_read(self) -> None:
         """Sweep soon, and read the collection even if it is as before."""
         self._looks += 1
         self._last = None
@@ -142,13 +142,13 @@ class Sweep:
         self.stop()
         return True
 
-    def consider(self) -> None:
+    def maybe_try(self) -> None:
         """Ask for all, if asking one by one looks dear."""
         if self._is_running or self.roster.is_together:
             return
         now = self.loop.time()
         if self.mode == "always":
-            if not self.choice.is_on_break(now):
+            if not self.choice.is_disabled(now):
                 self.request(0.0)
         elif self.mode == "auto" and self.choice.may_try(len(self.roster.records), now):
             self.request(0.0)
@@ -184,15 +184,15 @@ class Sweep:
             time.time(),
         )
         held = self.pollers.held
-        pages = Pages(
+        pages = CollectionReader(
             loop=self.loop,
             shown=f"GET {self.transport.url('tasks')}",
             limit=self.limit,
             secrets=self.secrets,
         )
-        is_as_before = False
+        is_unchanged = False
         reply: Reply | None = None
-        while not is_as_before and (path := pages.next_path()) is not None:
+        while not is_unchanged and (path := pages.next_path()) is not None:
             reply = await self._ask(me, path)
             if reply.status == _UNAUTHORIZED and _wire.is_own_refusal(reply):
                 await self.logon.renew(generation)
@@ -201,15 +201,15 @@ class Sweep:
                 return None
             if reply.status >= _REDIRECT:
                 raise _wire.status_error(reply, self.secrets)
-            is_as_before = self._is_as_before(reply, generation)
-            if not is_as_before:
+            is_unchanged = self._is_unchanged(reply, generation)
+            if not is_unchanged:
                 await pages.read(reply)
         assert reply is not None
         self.logon.note(generation)
         now = self.loop.time()
         return Collection(
             pages=pages,
-            moment=Moment(
+            moment=PollTimes(
                 generation=generation,
                 sent=sent,
                 sent_wall=sent_wall,
@@ -217,10 +217,10 @@ class Sweep:
                 now_wall=time.time(),
             ),
             seconds=now - sent if self.pollers.held == held else None,
-            size=len(reply.body) if is_as_before else pages.size,
-            is_as_before=is_as_before,
+            size=len(reply.body) if is_unchanged else pages.size,
+            is_unchanged=is_unchanged,
             # More than one page is not compared as a whole.
-            digest=hash(reply.body) if pages.count == 1 else None,
+            unchanged_hash=hash(reply.body) if pages.count == 1 else None,
         )
 
     async def _ask(self, me: Poller, path: str) -> Reply:
@@ -240,12 +240,12 @@ class Sweep:
             self.pollers.end(me)
         raise self.pollers.late_error(shown or url, sent)
 
-    def _is_as_before(self, reply: Reply, generation: int) -> bool:
+    def _is_unchanged(self, reply: Reply, generation: int) -> bool:
         """Tell whether the last collection has settled all that this one could."""
         if self.proof.is_finished:
             return False  # as before may be what is wrong with it
         return self._last == (hash(reply.body), generation) and all(
-            record.phase == Phase.TOGETHER and record.digest is not None
+            record.due == DueState.IN_COLLECTION and record.unchanged_hash is not None
             for record in self.roster.records.values()
         )
 
@@ -261,11 +261,11 @@ class Sweep:
         generation = collection.moment.generation
         has_news = await self._tell_ids(found, generation)
         # What is as before was not read.
-        listed = None if collection.is_as_before else found
+        listed = None if collection.is_unchanged else found
         pause = self.look_again(listed, has_news, generation)
         self.roster.is_together = is_together
         if not is_together:
-            self.roster.scatter()
+            self.roster.leave_collection()
         await asyncio.sleep(0)
         settling = Settling(
             loop=self.loop,
@@ -279,11 +279,11 @@ class Sweep:
             is_together = False
             self._fall_back(settling.stale)
         # Whoever began to watch all meanwhile has not been told of what is as before.
-        if collection.digest is not None and looks == self._looks:
-            self._last = collection.digest, collection.moment.generation
+        if collection.unchanged_hash is not None and looks == self._looks:
+            self._last = collection.unchanged_hash, collection.moment.generation
         self.coalesced += settling.settled
         if is_together:
-            if not collection.is_as_before:
+            if not collection.is_unchanged:
                 self._ask_for_missing(found)
             proved = self.proof.choose(self.roster.records, self.loop.time())
             if proved is not None:
@@ -304,12 +304,12 @@ class Sweep:
 
     async def _tell_ids(self, found: Iterable[str], generation: int) -> bool:
         """Tell whoever watches all of every ID; return whether one was new."""
-        breath = Breath(self.loop)
+        breath = TimeSlice(self.loop)
         has_news = False
         ids = iter(found)
         while portion := tuple(islice(ids, _IDS_AT_ONCE)):
             was_requested = self._timer is not None or self.is_due
-            has_news |= self.discover(portion, generation)
+            has_news |= self.on_discovered(portion, generation)
             if not was_requested:
                 self.stop()  # what was discovered is settled at once
             if breath.is_due:
@@ -319,7 +319,7 @@ class Sweep:
     def _ask_for_missing(self, found: Found) -> None:
         for task_id in self.roster.records.keys() - found.keys():
             record = self.roster.records[task_id]
-            if record.phase == Phase.TOGETHER:
+            if record.due == DueState.IN_COLLECTION:
                 self.roster.schedule.put_ready(record)
 
     # --- choosing
@@ -336,7 +336,7 @@ class Sweep:
         if not pauses:
             return self.choice.is_together
         was = self.choice.is_together
-        now = self.choice.weigh(
+        now = self.choice.prefers_collection(
             watched=len(pauses),
             polls_a_second=sum(1 / pause for pause in pauses),
             pause=_usual_pause(self.roster.records.values()),
@@ -365,7 +365,7 @@ class Sweep:
         self.choice.give_up(why, now, for_good=for_good, at_least=asked)
         _log.warning("%s", self.choice.reason)
         self.roster.is_together = False
-        self.roster.scatter()
+        self.roster.leave_collection()
 
     def _due(self) -> None:
         self._timer = None
@@ -373,7 +373,7 @@ class Sweep:
         self.wake()
 
 
-def _usual_pause(records: Iterable[Record]) -> float:
+def _usual_pause(records: Iterable[TaskRecord]) -> float:
     """Return the pause that collections would have as a rule.
 
     The quickest pace decides, and by that the mean of its pauses: the shortest one is

@@ -22,7 +22,7 @@ _FIRST_BREAK, _LONGEST_BREAK = 60.0, 3600.0
 
 
 @attrs.define(eq=False)
-class Choice:
+class CostModel:
     """Weighs a request per task against one request for all.
 
     It changes sides only for a clear gain, and back only when most of it is gone, so
@@ -59,7 +59,7 @@ class Choice:
         has_many_more = 0 < _MANY_MORE * self._tried_with <= watched
         return not self._is_given_up and (now >= self._not_before or has_many_more)
 
-    def is_on_break(self, now: float) -> bool:
+    def is_disabled(self, now: float) -> bool:
         """Whether it failed not long ago."""
         return now < self._not_before
 
@@ -71,7 +71,7 @@ class Choice:
         self._usual = seconds if not usual else usual + (seconds - usual) * _SMOOTHING
         return False
 
-    def weigh(
+    def prefers_collection(
         self,
         *,
         watched: int,

@@ -36,36 +36,38 @@ from veeam_tasks._redaction import Secrets
 _OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN = 200, 300, 401, 403
 
 
-class Verdict(Enum):
+class ReplyKind(Enum):
     """What one reply proves about the task that was asked for."""
 
     TASK = "the task, as described"
     UNKNOWN = "the Enterprise Manager says that it does not know the ID"
     REFUSED = "the token is refused"
-    DENIED = "the Enterprise Manager says that this account may not read it"
-    TROUBLE = "nothing about the task"
+    FORBIDDEN = "the Enterprise Manager says that this account may not read it"
+    UNUSABLE = "nothing about the task"
 
 
-def judge(
+def classify(
     reply: Reply, task_id: str, secrets: Secrets
-) -> tuple[Verdict, Task | VeeamTasksError]:
+) -> tuple[ReplyKind, Task | VeeamTasksError]:
     """Return what a reply proves, with the task or the error that it carries."""
     status = reply.status
     if _OK <= status < _REDIRECT:
         try:
-            return Verdict.TASK, _wire.decode_task(reply, secrets, asked=task_id)
+            return ReplyKind.TASK, _wire.decode_task(reply, secrets, asked=task_id)
         except VeeamTasksError as malformed:
             # Its frames hold the reply, which may echo a secret.
-            return Verdict.TROUBLE, malformed.with_traceback(None)
+            return ReplyKind.UNUSABLE, malformed.with_traceback(None)
     error = _wire.status_error(reply, secrets)
     if status == _UNAUTHORIZED and _wire.is_own_refusal(reply):
-        return Verdict.REFUSED, error
+        return ReplyKind.REFUSED, error
     if _wire.is_unknown_task(reply):
         another = _wire.about_another(reply, task_id, secrets)
         return (
-            (Verdict.UNKNOWN, error) if another is None else (Verdict.TROUBLE, another)
+            (ReplyKind.UNKNOWN, error)
+            if another is None
+            else (ReplyKind.UNUSABLE, another)
         )
     spoken = _wire.is_error_body(reply) or not reply.body.strip()
     if status == _FORBIDDEN and spoken:
-        return Verdict.DENIED, error
-    return Verdict.TROUBLE, error
+        return ReplyKind.FORBIDDEN, error
+    return ReplyKind.UNUSABLE, error

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import attrs
 
-from veeam_tasks._engine.records import Phase, Record
+from veeam_tasks._engine.records import DueState, TaskRecord
 
 GRID = 0.02
 """Seconds. Due times are rounded up to it, so that one wake serves many tasks."""
@@ -28,8 +28,8 @@ class Schedule:
 
     loop: asyncio.AbstractEventLoop
     wake: Callable[[], None]
-    ready: deque[Record] = attrs.field(factory=deque)
-    _buckets: dict[int, list[Record]] = attrs.field(factory=dict)
+    ready: deque[TaskRecord] = attrs.field(factory=deque)
+    _buckets: dict[int, list[TaskRecord]] = attrs.field(factory=dict)
     _ticks: list[int] = attrs.field(factory=list)
     _timer: asyncio.Handle | None = None
     _armed: float = math.inf
@@ -39,13 +39,13 @@ class Schedule:
         """Loop time when something is due next; None if nothing is."""
         return None if self._timer is None else self._armed * GRID
 
-    def put(self, record: Record, delay: float) -> None:
+    def put(self, record: TaskRecord, delay: float) -> None:
         """Let `record` be due in `delay` seconds, instead of when it was due."""
         tick = math.ceil((self.loop.time() + delay) / GRID)
         if record.not_before > 0.0:
             # Half a grid later, since that is how early what is due may be taken.
             tick = max(tick, math.ceil(record.not_before / GRID + 0.5))
-        record.phase = tick
+        record.due = tick
         bucket = self._buckets.get(tick)
         if bucket is not None:
             bucket.append(record)
@@ -55,20 +55,20 @@ class Schedule:
         if tick < self._armed:
             self._arm(tick)
 
-    def bring_forward(self, record: Record, delay: float) -> None:
+    def bring_forward(self, record: TaskRecord, delay: float) -> None:
         """Let `record` be due in `delay` seconds, or when it was due if that is sooner.
 
         Whoever comes anew must not put a poll off: with enough of them it never comes.
         """
-        if record.phase < 0 or record.phase * GRID > self.loop.time() + delay:
+        if record.due < 0 or record.due * GRID > self.loop.time() + delay:
             self.put(record, delay)
 
-    def put_ready(self, record: Record) -> None:
+    def put_ready(self, record: TaskRecord) -> None:
         """Let `record` be due now, or when the server may be asked for it again."""
         if record.not_before > self.loop.time():
             self.put(record, 0.0)
             return
-        record.phase = Phase.READY
+        record.due = DueState.READY
         self.ready.append(record)
         self.wake()
 
@@ -96,8 +96,8 @@ class Schedule:
         while self._ticks and self._ticks[0] <= now:
             tick = heapq.heappop(self._ticks)
             for record in self._buckets.pop(tick):
-                if record.phase == tick:
-                    record.phase = Phase.READY
+                if record.due == tick:
+                    record.due = DueState.READY
                     self.ready.append(record)
         if self._ticks:
             self._arm(self._ticks[0])

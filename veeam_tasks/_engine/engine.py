@@ -13,11 +13,11 @@ import anyio
 import attrs
 from yarl import URL
 
-from veeam_tasks._engine.collection_poll import Sweep
+from veeam_tasks._engine.collection_poll import CollectionPoller
 from veeam_tasks._engine.cost_model import Coalesce
 from veeam_tasks._engine.health import Gate, Outage
 from veeam_tasks._engine.pollers import Poller, Pollers
-from veeam_tasks._engine.records import Moment, Phase, Record, SubscriberRef
+from veeam_tasks._engine.records import DueState, PollTimes, SubscriberRef, TaskRecord
 from veeam_tasks._engine.replies import Replies
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import (
@@ -28,7 +28,7 @@ from veeam_tasks._errors import (
 from veeam_tasks._pace import Pace, next_pauses
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.logon_session import Logon
+from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._transport.transport import Transport
 
 _log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Engine:
 
     loop: asyncio.AbstractEventLoop
     transport: Transport
-    logon: Logon
+    logon: LogonSession
     secrets: Secrets
     on_notice: Callable[..., None]
     max_in_flight: int
@@ -90,10 +90,10 @@ class Engine:
     coalesce: Coalesce
     max_collection_bytes: int
     roster: Roster = attrs.field(init=False)
-    sweep: Sweep = attrs.field(init=False)
+    sweep: CollectionPoller = attrs.field(init=False)
     gate: Gate = attrs.field(init=False)
     replies: Replies = attrs.field(init=False)
-    pollers: Pollers[Record | Sweep] = attrs.field(init=False)
+    pollers: Pollers[TaskRecord | CollectionPoller] = attrs.field(init=False)
     _endless: set[SubscriberRef] = attrs.field(factory=set)
     _looks: dict[Pace, float] = attrs.field(factory=dict)
     _skip: int = 0
@@ -127,7 +127,7 @@ class Engine:
             cut_all=self.cut_all,
             patience=self.patience,
         )
-        self.sweep = Sweep(
+        self.sweep = CollectionPoller(
             loop=self.loop,
             roster=self.roster,
             transport=self.transport,
@@ -137,7 +137,7 @@ class Engine:
             mode=self.coalesce,
             limit=self.max_collection_bytes,
             meet_task=self.replies.meet_task,
-            discover=self._discover,
+            on_discovered=self._discover,
             look_again=self._look_again,
             wake=self._wake,
         )
@@ -146,11 +146,11 @@ class Engine:
         """Poll the tasks from now on for a subscriber, a first time soon."""
         generation = self.logon.generation
         for record in self.roster.add(subscriber, task_ids, generation):
-            self.replies.recall(record)
+            self.replies.seed_from_submit(record)
         if self.roster.is_together:
             self.sweep.request_for_newcomers()
         else:
-            self.sweep.consider()
+            self.sweep.maybe_try()
         self.gate.resume()
         self.wanted.set()
 
@@ -190,14 +190,14 @@ class Engine:
         if self._has_endless() or (self.roster.is_together and self.roster.records):
             self.sweep.request(0.0)
         for record in self.roster.records.values():
-            if record.phase >= 0:
-                self.roster.put_first(record)
+            if record.due >= 0:
+                self.roster.schedule_first(record)
 
     # --- the pollers
 
-    async def _work(self, me: Poller, work: Record | Sweep) -> None:
+    async def _work(self, me: Poller, work: TaskRecord | CollectionPoller) -> None:
         try:
-            if isinstance(work, Record):
+            if isinstance(work, TaskRecord):
                 await self._poll(me, work)
             else:
                 await self._sweep_once(me)
@@ -205,7 +205,7 @@ class Engine:
             if self.gate.prober is me:
                 self._release_probe()
 
-    async def _poll(self, me: Poller, record: Record) -> None:
+    async def _poll(self, me: Poller, record: TaskRecord) -> None:
         logon = self.logon
         generation = logon.generation
         url = self._url_of(record)
@@ -229,20 +229,20 @@ class Engine:
         is_sample = self.polls & self._skip == 0 and self.pollers.held == held
         if reply is not None and is_sample:
             self._note_cost(self.loop.time() - sent, len(reply.body))
-        if record.phase != Phase.POLLING:
+        if record.due != DueState.POLLING:
             return  # dropped meanwhile
         if (
             reply is not None
             and generation == record.generation
             and reply.status == _OK
-            and record.digest == hash(reply.body)
+            and record.unchanged_hash == hash(reply.body)
         ):
             record.sent, record.sent_wall = sent, sent_wall
             self.roster.again(record, record.grow())
-            if self.gate.outage.is_troubled:
+            if self.gate.outage.has_failures:
                 self.replies.good()
             return
-        moment = Moment(
+        moment = PollTimes(
             generation=generation,
             sent=sent,
             sent_wall=sent_wall,
@@ -254,14 +254,14 @@ class Engine:
         elif reply is not None:
             await self.replies.meet(me, record, reply, moment)
 
-    def _url_of(self, record: Record) -> URL:
+    def _url_of(self, record: TaskRecord) -> URL:
         """Return a record's URL, made when it is needed: together it needs none."""
         url = record.url
         if url is None:
             url = record.url = self.transport.url(f"tasks/{record.task_id}")
         return url
 
-    def _take(self, me: Poller) -> Record | Sweep | None:
+    def _take(self, me: Poller) -> TaskRecord | CollectionPoller | None:
         if not self.gate.outage.is_closed:
             return self._take_next()
         if not self.gate.take_probe(me):
@@ -274,7 +274,7 @@ class Engine:
         self._release_probe()
         return None
 
-    def _take_next(self) -> Record | Sweep | None:
+    def _take_next(self) -> TaskRecord | CollectionPoller | None:
         # With one poller, collections for newcomers would else leave no time for polls.
         is_turn = not (self._has_swept and self.roster.schedule.ready)
         if is_turn and self.sweep.take():
@@ -305,7 +305,7 @@ class Engine:
         self.roster.admit(subscriber)
         self._looks.clear()
         self.gate.resume()
-        self.sweep.look_anew()
+        self.sweep.force_full_read()
         self.wanted.set()
 
     def _has_endless(self) -> bool:
@@ -317,7 +317,7 @@ class Engine:
         """Tell whoever watches all of IDs; return whether one of them is new."""
         has_news = False
         for watch in [watch for ref in self._endless if (watch := ref())]:
-            has_news |= watch.discover(found, generation)
+            has_news |= watch.on_discovered(found, generation)
         return has_news
 
     def _look_again(
@@ -332,9 +332,9 @@ class Engine:
         watchers = [watch for ref in self._endless if (watch := ref())]
         is_awaited = False
         for watch in watchers:
-            is_awaited |= watch.note_all(found, generation)
+            is_awaited |= watch.on_listed(found, generation)
         if is_awaited:
-            self.sweep.look_anew()
+            self.sweep.force_full_read()
         paces = {watch.pace for watch in watchers}
         was = self._looks
         if has_news or not was:
@@ -366,7 +366,7 @@ class Engine:
     def _note_cost(self, seconds: float, size: int) -> None:
         self.sweep.choice.note_single(seconds / (self.transport.in_flight + 1), size)
         self._skip = 0 if self.polls < _MEASURED_AT_FIRST else _MEASURED_RARELY
-        self.sweep.consider()
+        self.sweep.maybe_try()
 
     # --- outages
 
@@ -377,7 +377,7 @@ class Engine:
         prober = self.gate.prober
         # Without a deadline it waits for something else, such as a logon.
         if isinstance(prober, Poller) and prober.deadline < math.inf:
-            prober.call_off()
+            prober.cancel_request()
 
     def _patience_spent(self) -> None:
         last = self.gate.outage.last_error

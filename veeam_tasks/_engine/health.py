@@ -85,7 +85,7 @@ class Outage:
         return self.since is not None
 
     @property
-    def is_troubled(self) -> bool:
+    def has_failures(self) -> bool:
         """Whether a good reply would be news."""
         return (
             self.since is not None or self._failures > 0 or not self._share.is_settled
@@ -159,7 +159,7 @@ class Outage:
         self.last_error = None
         return True
 
-    def hurry(self) -> None:
+    def reset_backoff(self) -> None:
         """Begin again with the first pause."""
         self._pause = PROBE_PACE.first
 
@@ -267,7 +267,7 @@ class Gate:
         if not self.outage.is_closed:
             return
         if not self.is_asking:
-            self.outage.hurry()
+            self.outage.reset_backoff()
             self._arm(self.outage.next_probe())
         if self._spent is None and not self._is_patience_over:
             self._be_patient(self.loop.time())
@@ -280,7 +280,7 @@ class Gate:
         self._probe = self._spent = self.prober = None
         self._is_probe_due = self._is_patience_over = self._is_last = False
         # Whoever comes next is not to wait for what others have waited for.
-        self.outage.hurry()
+        self.outage.reset_backoff()
 
     def _arm(self, pause: float) -> None:
         if self._is_patience_over:

@@ -25,7 +25,7 @@ class Poller:
     idle: "asyncio.Future[None] | None" = None
     _was_called_off: bool = False
 
-    def call_off(self) -> None:
+    def cancel_request(self) -> None:
         """Cancel the request under way, since its deadline has passed."""
         self._was_called_off = True
         self.deadline = math.inf
@@ -127,7 +127,7 @@ class Pollers(Generic[WorkT]):
         earliest = math.inf
         for poller in self._all:
             if poller.deadline <= now + _CLOCK_TICK:
-                poller.call_off()
+                poller.cancel_request()
             else:
                 earliest = min(earliest, poller.deadline)
         self._timer = None

@@ -10,7 +10,7 @@ import attrs
 from yarl import URL
 
 from veeam_tasks._errors import ForbiddenError, ServerBusyError, VeeamTasksError
-from veeam_tasks._events import Sighting
+from veeam_tasks._events import Observation
 from veeam_tasks._model import Task, TaskLostError, TaskState
 from veeam_tasks._pace import LONGEST_PAUSE, Pace, next_pauses
 
@@ -28,16 +28,16 @@ class Subscriber(Protocol):
 
     pace: Pace
 
-    def see(self, seen: Sighting) -> None:
+    def on_observation(self, seen: Observation) -> None:
         """Take note of what a reply proved about one task."""
 
     def cut(self, error: Exception) -> None:
         """Take note that nothing more will be seen, and why."""
 
-    def discover(self, task_ids: Iterable[str], generation: int) -> bool:
+    def on_discovered(self, task_ids: Iterable[str], generation: int) -> bool:
         """Take note of IDs that a logon session has; tell whether one is wanted."""
 
-    def note_all(self, found: Container[str] | None, generation: int) -> bool:
+    def on_listed(self, found: Container[str] | None, generation: int) -> bool:
         """Take note of every ID that a logon session has; None: as before.
 
         Return whether they have to be told the next time even if they are as before.
@@ -58,7 +58,7 @@ class SubscriberRef(weakref.ref[Subscriber]):
     wanted: Iterable[str]
 
 
-class Phase(IntEnum):
+class DueState(IntEnum):
     """Where a record stands; a phase of 0 or more is the grid tick when it is due.
 
     TOGETHER: it is answered by the next collection.
@@ -66,16 +66,16 @@ class Phase(IntEnum):
 
     READY = -1
     POLLING = -2
-    TOGETHER = -3
-    GONE = -4
+    IN_COLLECTION = -3
+    DROPPED = -4
 
 
-BUSY = (Phase.POLLING, Phase.GONE)
+BUSY = (DueState.POLLING, DueState.DROPPED)
 """Where nothing but the poller that has it, if any, may touch a record."""
 
 
 @attrs.define(eq=False)
-class Record:
+class TaskRecord:
     """What the engine knows of one watched task, however many watches want it.
 
     Attributes:
@@ -99,21 +99,21 @@ class Record:
 
     task_id: str
     pace: Pace
-    born: int
+    first_generation: int
     url: URL | None = None
     subscribers: dict[SubscriberRef, None] = attrs.field(factory=dict)
-    phase: int = Phase.GONE
+    due: int = DueState.DROPPED
     pause: float = 0.0
     task: Task | None = None
-    digest: int | None = None
+    unchanged_hash: int | None = None
     generation: int = 0
     sent: float = 0.0
     sent_wall: float = 0.0
-    doubts: int = 0
+    missing_replies: int = 0
     doubt_at: float = 0.0
-    resultless: int = 0
+    finished_without_result: int = 0
     looked_at: float = 0.0
-    refusals: int = 0
+    unauthorized_rounds: int = 0
     refused_at: float = 0.0
     contradicted: str | None = None
     contradicted_at: float = 0.0
@@ -184,7 +184,7 @@ class Record:
 
 
 @attrs.frozen(kw_only=True)
-class Moment:
+class PollTimes:
     """When and under what a poll was asked and answered.
 
     Attributes:
@@ -204,12 +204,12 @@ class Moment:
 class Decision:
     """What follows from a reply: what was seen, if anything, and the next pause."""
 
-    seen: Sighting | None
+    seen: Observation | None
     pause: float = 0.0
 
 
 def meet_task(
-    record: Record, task: Task, moment: Moment, renewed_at: datetime | None
+    record: TaskRecord, task: Task, moment: PollTimes, renewed_at: datetime | None
 ) -> Decision:
     """Decide on a reply that describes the task."""
     before = record.task
@@ -226,21 +226,24 @@ def meet_task(
     not_before = _not_before(record, moment)
     record.task, record.generation = task, moment.generation
     record.sent, record.sent_wall = moment.sent, moment.sent_wall
-    record.doubts = record.refusals = record.failures = 0
+    record.missing_replies = record.unauthorized_rounds = record.failures = 0
     record.trouble = ""
     is_final = False
     if task.state is TaskState.FINISHED:
         wait = 0.0 if task.result is not None else _count_look(record, moment)
-        is_final = task.result is not None or record.resultless >= RESULTLESS_REPLIES
+        is_final = (
+            task.result is not None
+            or record.finished_without_result >= RESULTLESS_REPLIES
+        )
         if not is_final:
             return Decision(seen=None, pause=wait)
     else:
-        record.resultless = 0
+        record.finished_without_result = 0
     is_same = before is not None and before.raw_state == task.raw_state
-    if is_same and not is_final and record.digest is not None:
+    if is_same and not is_final and record.unchanged_hash is not None:
         # No newcomer, and no event: only something beside the state has changed.
         return Decision(seen=None, pause=record.grow())
-    seen = Sighting(
+    seen = Observation(
         task_id=record.task_id,
         task=task,
         state=task.state,
@@ -252,7 +255,7 @@ def meet_task(
     return Decision(seen=seen, pause=record.grow() if is_same else record.reset_pause())
 
 
-def contradicts(record: Record, task: Task, moment: Moment) -> bool:
+def contradicts(record: TaskRecord, task: Task, moment: PollTimes) -> bool:
     """Tell whether a collection shows a task otherwise than it can have become.
 
     A cache in between may show how the task was a while ago. So what is not on the way
@@ -271,25 +274,37 @@ def contradicts(record: Record, task: Task, moment: Moment) -> bool:
     return moment.generation > record.generation > 0 and is_another(before, task)
 
 
-def count_refusal(record: Record, moment: Moment) -> float:
+def count_refusal(record: TaskRecord, moment: PollTimes) -> float:
     """Count a 401 for this task alone; return the pause until the next round."""
-    early = _early(record, record.refused_at, moment) if record.refusals else 0.0
+    early = (
+        _early(record, record.refused_at, moment) if record.unauthorized_rounds else 0.0
+    )
     if early:
         return early
-    record.refusals, record.refused_at = record.refusals + 1, moment.now
+    record.unauthorized_rounds, record.refused_at = (
+        record.unauthorized_rounds + 1,
+        moment.now,
+    )
     return record.reset_pause()
 
 
-def _count_look(record: Record, moment: Moment) -> float:
+def _count_look(record: TaskRecord, moment: PollTimes) -> float:
     """Count a look at Finished without a Result; return the pause until the next."""
-    early = _early(record, record.looked_at, moment) if record.resultless else 0.0
+    early = (
+        _early(record, record.looked_at, moment)
+        if record.finished_without_result
+        else 0.0
+    )
     if early:
         return early
-    record.resultless, record.looked_at = record.resultless + 1, moment.now
+    record.finished_without_result, record.looked_at = (
+        record.finished_without_result + 1,
+        moment.now,
+    )
     return record.reset_pause()
 
 
-def _early(record: Record, counted_at: float, moment: Moment) -> float:
+def _early(record: TaskRecord, counted_at: float, moment: PollTimes) -> float:
     """Return by how much this reply comes too early to count; 0.0 if it counts.
 
     A count of replies stands for a span of time: a new subscriber, a renewal or a
@@ -301,10 +316,10 @@ def _early(record: Record, counted_at: float, moment: Moment) -> float:
     return 0.0 if is_enough else first - waited
 
 
-def meet_doubt(
-    record: Record,
+def on_missing(
+    record: TaskRecord,
     error: VeeamTasksError,
-    moment: Moment,
+    moment: PollTimes,
     renewed_at: datetime | None,
     advice: str,
 ) -> Decision:
@@ -312,11 +327,11 @@ def meet_doubt(
 
     It takes two, at least one pause apart: a task may be slow to appear.
     """
-    record.digest, record.trouble = None, str(error)
-    record.failures = record.refusals = 0
+    record.unchanged_hash, record.trouble = None, str(error)
+    record.failures = record.unauthorized_rounds = 0
     first = record.reset_pause()
-    if record.doubts == 0:
-        record.doubts, record.doubt_at = 1, moment.now
+    if record.missing_replies == 0:
+        record.missing_replies, record.doubt_at = 1, moment.now
         return Decision(seen=None, pause=first)
     early = _early(record, record.doubt_at, moment)
     if early:
@@ -324,7 +339,7 @@ def meet_doubt(
     reason = str(error)
     if isinstance(error, ForbiddenError):
         reason = f"{_DENIED}: {reason}"
-    if record.born < moment.generation and renewed_at is not None:
+    if record.first_generation < moment.generation and renewed_at is not None:
         reason = (
             f"{_renewed(renewed_at)}, and the new one does not show it: {reason}; the"
             " operation may well go on"
@@ -336,14 +351,14 @@ def meet_doubt(
 
 
 def meet_trouble(
-    record: Record,
+    record: TaskRecord,
     error: VeeamTasksError,
-    moment: Moment,
+    moment: PollTimes,
     patience: float | None,
     reopened_at: float,
 ) -> Decision:
     """Decide on a reply, or none, that tells nothing about the task."""
-    record.digest, record.trouble = None, str(error)
+    record.unchanged_hash, record.trouble = None, str(error)
     if record.failures == 0:
         record.trouble_at = moment.now
         pause = record.reset_pause()
@@ -365,21 +380,21 @@ def meet_trouble(
     return Decision(seen=None, pause=pause)
 
 
-def lose(record: Record, moment: Moment, error: VeeamTasksError) -> Sighting:
+def lose(record: TaskRecord, moment: PollTimes, error: VeeamTasksError) -> Observation:
     """Return the sighting that ends a task as LOST."""
-    return Sighting(
+    return Observation(
         task_id=record.task_id,
         task=record.task,
         state=TaskState.LOST,
         is_final=True,
         observed_at=_wall(moment.now_wall),
         not_before=_not_before(record, moment),
-        generation=record.generation or record.born,
+        generation=record.generation or record.first_generation,
         error=error,
     )
 
 
-def replaced(record: Record, renewed_at: datetime | None) -> TaskLostError:
+def replaced(record: TaskRecord, renewed_at: datetime | None) -> TaskLostError:
     """Return why the task of a record is lost when a new one got its ID."""
     return _lost(
         record,
@@ -388,7 +403,7 @@ def replaced(record: Record, renewed_at: datetime | None) -> TaskLostError:
     )
 
 
-def refused_for_good(record: Record, error: VeeamTasksError) -> TaskLostError:
+def refused_for_good(record: TaskRecord, error: VeeamTasksError) -> TaskLostError:
     """Return why a task is lost that alone goes on to answer 401."""
     return _lost(record, f"{_DENIED}: {error}")
 
@@ -412,7 +427,7 @@ def _paths(task: Task) -> set[str]:
     return {href.rpartition("/api/")[2].casefold() for href in hrefs}
 
 
-def _lost(record: Record, reason: str, advice: str = "") -> TaskLostError:
+def _lost(record: TaskRecord, reason: str, advice: str = "") -> TaskLostError:
     return TaskLostError(
         task_id=record.task_id, last_seen=record.task, reason=reason, advice=advice
     )
@@ -427,7 +442,7 @@ def _wall(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _not_before(record: Record, moment: Moment) -> datetime | None:
+def _not_before(record: TaskRecord, moment: PollTimes) -> datetime | None:
     """Return when the poll before was sent, on the safe side of both clocks.
 
     The wall clock may have been set back since, and the monotonic one may have stood

@@ -7,17 +7,17 @@ from collections.abc import Callable
 import attrs
 
 from veeam_tasks._engine import records as _record
-from veeam_tasks._engine.decisions import Verdict, judge
+from veeam_tasks._engine.decisions import ReplyKind, classify
 from veeam_tasks._engine.health import Gate
 from veeam_tasks._engine.pollers import Poller
-from veeam_tasks._engine.records import Decision, Moment, Phase, Record
+from veeam_tasks._engine.records import Decision, DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
-from veeam_tasks._events import Sighting
+from veeam_tasks._events import Observation
 from veeam_tasks._model import NoticeKind, Task
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.logon_session import Logon
+from veeam_tasks._session.logon_session import LogonSession
 
 _log = logging.getLogger(__name__)
 
@@ -42,25 +42,25 @@ class Replies:
 
     roster: Roster
     gate: Gate
-    logon: Logon
+    logon: LogonSession
     secrets: Secrets
     on_notice: Callable[..., None]
     cut_all: Callable[[Exception], None]
     patience: float | None
     retries: int = 0
     errors: int = 0
-    _started: dict[str, tuple[Task, Moment]] = attrs.field(factory=dict)
+    _started: dict[str, tuple[Task, PollTimes]] = attrs.field(factory=dict)
 
-    def recall(self, record: Record) -> None:
+    def seed_from_submit(self, record: TaskRecord) -> None:
         """Let a new record know what the submit that gave its ID has shown."""
         started = self._started.get(record.task_id)
         if started is not None:
             record.task, moment = started
-            record.born = record.generation = moment.generation
+            record.first_generation = record.generation = moment.generation
             record.sent, record.sent_wall = moment.sent, moment.sent_wall
 
     async def meet(
-        self, me: Poller, record: Record, reply: Reply, moment: Moment
+        self, me: Poller, record: TaskRecord, reply: Reply, moment: PollTimes
     ) -> None:
         """Act on a reply to the GET of one task; after a 401 ask for the logon session.
 
@@ -73,43 +73,45 @@ class Replies:
         if moment.generation < record.generation:
             self.roster.again(record, 0.0)  # older than what is known
             return
-        verdict, value = judge(reply, record.task_id, self.secrets)
-        if verdict is Verdict.TASK:
+        verdict, value = classify(reply, record.task_id, self.secrets)
+        if verdict is ReplyKind.TASK:
             assert isinstance(value, Task)
             self.meet_task(record, value, hash(reply.body), moment)
             return
         assert isinstance(value, VeeamTasksError)
-        if verdict is Verdict.TROUBLE:
+        if verdict is ReplyKind.UNUSABLE:
             self.meet_trouble(me, record, value, moment)
             return
         self.errors += 1
-        if verdict is Verdict.REFUSED:
+        if verdict is ReplyKind.REFUSED:
             await self._meet_refusal(me, record, value, moment)
         else:
             self.logon.note(moment.generation)
             self.good()
-            is_foreign = verdict is Verdict.UNKNOWN and not self.logon.knows_tasks
+            is_foreign = verdict is ReplyKind.UNKNOWN and not self.logon.knows_tasks
             advice = ADVICE if is_foreign else ""
             renewed_at = self.logon.renewed_at
-            self._carry_out(
-                record, _record.meet_doubt(record, value, moment, renewed_at, advice)
+            self._apply(
+                record, _record.on_missing(record, value, moment, renewed_at, advice)
             )
 
     def meet_task(
-        self, record: Record, task: Task, digest: int, moment: Moment
+        self, record: TaskRecord, task: Task, unchanged_hash: int, moment: PollTimes
     ) -> None:
         """Act on a good reply about a task, asked for singly or with all others."""
         self.logon.note(moment.generation)
         self.logon.note_task(moment.generation)
-        if self.gate.outage.is_troubled:
+        if self.gate.outage.has_failures:
             self.good()
         decision = _record.meet_task(record, task, moment, self.logon.renewed_at)
         # Finished without a Result is looked at each time.
-        record.digest = None if record.resultless else digest
-        self._carry_out(record, decision)
+        record.unchanged_hash = (
+            None if record.finished_without_result else unchanged_hash
+        )
+        self._apply(record, decision)
 
     async def _meet_refusal(
-        self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment
+        self, me: Poller, record: TaskRecord, error: VeeamTasksError, moment: PollTimes
     ) -> None:
         logon = self.logon
         if moment.generation != logon.generation:
@@ -117,29 +119,31 @@ class Replies:
             return
         failure: VeeamTasksError | None = None
         # A token under which nothing can be read is void, whatever it looks like.
-        is_void = record.refusals >= _HOPELESS and not self._is_alone(record)
+        is_expired = record.unauthorized_rounds >= _HOPELESS and not self._is_alone(
+            record
+        )
         try:
-            is_void = await logon.renew(moment.generation, is_void=is_void)
+            is_expired = await logon.renew(moment.generation, is_expired=is_expired)
             self.good()
         except LogonError:
             return  # every subscription was cut by it
         except VeeamTasksError as caught:
             failure = caught
-        if record.phase != Phase.POLLING:
+        if record.due != DueState.POLLING:
             return
         if failure is not None:
             self.meet_trouble(me, record, failure, moment)
             return
         # Or a good reply like the last one would not end the count.
-        record.digest, record.trouble = None, str(error)
+        record.unchanged_hash, record.trouble = None, str(error)
         is_renewed = logon.generation != moment.generation
         self.retries += is_renewed
         pause = 0.0
-        if is_void:
-            record.refusals = 0
+        if is_expired:
+            record.unauthorized_rounds = 0
         else:
             pause = _record.count_refusal(record, moment)
-        if record.refusals > _record.REFUSED_ROUNDS:
+        if record.unauthorized_rounds > _record.REFUSED_ROUNDS:
             if self._is_alone(record):
                 lost = _record.refused_for_good(record, error)
                 self._tell(record, _record.lose(record, moment, lost))
@@ -147,16 +151,16 @@ class Replies:
                 self.meet_trouble(me, record, error, moment)
             return
         # Where it may be this task alone, others are to try a new token first.
-        is_quick = is_renewed and is_void
+        is_quick = is_renewed and is_expired
         self.roster.again(record, 0.0 if is_quick else pause or record.reset_pause())
 
-    def _is_alone(self, record: Record) -> bool:
+    def _is_alone(self, record: TaskRecord) -> bool:
         """Tell whether other tasks are not refused: else the server is unwell."""
         others = [one for one in self.roster.records.values() if one is not record]
-        return not others or any(one.refusals == 0 for one in others)
+        return not others or any(one.unauthorized_rounds == 0 for one in others)
 
     def meet_trouble(
-        self, me: Poller, record: Record, error: VeeamTasksError, moment: Moment
+        self, me: Poller, record: TaskRecord, error: VeeamTasksError, moment: PollTimes
     ) -> None:
         """Act on a poll that told nothing about its task; it may close the gate."""
         self.errors += 1
@@ -168,7 +172,7 @@ class Replies:
         outage = self.gate.outage
         self.count_failure(me, record.task_id, error, moment.now, sent=moment.sent)
         patience = None if outage.is_closed else self.patience
-        self._carry_out(
+        self._apply(
             record,
             _record.meet_trouble(record, error, moment, patience, outage.reopened_at),
         )
@@ -189,23 +193,23 @@ class Replies:
                 NoticeKind.UNREACHABLE, str(error), self.roster.records, error
             )
 
-    def _carry_out(self, record: Record, decision: Decision) -> None:
+    def _apply(self, record: TaskRecord, decision: Decision) -> None:
         seen = decision.seen
         if seen is not None:
             self._tell(record, seen)
-        if record.phase == Phase.POLLING:
+        if record.due == DueState.POLLING:
             self.roster.again(record, decision.pause)
 
-    def _tell(self, record: Record, seen: Sighting) -> None:
+    def _tell(self, record: TaskRecord, seen: Observation) -> None:
         if seen.is_final:
             self.roster.drop(record)
             self._started.pop(record.task_id, None)
         for ref in list(record.subscribers):
             subscriber = ref()
             if subscriber is not None:
-                subscriber.see(seen)
+                subscriber.on_observation(seen)
 
-    def submitted(self, task: Task, generation: int) -> None:
+    def note_submitted(self, task: Task, generation: int) -> None:
         """Note that a submit of ours gave this task: an older watch of it is over.
 
         Its reply may come when the logon session that it was sent under is no more.
@@ -213,7 +217,7 @@ class Replies:
         moment = _moment(self.roster, generation)
         self.logon.note_task(generation)
         record = self.roster.records.get(task.task_id)
-        if record is not None and record.born < moment.generation:
+        if record is not None and record.first_generation < moment.generation:
             error = _record.replaced(record, self.logon.renewed_at)
             self._tell(record, _record.lose(record, moment, error))
         # Not before, since what has ended is forgotten.
@@ -241,8 +245,8 @@ class Replies:
         self.roster.wake()
 
 
-def _moment(roster: Roster, generation: int) -> Moment:
+def _moment(roster: Roster, generation: int) -> PollTimes:
     now, wall = roster.loop.time(), time.time()
-    return Moment(
+    return PollTimes(
         generation=generation, sent=now, sent_wall=wall, now=now, now_wall=wall
     )

@@ -6,12 +6,18 @@ from itertools import islice
 
 import attrs
 
-from veeam_tasks._engine.records import BUSY, Moment, Phase, Record, contradicts
+from veeam_tasks._engine.records import (
+    BUSY,
+    DueState,
+    PollTimes,
+    TaskRecord,
+    contradicts,
+)
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
 from veeam_tasks._redaction import visible
-from veeam_tasks._session.collection import Found, Pages
-from veeam_tasks._time_slice import Breath
+from veeam_tasks._session.collection import CollectionReader, Found
+from veeam_tasks._time_slice import TimeSlice
 
 _PORTION = 64
 
@@ -28,12 +34,12 @@ class Collection:
         digest: Hash of the whole body, if it was one page.
     """
 
-    pages: Pages
-    moment: Moment
+    pages: CollectionReader
+    moment: PollTimes
     seconds: float | None
     size: int
-    is_as_before: bool = False
-    digest: int | None = None
+    is_unchanged: bool = False
+    unchanged_hash: int | None = None
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -58,18 +64,18 @@ class Settling:
     """
 
     loop: asyncio.AbstractEventLoop
-    records: Mapping[str, Record]
-    meet_task: Callable[[Record, Task, int, Moment], None]
-    again: Callable[[Record, float], None]
+    records: Mapping[str, TaskRecord]
+    meet_task: Callable[[TaskRecord, Task, int, PollTimes], None]
+    again: Callable[[TaskRecord, float], None]
     is_together: bool
     settled: int = 0
     lowest: float = float("inf")
     jitter: float = 0.0
     stale: MalformedReplyError | None = None
-    _breath: Breath = attrs.field(init=False)
+    _breath: TimeSlice = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._breath = Breath(self.loop)
+        self._breath = TimeSlice(self.loop)
 
     async def settle(self, collection: Collection) -> None:
         """Compare, decode what changed, and tell.
@@ -78,7 +84,7 @@ class Settling:
             MalformedReplyError: It is no collection after all.
         """
         moment, pages = collection.moment, collection.pages
-        if collection.is_as_before:
+        if collection.is_unchanged:
             await self._meet_same(list(self.records.values()), moment)
             return
         same, changed = await self._compare(pages.found, moment)
@@ -91,10 +97,10 @@ class Settling:
         await self._meet_changed(changed, tasks, collection)
 
     async def _compare(
-        self, found: Mapping[str, bytes | Task], moment: Moment
-    ) -> tuple[list[Record], Found]:
+        self, found: Mapping[str, bytes | Task], moment: PollTimes
+    ) -> tuple[list[TaskRecord], Found]:
         """Return the watched records that did not change, and what did."""
-        records, same, changed = self.records, list[Record](), Found()
+        records, same, changed = self.records, list[TaskRecord](), Found()
         breath = self._breath
         items = iter(found.items())
         while portion := list(islice(items, _PORTION)):
@@ -102,7 +108,7 @@ class Settling:
                 record = records.get(task_id)
                 if record is None or _is_known_better(record, moment):
                     continue
-                if record.digest == hash(piece) and (
+                if record.unchanged_hash == hash(piece) and (
                     moment.generation == record.generation
                 ):
                     same.append(record)
@@ -112,20 +118,20 @@ class Settling:
                 await breath.take()
         return same, changed
 
-    async def _meet_same(self, same: Iterable[Record], moment: Moment) -> None:
+    async def _meet_same(self, same: Iterable[TaskRecord], moment: PollTimes) -> None:
         breath = self._breath
         items = iter(same)
         while portion := list(islice(items, _PORTION)):
             for record in portion:
                 # Someone may have come anew meanwhile, who is to be told.
-                if record.digest is None or record.phase in BUSY:
+                if record.unchanged_hash is None or record.due in BUSY:
                     continue
                 self.settled += 1
                 record.sent, record.sent_wall = moment.sent, moment.sent_wall
-                if record.phase == Phase.TOGETHER:
+                if record.due == DueState.IN_COLLECTION:
                     record.grow()
                 elif self.is_together:
-                    record.phase = Phase.TOGETHER
+                    record.due = DueState.IN_COLLECTION
                 if record.pause < self.lowest:
                     self.lowest, self.jitter = record.pause, record.pace.jitter
             if breath.is_due:
@@ -146,19 +152,19 @@ class Settling:
             record.contradicted = None
             self.settled += 1
             self.meet_task(record, task, hash(piece), moment)
-            if record.resultless and record.phase != Phase.GONE:
+            if record.finished_without_result and record.due != DueState.DROPPED:
                 # The collection may leave out the Result that the task itself has.
                 self.again(record, record.pause)
-            elif record.phase != Phase.GONE:
+            elif record.due != DueState.DROPPED:
                 if record.pause < self.lowest:
                     self.lowest, self.jitter = record.pause, record.pace.jitter
                 if self.is_together:
-                    record.phase = Phase.TOGETHER
+                    record.due = DueState.IN_COLLECTION
             if breath.is_due:
                 await breath.take()
 
     def _meet_contradiction(
-        self, record: Record, task: Task, collection: Collection
+        self, record: TaskRecord, task: Task, collection: Collection
     ) -> None:
         """Ask the task itself; once it has denied this, it is not asked again."""
         sent = collection.moment.sent
@@ -176,11 +182,11 @@ class Settling:
             )
             return
         record.contradicted, record.contradicted_at = task.raw_state, sent
-        if record.phase != Phase.READY:
+        if record.due != DueState.READY:
             self.again(record, 0.0)
 
 
-def _is_known_better(record: Record, moment: Moment) -> bool:
+def _is_known_better(record: TaskRecord, moment: PollTimes) -> bool:
     """Tell whether the task is or was asked for singly since, or has to be."""
     is_newer = moment.sent < record.sent
-    return is_newer or record.phase in BUSY or record.resultless > 0
+    return is_newer or record.due in BUSY or record.finished_without_result > 0

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from veeam_tasks._engine.records import Phase, Record
+from veeam_tasks._engine.records import DueState, TaskRecord
 from veeam_tasks._engine.settle import Collection
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
@@ -22,10 +22,10 @@ _FINISHED = re.compile(rb"<State>\s*Finished\s*</State>")
 
 
 @attrs.define(eq=False)
-class Proof:
+class SpotCheck:
     """Compares what a collection says of one task with what that task says itself."""
 
-    _record: Record | None = None
+    _record: TaskRecord | None = None
     _next_at: float = 0.0
 
     @property
@@ -34,13 +34,15 @@ class Proof:
         task = None if self._record is None else self._record.task
         return task is not None and task.is_finished
 
-    def choose(self, records: Mapping[str, Record], now: float) -> Record | None:
+    def choose(
+        self, records: Mapping[str, TaskRecord], now: float
+    ) -> TaskRecord | None:
         """Return a record to be asked for singly; None while it is not time."""
         if now < self._next_at or not records:
             return None
         self._next_at = now + _EACH
         record = random.choice(list(records.values()))  # noqa: S311 - guards nothing
-        if record.phase != Phase.TOGETHER:
+        if record.due != DueState.IN_COLLECTION:
             return None
         self._record = record
         return record
@@ -54,8 +56,12 @@ class Proof:
         record = self._record
         if record is None:
             return
-        if record.phase >= 0 and not record.doubts and not record.resultless:
-            record.phase = Phase.TOGETHER
+        if (
+            record.due >= 0
+            and not record.missing_replies
+            and not record.finished_without_result
+        ):
+            record.due = DueState.IN_COLLECTION
         if not self.is_finished or collection.moment.sent <= record.sent:
             return
         self._record = None

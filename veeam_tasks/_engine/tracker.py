@@ -10,7 +10,13 @@ from itertools import islice
 import attrs
 
 from veeam_tasks._engine.due_queue import Schedule
-from veeam_tasks._engine.records import BUSY, Phase, Record, Subscriber, SubscriberRef
+from veeam_tasks._engine.records import (
+    BUSY,
+    DueState,
+    Subscriber,
+    SubscriberRef,
+    TaskRecord,
+)
 from veeam_tasks._events import Report, WatchTimeoutError
 
 _GONE_AT_ONCE = 64
@@ -32,7 +38,7 @@ class Roster:
 
     loop: asyncio.AbstractEventLoop
     wake: Callable[[], None]
-    records: dict[str, Record] = attrs.field(factory=dict)
+    records: dict[str, TaskRecord] = attrs.field(factory=dict)
     schedule: Schedule = attrs.field(init=False)
     is_together: bool = False
     _gone: deque[tuple[SubscriberRef, Iterator[str]]] = attrs.field(factory=deque)
@@ -82,22 +88,22 @@ class Roster:
 
     def add(
         self, subscriber: SubscriberRef, task_ids: Iterable[str], generation: int
-    ) -> list[Record]:
+    ) -> list[TaskRecord]:
         """Poll the tasks from now on for a subscriber; return the new records."""
         self.prune_gone()
         self._subscribers.add(subscriber)
-        new: list[Record] = []
+        new: list[TaskRecord] = []
         for task_id in task_ids:
             record = self.records.get(task_id)
             if record is None:
-                record = Record(task_id, subscriber.pace, generation)
+                record = TaskRecord(task_id, subscriber.pace, generation)
                 self.records[task_id] = record
                 new.append(record)
             record.join(subscriber)
             # Also an unchanged body is news to the newcomer.
-            record.digest = None
-            if record.phase not in {Phase.READY, Phase.POLLING}:
-                self.put_first(record)
+            record.unchanged_hash = None
+            if record.due not in {DueState.READY, DueState.POLLING}:
+                self.schedule_first(record)
         return new
 
     def discard(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:
@@ -144,18 +150,18 @@ class Roster:
         refs = list(self._subscribers)
         self._subscribers.clear()
         for record in self.records.values():
-            record.phase = Phase.GONE
+            record.due = DueState.DROPPED
         self.records.clear()
         self.schedule.clear()
         return [subscriber for ref in refs if (subscriber := ref()) is not None]
 
-    def drop(self, record: Record) -> None:
+    def drop(self, record: TaskRecord) -> None:
         """Poll a record no more."""
-        record.phase = Phase.GONE
+        record.due = DueState.DROPPED
         if self.records.get(record.task_id) is record:
             del self.records[record.task_id]
 
-    def again(self, record: Record, pause: float) -> None:
+    def again(self, record: TaskRecord, pause: float) -> None:
         """Let a record be due after a pause in seconds, cut by its jitter."""
         if pause <= 0:
             self.schedule.put_ready(record)
@@ -163,14 +169,14 @@ class Roster:
             chance = random.random()  # noqa: S311 - spreads polls, guards nothing
             self.schedule.put(record, record.pace.jittered(pause, chance))
 
-    def put_first(self, record: Record) -> None:
+    def schedule_first(self, record: TaskRecord) -> None:
         """Let a record be due soon, never later; but not all newcomers in one burst."""
         first = record.reset_pause()
         # A Result that the collection leaves out is asked for singly.
-        if self.is_together and not record.resultless:
+        if self.is_together and not record.finished_without_result:
             # What is due singly stays so: the next collection may be further off.
-            if record.phase < 0:
-                record.phase = Phase.TOGETHER
+            if record.due < 0:
+                record.due = DueState.IN_COLLECTION
             return
         now = self.loop.time()
         at = max(now, self._next_first)
@@ -180,47 +186,47 @@ class Roster:
             self._next_first = at + _FIRST_POLLS_APART
             self.schedule.put_ready(record)
         else:
-            before = record.phase
+            before = record.due
             self.schedule.bring_forward(record, at - now)
-            if record.phase != before:
+            if record.due != before:
                 self._next_first = at + _FIRST_POLLS_APART
 
     def spread(self) -> None:
         """Let the records that are ready come due one by one, not as a burst."""
-        waiting = [r for r in self.schedule.ready if r.phase == Phase.READY]
+        waiting = [r for r in self.schedule.ready if r.due == DueState.READY]
         self.schedule.ready.clear()
         window = max(1.0, len(waiting) * _RESUMED_APART)
         for record in waiting:
             self.schedule.put(record, window * random.random())  # noqa: S311
 
-    def scatter(self) -> None:
+    def leave_collection(self) -> None:
         """Let what waited for a collection come due singly, spread over its pause."""
         self.is_together = False
         for record in self.records.values():
-            if record.phase == Phase.TOGETHER:
+            if record.due == DueState.IN_COLLECTION:
                 self.schedule.put(record, record.pause * random.random())  # noqa: S311
 
-    def take(self) -> Record | None:
+    def take(self) -> TaskRecord | None:
         """Return the next record that is due and still wanted."""
         if self._gone:
             self.prune_gone()
         ready = self.schedule.ready
         while ready:
             record = ready.popleft()
-            if record.phase != Phase.READY:
+            if record.due != DueState.READY:
                 continue
             if record.is_wanted:
-                record.phase = Phase.POLLING
+                record.due = DueState.POLLING
                 return record
             self.drop(record)
         return None
 
-    def take_any(self) -> Record | None:
+    def take_any(self) -> TaskRecord | None:
         """Return a record that is due, or else one that is not due yet."""
         record = self.take()
         if record is None:
-            idle = (r for r in self.records.values() if r.phase not in BUSY)
+            idle = (r for r in self.records.values() if r.due not in BUSY)
             record = next(idle, None)
             if record is not None:
-                record.phase = Phase.POLLING
+                record.due = DueState.POLLING
         return record

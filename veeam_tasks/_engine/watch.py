@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Self
 
 from veeam_tasks._engine.engine import Engine
-from veeam_tasks._engine.records import Record, is_another
+from veeam_tasks._engine.records import TaskRecord, is_another
 from veeam_tasks._errors import ClosedError
 from veeam_tasks._events import (
+    Observation,
+    PendingEvent,
     Report,
-    Sighting,
-    Slot,
     TaskEvent,
     WatchTimeoutError,
     lost_error,
@@ -28,7 +28,7 @@ from veeam_tasks._model import Task, TaskState
 from veeam_tasks._outcomes import Outcomes
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.urls import Hide, task_id_of
-from veeam_tasks._sole import Sole
+from veeam_tasks._sole import NotCopyable
 
 _LOOKS_APART, _LOOKS_AT_ONCE = 1800.0, 4096
 
@@ -76,9 +76,9 @@ class Latest(Mapping[str, Task]):
 
     def __init__(
         self,
-        slots: Mapping[str, Slot],
+        slots: Mapping[str, PendingEvent],
         known: AbstractSet[str],
-        records: Mapping[str, Record],
+        records: Mapping[str, TaskRecord],
     ) -> None:
         self._slots = slots
         self._known = known
@@ -105,7 +105,7 @@ class Latest(Mapping[str, Task]):
         return repr(dict(self))
 
 
-class Watch(Sole):
+class Watch(NotCopyable):
     """Watches many tasks; an async iterator of `TaskEvent`.
 
     Made by `SessionManager.watch`. It polls by itself from the moment it exists, may
@@ -135,8 +135,8 @@ class Watch(Sole):
         self.is_endless = is_endless
         self._engine = engine
         self._owner = owner  # the manager lives as long as its watches
-        self._slots: dict[str, Slot] = {}
-        self._owed: dict[str, Slot] = {}
+        self._slots: dict[str, PendingEvent] = {}
+        self._owed: dict[str, PendingEvent] = {}
         # Final ones, owed before their ID came anew.
         self._past: deque[TaskEvent] = deque()
         # Discarded, and not to be discovered again; under which generation it was.
@@ -317,7 +317,7 @@ class Watch(Sole):
 
     # --- for the engine
 
-    def see(self, seen: Sighting) -> None:
+    def on_observation(self, seen: Observation) -> None:
         """Take note of what a reply proved about one task."""
         slot = self._slots.get(seen.task_id)
         if slot is None:
@@ -339,7 +339,7 @@ class Watch(Sole):
             self._wake()
             if self.is_endless and slot.ended_under < self._engine.logon.generation:
                 # What has its ID now is another task, perhaps listed already.
-                self._engine.sweep.look_anew()
+                self._engine.sweep.force_full_read()
         else:
             self._owed.pop(seen.task_id, None)
 
@@ -351,7 +351,7 @@ class Watch(Sole):
             self._engine.roster.forget(self._me)
             self._wake()
 
-    def discover(self, task_ids: Iterable[str], generation: int) -> bool:
+    def on_discovered(self, task_ids: Iterable[str], generation: int) -> bool:
         """Watch the tasks that are not watched yet; return whether there are such.
 
         A task belongs to the logon session that started it. So where the one watched
@@ -382,7 +382,7 @@ class Watch(Sole):
         self._add(new)
         return bool(new)
 
-    def note_all(self, found: Container[str] | None, generation: int) -> bool:
+    def on_listed(self, found: Container[str] | None, generation: int) -> bool:
         """Take note of every ID that there is; tell whether that is awaited if None.
 
         Under another logon session an ID that was discarded and has gone is another
@@ -432,7 +432,7 @@ class Watch(Sole):
                 if slot.ended_under >= replies.started_under(task_id):
                     continue
                 self._retire(task_id)  # a submit since then gave it to another task
-            slots[task_id] = Slot()
+            slots[task_id] = PendingEvent()
             self._changed[task_id] = None
             new.append(task_id)
         if new:
@@ -449,10 +449,10 @@ class Watch(Sole):
                 self._deadline, _expire, weakref.ref(self)
             )
 
-    def _begin_anew(self, task_id: str) -> Slot:
+    def _begin_anew(self, task_id: str) -> PendingEvent:
         """Return the slot of another task under an ID; it is subscribed to already."""
         self._retire(task_id)
-        slot = self._slots[task_id] = Slot()
+        slot = self._slots[task_id] = PendingEvent()
         self._changed[task_id] = None
         self._unfinished += 1
         return slot
@@ -465,7 +465,7 @@ class Watch(Sole):
         if self._owed.pop(task_id, None) is not None:
             self._past.append(slot.deliver())
 
-    def _drop(self, task_id: str) -> Slot | None:
+    def _drop(self, task_id: str) -> PendingEvent | None:
         """Let the slot of a task go, if there is one, and what was known of it."""
         slot = self._slots.pop(task_id, None)
         if slot is not None:
@@ -501,7 +501,7 @@ class Waiter:
         self._engine = engine
         self._task_id = task_id
         self._end: asyncio.Future[TaskEvent | Exception] = engine.loop.create_future()
-        self._slot = Slot()
+        self._slot = PendingEvent()
         self._me = engine.roster.reference(self, (task_id,))
 
     async def wait(self, seconds: float | None) -> Task:
@@ -533,7 +533,7 @@ class Waiter:
         assert end.task is not None
         return end.task.raise_for_failure()
 
-    def see(self, seen: Sighting) -> None:
+    def on_observation(self, seen: Observation) -> None:
         """Take note of what a reply proved about the task."""
         self._slot.observe(seen)
         event = self._slot.latest
@@ -545,7 +545,7 @@ class Waiter:
         if not self._end.done():
             self._end.set_result(error)
 
-    def discover(
+    def on_discovered(
         self,
         task_ids: Iterable[str],  # noqa: ARG002 - a protocol
         generation: int,  # noqa: ARG002 - a protocol
@@ -553,7 +553,7 @@ class Waiter:
         """Want nothing more: a wait is for one task."""
         return False
 
-    def note_all(
+    def on_listed(
         self,
         found: Container[str] | None,  # noqa: ARG002 - a protocol
         generation: int,  # noqa: ARG002 - a protocol
@@ -566,7 +566,7 @@ class Waiter:
         self.cut(self._engine.roster.timed_out(seconds, report))
 
 
-def _is_another(slot: Slot, seen: Sighting) -> bool:
+def _is_another(slot: PendingEvent, seen: Observation) -> bool:
     """Tell whether what was seen is not the task that has ended under its ID."""
     before = None if slot.latest is None else slot.latest.task
     task = seen.task

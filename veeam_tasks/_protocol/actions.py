@@ -122,7 +122,7 @@ def check_deleted(reply: Reply, secrets: Secrets) -> None:
         MalformedReplyError: Someone else answered; it may have been carried out.
     """
     check_carried_out(reply, secrets)
-    if not reply.body.strip(_document.LEAD):
+    if not reply.body.strip(_document.BOM_AND_BLANKS):
         return
     try:
         root, _ = _document.parse(reply, secrets)

@@ -22,7 +22,7 @@ _BYTES_PER_REFERENCE = 12
 _MOST_DIGITS = 7
 
 
-def repaired(body: bytes) -> bytes | None:
+def replace_bad_references(body: bytes) -> bytes | None:
     """Return XML with each reference to what is no character made one to U+FFFD.
 
     None if that is not done: it is in UTF-16, or has more references than its size can

@@ -18,8 +18,8 @@ import xmltodict
 
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._protocol import json_document as _json
-from veeam_tasks._protocol.characters import NOT_XML, repaired
-from veeam_tasks._protocol.limits import MAX_ATTRIBUTES, MAX_DEPTH, RefusedError
+from veeam_tasks._protocol.characters import NOT_XML, replace_bad_references
+from veeam_tasks._protocol.limits import MAX_ATTRIBUTES, MAX_DEPTH, DocumentError
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets, visible
 from veeam_tasks._shown import quoted
@@ -32,7 +32,7 @@ _BYTES_PER_ELEMENT = 12
 _FEW_ELEMENTS = 4096
 _LONG = 1 << 20
 
-LEAD = b" \t\r\n\xef\xbb\xbf"
+BOM_AND_BLANKS = b" \t\r\n\xef\xbb\xbf"
 """Blanks and byte order marks, in any order; no document begins with these bytes."""
 _XML_BEGINS = (b"<", b"\xff\xfe", b"\xfe\xff", b"\x00<")
 _JSON_BEGINS = (b"{", b"[")
@@ -101,12 +101,12 @@ def _read(
     *,
     resolve: bool,
 ) -> tuple[str, Any]:
-    body = reply.body.lstrip(LEAD)
+    body = reply.body.lstrip(BOM_AND_BLANKS)
     try:
         if _is_xml(reply.content_type, body):
             return _xml(body, resolve=resolve)
         return "", read_json(body)
-    except RefusedError as error:
+    except DocumentError as error:
         problem = str(error)
     except expat.ExpatError as error:
         problem = f"it is not well-formed XML ({error})"
@@ -157,17 +157,17 @@ def _is_xml(content_type: str, body: bytes) -> bool:
     """
     if not body:
         text = f"the reply is empty (Content-Type: {content_type or 'none'})"
-        raise RefusedError(text)
+        raise DocumentError(text)
     if not is_html(content_type):
         if _HTML.match(body) is not None:
             text = f"it is HTML (Content-Type: {content_type or 'none'})"
-            raise RefusedError(text)
+            raise DocumentError(text)
         if body.startswith(_XML_BEGINS):
             return True
         if body.startswith(_JSON_BEGINS):
             return False
     text = f"it is not XML or JSON but {content_type or 'of no known type'}"
-    raise RefusedError(text)
+    raise DocumentError(text)
 
 
 def _xml(body: bytes, *, resolve: bool) -> tuple[str, Any]:
@@ -182,7 +182,7 @@ def _xml(body: bytes, *, resolve: bool) -> tuple[str, Any]:
     except expat.ExpatError as error:
         if error.code != _BAD_REFERENCE or not resolve:
             raise
-        again = repaired(body)
+        again = replace_bad_references(body)
         if again is None:
             raise
     return _tree(again, len(body), resolve=resolve)
@@ -196,7 +196,7 @@ def _tree(body: bytes, size: int, *, resolve: bool) -> tuple[str, Any]:
     if tree is None:
         if not resolve:
             text = "its namespaces must be resolved"
-            raise RefusedError(text)
+            raise DocumentError(text)
         tree = xmltodict.parse(
             body,
             expat=_Guard(size),
@@ -295,26 +295,26 @@ def _refuse_size(depth: int, left: int) -> NoReturn:
         text = "it has more elements than its size can mean"
     else:
         text = f"an element has more than {MAX_ATTRIBUTES} attributes"
-    raise RefusedError(text)
+    raise DocumentError(text)
 
 
 def _refuse_doctype(*_: object) -> NoReturn:
     text = "it has a DOCTYPE, which no Enterprise Manager sends"
-    raise RefusedError(text)
+    raise DocumentError(text)
 
 
 def _check_declaration(_version: str, encoding: str | None, _standalone: int) -> None:
     # Others would be looked up among Python's codecs, which hold surprises.
     if encoding is not None and encoding.lower() not in _ENCODINGS:
         text = f"its encoding is not supported: {encoding}"
-        raise RefusedError(text)
+        raise DocumentError(text)
 
 
 def _check_namespace(_prefix: str | None, uri: str | None) -> None:
     # Every name would be prefixed with it.
     if uri is not None and len(uri) > _MAX_NAMESPACE:
         text = f"a namespace is longer than {_MAX_NAMESPACE}"
-        raise RefusedError(text)
+        raise DocumentError(text)
 
 
 _NAME = re.compile(r"@?[^\W\d][\w.-]*(?::[^\W\d][\w.-]*)?|#text")

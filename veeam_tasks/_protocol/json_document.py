@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from veeam_tasks._protocol.limits import MAX_ATTRIBUTES, MAX_DEPTH, RefusedError
+from veeam_tasks._protocol.limits import MAX_ATTRIBUTES, MAX_DEPTH, DocumentError
 
 _MAX_NUMBER = 64
 # A million small objects would take a gibibyte and mean nothing; the shortest task has
@@ -108,7 +108,7 @@ def read_as_is(body: bytes) -> dict[str, Any]:
 def _read(body: bytes, build: Callable[[list[tuple[str, Any]]], Any]) -> dict[str, Any]:
     if body.count(b"{") > max(_FEW_OBJECTS, len(body) // _BYTES_PER_OBJECT):
         problem = "it has more objects than its size can mean"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     text = body.decode()
     if "\\ud" in text or "\\uD" in text:
         text = _SURROGATE.sub(lambda found: found[1] or "\\ufffd", text)
@@ -121,7 +121,7 @@ def _read(body: bytes, build: Callable[[list[tuple[str, Any]]], Any]) -> dict[st
     )
     if not isinstance(value, dict):
         problem = "its root is not a JSON object"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         level = [
@@ -133,7 +133,7 @@ def _read(body: bytes, build: Callable[[list[tuple[str, Any]]], Any]) -> dict[st
         if not level:
             return value
     problem = f"it is nested deeper than {MAX_DEPTH}"
-    raise RefusedError(problem)
+    raise DocumentError(problem)
 
 
 def _canonical(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -163,12 +163,12 @@ def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_members(pairs: list[tuple[str, Any]]) -> None:
     if len(pairs) > MAX_ATTRIBUTES:
         text = f"an object has more than {MAX_ATTRIBUTES} members"
-        raise RefusedError(text)
+        raise DocumentError(text)
 
 
 def _refuse_double(key: str) -> NoReturn:
     text = f"a member stands twice in one object: {key}"
-    raise RefusedError(text)
+    raise DocumentError(text)
 
 
 def _integer(digits: str) -> int:
@@ -182,4 +182,4 @@ def _float(digits: str) -> float:
 
 def _refuse_number(digits: str) -> NoReturn:
     text = f"a number is out of bounds: {digits}"
-    raise RefusedError(text)
+    raise DocumentError(text)

@@ -6,5 +6,5 @@ MAX_ATTRIBUTES = 64
 """How many attributes an element, or members a JSON object, may have."""
 
 
-class RefusedError(ValueError):
+class DocumentError(ValueError):
     """A document breaks a rule; becomes a `MalformedReplyError` with this text."""

@@ -19,7 +19,7 @@ from veeam_tasks._redaction import Secret, Secrets
 
 OK, REDIRECT, UNAUTHORIZED, FORBIDDEN, SERVER_ERROR = 200, 300, 401, 403, 500
 
-_NOBODY = "tasks/task-0"
+_ABSENT_TASK = "tasks/task-0"
 _SESSION_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}", re.ASCII)
 _REFUSED = (
     "It is not tried again until open(), so that the account is not locked. Check the"
@@ -82,7 +82,7 @@ def can_stand_in_header(secret: Secret) -> bool:
     return text != "" and text.isascii() and text.isprintable() and " " not in text
 
 
-def own_request(
+def own_session_request(
     method: Literal["GET", "DELETE"],
     token: Secret | None,
     session_id: Secret | None,
@@ -104,7 +104,7 @@ def own_request(
     )
 
 
-def probes(
+def token_checks(
     token: Secret | None, session_id: Secret | None, media_type: str
 ) -> tuple[Request, ...]:
     """Return requests whose replies tell a void token from one refused resource.
@@ -113,11 +113,13 @@ def probes(
     task that cannot be there, since IDs begin at 1: asked for as any other, it is
     refused to a void token by whatever refuses the others.
     """
-    nobody = Request(method="GET", path=_NOBODY, shown=_NOBODY, media_type=media_type)
-    return own_request("GET", token, session_id, media_type), nobody
+    nobody = Request(
+        method="GET", path=_ABSENT_TASK, shown=_ABSENT_TASK, media_type=media_type
+    )
+    return own_session_request("GET", token, session_id, media_type), nobody
 
 
-def shows_good_token(reply: Reply) -> bool | None:
+def is_token_valid(reply: Reply) -> bool | None:
     """Return whether the reply to one of the `probes` shows a good token.
 
     False if the server's own 401 shows a void one; None if it says nothing, as from
@@ -127,7 +129,7 @@ def shows_good_token(reply: Reply) -> bool | None:
     """
     if reply.status == UNAUTHORIZED:
         return False if _wire.is_own_refusal(reply) else None
-    if reply.request.endswith(_NOBODY):
+    if reply.request.endswith(_ABSENT_TASK):
         is_task = reply.status == OK and b"task-0" in reply.body
         is_shown = is_task or _wire.is_unknown_task(reply)
     elif reply.status == FORBIDDEN:

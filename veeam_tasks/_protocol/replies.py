@@ -22,7 +22,7 @@ from veeam_tasks._model import Task
 from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import fast_path as _plain
 from veeam_tasks._protocol import tasks as _nodes
-from veeam_tasks._protocol.limits import RefusedError
+from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secret, Secrets, visible
 
@@ -99,7 +99,7 @@ def decode_task(reply: Reply, secrets: Secrets, *, asked: str | None = None) -> 
         if asked is None or task.task_id == asked:
             return task
         problem = f"it describes {task.task_id}, although {asked} was asked for"
-    except RefusedError as error:
+    except DocumentError as error:
         problem = str(error)
     raise _document.malformed(reply, problem, secrets)
 
@@ -140,7 +140,7 @@ def decode_tasks(reply: Reply, secrets: Secrets, *, resolve: bool = True) -> Pag
                 number=_nodes.count(paging, "@PageNum"),
                 pages=_nodes.count(paging, "@PagesCount"),
             )
-    except RefusedError as error:
+    except DocumentError as error:
         problem = str(error)
     raise _document.malformed(reply, problem, secrets)
 
@@ -156,7 +156,7 @@ def decode_logon(reply: Reply, secrets: Secrets) -> Secret | None:
         if name not in {"", "LogonSession"} or type(value) is not dict:
             return None
         session_id = _nodes.text(value, "SessionId") or _nodes.text(value, "@SessionId")
-    except (MalformedReplyError, RefusedError):
+    except (MalformedReplyError, DocumentError):
         return None
     if session_id is None or len(session_id) > _MAX_SESSION_ID:
         return None

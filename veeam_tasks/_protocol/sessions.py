@@ -25,7 +25,7 @@ from veeam_tasks._job_sessions import (
 )
 from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import tasks as _nodes
-from veeam_tasks._protocol.limits import RefusedError
+from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 
@@ -98,7 +98,7 @@ def decode_session(reply: Reply, secrets: Secrets) -> JobSession:
     name, value = _document.parse(reply, secrets)
     try:
         return _job_session(name, value, secrets)
-    except RefusedError as error:
+    except DocumentError as error:
         problem = str(error)
     raise _document.malformed(reply, problem, secrets)
 
@@ -116,7 +116,7 @@ def decode_sessions(reply: Reply, secrets: Secrets) -> SessionPage:
             sessions=tuple([_job_session(kind, node, secrets) for kind, node in found]),
             next_path=_nodes.next_path(paging),
         )
-    except RefusedError as error:
+    except DocumentError as error:
         problem = str(error)
     raise _document.malformed(reply, problem, secrets)
 
@@ -134,7 +134,7 @@ def decode_task_sessions(reply: Reply, secrets: Secrets) -> TaskSessionPage:
             sessions=tuple([_task_session(node, secrets) for _, node in found]),
             next_path=_nodes.next_path(paging),
         )
-    except RefusedError as error:
+    except DocumentError as error:
         problem = str(error)
     raise _document.malformed(reply, problem, secrets)
 
@@ -153,7 +153,7 @@ def decode_failover_tasks(reply: Reply, secrets: Secrets) -> tuple[TaskSession, 
             # The name is doubled: a list of that name within itself.
             inner = inner.get("CloudFailoverTasks")
         return tuple([_task_session(item, secrets) for item in _listed(inner)])
-    except RefusedError as error:
+    except DocumentError as error:
         problem = str(error)
     raise _document.malformed(reply, problem, secrets)
 
@@ -184,15 +184,15 @@ def _job_session(name: str, value: Any, secrets: Secrets) -> JobSession:
     kind = _kind_of(name, _nodes.text(node, "@Type"), uid)
     if kind is None:
         problem = f"it is no job session, since it is {name or 'of an unknown type'}"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     word = _nodes.text(node, "State")
     if not word:
         problem = "it has no State, as a reference without format=Entity has none"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     session_id = guid_of(uid) or guid_of((href or "").partition("?")[0])
     if session_id is None:
         problem = "it has no UID"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     state, raw_result = SessionState.from_word(word), _text(node, "Result")
     return JobSession(
         session_id=session_id,
@@ -284,7 +284,7 @@ def _members(
             found += _of_kind(kind, node[f"{kind}s"])
     if not is_collection:
         problem = f"it is no collection of {kinds[0]}"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     return found, paging
 
 
@@ -304,7 +304,7 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
     if type(value) is dict:
         return value
     problem = f"its {what} has no members"
-    raise RefusedError(problem)
+    raise DocumentError(problem)
 
 
 # --- members

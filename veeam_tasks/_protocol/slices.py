@@ -27,7 +27,7 @@ from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
 from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import replies as _wire
-from veeam_tasks._protocol.limits import RefusedError
+from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 
@@ -64,7 +64,7 @@ def cut(reply: Reply, *, portion: int = 1 << 16) -> Iterator[dict[str, bytes]]:
     """
     if _document.is_html(reply.content_type):
         _refuse("it is HTML")
-    body = reply.body.lstrip(_document.LEAD)
+    body = reply.body.lstrip(_document.BOM_AND_BLANKS)
     head = _HEAD.match(body)
     if head is None or not _is_plain(head[1]):
         _refuse("it does not begin as a collection does")
@@ -107,7 +107,7 @@ def _parts(cutting: bytes) -> dict[str, bytes]:
 
 
 def _refuse(problem: str) -> NoReturn:
-    raise RefusedError(problem)
+    raise DocumentError(problem)
 
 
 def _is_plain(declarations: bytes) -> bool:

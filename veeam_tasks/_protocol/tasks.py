@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from veeam_tasks._model import TASK_ID, Link, Task, TaskResult, TaskState
-from veeam_tasks._protocol.limits import RefusedError
+from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._redaction import Secrets
 
 # What XML takes for blanks: other spaces belong to the text.
@@ -39,8 +39,8 @@ def single(name: str, value: Any) -> Any:
         if len(members) == 1:
             return members[0]
         problem = f"it holds {len(members)} tasks instead of one"
-        raise RefusedError(problem)
-    raise RefusedError(_not_a("task", name, value))
+        raise DocumentError(problem)
+    raise DocumentError(_not_a("task", name, value))
 
 
 def collection(name: str, value: Any) -> tuple[list[Any], Any]:
@@ -53,7 +53,7 @@ def collection(name: str, value: Any) -> tuple[list[Any], Any]:
         found = _mapping(value, "QueryResult")
         resources = _mapping(found.get("Resources"), "Resources")
         return _members(resources.get("Tasks")), found.get("PagingInfo")
-    raise RefusedError(_not_a("collection of tasks", name, value))
+    raise DocumentError(_not_a("collection of tasks", name, value))
 
 
 def _not_a(what: str, name: str, value: Any) -> str:
@@ -73,7 +73,7 @@ def _members(value: Any) -> list[Any]:
     if type(value) is list:
         return value
     problem = "its Tasks are no list of tasks"
-    raise RefusedError(problem)
+    raise DocumentError(problem)
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:
@@ -82,18 +82,18 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
     if value is None:
         return {}
     problem = f"its {name} has no members"
-    raise RefusedError(problem)
+    raise DocumentError(problem)
 
 
 def task(node: Any, secrets: Secrets) -> Task:
     """Return the task that a node describes, with no known secret in it."""
     if type(node) is not dict:
         problem = "a task in it has no members"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     task_id = _required(node, "TaskId")
     if TASK_ID.fullmatch(task_id) is None:
         problem = f"its TaskId is no task ID: {task_id}"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     word = _required(node, "State")
     state = TaskState.from_word(word)
     operation = text(node, "Operation") or ""
@@ -152,14 +152,14 @@ def _result(node: Any) -> TaskResult | None:
         return None
     if type(node) is not dict:
         problem = "its Result has no Success"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     if "@Success" not in node:
         return None
     found = str(node["@Success"]).strip()
     success = _SUCCESS.get(found.lower())
     if success is None:
         problem = f"its Result has no Success but {found}"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     return TaskResult(success=success, message=text(node, "Message") or None)
 
 
@@ -173,7 +173,7 @@ def links_of(value: Any, own: str | None) -> tuple[Link, ...]:
         value = [value]
     if type(value) is not list:
         problem = "its Links are no links"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     links = [_link(node, own) for node in value]
     return tuple([link for link in links if link is not None])
 
@@ -184,7 +184,7 @@ def _link(node: Any, own: str | None) -> Link | None:
         return None
     if type(node) is not dict:
         problem = "a link in it has no members"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     rel, href = text(node, "@Rel"), text(node, "@Href")
     if not rel or not href:
         return None
@@ -203,7 +203,7 @@ def _required(node: dict[str, Any], name: str) -> str:
     if found:
         return found
     problem = f"it has no {name.lstrip('@')}"
-    raise RefusedError(problem)
+    raise DocumentError(problem)
 
 
 def text(node: dict[str, Any], name: str) -> str | None:
@@ -217,7 +217,7 @@ def text(node: dict[str, Any], name: str) -> str | None:
         # An element with attributes: xmltodict puts its text aside.
         return None if _is_nil(value) else text(value, "#text")
     problem = f"its {name.lstrip('@')} is no text"
-    raise RefusedError(problem)
+    raise DocumentError(problem)
 
 
 def _is_nil(node: dict[str, Any]) -> bool:
@@ -236,7 +236,7 @@ def count(paging: Any, name: str) -> int | None:
     text = str(found).strip()
     if _COUNT.fullmatch(text) is None:
         problem = f"its {name.lstrip('@')} is no count: {text}"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     return int(text)
 
 
@@ -250,5 +250,5 @@ def next_path(paging: Any) -> str | None:
     path = _AFTER_API.sub("", hrefs[0], count=1)
     if len(hrefs) > 1 or _PATH.fullmatch(path) is None or ".." in path:
         problem = f"its link to the next page leads nowhere: {hrefs[0]}"
-        raise RefusedError(problem)
+        raise DocumentError(problem)
     return path

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from veeam_tasks._engine.decisions import Verdict, judge
+from veeam_tasks._engine.decisions import ReplyKind, classify
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._engine.replies import ADVICE
 from veeam_tasks._errors import TaskNotFoundError, TransportError, VeeamTasksError
@@ -18,8 +18,8 @@ from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.actions import check_deleted, task_started
 from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.collection import Pages, parsed
-from veeam_tasks._session.logon_session import Logon
+from veeam_tasks._session.collection import CollectionReader, parsed
+from veeam_tasks._session.logon_session import LogonSession
 
 _REDIRECT, _UNAUTHORIZED = 300, 401
 _MOST_COLLECTIONS = 5
@@ -38,7 +38,7 @@ class Calls:
         errors: How many of them ended in an error.
     """
 
-    logon: Logon
+    logon: LogonSession
     engine: Engine
     secrets: Secrets
     settings: Settings
@@ -56,11 +56,11 @@ class Calls:
         with self._counted():
             request = self._get(f"tasks/{task_id}", self.settings.resource_bytes)
             reply, generation = await self._read(request)
-            verdict, value = await parsed(judge, reply, task_id, self.secrets)
+            verdict, value = await parsed(classify, reply, task_id, self.secrets)
             if isinstance(value, Task):
                 self.logon.note_task(generation)
                 return value
-            if verdict is Verdict.UNKNOWN and not self.logon.knows_tasks:
+            if verdict is ReplyKind.UNKNOWN and not self.logon.knows_tasks:
                 raise TaskNotFoundError(
                     request=reply.request,
                     status=reply.status,
@@ -88,9 +88,9 @@ class Calls:
                 " its pages were read",
             )
 
-    async def _collection(self, shown: str) -> Pages | None:
+    async def _collection(self, shown: str) -> CollectionReader | None:
         """Return the pages of one logon session; None if it was renewed meanwhile."""
-        pages = Pages(
+        pages = CollectionReader(
             loop=self.engine.loop,
             shown=shown,
             limit=self.settings.collection_bytes,
@@ -123,7 +123,7 @@ class Calls:
         with self._counted():
             reply, generation = await self._act(request)
             task = await parsed(task_started, reply, self.secrets)
-            self.engine.replies.submitted(task, generation)
+            self.engine.replies.note_submitted(task, generation)
             return task
 
     async def delete(self, task_id: str) -> None:

@@ -18,11 +18,11 @@ from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol import slices as _slices
-from veeam_tasks._protocol.limits import RefusedError
+from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._shown import quoted
-from veeam_tasks._time_slice import Breath
+from veeam_tasks._time_slice import TimeSlice
 
 _MOST_PAGES = 10_000
 _PAGE = re.compile(r"[?&]page=([0-9]{1,9})(?=&|$)", re.ASCII | re.IGNORECASE)
@@ -53,7 +53,7 @@ async def parsed(
 
 
 @attrs.define(eq=False, kw_only=True)
-class Pages:
+class CollectionReader:
     """Reads a collection page by page: cuts what can be cut, decodes the rest.
 
     Args:
@@ -76,10 +76,10 @@ class Pages:
     _asked: str = ""
     _seen: set[str] = attrs.field(factory=set)
     _cut: Reply | None = None
-    _breath: Breath = attrs.field(init=False)
+    _breath: TimeSlice = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._breath = Breath(self.loop)
+        self._breath = TimeSlice(self.loop)
 
     @property
     def count(self) -> int:
@@ -146,7 +146,7 @@ class Pages:
                 slices |= portion
                 if self._breath.is_due:
                     await self._breath.take()
-        except RefusedError:
+        except DocumentError:
             return None
         return slices
 

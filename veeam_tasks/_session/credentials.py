@@ -15,7 +15,7 @@ Password = str | Callable[[], str | Awaitable[str]]
 
 
 @attrs.frozen(kw_only=True)
-class Account:
+class Credentials:
     """Who logs on; a password callable is asked anew at each logon.
 
     Raises:

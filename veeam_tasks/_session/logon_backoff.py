@@ -14,7 +14,7 @@ _AT_ONCE = 3
 
 
 @attrs.define
-class Lifetimes:
+class LogonBackoff:
     """Counts the tokens that died young, one after the other."""
 
     _born: float = 0.0

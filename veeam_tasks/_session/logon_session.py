@@ -20,16 +20,16 @@ from veeam_tasks._protocol.logon import (
     REDIRECT,
     SERVER_ERROR,
     UNAUTHORIZED,
+    is_token_valid,
     log_on_request,
     opened,
-    own_request,
-    probes,
-    shows_good_token,
+    own_session_request,
+    token_checks,
 )
 from veeam_tasks._protocol.messages import Reply, Request, Sender
 from veeam_tasks._redaction import Secret, Secrets, hidden, hidden_or_none
-from veeam_tasks._session.credentials import Account
-from veeam_tasks._session.logon_backoff import Lifetimes
+from veeam_tasks._session.credentials import Credentials
+from veeam_tasks._session.logon_backoff import LogonBackoff
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ tasks; a second Ctrl-C, or a signal handler that exits, raises in any of their s
 
 
 @attrs.define(eq=False, kw_only=True)
-class Logon:
+class LogonSession:
     """One logon session at a time, shared by all, renewed once for all.
 
     Whoever opens it gives it a transport and the two functions that it tells.
@@ -63,7 +63,7 @@ class Logon:
     """
 
     secrets: Secrets
-    account: Account | None
+    account: Credentials | None
     api_version: str
     media_type: str
     transport: Sender = attrs.field(init=False)
@@ -81,7 +81,7 @@ class Logon:
     retries: int = 0
     errors: int = 0
     _owned: asyncio.Task[bool] | None = None
-    _lifetimes: Lifetimes = attrs.field(factory=Lifetimes)
+    _lifetimes: LogonBackoff = attrs.field(factory=LogonBackoff)
     _is_resting: bool = False
     _is_settling: bool = False
 
@@ -94,7 +94,7 @@ class Logon:
         """
         self.refused, self._is_settling = None, False
         if self.token is None:
-            await self._share(self._log_on)
+            await self._single_flight(self._log_on)
 
     def adopt(self, token: str | Secret, session_id: str | Secret | None) -> None:
         """Use a logon session that someone else opened."""
@@ -133,7 +133,7 @@ class Logon:
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
         self.note(generation, reply.status)
         if _is_void(reply) and generation == self.generation:
-            await self._share(self._prove)
+            await self._single_flight(self._check_new_token)
         return reply, generation
 
     def check(self) -> int:
@@ -159,7 +159,7 @@ class Logon:
         if generation == self.generation:
             self.knows_tasks = True
 
-    async def renew(self, generation: int, *, is_void: bool = False) -> bool:
+    async def renew(self, generation: int, *, is_expired: bool = False) -> bool:
         """Replace the token of `generation` if it is void and not replaced already.
 
         A resource may be refused to a good token. A renewal would give up the logon
@@ -168,7 +168,7 @@ class Logon:
 
         Args:
             generation: What the refused request was sent under.
-            is_void: Whether the server has said so of the logon session itself.
+            is_expired: Whether the server has said so of the logon session itself.
 
         Returns:
             Whether it has, or the token was replaced meanwhile.
@@ -180,7 +180,7 @@ class Logon:
         """
         if self.check() != generation:
             return True
-        return await self._share(self._replace if is_void else self._renew)
+        return await self._single_flight(self._replace if is_expired else self._renew)
 
     async def keep_alive(self) -> bool:
         """Reset the server's idle timer, or renew; return whether the server is well.
@@ -193,7 +193,7 @@ class Logon:
         reply = await self.transport.send(self._own("GET"), self.token)
         self.note(generation, reply.status)
         if _is_void(reply):
-            return await self.renew(generation, is_void=True)
+            return await self.renew(generation, is_expired=True)
         return reply.status < REDIRECT
 
     async def settle(self) -> None:
@@ -271,9 +271,11 @@ class Logon:
         self.accepted = False
 
     def _own(self, method: Literal["GET", "DELETE"]) -> Request:
-        return own_request(method, self.token, self.session_id, self.media_type)
+        return own_session_request(method, self.token, self.session_id, self.media_type)
 
-    async def _share(self, work: Callable[[], Coroutine[None, None, bool]]) -> bool:
+    async def _single_flight(
+        self, work: Callable[[], Coroutine[None, None, bool]]
+    ) -> bool:
         """Run `work` in an asyncio task of our own; all who ask share its result.
 
         The server makes a logon session whether or not anyone still waits for it, so
@@ -316,11 +318,11 @@ class Logon:
         """
         if self.account is None or not self.accepted:
             self._refuse_token()
-        await self._rest()
+        await self._back_off()
         await self._log_on()
         return True
 
-    async def _prove(self) -> bool:
+    async def _check_new_token(self) -> bool:
         """End all if a new token is refused that was never accepted."""
         may_renew = self.account is not None and self.accepted
         if not may_renew and not await self._is_token_good():
@@ -336,13 +338,13 @@ class Logon:
         generation, token = self.check(), self.token
         is_good: bool | None = None
         failure: VeeamTasksError | None = None
-        for request in probes(token, self.session_id, self.media_type):
+        for request in token_checks(token, self.session_id, self.media_type):
             try:
                 reply = await self.transport.send(request, token)
             except VeeamTasksError as error:
                 failure = error
                 continue
-            shown = shows_good_token(reply)
+            shown = is_token_valid(reply)
             if shown is False:
                 return False
             is_good = is_good or shown
@@ -355,7 +357,7 @@ class Logon:
             self.note(generation)
         return is_good
 
-    async def _rest(self) -> None:
+    async def _back_off(self) -> None:
         """Pause before a logon if tokens keep dying young."""
         pause = self._lifetimes.end(anyio.current_time())
         if not pause:

@@ -89,7 +89,7 @@ _UNCONNECTED = {
 }
 
 
-def kind_of(error: Exception) -> type[VeeamTasksError]:
+def error_class(error: Exception) -> type[VeeamTasksError]:
     """Return which of our errors stands for a foreign one."""
     if isinstance(error, aiohttp.ClientPayloadError) and CUT in str(error):
         return TransportError
@@ -97,7 +97,7 @@ def kind_of(error: Exception) -> type[VeeamTasksError]:
     return next((_KINDS[name] for name in names if name in _KINDS), MalformedReplyError)
 
 
-def is_about_connecting(error: Exception) -> bool:
+def is_connect_failure(error: Exception) -> bool:
     """Return whether a foreign error says that no connection could be made."""
     return any(cls.__name__ in _UNCONNECTED for cls in type(error).__mro__)
 
@@ -136,7 +136,7 @@ def transport_kind(error: BaseException) -> TransportKind:
     return _OF_ERRNO.get(number or 0, "other")
 
 
-def words_of(error: Exception) -> tuple[str, str]:
+def describe(error: Exception) -> tuple[str, str]:
     """Return a foreign error's class, and its text without what it quotes of a reply.
 
     The text may be empty.

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import aiohttp
 from aiohttp.connector import Connection
 
-from veeam_tasks._transport.errors import DisconnectedError, words_of
+from veeam_tasks._transport.errors import DisconnectedError, describe
 
 _MANY = 64
 _LONG_HELD = 0.05
@@ -30,7 +30,7 @@ that may never answer. (uvloop's cannot be held weakly in any case.)
 """
 
 
-def hang_up(transports: Transports) -> None:
+def shut_sockets(transports: Transports) -> None:
     """End what `abort` did not.
 
     asyncio's TLS transports cannot be aborted any more once `close` was called twice,
@@ -139,12 +139,12 @@ class _Request(aiohttp.ClientRequest):
         self.opened[transport] = Guard(conn, transport)
 
 
-def tracking(opened: Transports) -> type[aiohttp.ClientRequest]:
+def tracking_request_class(opened: Transports) -> type[aiohttp.ClientRequest]:
     """Return the request class whose requests note their transports in `opened`."""
     return type("TrackedRequest", (_Request,), {"opened": opened})
 
 
-class Attempt:
+class NoResend:
     """A middleware that knows whether a request may have arrived."""
 
     def __init__(self) -> None:
@@ -162,7 +162,7 @@ class Attempt:
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            name, text = words_of(error)
+            name, text = describe(error)
         raise DisconnectedError(name, text)
 
     @property

@@ -37,17 +37,17 @@ from veeam_tasks._shown import quoted
 from veeam_tasks._time_slice import running_for
 from veeam_tasks._transport.body import Response, drop, read_body
 from veeam_tasks._transport.errors import (
-    is_about_connecting,
-    kind_of,
+    describe,
+    error_class,
+    is_connect_failure,
     transport_kind,
-    words_of,
 )
 from veeam_tasks._transport.no_resend import (
-    Attempt,
+    NoResend,
     Transports,
     UnusableError,
-    hang_up,
-    tracking,
+    shut_sockets,
+    tracking_request_class,
 )
 from veeam_tasks._transport.trust import Trust, inspect_certificate, readable
 
@@ -149,7 +149,7 @@ class Transport:
                 hdrs.USER_AGENT: "veeam-tasks",
             },
             proxy=self._proxy,
-            request_class=tracking(self._opened),
+            request_class=tracking_request_class(self._opened),
             response_class=Response,
             timeout=aiohttp.ClientTimeout(),
         )
@@ -171,7 +171,7 @@ class Transport:
                 # Not before: what ends in the middle is taken up by the next call.
                 if one in self._closing:
                     self._closing.remove(one)
-            hang_up(self._opened)
+            shut_sockets(self._opened)
             for _ in range(3):
                 # An aborted TLS connection takes two rounds of the loop to go.
                 await anyio.lowlevel.checkpoint()
@@ -216,11 +216,11 @@ class Transport:
             self.bytes_in += len(body)
             return self._reply(response, f"GET {shown or url}", body)
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
-            failure = self._translated(error, f"GET {shown or url}")
+            failure = self._map_error(error, f"GET {shown or url}")
             body = b""  # it may hold an echo, and reporters print locals
         finally:
             self.in_flight -= 1
-        raise await self._told(failure)
+        raise await self._with_certificate(failure)
 
     async def send(
         self, request: Request, token: Secret | None = None, *, uncertain: bool = False
@@ -242,7 +242,7 @@ class Transport:
         http, actions = self._require_http(), self._actions
         assert actions is not None
         shown = f"{request.method} {self._root}{request.shown}"
-        attempt = Attempt()
+        attempt = NoResend()
         failure: VeeamTasksError | None = None
         self.requests += 1
         self.sent_at = self._now()
@@ -253,7 +253,7 @@ class Transport:
                     actions if uncertain else http, request, token, attempt
                 )
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
-            failure = self._translated(error, shown, url=self._root + request.path)
+            failure = self._map_error(error, shown, url=self._root + request.path)
         finally:
             self.in_flight -= 1
         if failure is None:
@@ -265,14 +265,14 @@ class Transport:
             )
         if uncertain and attempt.may_have_arrived:
             raise _uncertain(shown, failure)
-        raise await self._told(failure)
+        raise await self._with_certificate(failure)
 
     async def _exchange(
         self,
         http: aiohttp.ClientSession,
         request: Request,
         token: Secret | None,
-        attempt: Attempt,
+        attempt: NoResend,
     ) -> Reply:
         # An action without a body must not say of which type it is.
         skipped = () if request.body is not None else (hdrs.CONTENT_TYPE,)
@@ -333,7 +333,7 @@ class Transport:
     def _shown(self, text: str) -> str:
         return visible(self._secrets.hide(text))
 
-    def _translated(
+    def _map_error(
         self, error: Exception, request: str, *, url: str | None = None
     ) -> VeeamTasksError:
         """Return what stands for a foreign error and keeps nothing of it but words."""
@@ -344,12 +344,12 @@ class Transport:
             return ClosedError(
                 what=request, advice="the transport was closed meanwhile"
             )
-        name, text = words_of(error)
+        name, text = describe(error)
         if url is not None:
             text = text.replace(url, request.partition(" ")[2])
         text = self._shown(text)
         words = ": ".join(filter(None, (name, text)))
-        kind = kind_of(error)
+        kind = error_class(error)
         if issubclass(kind, MalformedReplyError):
             return MalformedReplyError(request=request, problem=words)
         if issubclass(kind, CertificateError):
@@ -363,12 +363,12 @@ class Transport:
         return TransportError(
             request=request,
             reason=words,
-            connected=not is_about_connecting(error),
+            connected=not is_connect_failure(error),
             kind=transport_kind(error),
             detail=text or words,
         )
 
-    async def _told(self, failure: VeeamTasksError) -> VeeamTasksError:
+    async def _with_certificate(self, failure: VeeamTasksError) -> VeeamTasksError:
         """Return `failure`, and if it is about a certificate, with a look at it."""
         if not isinstance(failure, CertificateError) or self._proxy is not None:
             return failure

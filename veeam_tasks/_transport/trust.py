@@ -28,7 +28,7 @@ from yarl import URL
 from veeam_tasks._errors import ArgumentError, RequestTimeoutError, TransportError
 from veeam_tasks._redaction import visible
 from veeam_tasks._shown import quoted
-from veeam_tasks._transport.errors import transport_kind as kind_of
+from veeam_tasks._transport.errors import transport_kind as error_class
 
 LOOK_SECONDS = 10.0
 """How long `inspect_certificate` waits, unless told otherwise."""
@@ -254,7 +254,7 @@ async def inspect_certificate(
             failure = TransportError(
                 request=request,
                 reason=f"{type(error).__name__}: {text}",
-                kind="proxy" if isinstance(error, _ProxyError) else kind_of(error),
+                kind="proxy" if isinstance(error, _ProxyError) else error_class(error),
                 detail=text,
             )
     if found is not None:
