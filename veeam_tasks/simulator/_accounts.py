@@ -74,6 +74,8 @@ class LogonSession:
         opened: Seconds since the server was started.
         last_used: When the last request with its token came.
         tasks: The tasks that it knows, by ID.
+        number: Which one it is since the server was made, from 1; unlike its ID it may
+            be shown.
     """
 
     session_id: str = attrs.field(repr=False)
@@ -85,6 +87,7 @@ class LogonSession:
     tasks: dict[str, SimulatedTask] = attrs.field(
         factory=dict, repr=lambda tasks: str(len(tasks))
     )
+    number: int = 0
     last_number: int = attrs.field(default=0, repr=False)
 
     @classmethod

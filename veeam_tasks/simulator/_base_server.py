@@ -31,7 +31,7 @@ from veeam_tasks.simulator._service import Service
 from veeam_tasks.simulator._session_script import SessionScript, as_session_script
 from veeam_tasks.simulator._state import ServerState
 from veeam_tasks.simulator._tasks import Effect, Related, SimulatedTask, TaskContext
-from veeam_tasks.simulator._tls import Certificates
+from veeam_tasks.simulator._tls import Certificates, GivenCertificate
 from veeam_tasks.simulator._version import VersionName, version_named
 
 _KEPT: Final = 50_000
@@ -44,6 +44,7 @@ class BaseServer:
         host: Where to listen.
         port: The port; 0 for any that is free.
         tls: Speak TLS with a certificate of a throw-away CA (extra ``simulator``).
+        cert_file: Speak TLS with the certificate and the key in this file, in PEM.
         version: ``9.5u4``, ``12`` or ``13``.
         username: The account that may do everything.
         password: Its password.
@@ -78,6 +79,9 @@ class BaseServer:
             ``https://em01:9398``; None for the URL where it is.
         any_id: Whether jobs and sessions that do not exist may be acted on.
         keep_requests: How many records of requests to keep, the newest ones.
+        access_log: Whether each request is a line of the logger
+            ``veeam_tasks.simulator``: method, path, status, and the number of the logon
+            session; never a secret.
 
     Attributes:
         username: The account that may do everything.
@@ -93,6 +97,7 @@ class BaseServer:
         host: str = "127.0.0.1",
         port: int = 0,
         tls: bool = False,
+        cert_file: str | None = None,
         version: VersionName = "12",
         username: str = "admin",
         password: str = "admin-secret",  # noqa: S107 - of a server that holds nothing
@@ -118,6 +123,7 @@ class BaseServer:
         link_base: str | None = None,
         any_id: bool = False,
         keep_requests: int = _KEPT,
+        access_log: bool = False,
     ) -> None:
         self.username = username
         self.password = password
@@ -130,10 +136,15 @@ class BaseServer:
         for name, given in (accounts or {}).items():
             account = given if isinstance(given, Account) else Account(given)
             self._accounts[name] = account
-        self._certificates = Certificates(host) if tls else None
-        scheme = "https" if tls else "http"
+        self._certificates: Certificates | GivenCertificate | None = None
+        if cert_file is not None:
+            self._certificates = GivenCertificate(cert_file)
+        elif tls:
+            self._certificates = Certificates(host)
+        scheme = "http" if self._certificates is None else "https"
         self._address = Address(host=host, port=port, scheme=scheme, believed=link_base)
         self._date_header = date_header
+        self._access_log = access_log
         self._unknown_session = unknown_session
         self._task_location = task_location
         context = TaskContext(
@@ -414,6 +425,10 @@ class BaseServer:
         self._state.settle()
         return list(self._state.job_sessions.values())
 
+    def forget_session(self, session: JobSession) -> None:
+        """Forget a job session wholly, so that a long run holds no more."""
+        self._state.job_sessions.pop(session.session_id, None)
+
     @property
     def backup_server(self) -> BackupServer:
         """The backup server that jobs run on."""
@@ -510,10 +525,11 @@ class BaseServer:
             requests=self.requests,
             count=self._count,
             date_header=self._date_header,
+            access_log=self._access_log,
         )
         return Listener(self._address, make_server)
 
-    def _tls(self) -> Certificates:
+    def _tls(self) -> Certificates | GivenCertificate:
         if self._certificates is None:
             problem = "this simulated server does not speak TLS: make it with tls=True"
             raise RuntimeError(problem)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,18 +15,25 @@ from veeam_tasks.simulator._fault_sender import FaultSender, Raw
 from veeam_tasks.simulator._faults import Fault, FaultKind, Faults
 from veeam_tasks.simulator._faulty_reply import FaultyReply
 from veeam_tasks.simulator._messages import (
+    TOKEN,
     Answer,
     Incoming,
     ReplyHeaders,
     accepted_kind,
     http_sys,
 )
-from veeam_tasks.simulator._records import Connections, Records, RequestRecord
+from veeam_tasks.simulator._records import (
+    Connections,
+    Records,
+    RequestRecord,
+    path_without_secrets,
+)
 from veeam_tasks.simulator._service import Service
 from veeam_tasks.simulator._state import ServerState
 
 # HTTP.sys closes a connection on which nothing was asked for that long.
 KEEPALIVE: Final = 120.0
+_LOG: Final = logging.getLogger("veeam_tasks.simulator")
 
 _BAD_REQUEST: Final = 400
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -99,6 +107,7 @@ class HttpServer(web.Server):
         requests: Records[RequestRecord],
         count: ConnectionCount,
         date_header: bool,
+        access_log: bool,
     ) -> None:
         super().__init__(self._handle, handler_cancellation=True)
         version = state.context.version
@@ -108,6 +117,7 @@ class HttpServer(web.Server):
         self._service = service
         self._faults = faults
         self._records = requests
+        self._access_log = access_log
         self._count = count
         date = state.context.clock.http_date if date_header else None
         self._reply_headers = ReplyHeaders(version, date)
@@ -221,6 +231,16 @@ class HttpServer(web.Server):
         return await self._fault_sender.send(faulty)
 
     def _record(self, incoming: Incoming, status: int, kind: FaultKind | None) -> None:
+        if self._access_log:
+            token = incoming.headers.get(TOKEN, "")
+            _LOG.info(
+                "%s %s %s%s %s",
+                incoming.method,
+                path_without_secrets(incoming.path),
+                status or "no reply",
+                "" if kind is None else f" ({kind.value})",
+                self._state.name_of(token),
+            )
         _, _, query = incoming.target.partition("?")
         self._records.append(
             RequestRecord(
@@ -239,6 +259,8 @@ class HttpServer(web.Server):
 
 
 _GRACE: Final = 0.1
+# A client needs an address of this machine, not of all of its networks.
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - names, nothing is bound here
 _BACKLOG: Final = 4096
 
 
@@ -268,7 +290,8 @@ class Address:
         if not self.port:
             problem = "the simulated server has no URL before it is started"
             raise RuntimeError(problem)
-        shown = f"[{self.host}]" if ":" in self.host else self.host
+        host = _EVERYWHERE.get(self.host, self.host)
+        shown = f"[{host}]" if ":" in host else host
         return f"{self.scheme}://{shown}:{self.port}"
 
     def base(self) -> str:

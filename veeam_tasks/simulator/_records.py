@@ -13,6 +13,12 @@ Entry = TypeVar("Entry")
 _SESSION: Final = re.compile(r"(/logonSessions/).+", re.IGNORECASE)
 
 
+def path_without_secrets(path: str) -> str:
+    """Return a path as it may be shown: no session ID, no control character."""
+    shown = _SESSION.sub(r"\1[hidden]", path)
+    return shown.encode("unicode_escape").decode("ascii")
+
+
 @attrs.frozen(kw_only=True)
 class RequestRecord:
     """One request that arrived and what was answered.

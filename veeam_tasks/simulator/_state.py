@@ -70,6 +70,7 @@ class ServerState:
         self._unsettled: list[SimulatedTask] = []
         self._settling = threading.Lock()
         self._last_number = 0
+        self._opened = 0
         self.alteration: FaultKind | None = None
         self._by_token: dict[str, LogonSession] = {}
         self._shared: dict[str, SimulatedTask] = {}
@@ -86,6 +87,8 @@ class ServerState:
         """Open a logon session; tasks that wait for one become its own."""
         now = self.context.clock.now()
         session = LogonSession.open(self.new_guid(), username, role, now)
+        self._opened += 1
+        session.number = self._opened
         self._by_token[session.token] = session
         if self._waiting:
             session.tasks.update(self._waiting)
@@ -105,6 +108,11 @@ class ServerState:
             return None
         session.last_used = now
         return session
+
+    def name_of(self, token: str) -> str:
+        """Return what may be shown of the logon session of a token."""
+        session = self._by_token.get(token)
+        return "no logon session" if session is None else f"logon {session.number}"
 
     def open_sessions(self) -> list[LogonSession]:
         """Return those that are open now, oldest first."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import re
 import shutil
 import ssl
 import tempfile
@@ -13,7 +14,50 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import trustme
 
+_CERTIFICATE: Final = re.compile(
+    "-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
+)
 _NAMES: Final = ("localhost", "127.0.0.1", "::1")
+
+
+class GivenCertificate:
+    """A certificate that somebody else made, with its key in the same file.
+
+    Args:
+        path: A file in PEM: the key, the certificate, then what issued it.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It holds no key, or no certificate.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.ca_file = path
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        found = _CERTIFICATE.search(
+            Path(path).read_text(encoding="ascii", errors="replace")
+        )
+        problem = "" if found else "there is no certificate in it"
+        try:
+            self.context.load_cert_chain(path)
+        except ssl.SSLError as error:
+            problem = problem or str(error.reason or error)
+        if found is None or problem:
+            text = f"{path} is no certificate with its key, in PEM: {problem}"
+            raise ValueError(text)
+        der = ssl.PEM_cert_to_DER_cert(found[0])
+        self.fingerprint = hashlib.sha256(der).hexdigest()
+
+    def change(self, *, new_ca: bool = False, expires: datetime | None = None) -> None:
+        """Refuse to show another one.
+
+        Raises:
+            RuntimeError: Always; the certificate was given.
+        """
+        del new_ca, expires
+        problem = "a certificate that was given by cert_file cannot be changed"
+        raise RuntimeError(problem)
 
 
 class Certificates:
