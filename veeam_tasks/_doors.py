@@ -186,5 +186,5 @@ def _check_secret(name: str, secret: Secret) -> None:
         text = f"{name} must be a string, not {type(secret.reveal()).__name__}"
         raise TypeError(text)
     if not can_stand_in_header(secret):
-        text = f"{name} is empty or has characters that no {name} has"
-        raise ValueError(text)
+        problem = f"is empty or has characters that no {name} has"
+        raise ArgumentError(parameter=name, problem=problem)

@@ -39,6 +39,7 @@ TransportKind = Literal[
     "disconnected",
     "timeout",
     "password",
+    "patience",
     "other",
 ]
 """What kept a reply from coming, for whoever writes words of his own."""

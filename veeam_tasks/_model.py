@@ -192,15 +192,26 @@ class TaskLostError(VeeamTasksError):
         last_seen: The last known task, or None if it was never seen.
         reason: Why it counts as lost.
         advice: What to do if it is a task of another logon session; else empty.
+        last_error: What the server answered last, or None.
+        renewed_at: When the logon session that knew it was renewed, or None.
     """
 
     task_id: str
     last_seen: Task | None
     reason: str
     advice: str
+    last_error: VeeamTasksError | None
+    renewed_at: datetime | None
 
     def __init__(
-        self, *, task_id: str, last_seen: Task | None, reason: str, advice: str = ""
+        self,
+        *,
+        task_id: str,
+        last_seen: Task | None,
+        reason: str,
+        advice: str = "",
+        last_error: VeeamTasksError | None = None,
+        renewed_at: datetime | None = None,
     ) -> None:
         seen = (
             "it was never seen"
@@ -215,6 +226,8 @@ class TaskLostError(VeeamTasksError):
         self.last_seen = last_seen
         self.reason = reason
         self.advice = advice
+        self.last_error = last_error
+        self.renewed_at = renewed_at
 
 
 class NoticeKind(StrEnum):

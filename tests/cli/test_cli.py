@@ -202,6 +202,7 @@ def test_patience_bounds_an_outage(shell: Here, server: ThreadedServer) -> None:
     ran = shell("watch", task.task_id, "--patience", "0.3s", *QUICK)
     assert ran.status == 3
     assert "1 unfinished" in ran.err
+    assert "away for longer than --patience allows: it answers 503" in ran.err
 
 
 def test_a_token_that_dies_in_mid_watch_is_exit_status_4(

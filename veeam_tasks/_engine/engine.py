@@ -386,5 +386,6 @@ class Engine:
                 request="the Enterprise Manager",
                 reason=f"no good reply for {self.patience:g} s, which is all the"
                 f" patience there was; the last was: {last}",
+                kind="patience",
             )
         )

@@ -344,10 +344,12 @@ def on_missing(
             f"{_renewed(renewed_at)}, and the new one does not show it: {reason}; the"
             " operation may well go on"
         )
+        return Decision(
+            seen=lose(record, moment, _lost(record, reason, "", error, renewed_at))
+        )
+    if record.task is not None:
         advice = ""
-    elif record.task is not None:
-        advice = ""
-    return Decision(seen=lose(record, moment, _lost(record, reason, advice)))
+    return Decision(seen=lose(record, moment, _lost(record, reason, advice, error)))
 
 
 def meet_trouble(
@@ -405,7 +407,7 @@ def replaced(record: TaskRecord, renewed_at: datetime | None) -> TaskLostError:
 
 def refused_for_good(record: TaskRecord, error: VeeamTasksError) -> TaskLostError:
     """Return why a task is lost that alone goes on to answer 401."""
-    return _lost(record, f"{_DENIED}: {error}")
+    return _lost(record, f"{_DENIED}: {error}", "", error)
 
 
 def is_another(before: Task, task: Task) -> bool:
@@ -427,9 +429,20 @@ def _paths(task: Task) -> set[str]:
     return {href.rpartition("/api/")[2].casefold() for href in hrefs}
 
 
-def _lost(record: TaskRecord, reason: str, advice: str = "") -> TaskLostError:
+def _lost(
+    record: TaskRecord,
+    reason: str,
+    advice: str = "",
+    last_error: VeeamTasksError | None = None,
+    renewed_at: datetime | None = None,
+) -> TaskLostError:
     return TaskLostError(
-        task_id=record.task_id, last_seen=record.task, reason=reason, advice=advice
+        task_id=record.task_id,
+        last_seen=record.task,
+        reason=reason,
+        advice=advice,
+        last_error=last_error,
+        renewed_at=renewed_at,
     )
 
 

@@ -92,8 +92,20 @@ def why_lost(error: vt.VeeamTasksError) -> str:
     """Return why a task is lost, without what is the same for every such task."""
     if not isinstance(error, vt.TaskLostError):
         return explain(error)
+    last, said = error.last_error, ""
+    if isinstance(last, vt.StatusError) and last.message:
+        said = f": {visible(last.message)}"
     if error.advice:
         return "this logon session does not know it"
+    if error.renewed_at is not None:
+        return (
+            f"the logon session was renewed at {error.renewed_at:%H:%M:%S} UTC, and the"
+            " new one does not know it; the operation may well go on"
+        )
+    if isinstance(last, vt.TaskNotFoundError):
+        return f"the server does not know it{said}"
+    if isinstance(last, vt.ForbiddenError):
+        return f"this account may not read it{said}"
     return visible(error.reason)
 
 
@@ -198,7 +210,7 @@ def _maybe_done(server: Named | None) -> str:
     return f"It may have been carried out: {look}, before you send it again"
 
 
-def _why(  # noqa: PLR0911 - one sentence for each kind
+def _why(  # noqa: C901, PLR0911 - one sentence for each kind
     error: vt.TransportError, server: Named | None
 ) -> str:
     place = visible(_place(error.request))
@@ -231,6 +243,9 @@ def _why(  # noqa: PLR0911 - one sentence for each kind
         case "password":
             problem = "" if server is None else server.password_problem
             return f"the password could not be had: {problem or error.detail}"
+        case "patience":
+            patience = name_of("patience", server)
+            return f"the server was away for longer than {patience} allows"
         case "timeout":
             timeout = name_of("request_timeout", server)
             return (
@@ -319,8 +334,7 @@ def _nonsense(error: vt.MalformedReplyError, server: Named | None) -> str:
 
 def _late(error: vt.WatchTimeoutError) -> str:
     left, total = len(error.report.unfinished), len(error.report.outcomes)
-    trouble = f"; {error.trouble}" if error.trouble else ""
     return (
         f"time ran out after {span(error.seconds)} with {left} of {total} tasks"
-        f" unfinished; they go on at the server{trouble}"
+        f" unfinished; they go on at the server"
     )

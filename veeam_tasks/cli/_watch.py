@@ -222,9 +222,13 @@ async def _read(
 def _why_cut_short(failure: vt.VeeamTasksError, progress: Progress) -> str:
     text = explain(failure)
     down = progress.outage
-    if isinstance(failure, vt.WatchTimeoutError) and down is not None:
-        return f"{text}; the server is away: {outage(down.error) or down.detail}"
-    return text
+    if down is None:
+        return text
+    is_patience = isinstance(failure, vt.TransportError) and failure.kind == "patience"
+    why = outage(down.error) or down.detail
+    if isinstance(failure, vt.WatchTimeoutError):
+        return f"{text}; the server is away: {why}"
+    return f"{text}: {why}" if is_patience else text
 
 
 def _verdict(progress: Progress) -> Exit:
