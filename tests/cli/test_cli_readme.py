@@ -1,4 +1,4 @@
-"""The commands of the README's shell section run, and print what is shown."""
+"""What the README of the shell shows: its commands run, its recipes are true."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from support.shell import SECONDS, clean_environment, settings_of
 
 from veeam_tasks.simulator import Mix, ThreadedServer
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "veeam_tasks" / "cli" / "README.md"
 pytestmark = pytest.mark.skipif(
     not README.exists(), reason="the tests run without the checkout around them"
 )
@@ -124,3 +124,113 @@ def usual(line: str) -> str:
     for pattern, word in VARYING:
         line = pattern.sub(word, line)
     return line.strip()
+
+
+def recipe(mark: str, places: dict[str, str]) -> str:
+    """Return a recipe of the README, with other places in it."""
+    fence = re.compile(rf"<!-- {mark} -->\n```\w+\n(.*?)```", re.DOTALL)
+    found = fence.search(README.read_text(encoding="utf-8"))
+    assert found is not None
+    text = found[1]
+    for name, place in places.items():
+        assert name in text, name
+        text = text.replace(name, place)
+    return text
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[ThreadedServer, dict[str, str]]]:
+    """Give a server with TLS, and where things are instead of in the recipes."""
+    (tmp_path / "password").touch(0o600)
+    with ThreadedServer(tls=True, seed=1, speed=20) as server:
+        (tmp_path / "password").write_text(f"{server.password}\n")
+        yield (
+            server,
+            {
+                "https://em.example:9398": server.url,
+                "/etc/veeam/password": str(tmp_path / "password"),
+            },
+        )
+        assert server.logon_sessions == []
+
+
+def test_cron_mails_what_went_wrong_and_nothing_else(
+    secure: tuple[ThreadedServer, dict[str, str]], tmp_path: Path
+) -> None:
+    """A start that failed is one line and status 1; a refused logon stops it, aloud."""
+    server, places = secure
+    script = tmp_path / "nightly.sh"
+    script.write_text(
+        recipe(
+            "cron",
+            places
+            | {
+                r"'CORP\svc'": server.username,
+                "/etc/veeam/em.pem": server.ca_file,
+                "/var/lib/nightly.stopped": str(tmp_path / "stopped"),
+                "/var/log/nightly.log": str(tmp_path / "log"),
+                "veeam-tasks submit": f"{sys.executable} -m veeam_tasks submit",
+            },
+        )
+    )
+
+    def night() -> tuple[int, str]:
+        done = subprocess.run(
+            ["sh", str(script)],
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    server.set_script("Running 1s, Finished")
+    assert night() == (0, "")
+    server.set_script("Running 1s, Finished failed 'Disk full'")
+    assert night() == (1, "task-2 failed (StartJob): Disk full\n")
+    assert "task-2 Finished, failed: Disk full" in (tmp_path / "log").read_text()
+    Path(places["/etc/veeam/password"]).write_text("wrong\n")
+    status, mail = night()
+    assert (status, mail.count("\n")) == (4, 1)
+    before = server.logons.total
+    status, mail = night()
+    assert status == 4
+    assert mail.startswith("not started: the logon was refused before")
+    assert server.logons.total == before
+
+
+def test_the_unit_of_systemd_fails_when_the_start_fails(
+    secure: tuple[ThreadedServer, dict[str, str]], tmp_path: Path
+) -> None:
+    """What stands in ExecStart and Environment is run as systemd would."""
+    server, places = secure
+    text = recipe("systemd", places | {"svc@corp.example": server.username})
+    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    name, _, source = lines["LoadCredential"].partition(":")
+    (tmp_path / name).write_bytes(Path(source).read_bytes())
+    (tmp_path / name).chmod(0o400)
+    variables = dict(
+        setting.split("=", 1) for setting in shlex.split(lines["Environment"])
+    )
+    command = lines["ExecStart"].replace("${CREDENTIALS_DIRECTORY}", str(tmp_path))
+    program, *arguments = shlex.split(command)
+    assert program == "/usr/bin/veeam-tasks"
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "veeam_tasks", *arguments],
+            env=clean_environment(**variables, VEEAM_EM_CA_FILE=server.ca_file),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    server.set_script("Running 1s, Finished")
+    assert run().returncode == 0
+    server.set_script("Running 1s, Finished failed 'Disk full'")
+    done = run()
+    assert done.returncode == 1
+    assert "task-2 failed (StartJob): Disk full" in done.stderr
