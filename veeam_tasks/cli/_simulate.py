@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import click
@@ -25,7 +25,13 @@ from veeam_tasks.cli._reporters import OutputMode
 from veeam_tasks.cli._runner import Exit, run_async
 
 if TYPE_CHECKING:
-    from veeam_tasks.simulator import Mix, SimulatedServer, VersionName
+    from veeam_tasks.simulator import (
+        FaultKind,
+        FaultKindName,
+        Mix,
+        SimulatedServer,
+        VersionName,
+    )
 
 _JOB = "b04c217b-0538-4650-bec4-19deff4ea1ac"
 _TOKEN = "X-RestSvcSessionId"  # noqa: S105 - the name of a header
@@ -35,7 +41,7 @@ _PAUSE = 5.0
 _KEPT = 2000
 
 
-class _FaultRule(click.ParamType[tuple[str, float | None, str | None]]):
+class _FaultRule(click.ParamType["tuple[FaultKind, float | None, str | None]"]):
     """A kind of fault, with the share of requests and the path that it strikes."""
 
     name = "fault"
@@ -45,9 +51,9 @@ class _FaultRule(click.ParamType[tuple[str, float | None, str | None]]):
         value: Any,
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> tuple[str, float | None, str | None]:
+    ) -> tuple["FaultKind", float | None, str | None]:
         """Return kind, share and path."""
-        from veeam_tasks.simulator import Fault  # noqa: PLC0415 - loads aiohttp
+        from veeam_tasks.simulator import Fault, FaultKind  # noqa: PLC0415 - aiohttp
 
         if isinstance(value, tuple):
             return value
@@ -56,12 +62,13 @@ class _FaultRule(click.ParamType[tuple[str, float | None, str | None]]):
         problem = ""
         try:
             share = float(text) if text else None
-            Fault(kind, share=share, path=path or None)
+            # A word that is none raises ValueError here, and Fault says which are.
+            Fault(cast("FaultKindName", kind), share=share, path=path or None)
         except (ValueError, re.error) as error:
             problem = str(error)
         if problem:
             self.fail(problem, param, ctx)
-        return kind, share, path or None
+        return FaultKind(kind), share, path or None
 
 
 @click.command(
@@ -200,7 +207,7 @@ class _Plan:
     jobs: int
     failing: float
     keep_going: bool
-    faults: tuple[tuple[str, float | None, str | None], ...]
+    faults: tuple[tuple["FaultKind", float | None, str | None], ...]
     tls: bool
     cert_file: str | None
     version: "VersionName"

@@ -12,9 +12,10 @@ go through, `Mix` how many tasks are drawn.
 
 from veeam_tasks.simulator._accounts import Account, LogonSession, Role
 from veeam_tasks.simulator._backup_server import BackupServer
-from veeam_tasks.simulator._faults import Fault, FaultKind, Faults
+from veeam_tasks.simulator._faults import Fault, FaultKind, FaultKindName, Faults
 from veeam_tasks.simulator._job_sessions import JobSession, TaskSession
 from veeam_tasks.simulator._jobs import Job, Machine
+from veeam_tasks.simulator._options import ServerOptions
 from veeam_tasks.simulator._records import (
     Connections,
     LogonRecord,
@@ -33,6 +34,7 @@ __all__ = [
     "Connections",
     "Fault",
     "FaultKind",
+    "FaultKindName",
     "Faults",
     "Job",
     "JobSession",
@@ -45,6 +47,7 @@ __all__ = [
     "RequestRecord",
     "Role",
     "Script",
+    "ServerOptions",
     "SessionScript",
     "SessionStep",
     "SimulatedServer",

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
+from inspect import cleandoc
 from random import Random
 from typing import Final
 
@@ -91,6 +92,14 @@ class BaseServer:
         logons: The attempts to log on, as `LogonRecord`.
     """
 
+    def __init_subclass__(cls) -> None:
+        """Let ``help()`` of each server explain every keyword."""
+        super().__init_subclass__()
+        if cls.__doc__ and BaseServer.__doc__:
+            # 3.13 takes the indent away by itself, the versions before it do not.
+            keywords = cleandoc(BaseServer.__doc__).partition("\nArgs:")[2]
+            cls.__doc__ = f"{cleandoc(cls.__doc__)}\n\nArgs:{keywords}"
+
     def __init__(
         self,
         *,
@@ -132,21 +141,10 @@ class BaseServer:
         self.logons: Records[LogonRecord] = Records(keep_requests)
         self._random = Random(seed)  # noqa: S311 - a server that holds no secrets
         self._clock = Clock(speed)
-        self._accounts = {username: Account(password)}
-        for name, given in (accounts or {}).items():
-            account = given if isinstance(given, Account) else Account(given)
-            self._accounts[name] = account
-        self._certificates: Certificates | GivenCertificate | None = None
-        if cert_file is not None:
-            self._certificates = GivenCertificate(cert_file)
-        elif tls:
-            self._certificates = Certificates(host)
+        self._accounts = _accounts({username: password}, accounts or {})
+        self._certificates = _certificates(host, cert_file, has_tls=tls)
         scheme = "http" if self._certificates is None else "https"
         self._address = Address(host=host, port=port, scheme=scheme, believed=link_base)
-        self._date_header = date_header
-        self._access_log = access_log
-        self._unknown_session = unknown_session
-        self._task_location = task_location
         context = TaskContext(
             clock=self._clock,
             version=version_named(version),
@@ -180,7 +178,25 @@ class BaseServer:
             running_job=running_job,
         )
         self._count = ConnectionCount()
-        self._listener = self._make_listener()
+        service = Service(
+            state=self._state,
+            accounts=self._accounts,
+            logons=self.logons,
+            runner=self._runner,
+            unknown_session=unknown_session,
+            task_location=task_location,
+        )
+        make_server = partial(
+            HttpServer,
+            state=self._state,
+            service=service,
+            faults=self.faults,
+            requests=self.requests,
+            count=self._count,
+            date_header=date_header,
+            access_log=access_log,
+        )
+        self._listener = Listener(self._address, make_server)
 
     @property
     def url(self) -> str:
@@ -508,29 +524,25 @@ class BaseServer:
                 stacklevel=1,
             )
 
-    def _make_listener(self) -> Listener:
-        service = Service(
-            state=self._state,
-            accounts=self._accounts,
-            logons=self.logons,
-            runner=self._runner,
-            unknown_session=self._unknown_session,
-            task_location=self._task_location,
-        )
-        make_server = partial(
-            HttpServer,
-            state=self._state,
-            service=service,
-            faults=self.faults,
-            requests=self.requests,
-            count=self._count,
-            date_header=self._date_header,
-            access_log=self._access_log,
-        )
-        return Listener(self._address, make_server)
-
     def _tls(self) -> Certificates | GivenCertificate:
         if self._certificates is None:
             problem = "this simulated server does not speak TLS: make it with tls=True"
             raise RuntimeError(problem)
         return self._certificates
+
+
+def _accounts(
+    first: Mapping[str, str], more: Mapping[str, str | Account]
+) -> dict[str, Account]:
+    return {
+        name: given if isinstance(given, Account) else Account(given)
+        for name, given in {**first, **more}.items()
+    }
+
+
+def _certificates(
+    host: str, cert_file: str | None, *, has_tls: bool
+) -> Certificates | GivenCertificate | None:
+    if cert_file is not None:
+        return GivenCertificate(cert_file)
+    return Certificates(host) if has_tls else None

@@ -107,8 +107,49 @@ _INSTEAD: Final = frozenset(
 )
 
 
+FaultKindName = Literal[
+    "reset",
+    "reset_in_headers",
+    "reset_after_headers",
+    "drop",
+    "stall",
+    "delay",
+    "garbage",
+    "cut_close",
+    "cut_body",
+    "endless_body",
+    "slow_drip",
+    "wrong_length",
+    "wrong_charset",
+    "wrong_type",
+    "gzip_bomb",
+    "brotli_bomb",
+    "entity_bomb",
+    "deep_body",
+    "wide_body",
+    "html",
+    "empty",
+    "garbage_body",
+    "byte_order_mark",
+    "blanks",
+    "chunked_nonsense",
+    "status",
+    "unauthorized",
+    "forbidden",
+    "redirect",
+    "echo_secrets",
+    "no_token",
+    "backwards",
+    "duplicate",
+    "shuffle",
+    "other_task",
+    "vanish",
+]
+"""The kinds as they may be written: what a type checker knows of `Fault`."""
+
+
 def _kinds(
-    value: "str | FaultKind | Sequence[str | FaultKind]",
+    value: FaultKindName | FaultKind | Sequence[FaultKindName | FaultKind],
 ) -> tuple[FaultKind, ...]:
     several = (value,) if isinstance(value, str) else tuple(value)
     known = {kind.value for kind in FaultKind}
