@@ -19,6 +19,7 @@ from veeam_tasks.simulator._job_sessions import (
 from veeam_tasks.simulator._jobs import Job
 from veeam_tasks.simulator._messages import MEDIA_TYPES, Answer, Refusal, resource
 from veeam_tasks.simulator._query import Fields, Page, parse_filter, positive, sort_key
+from veeam_tasks.simulator._reports import REPORTS, Reports, Repository
 from veeam_tasks.simulator._resources import (
     COLLECTIONS,
     QUERY_FIELDS,
@@ -70,6 +71,9 @@ _INNER_TAILS: Final[Mapping[str, frozenset[str]]] = {
     "backupservers": frozenset({"jobs", "repositories"}),
     "repositories": frozenset({"backups", "replicas"}),
 }
+
+
+_REPORT: Final = re.compile(f"reports/summary(/({'|'.join(REPORTS)}))?")
 
 
 class _Entity(Protocol):
@@ -131,6 +135,8 @@ class Catalog:
         known = _KINDS.keys() | _SESSIONS.keys()
         if lowered in known or head in known or lowered in {"query", "querysvc"}:
             return True
+        if _REPORT.fullmatch(lowered):
+            return True
         inner = _INNER.fullmatch(lowered)
         return inner is not None and inner["tail"] in _INNER_TAILS[inner["head"]]
 
@@ -162,6 +168,9 @@ class Catalog:
             return self._query(query, session, kind)
         if lowered == "querysvc":
             node: Node | None = query_service(self._state.context.base())
+        elif _REPORT.fullmatch(lowered):
+            name = lowered.removeprefix("reports/summary").removeprefix("/")
+            node = self._reports().read(name, self._state.context.base())
         else:
             as_entity = query.get("format", "").lower() in {"entity", "entities"}
             node = self._collection(lowered, as_entity=as_entity)
@@ -216,6 +225,7 @@ class Catalog:
             self._backup_server(guid)
             kind = "Job" if tail == "jobs" else "Repository"
             return kind, self._all(kind)
+        self._repository(guid)
         return ("Backup" if tail == "backups" else "Replica"), []
 
     def _single(self, path: str, *, as_entity: bool) -> Node | None:
@@ -231,6 +241,8 @@ class Catalog:
             one = self._system_session(guid)
         elif head == "backupservers":
             one = self._backup_server(guid)
+        elif head == "repositories":
+            one = self._repository(guid)
         elif head == "restorepoints":
             one = self._restore_point(guid)
         elif head in _KINDS:
@@ -274,6 +286,18 @@ class Catalog:
             raise Refusal(_NOT_FOUND, f"There is no BackupServer with id [{guid}].")
         return self._state.server
 
+    def _repository(self, guid: str) -> Repository:
+        for one in self._reports().repositories():
+            if one.repository_id == guid:
+                return one
+        raise Refusal(_NOT_FOUND, f"There is no Repository with id [{guid}].")
+
+    def _reports(self) -> Reports:
+        jobs = tuple(self._state.jobs.values())
+        sessions = tuple(self._state.job_sessions.values())
+        known = [one for one in sessions if one.is_known]
+        return Reports(self._state.server, jobs, known)
+
     def _restore_point(self, guid: str) -> RestorePoint:
         for one in self._restore_points():
             if one.point_id == guid:
@@ -316,11 +340,14 @@ class Catalog:
             return self._altered(self._sessions(kind))
         if kind in TASK_SESSION_PATHS:
             return self._altered(self._task_sessions(kind))
-        if kind == "SystemSession":
-            return self._system_sessions()
-        if kind == "BackupServer":
-            return [self._state.server]
-        return self._restore_points() if kind == "RestorePoint" else ()
+        others: Mapping[str, Callable[[], Sequence[_Entity]]] = {
+            "SystemSession": self._system_sessions,
+            "BackupServer": lambda: [self._state.server],
+            "Repository": lambda: self._reports().repositories(),
+            "RestorePoint": self._restore_points,
+        }
+        found = others.get(kind)
+        return () if found is None else found()
 
     def _has_vanished(self) -> bool:
         return self._state.alteration is FaultKind.VANISH
