@@ -31,7 +31,7 @@ async def test_starting_a_job_as_the_pages_print_it(version: str) -> None:
     """post_jobs_id_actionstart: 202 with task-1, then GET /tasks/task-1 to its end."""
     async with SimulatedServer(version=version) as server, Client(server.url) as client:
         listed = await client.get("/api/")
-        create = listed.xml[0][0]
+        create = next(one for one in listed.xml[0] if one.get("Rel") == "Create")
         assert create.get("Href", "").endswith("/api/sessionMngr/?v=latest")
         await client.log_on()
         started = await client.post(f"/api/jobs/{ORACLE}?action=start")

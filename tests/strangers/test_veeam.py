@@ -28,7 +28,7 @@ def connected(server: ThreadedServer) -> Any:
 def test_it_logs_on_reads_jobs_and_sessions_and_logs_out() -> None:
     """Everything that it can ask 9.5 Update 4 about jobs and their sessions."""
     with ThreadedServer(version="9.5u4", speed=100) as server:
-        server.set_script("Running 1s, Finished")
+        server.set_script("Finished")
         client = connected(server)
         jobs = client.get_jobs()["Refs"]
         assert [job["Name"] for job in jobs][:2] == ["SQL Replication", "Oracle Backup"]

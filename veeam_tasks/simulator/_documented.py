@@ -126,6 +126,8 @@ jobs/{ID}/linkedJobs GP
 jobs/{ID}/linkedJobs/{ID} D
 logonSessions G
 logonSessions/{ID} GD
+lookup G
+lookupSvc G
 managedServers G
 managedServers/{ID} G
 nas G
