@@ -11,7 +11,15 @@ from support.hand import hand_loop
 from support.raw_server import STALL, Answer, RawServer, Seen, reply
 from support.virtual import QUICK_BACKEND
 
-from veeam_tasks import ClosedError, Pace, SessionManager, TaskEvent, TaskState, Watch
+from veeam_tasks import (
+    ClosedError,
+    LogonError,
+    Pace,
+    SessionManager,
+    TaskEvent,
+    TaskState,
+    Watch,
+)
 from veeam_tasks._engine.cost_model import Coalesce
 from veeam_tasks._engine.settle import Settling
 
@@ -39,6 +47,7 @@ class Manager:
         void: Whether the token is.
         stalled: Whether the collection gets no reply.
         seconds: How long each reply takes; `seconds_of_all` that of the collection.
+        answered: Set with each reply.
     """
 
     def __init__(self) -> None:
@@ -51,6 +60,7 @@ class Manager:
         self.seconds = self.seconds_of_all = 0.0
         self.statuses: list[int] = []
         self.asked: list[str] = []
+        self.answered = asyncio.Event()
 
     def __call__(self, seen: Seen) -> Answer:
         """Answer one request."""
@@ -66,6 +76,7 @@ class Manager:
 
         async def wait(_: asyncio.StreamWriter) -> None:
             await anyio.sleep(seconds)
+            self.answered.set()
 
         return wait, reply(status="401 Unauthorized") if self.void else self.get(path)
 
@@ -458,3 +469,109 @@ async def test_a_task_that_goes_back_itself_is_told(mode: Coalesce) -> None:
             assert {task.raw_state for task in watch.tasks.values()} == {word}
         assert len(other.tasks) == COUNT
         await other.aclose()
+
+
+async def test_discovered_tasks_are_settled_by_what_discovered_them() -> None:
+    """They need no second collection."""
+    em = Manager()
+    slow = Pace(first=60, growth=1, longest=60, jitter=0)
+    async with RawServer(route=em) as server, door(server, slow) as manager:
+        watch = manager.watch_all()
+        await anyio.sleep(10)
+        assert len(watch.tasks) == COUNT
+        assert em.count("tasks") == 1
+        em.count_of_all = COUNT + 5
+        await anyio.sleep(60)
+        assert len(watch.tasks) == COUNT + 5
+        assert em.count("tasks") == 2
+
+
+async def test_newcomers_leave_a_slow_collection_its_rest() -> None:
+    """Most of the time none is under way, whoever comes."""
+    em = Manager()
+    em.seconds_of_all = 0.5
+    em.count_of_all = 100
+    slow = Pace(first=60, growth=1, longest=60, jitter=0)
+    async with RawServer(route=em) as server, door(server, slow) as manager:
+        watch = manager.watch("task-0")
+        for number in range(1, 100):
+            await anyio.sleep(0.2)
+            watch.add(f"task-{number}")
+        assert 6 <= em.count("tasks") * em.seconds_of_all * 2 <= 20
+        await anyio.sleep(10)
+        assert len(watch.tasks) == 100
+
+
+async def test_a_collection_under_an_older_token_is_not_settled() -> None:
+    """It may be of other tasks; another is asked for under the new token."""
+    em = Manager()
+    em.seconds_of_all = 0.5
+    async with RawServer(route=em) as server, door(server) as manager:
+        watch = manager.watch(IDS)
+        await anyio.sleep(10)
+        assert manager._host is not None
+        sweep = manager._host.engine.sweep
+        while not sweep._is_running:  # noqa: ASYNC110 - it tells nobody
+            await anyio.sleep(0.05)
+        settled = manager.statistics().coalesced
+        em.void = True
+        await manager.fetch("task-0")
+        assert manager.statistics().renewals == 1
+        asked = em.count("tasks")
+        # The one under way ends within half a second, the next one after a whole one.
+        await anyio.sleep(0.7)
+        assert manager.statistics().coalesced == settled
+        assert em.count("tasks") == asked + 1
+        await anyio.sleep(0.5)
+        assert manager.statistics().coalesced > settled
+        await watch.aclose()
+
+
+async def test_watch_all_begun_while_a_collection_is_settled_is_told_of_all() -> None:
+    """That one was told to others already, and the next one is as it was."""
+    em = Manager()
+    async with RawServer(route=em) as server, door(server) as manager:
+        first = manager.watch(IDS)
+        await anyio.sleep(5.5)
+        assert manager._host is not None
+        sweep = manager._host.engine.sweep
+        asked = em.count("tasks")
+        em.answered.clear()
+        await em.answered.wait()
+        # From here to the end no time goes by: only steps of the loop.
+        for _ in range(100):
+            if sweep._is_running and sweep._last is None:
+                break
+            await asyncio.sleep(0)
+        assert sweep._last is None
+        assert em.count("tasks") == asked + 1
+        late = manager.watch_all()
+        await anyio.sleep(3)
+        assert len(late.tasks) == COUNT
+        await late.aclose()
+        await first.aclose()
+
+
+async def test_a_refused_logon_is_no_good_reply_to_a_collection() -> None:
+    """Nobody is told of an end of the outage when the watch is cut short instead."""
+    em = Manager()
+    em.statuses = [503] * 5
+    told: list[str] = []
+    async with RawServer(route=em) as server:
+        manager = SessionManager(
+            server.url(),
+            username="u",
+            password="secret",
+            on_notice=lambda notice: told.append(notice.kind.value),
+        )
+        async with manager:
+            watch = manager.watch_all()
+            while len(told) == 1:  # noqa: ASYNC110 - it tells nobody
+                await anyio.sleep(0.1)
+            em.log_on = lambda: reply(status="401 Unauthorized")  # type: ignore[method-assign] # its next answer
+            em.void = True
+            with pytest.raises(LogonError):
+                await watch.wait()
+            await anyio.sleep(1)
+    assert told[:2] == ["logged_on", "unreachable"]
+    assert "recovered" not in told

@@ -660,6 +660,40 @@ async def test_retry_after_of_the_collection_is_honoured() -> None:
             assert later - sooner >= 100
 
 
+async def test_watch_all_alone_tells_of_an_outage() -> None:
+    """The failures of the collection count where no task is asked for."""
+    told: list[str] = []
+    async with (
+        SimulatedServer() as server,
+        door(server, on_notice=lambda notice: told.append(notice.kind.value)) as em,
+    ):
+        watch = em.watch_all()
+        await anyio.sleep(2)
+        await server.pause()
+        await anyio.sleep(3)
+        assert told == ["logged_on", "unreachable"]
+        await server.resume()
+        await anyio.sleep(60)
+        assert told == ["logged_on", "unreachable", "recovered"]
+        assert watch.report.outcomes == {}
+
+
+async def test_whoever_comes_when_all_have_gone_waits_for_a_first_pause() -> None:
+    """However long the pauses have grown for those who were there before."""
+    seen = Seen()
+    seen.fail()
+    for _ in range(6):
+        await anyio.sleep(40)
+        assert seen.gate.take_probe("me")
+        seen.fail(who="me")
+    probes = seen.probes
+    seen.gate.disarm()
+    await anyio.sleep(100)
+    seen.gate.resume()
+    await anyio.sleep(2.1)
+    assert seen.probes == probes + 1
+
+
 async def test_only_watches_and_wait_ride_out_an_outage() -> None:
     """Whatever is asked for once fails at once, also behind a closed gate."""
     async with SimulatedServer() as server, door(server) as em:

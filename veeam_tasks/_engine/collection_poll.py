@@ -153,17 +153,21 @@ class CollectionPoller:
         elif self.mode == "auto" and self.choice.may_try(len(self.roster.records), now):
             self.request(0.0)
 
-    async def run(self, me: Poller) -> VeeamTasksError | None:
-        """Sweep once; return why it failed, or None."""
+    async def run(self, me: Poller) -> VeeamTasksError | bool:
+        """Sweep once; return why it failed, or whether a collection was settled.
+
+        It is not when the token changed meanwhile, or the logon was refused.
+        """
         self._is_running = True
         started = self.loop.time()
         failure: VeeamTasksError | None = None
+        collection: Collection | None = None
         try:
             collection = await self._fetch(me)
             if collection is not None:
                 await self._settle(collection)
         except LogonError:
-            return None  # every subscription was cut by it
+            return False  # every subscription was cut by it
         except VeeamTasksError as error:
             me.is_late()  # if so, that has become this error
             failure = error
@@ -173,7 +177,8 @@ class CollectionPoller:
             self._took = self._ended_at - started
         if failure is not None:
             self._fall_back(failure)
-        return failure
+            return failure
+        return collection is not None
 
     # --- fetching
 

@@ -346,18 +346,19 @@ class Engine:
 
     async def _sweep_once(self, me: Poller) -> None:
         sent = self.loop.time()
-        failure = await self.sweep.run(me)
-        if failure is None:
-            self.replies.good()
+        swept = await self.sweep.run(me)
+        if isinstance(swept, bool):
+            if swept:
+                self.replies.good()
             return
         self.replies.errors += 1
-        if isinstance(failure, CertificateError):
-            self.cut_all(failure)
+        if isinstance(swept, CertificateError):
+            self.cut_all(swept)
         elif self._has_endless():
             if not self.roster.records:
                 # No single poll will find out whether it is an outage.
                 now = self.loop.time()
-                self.replies.count_failure(me, "tasks", failure, now, sent=sent)
+                self.replies.count_failure(me, "tasks", swept, now, sent=sent)
             if self.gate.outage.is_closed:
                 # The gate knows when to ask, and that the server answers again.
                 self.sweep.not_before = 0.0

@@ -267,6 +267,7 @@ class Gate:
         if not self.outage.is_closed:
             return
         if not self.is_asking:
+            # Whoever comes next is not to wait for what others have waited for.
             self.outage.reset_backoff()
             self._arm(self.outage.next_probe())
         if self._spent is None and not self._is_patience_over:
@@ -279,8 +280,6 @@ class Gate:
                 timer.cancel()
         self._probe = self._spent = self.prober = None
         self._is_probe_due = self._is_patience_over = self._is_last = False
-        # Whoever comes next is not to wait for what others have waited for.
-        self.outage.reset_backoff()
 
     def _arm(self, pause: float) -> None:
         if self._is_patience_over:
