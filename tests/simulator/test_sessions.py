@@ -606,3 +606,48 @@ async def test_sessions_survive_the_logon_session_and_a_restart() -> None:
         by_name = quote(f'JobName=="{server.jobs[1].name}"')
         found = await client.get(f"/api/query?type=BackupJobSession&filter={by_name}")
         assert len([*found.xml.iter(f"{NAMESPACE}Ref")]) == 1
+
+
+async def test_collections_hold_thirty_days_and_queries_more() -> None:
+    """An older run is found by a query alone; its machines likewise."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        job = server.add_job("Nightly", history=40)
+        await client.log_on()
+        for path, count in (
+            ("backupSessions", 30 + 6),
+            (f"{job.path}/backupSessions", 30 + 6),
+            ("backupTaskSessions", 2 * (30 + 6)),
+        ):
+            listed = await client.get(f"/api/{path}")
+            # The retry of the oldest failure is ten minutes younger than 30 days.
+            assert count - 3 <= len(listed.xml) <= count
+        found = await client.get(
+            f"/api/query?type=BackupJobSession&filter=JobUid=={job.job_id}"
+        )
+        assert len([*found.xml.iter(f"{NAMESPACE}Ref")]) == 40 + 8
+
+
+async def test_workers_and_children_are_sessions_but_no_runs() -> None:
+    """A worker has a JobUid and a name of its own, a child a JobType of its own."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await client.log_on()
+        copy = server.add_job("Copy Job", kind="ImmediateBackupCopy")
+        run = server.add_session(copy, "Working")
+        worker = server.add_session(
+            copy, "Working", job_type="ImmediateBackupCopyWorker"
+        )
+        got = await client.get(f"/api/{worker.path}?format=Entity")
+        assert got.text("JobType") == "ImmediateBackupCopyWorker"
+        assert (got.text("JobName") or "").startswith("Copy Job\\\\Copy Job - ")
+        assert copy.job_id not in (got.text("JobUid") or "")
+        query = f"/api/query?type=BackupJobSession&filter=JobUid=={copy.job_id}"
+        refs = [*(await client.get(query)).xml.iter(f"{NAMESPACE}Ref")]
+        assert [one.get("UID") for one in refs] == [run.uid]
+        agent = server.jobs[4]
+        parent = server.add_session(agent, "Working")
+        child = server.add_session(agent, "Working", job_type="AgentManagement")
+        ref = await client.get(f"/api/backupSessions/{parent.session_id}")
+        rels = [(one.get("Rel"), one.get("Type")) for one in ref.xml[0]]
+        assert ("Alternate", "BackupJobSessionReferenceList") in rels
+        listed = await client.get(f"/api/{parent.path}/agentManagementSessions")
+        assert [one.get("UID") for one in listed.xml] == [child.uid]

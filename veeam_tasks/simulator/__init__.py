@@ -13,7 +13,7 @@ go through, `Mix` how many tasks are drawn.
 from veeam_tasks.simulator._accounts import Account, LogonSession, Role
 from veeam_tasks.simulator._backup_server import BackupServer
 from veeam_tasks.simulator._faults import Fault, FaultKind, FaultKindName, Faults
-from veeam_tasks.simulator._job_sessions import JobSession, TaskSession
+from veeam_tasks.simulator._job_sessions import JobSession
 from veeam_tasks.simulator._jobs import Job, Machine
 from veeam_tasks.simulator._options import ServerOptions
 from veeam_tasks.simulator._records import (
@@ -25,6 +25,7 @@ from veeam_tasks.simulator._records import (
 from veeam_tasks.simulator._script import Mix, Script, Step
 from veeam_tasks.simulator._servers import SimulatedServer, ThreadedServer
 from veeam_tasks.simulator._session_script import SessionScript, SessionStep
+from veeam_tasks.simulator._task_sessions import TaskSession
 from veeam_tasks.simulator._tasks import Related, SimulatedTask
 from veeam_tasks.simulator._version import VersionName
 

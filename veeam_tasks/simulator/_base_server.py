@@ -411,6 +411,7 @@ class BaseServer:
         started: float = 0.0,
         appears: float | None = None,
         is_retry: bool = False,
+        job_type: str | None = None,
     ) -> JobSession:
         """Add a run of a job that no task started: an earlier one, or a scheduled one.
 
@@ -422,6 +423,10 @@ class BaseServer:
             appears: When the Enterprise Manager gets to know it, in seconds from now:
                 an old run may appear late. None for `session_delay` after `started`.
             is_retry: Whether it is the retry of a failed run.
+            job_type: Its JobType, where it is another than the job's kind:
+                ``ImmediateBackupCopyWorker`` of a worker, which has a JobUid and a name
+                of its own, or ``AgentManagement`` of a child of an agent's run. Neither
+                is a run of the job.
 
         Raises:
             ValueError: The script cannot be read.
@@ -433,6 +438,7 @@ class BaseServer:
             is_retry=is_retry,
             script=None if session is None else as_session_script(session),
             appears=None if appears is None else now + appears,
+            job_type=job_type,
         )
 
     @property

@@ -9,13 +9,7 @@ import attrs
 from veeam_tasks.simulator._accounts import LogonSession
 from veeam_tasks.simulator._backup_server import BackupServer, SystemSession
 from veeam_tasks.simulator._faults import FaultKind
-from veeam_tasks.simulator._job_sessions import (
-    SESSION_PATHS,
-    TASK_SESSION_PATHS,
-    JobSession,
-    RestorePoint,
-    TaskSession,
-)
+from veeam_tasks.simulator._job_sessions import SESSION_PATHS, JobSession
 from veeam_tasks.simulator._jobs import Job
 from veeam_tasks.simulator._messages import MEDIA_TYPES, Answer, Refusal, resource
 from veeam_tasks.simulator._query import Fields, Page, parse_filter, positive, sort_key
@@ -32,6 +26,11 @@ from veeam_tasks.simulator._resources import (
     section_of,
 )
 from veeam_tasks.simulator._state import ServerState
+from veeam_tasks.simulator._task_sessions import (
+    TASK_SESSION_PATHS,
+    RestorePoint,
+    TaskSession,
+)
 from veeam_tasks.simulator._tasks import SimulatedTask
 from veeam_tasks.simulator._tree import DECLARATION, NAMESPACE, MediaKind, Node, Scalar
 
@@ -39,7 +38,9 @@ _NOT_FOUND: Final = 404
 _BAD: Final = 400
 # Programs have seen this page size when they asked for none.
 _PAGE_SIZE: Final = 100
+_COLLECTED: Final = 30 * 86_400.0
 Found = TypeVar("Found")
+AnySession = TypeVar("AnySession", JobSession, TaskSession)
 _KINDS: Final = {path.lower(): kind for kind, path in COLLECTIONS}
 # Sessions of agents and file shares stand in /backupSessions as well.
 _OF_KIND: Final = {
@@ -188,13 +189,18 @@ class Catalog:
             found = self._altered(
                 [
                     one
-                    for one in self._sessions(kind)
+                    for one in self._recent(self._sessions(kind))
                     if one.job is not None and one.job.kind == wanted
                 ]
             )
         elif path in _KINDS:
             kind = _KINDS[path]
-            found = self._all(kind)
+            if kind in SESSION_PATHS:
+                found = self._altered(self._recent(self._sessions(kind)))
+            elif kind in TASK_SESSION_PATHS:
+                found = self._altered(self._recent(self._task_sessions(kind)))
+            else:
+                found = self._all(kind)
         else:
             inner = _INNER.fullmatch(path)
             if inner is None or inner["tail"] not in _INNER_TAILS[inner["head"]]:
@@ -213,11 +219,16 @@ class Catalog:
             kind = "ReplicaJobSession" if tail[0] == "r" else "BackupJobSession"
             of_job = {one.session_id for one in self._state.sessions_of(job)}
             sessions = [one for one in self._sessions(kind) if one.session_id in of_job]
-            return kind, self._altered(sessions)
+            return kind, self._altered(self._recent(sessions))
         if head in _SESSIONS:
             session = self._session(_SESSIONS[head], guid)
             if tail == "agentmanagementsessions":
-                return "BackupJobSession", []
+                every = self._recent(self._sessions("BackupJobSession"))
+                return "BackupJobSession", [
+                    one
+                    for one in every
+                    if one.job_type == "AgentManagement" and one.job is session.job
+                ]
             kind = "ReplicaTaskSession" if head[0] == "r" else "BackupTaskSession"
             known = [one for one in session.task_sessions if one.is_known]
             return kind, self._altered(known)
@@ -348,6 +359,11 @@ class Catalog:
         }
         found = others.get(kind)
         return () if found is None else found()
+
+    def _recent(self, found: list[AnySession]) -> list[AnySession]:
+        """Return what a collection holds: the last 30 days; queries hold more."""
+        since = self._state.context.clock.now() - _COLLECTED
+        return [one for one in found if one.created >= since]
 
     def _has_vanished(self) -> bool:
         return self._state.alteration is FaultKind.VANISH

@@ -15,9 +15,10 @@ from veeam_tasks.simulator._backup_server import (
     derived_guid,
     reference_attributes,
 )
-from veeam_tasks.simulator._job_sessions import BACKUP, JobSession, TaskSession
+from veeam_tasks.simulator._job_sessions import BACKUP, JobSession
 from veeam_tasks.simulator._jobs import Job
 from veeam_tasks.simulator._session_script import COMPLETED, STOPPED
+from veeam_tasks.simulator._task_sessions import TaskSession
 from veeam_tasks.simulator._tree import Node, Scalar, TreeLink
 
 _DAY: Final = 86_400.0

@@ -291,6 +291,7 @@ class ServerState:
         is_retry: bool = False,
         script: SessionScript | None = None,
         appears: float | None = None,
+        job_type: str | None = None,
     ) -> JobSession:
         """Start a session of a job at a moment, past ones included."""
         return self._keep(
@@ -303,7 +304,7 @@ class ServerState:
                 created=moment,
                 appears=appears,
                 job=job,
-                job_type=job.kind,
+                job_type=job_type or job.kind,
                 is_retry=is_retry,
                 machines=job.machines,
             )
