@@ -4,10 +4,11 @@
         server.add_task("Running 2s, OperationFinished 1s, Finished failed 'Disk full'")
         ...  # any client: server.url, server.username, server.password
 
-It was written after the public documents alone and shares no code with the client in
-this package. `SimulatedServer` runs in the caller's event loop, `ThreadedServer` in a
-thread. `Fault` and `FaultKind` list what can go wrong, `Script.parse` what a task can
-go through, `Mix` how many tasks are drawn.
+It was written after the public documents alone and imports nothing of the client in
+this package: an error in reading the wire that both shared would cancel itself.
+`SimulatedServer` runs in the caller's event loop, `ThreadedServer` in a thread. `Fault`
+and `FaultKind` list what can go wrong, `Script.parse` and `SessionScript.parse` what a
+task and a job session can go through, `Mix` how many tasks are drawn.
 """
 
 from veeam_tasks.simulator._accounts import Account, LogonSession, Role
@@ -15,7 +16,6 @@ from veeam_tasks.simulator._backup_server import BackupServer
 from veeam_tasks.simulator._faults import Fault, FaultKind, FaultKindName, Faults
 from veeam_tasks.simulator._job_sessions import JobSession
 from veeam_tasks.simulator._jobs import Job, Machine
-from veeam_tasks.simulator._options import ServerOptions
 from veeam_tasks.simulator._records import (
     Connections,
     LogonRecord,
@@ -23,7 +23,11 @@ from veeam_tasks.simulator._records import (
     RequestRecord,
 )
 from veeam_tasks.simulator._script import Mix, Script, Step
-from veeam_tasks.simulator._servers import SimulatedServer, ThreadedServer
+from veeam_tasks.simulator._servers import (
+    ServerOptions,
+    SimulatedServer,
+    ThreadedServer,
+)
 from veeam_tasks.simulator._session_script import SessionScript, SessionStep
 from veeam_tasks.simulator._task_sessions import TaskSession
 from veeam_tasks.simulator._tasks import Related, SimulatedTask

@@ -35,7 +35,7 @@ class Authenticator:
         Raises:
             Refusal: 401; there is no token, or one that the server does not know.
         """
-        token = _token(incoming)
+        token = token_of(incoming)
         if token is None:
             problem = "The authorization header is expected but was not found"
             raise Refusal(_UNAUTHORIZED, problem, _CHALLENGE)
@@ -149,7 +149,7 @@ class _Refused(Refusal):
         self.username = username
 
 
-def _token(incoming: Incoming) -> str | None:
+def token_of(incoming: Incoming) -> str | None:
     """Return the token that counts: the cookie's, else the header's.
 
     A cookie value in quotes stays in quotes, and so is a token that nobody was given.

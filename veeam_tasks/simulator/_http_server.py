@@ -10,12 +10,12 @@ from typing import Any, Final
 import attrs
 from aiohttp import web
 
+from veeam_tasks.simulator._authenticator import token_of
 from veeam_tasks.simulator._clock import Clock
 from veeam_tasks.simulator._fault_sender import FaultSender, Raw
 from veeam_tasks.simulator._faults import Fault, FaultKind, Faults
 from veeam_tasks.simulator._faulty_reply import FaultyReply
 from veeam_tasks.simulator._messages import (
-    TOKEN,
     Answer,
     Incoming,
     ReplyHeaders,
@@ -232,14 +232,13 @@ class HttpServer(web.Server):
 
     def _record(self, incoming: Incoming, status: int, kind: FaultKind | None) -> None:
         if self._access_log:
-            token = incoming.headers.get(TOKEN, "")
             _LOG.info(
                 "%s %s %s%s %s",
                 incoming.method,
                 path_without_secrets(incoming.path),
                 status or "no reply",
                 "" if kind is None else f" ({kind.value})",
-                self._state.name_of(token),
+                self._state.name_of(token_of(incoming)),
             )
         _, _, query = incoming.target.partition("?")
         self._records.append(

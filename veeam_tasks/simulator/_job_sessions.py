@@ -17,15 +17,17 @@ from veeam_tasks.simulator._backup_server import (
     reference_attributes,
 )
 from veeam_tasks.simulator._jobs import Job, JobResult, Machine, check_result
-from veeam_tasks.simulator._look import FULL, Look, look_at
 from veeam_tasks.simulator._script import GONE, STATE
 from veeam_tasks.simulator._session_script import (
+    FULL,
     NO_RESULT,
     STOPPED,
     STOPPING,
+    Look,
     SessionScript,
     SessionStep,
     as_session_script,
+    look_at,
 )
 from veeam_tasks.simulator._task_sessions import (
     TASK_SESSION_TYPES,

@@ -2,11 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypedDict
 
+from veeam_tasks.simulator._accounts import Account
+from veeam_tasks.simulator._action_runner import JobLinks, RunningJob
 from veeam_tasks.simulator._base_server import BaseServer
+from veeam_tasks.simulator._version import VersionName
 
 
 class SimulatedServer(BaseServer):
@@ -136,3 +139,48 @@ class ThreadedServer(BaseServer):
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_PATIENCE)
         loop.close()
+
+
+class ServerOptions(TypedDict, total=False):
+    """The options of the marker ``veeam_server``, as a type.
+
+    Those of `SimulatedServer`, which explains them, and ``tasks``: how many tasks there
+    are, one script, or several. A marker takes any keyword, so that no type checker can
+    look at it. Who writes the options into a variable of this type has them checked:
+
+        OPTIONS: ServerOptions = {"tasks": 5, "version": "13", "job_links": "late"}
+
+        @pytest.mark.veeam_server(**OPTIONS)
+    """
+
+    tasks: int | str | Sequence[str]
+    host: str
+    port: int
+    tls: bool
+    cert_file: str | None
+    version: VersionName
+    username: str
+    password: str
+    accounts: Mapping[str, str | Account] | None
+    idle_expiry: float
+    session_scoped: bool
+    per_session_counter: bool
+    speed: float
+    seed: int | None
+    related_delay: float
+    job_links: JobLinks
+    link_delay: float
+    running_job: RunningJob
+    session_delay: float
+    collect_interval: float | None
+    collect_seconds: float
+    clock_skew: float
+    date_header: bool
+    history: int
+    unknown_session: int
+    task_location: bool
+    failure_messages: bool
+    link_base: str | None
+    any_id: bool
+    keep_requests: int
+    access_log: bool

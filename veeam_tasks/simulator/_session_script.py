@@ -1,4 +1,4 @@
-"""Scripts of job sessions and of the machines in them, as a short text or as values.
+"""Scripts of job sessions and of the machines in them, and what they show when.
 
 They are written like those of tasks, in the words of sessions: a Result is a word, and
 a step may say how far the session is.
@@ -31,6 +31,7 @@ SESSION_STATES: Final = (
     *("WaitingSlot", "ActionRequired", IN_PROGRESS, COMPLETED),
 )
 _ENDS: Final = frozenset({STOPPED, COMPLETED})
+FULL: Final = 100
 NO_RESULT: Final = "None"
 """What the wire says while a session runs."""
 _RESULTS: Final[dict[str, str | None]] = {
@@ -178,3 +179,51 @@ def _meaning(token: re.Match[str], text: str) -> tuple[str, object]:
         f" progress, a message in quotes nor one of {known}"
     )
     raise ValueError(problem)
+
+
+@attrs.frozen(kw_only=True)
+class Look:
+    """What a session, or a machine in it, shows at one moment.
+
+    Attributes:
+        state: The word of its State.
+        result: The word of its Result; None for none at all.
+        progress: Percent.
+        message: Why it ended so, or None.
+        ended: When it ended, or None while it runs.
+        is_gone: Whether the server does not know it.
+    """
+
+    state: str
+    result: str | None
+    progress: int
+    message: str | None = None
+    ended: float | None = None
+    is_gone: bool = False
+
+
+def look_at(
+    script: SessionScript, elapsed: float, end: str, *, is_backwards: bool
+) -> tuple[Look, float]:
+    """Return what a script shows, and when its present step began."""
+    index, _ = script.at(elapsed)
+    if is_backwards:
+        index = max(index - 1, 0)
+        elapsed = script.begins(index)
+    step = script.steps[index]
+    progress = step.progress
+    if progress is None:
+        progress = 0 if step.state == STARTING else _share(script, elapsed)
+        progress = FULL if step.state == end else progress
+    look = Look(
+        state=step.state,
+        result=step.result,
+        progress=progress,
+        message=step.message,
+        is_gone=step.is_gone,
+    )
+    return look, script.begins(index)
+
+
+def _share(script: SessionScript, elapsed: float) -> int:
+    return min(int(FULL * elapsed / script.seconds), FULL) if script.seconds else 0

@@ -109,9 +109,9 @@ class ServerState:
         session.last_used = now
         return session
 
-    def name_of(self, token: str) -> str:
+    def name_of(self, token: str | None) -> str:
         """Return what may be shown of the logon session of a token."""
-        session = self._by_token.get(token)
+        session = self._by_token.get(token or "")
         return "no logon session" if session is None else f"logon {session.number}"
 
     def open_sessions(self) -> list[LogonSession]:

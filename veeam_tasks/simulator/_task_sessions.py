@@ -14,14 +14,16 @@ from veeam_tasks.simulator._backup_server import (
     reference_attributes,
 )
 from veeam_tasks.simulator._jobs import Machine
-from veeam_tasks.simulator._look import FULL, Look, look_at
 from veeam_tasks.simulator._session_script import (
     COMPLETED,
+    FULL,
     IN_PROGRESS,
     NO_RESULT,
     PENDING,
     STARTING,
     STOPPED,
+    Look,
+    look_at,
 )
 from veeam_tasks.simulator._tree import Node, Scalar, TreeLink
 
