@@ -262,21 +262,21 @@ def _certificate(error: vt.CertificateError, server: Named | None) -> str:
     place = visible(_place(error.request))
     pin = name_of("fingerprint", server)
     is_pinned = server is not None and bool(server.settings.get("fingerprint"))
-    about = [f"SHA-256 {error.fingerprint}"] if error.fingerprint else []
-    about += [f"subject {error.subject}"] if error.subject else []
+    about = [f"subject {error.subject}"] if error.subject else []
     about += [f"expires {error.expires}"] if error.expires else []
-    shown = f". It showed: {', '.join(about)}" if about else ""
+    shown = f" ({', '.join(about)})" if about else ""
     if is_pinned:
+        new = f"; it has SHA-256 {error.fingerprint}" if error.fingerprint else ""
         return (
-            f"{place} shows another certificate than the one of {pin}: someone may be"
-            f" in between, so nothing was sent{shown}. If the certificate was replaced,"
-            " compare with the server's own console, and pin the new one"
+            f"{place} shows another certificate{shown} than the one of {pin}: someone"
+            " may be in between, so nothing was sent. If the certificate was replaced,"
+            f" compare with the server's own console, and pin the new one{new}"
         )
     advice = f"name its CA with {name_of('ca_file', server)}"
     if error.fingerprint:
         advice = (
-            "Compare that with the server's own console; if it is the same, pass"
-            f" --fingerprint {error.fingerprint}, or {advice}"
+            "Compare its fingerprint with the server's own console; if it is the same,"
+            f" {advice}, or pin it: --fingerprint {error.fingerprint}"
         )
     else:
         advice = f"See it with 'veeam-tasks fingerprint', or {advice}"

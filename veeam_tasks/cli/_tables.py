@@ -179,8 +179,8 @@ def _link(link: vt.Link) -> str:
 def print_jobs(rows: Sequence[Sequence[str]]) -> None:
     """Print a table of jobs: name, kind, whether enabled, last result, ID."""
     console = make_console()
-    names = ("NAME", "KIND", "ENABLED", "LAST RESULT", "ID")
-    cells = [
+    names: Sequence[str] = ("NAME", "KIND", "ENABLED", "LAST RESULT", "ID")
+    cells: list[tuple[Text, ...]] = [
         (
             Text(name),
             Text(kind),
@@ -190,6 +190,17 @@ def print_jobs(rows: Sequence[Sequence[str]]) -> None:
         )
         for name, kind, enabled, last, job_id in rows
     ]
+    if _natural_width(names, cells) > console.size.width:
+        # An ID that is broken in two cannot be copied: it gets a line of its own.
+        cells = [
+            (Text.assemble(name, "\n", (job_id.plain, "dim")), *rest)
+            for name, *rest, job_id in cells
+        ]
+        names = names[:-1]
+    for at in (2, 1):
+        if _natural_width(names, cells) > console.size.width:
+            names = (*names[:at], *names[at + 1 :])
+            cells = [(*row[:at], *row[at + 1 :]) for row in cells]
     _print_plain(console, names, cells)
     console.print(Text(counted(len(rows), "job")))
 
@@ -203,6 +214,20 @@ def print_actions(rows: Sequence[Sequence[str | None]]) -> None:
     cells = [tuple(Text(value or "") for value in row) for row in rows]
     _print_plain(console, ("METHOD", "PATH", "OPERATION", "BODY"), cells)
     console.print(Text(counted(len(rows), "action")))
+
+
+def measure(cell: Text) -> int:
+    """Return the width of the widest line of a cell."""
+    return max(line.cell_len for line in cell.split(allow_blank=True))
+
+
+def _natural_width(names: Sequence[str], rows: Sequence[tuple[Text, ...]]) -> int:
+    widths = [
+        max([len(name), *(measure(row[at]) for row in rows)])
+        for at, name in enumerate(names)
+        if any(row[at].cell_len for row in rows)
+    ]
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def _print_plain(
