@@ -651,3 +651,34 @@ async def test_workers_and_children_are_sessions_but_no_runs() -> None:
         assert ("Alternate", "BackupJobSessionReferenceList") in rels
         listed = await client.get(f"/api/{parent.path}/agentManagementSessions")
         assert [one.get("UID") for one in listed.xml] == [child.uid]
+
+
+@pytest.mark.virtual_time
+async def test_what_happened_earlier_comes_first_whoever_looks_late() -> None:
+    """A stop whose task was made first ends the run that began before it."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await client.log_on()
+        job = server.jobs[1]
+        server.set_script("Running 5s, Finished", operation="StopJob")
+        server.set_script("Running 1s, Finished", operation="StartJob")
+        await client.post(f"/api/{job.path}?action=stop")
+        await client.post(f"/api/{job.path}?action=start")
+        await anyio.sleep(10)
+        (session,) = server.job_sessions
+        assert (session.state, session.result) == ("Stopped", "Failed")
+        assert session.created == pytest.approx(1)
+
+
+@pytest.mark.virtual_time
+async def test_stopping_twice_does_not_begin_the_stop_anew() -> None:
+    """Two seconds after the first stop it is Stopped."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await client.log_on()
+        session = server.add_session(server.jobs[1], "Working 60s, Stopped")
+        session.stop()
+        await anyio.sleep(1.5)
+        session.stop()
+        assert session.state == "Stopping"
+        await anyio.sleep(0.6)
+        assert session.state == "Stopped"
+        assert await shown(client, session) == ("Stopped", "Failed", "0")

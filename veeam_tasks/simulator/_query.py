@@ -212,7 +212,7 @@ def sort_key(name: str, value: Scalar | None) -> _Key:
 def _moment(text: str) -> float | None:
     """Return a time as a number; it is UTC, with or without ``Z`` or a fraction."""
     try:
-        found = datetime.fromisoformat(text.strip().upper().removesuffix("Z"))
+        found = datetime.fromisoformat(text.strip().upper())
     except ValueError:
         return None
     return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
