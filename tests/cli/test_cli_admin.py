@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.shell import COMMAND, QUICK, SECONDS, Here, clean_environment, settings_of
+from support.shell import (
+    COMMAND,
+    QUICK,
+    SECONDS,
+    Here,
+    clean_environment,
+    ended,
+    on_terminal,
+    settings_of,
+)
 
 from veeam_tasks.simulator import Fault, ThreadedServer
 
@@ -600,3 +610,45 @@ def test_the_log_has_facts_and_outcomes(
             " with id [task-3] in current rest session"
         ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list"], "task-1"),
+        (["get", "task-1"], "operation"),
+        (["jobs"], "Oracle Backup"),
+        (["read", "jobs"], '"EntityReferences"'),
+        (["actions", "jobs"], "jobs/{ID}?action=start"),
+        (["help"], "Exit status"),
+        (["help", "submit"], "--on-failure"),
+        (["version"], "veeam-tasks, version"),
+        (["list", "--help"], "Examples:"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("columns", [50, 80, 200])
+def test_each_command_fits_its_terminal(
+    server: ThreadedServer, arguments: list[str], words: str, columns: int
+) -> None:
+    """On a terminal, no line is wider than that, however narrow it is."""
+    server.add_task("Finished failed 'Disk full'", shared=True)
+    child = on_terminal(arguments, settings_of(server), columns=columns)
+    assert ended(child) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", child.before or "").replace("\r", "")
+    assert words in text
+    if arguments[0] not in {"read", "help"} and "--help" not in arguments:
+        assert max(map(len, text.split("\n"))) <= columns
+
+
+def test_lines_for_the_shells_of_windows(shell: Here, server: ThreadedServer) -> None:
+    """Values are quoted as PowerShell and cmd.exe take them; only one may be meant."""
+    ran = shell("logon", "--cmd")
+    assert re.search(r'^set "VEEAM_EM_TOKEN=[^"%]+"$', ran.out, re.MULTILINE)
+    assert ran.out.count('set "VEEAM_EM_URL=') == 1
+    ran = shell("logon", "--powershell")
+    assert re.search(r"^\$env:VEEAM_EM_TOKEN = '[^']+'$", ran.out, re.MULTILINE)
+    assert shell("logon", "--powershell", "--cmd").status == 2
+    server.expire_logon_sessions()
+    shell.set({"VEEAM_EM_TOKEN": "ZGVhZA==", "VEEAM_EM_SESSION_ID": "x"})
+    assert "set VEEAM_EM_TOKEN=\n" in shell("logout", "--cmd").out

@@ -211,8 +211,16 @@ _RESULT_STYLES: Final = {"Success": "green", "Warning": "yellow", "Failed": "red
 def print_actions(rows: Sequence[Sequence[str | None]]) -> None:
     """Print a table of actions: method, path, operation, body."""
     console = make_console()
+    names = ("METHOD", "PATH", "OPERATION", "BODY")
     cells = [tuple(Text(value or "") for value in row) for row in rows]
-    _print_plain(console, ("METHOD", "PATH", "OPERATION", "BODY"), cells)
+    if _natural_width(names, cells) <= console.size.width:
+        _print_plain(console, names, cells)
+    else:
+        # A path that is broken in two cannot be copied.
+        for method, path, *rest in rows:
+            console.print(Text(f"{method:<6}  {path}"), soft_wrap=True)
+            about = "  ".join(filter(None, rest))
+            console.print(Text(f"        {about}", style="dim"), soft_wrap=True)
     console.print(Text(counted(len(rows), "action")))
 
 
