@@ -188,7 +188,7 @@ def test_a_fresh_logon_that_knows_no_task_says_why(
     ran = shell("watch", "task-777", "task-778", *QUICK)
     assert ran.status == 1
     assert [line["outcome"] for line in ran.objects] == ["lost", "lost"]
-    advice = [line for line in ran.err.splitlines() if "is known only to" in line]
+    advice = [line for line in ran.err.splitlines() if "belongs to the logon" in line]
     assert len(advice) == 1
     assert "task-777 lost: this logon session does not know it" in ran.err
     assert "'veeam-tasks logon --help'" in advice[0]

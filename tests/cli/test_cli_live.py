@@ -8,7 +8,7 @@ import pexpect
 import pytest
 from support.shell import QUICK, ended, on_terminal, settings_of
 
-from veeam_tasks.simulator import ThreadedServer
+from veeam_tasks.simulator import Fault, ThreadedServer
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -152,3 +152,19 @@ def test_ids_of_jobs_are_whole_in_any_terminal(
     assert re.search(r"Oracle Backup", text)
     assert "78c3919c-54d7-43fe-b047-485d3566f11f" in text
     assert max(map(len, text.split("\n"))) <= columns
+
+
+def test_a_third_signal_leaves_the_picture(server: ThreadedServer) -> None:
+    """A log-out that hangs is quit at once, on the terminal's first screen."""
+    server.add_task("Running", shared=True)
+    child = on_terminal(["watch", "task-1"], settings_of(server))
+    picture(child, "1 running")
+    server.faults.add(Fault("stall", method="DELETE"))
+    child.sendintr()
+    child.expect(re.escape("\x1b[?1049l"))
+    child.expect("1 unfinished")
+    child.sendintr()
+    child.expect("5 seconds at most")
+    child.sendintr()
+    assert ended(child) == 130
+    server.expire_logon_sessions()

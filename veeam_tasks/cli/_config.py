@@ -56,8 +56,14 @@ class NamedServer:
 
 def config_path() -> Path:
     """Return where the configuration file is, whether or not it is there."""
-    import platformdirs  # noqa: PLC0415 - only where a name may be looked up
-
+    try:
+        import platformdirs  # noqa: PLC0415 - only where a name may be looked up
+    except ImportError:
+        text = (
+            "servers by name need platformdirs, which is not installed. Install it"
+            ' with: python -m pip install "veeam-tasks[cli]"'
+        )
+        raise click.UsageError(text) from None
     return platformdirs.user_config_path("veeam-tasks", appauthor=False) / "config.toml"
 
 

@@ -19,7 +19,7 @@ SHARE: Final = (
 )
 """What to do about a task that this logon session does not know."""
 
-WORTH: Final = "A task ID is known only to the logon session that started the task"
+WORTH: Final = "A task belongs to the logon session that started it"
 """What a task ID is worth, as the README says it, too."""
 
 _ANEW: Final = (

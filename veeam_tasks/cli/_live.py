@@ -37,6 +37,7 @@ from veeam_tasks.cli._progress import (
     unfinished_line,
     word_of,
 )
+from veeam_tasks.cli._streams import TerminalScreen
 from veeam_tasks.cli._tables import (
     COLUMNS,
     STYLES,
@@ -116,6 +117,7 @@ class Display:
         if sys.stderr.isatty():
             self._held = _HeldErrors(sys.stderr)
             sys.stderr = cast("TextIO", self._held)
+        TerminalScreen.is_other = True
         self._live.start(refresh=True)
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(
             _PERIOD, self._tick
@@ -130,6 +132,7 @@ class Display:
         # A terminal that went away is no reason to stay logged on.
         with suppress(OSError):
             self._live.stop()
+        TerminalScreen.is_other = False
         if self._held is not None:
             sys.stderr = cast("TextIO", self._held.stream)
             with suppress(OSError):

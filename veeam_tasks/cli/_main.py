@@ -70,7 +70,7 @@ Exit status, the first that applies:
     1    a task failed or was lost
     0    otherwise
 
-A task ID is known only to the logon session that started the task. Start and watch
+A task belongs to the logon session that started it. Start and watch
 it with one command ('submit'), or let commands share a logon session ('logon').
 """
 

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import veeam_tasks as vt
 from veeam_tasks.cli._explain import explain
 from veeam_tasks.cli._messages import complain, say
-from veeam_tasks.cli._streams import hush, is_output_broken
+from veeam_tasks.cli._streams import TerminalScreen, hush, is_output_broken
 
 if TYPE_CHECKING:
     import asyncio
 
-_SHOW_CURSOR = b"\x1b[?25h"
 _SIGNALS_THAT_QUIT = 3
 _LEAVING = "logging out; press Ctrl-C twice more to leave at once"
 _PATIENCE = (
@@ -215,8 +214,7 @@ class SignalRunner:
         status = _STATUS_OF[signal.Signals(number)]
         self._signals_seen += 1
         if self._signals_seen >= _SIGNALS_THAT_QUIT:
-            if os.isatty(1):
-                os.write(1, _SHOW_CURSOR)
+            TerminalScreen.leave()
             os._exit(status)
         if self.status is not None:
             self._write(_PATIENCE)

@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any, Final, TextIO, cast
+from typing import IO, Any, ClassVar, Final, TextIO, cast
 
 import click
 
 _COLUMNS: Final = 80
+_LEAVE: Final = b"\x1b[?1049l\x1b[?25h"
 _NONE: Final = {"stdin": os.O_WRONLY, "stdout": os.O_RDONLY, "stderr": os.O_WRONLY}
 
 
@@ -28,6 +29,19 @@ def standard_streams() -> Iterator[None]:
     finally:
         sys.stdout = before
         _settle_errors()
+
+
+class TerminalScreen:
+    """Which of its two screens the terminal shows, for whoever has to quit at once."""
+
+    is_other: ClassVar[bool] = False
+
+    @classmethod
+    def leave(cls) -> None:
+        """Show the first one again, with its cursor. Safe in a signal handler."""
+        if cls.is_other:
+            with suppress(OSError):
+                os.write(1, _LEAVE)
 
 
 def is_output_broken() -> bool:

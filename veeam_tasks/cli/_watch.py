@@ -90,7 +90,7 @@ def watch(
     """Watch tasks until each of them is finished: IDs like task-7, or their Hrefs.
 
     A - reads them from standard input, where lines of JSON with a task_id are taken,
-    too. A task ID is known only to the logon session that started the task;
+    too. A task belongs to the logon session that started it;
     'veeam-tasks logon' lets commands share one.
 
     On a terminal the progress is shown; into a pipe goes one JSON object per event.
