@@ -425,6 +425,22 @@ def test_a_mistake_in_the_file_is_told_with_its_place(
     assert words in ran.complaint
 
 
+def test_a_token_counts_more_than_a_server_of_the_environment(
+    bare: Here, server: ThreadedServer, tmp_path: Path
+) -> None:
+    """What `logon` printed is used; a server or an account that is typed is not it."""
+    write_config(tmp_path, section(server, tmp_path))
+    bare.set({"VEEAM_EM_SERVER": "prod"})
+    printed = json.loads(bare("logon", "--json").out)
+    bare.set(printed)
+    logons = server.logons.total
+    assert bare("list", "-q").status == 0
+    assert server.logons.total == logons
+    assert bare("list", "-q", "--server", "prod").status == 0
+    assert server.logons.total == logons + 1
+    assert bare("logout").status == 0
+
+
 def test_the_password_comes_from_the_vault(
     bare: Here, server: ThreadedServer, tmp_path: Path
 ) -> None:

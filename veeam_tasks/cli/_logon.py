@@ -33,6 +33,11 @@ _FORGET: Final[Mapping[Shell, str]] = {
     "powershell": "Remove-Item Env:{} -ErrorAction Ignore",
     "cmd": "set {}=",
 }
+_TAKE_OVER: Final[Mapping[Shell, str]] = {
+    "sh": 'eval "$(veeam-tasks logon)"',
+    "powershell": "veeam-tasks logon --powershell | Out-String | Invoke-Expression",
+    "cmd": "for /f \"delims=\" %i in ('veeam-tasks logon --cmd') do @%i",
+}
 
 
 def _shell_options(command: "click.decorators.FC") -> "click.decorators.FC":
@@ -93,7 +98,7 @@ def logon(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) ->
 
     status = run_async(work, on_signal=session.abort)
     if status == Exit.OK and sys.stdout.isatty() and not output.quiet:
-        say('To take such lines over at once: eval "$(veeam-tasks logon)"')
+        say(f"To take such lines over at once: {_TAKE_OVER[shell]}")
     return status
 
 
