@@ -210,3 +210,28 @@ async def test_waits_that_come_one_by_one_are_soon_asked_for_together() -> None:
             assert all(task.succeeded for task in await asyncio.gather(*waiting))
             asked[mode] = em.statistics().requests
     assert asked["auto"] <= 1.5 * asked["always"], asked
+
+
+async def test_one_quick_task_does_not_quicken_the_collection() -> None:
+    """It is polled singly at its pace, and the others together at theirs."""
+    slow = Pace(first=5, growth=1, longest=5, jitter=0)
+    quick = Pace(first=0.1, growth=1, longest=0.1, jitter=0)
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce="auto", pace=slow) as em,
+    ):
+        server.faults.add(Fault("delay", path=r"/tasks$", seconds=0.06))
+        server.faults.add(Fault("delay", path=r"/tasks/", seconds=0.01))
+        ids = [server.add_task("Running 1h, Finished").task_id for _ in range(400)]
+        async with em.watch(ids) as watch, em.watch("task-7", pace=quick) as second:
+            await anyio.sleep(60)
+            assert em.statistics().coalescing == "together"
+            server.requests.clear()
+            await anyio.sleep(50)
+            paths = [request.path for request in server.requests]
+            assert 9 <= sum(path.endswith("/tasks") for path in paths) <= 11
+            assert 350 <= sum(path.endswith("/task-7") for path in paths) <= 510
+            server.task("task-7").finish()
+            assert (await anext(second)).task_id == "task-7"
+            await second.aclose()
+            assert len(watch.tasks) == 400

@@ -87,6 +87,7 @@ class CollectionPoller:
     _looks: int = 0
     proof: SpotCheck = attrs.field(factory=SpotCheck)
     _took: float = 0.0
+    _quick: frozenset[Pace] = frozenset()
     _ended_at: float = 0.0
     _timer: asyncio.Handle | None = None
     _timer_at: float = 0.0
@@ -250,7 +251,8 @@ class CollectionPoller:
         if self.proof.is_finished:
             return False  # as before may be what is wrong with it
         return self._last == (hash(reply.body), generation) and all(
-            record.due == DueState.IN_COLLECTION and record.unchanged_hash is not None
+            (record.due == DueState.IN_COLLECTION and record.unchanged_hash is not None)
+            or record.pace in self._quick
             for record in self.roster.records.values()
         )
 
@@ -278,6 +280,7 @@ class CollectionPoller:
             meet_task=self.meet_task,
             again=self.roster.again,
             is_together=is_together,
+            quick=self._quick,
         )
         await settling.settle(collection)
         if is_together and settling.stale is not None:
@@ -337,14 +340,18 @@ class CollectionPoller:
         if self.choice.is_late(collection.seconds):
             self._fall_back(None)
             return False
-        pauses = [record.pause for record in self.roster.records.values()]
-        if not pauses:
+        usual = _usual_pauses(self.roster.records.values())
+        if not usual:
             return self.choice.is_together
         was = self.choice.is_together
+        pairs = [(pause, rate) for pause, rate, _ in usual]
+        quick = self.choice.quick_ones(pairs, collection.seconds, collection.size)
+        self._quick = frozenset(pace for _, _, pace in usual[:quick])
         now = self.choice.prefers_collection(
-            watched=len(pauses),
-            polls_a_second=sum(1 / pause for pause in pauses),
-            pause=_usual_pause(self.roster.records.values()),
+            watched=len(self.roster.records),
+            polls_a_second=sum(rate for _, rate in pairs),
+            beside=sum(rate for _, rate in pairs[:quick]),
+            pause=usual[quick][0],
             seconds=collection.seconds,
             size=collection.size,
             now=self.loop.time(),
@@ -378,15 +385,16 @@ class CollectionPoller:
         self.wake()
 
 
-def _usual_pause(records: Iterable[TaskRecord]) -> float:
-    """Return the pause that collections would have as a rule.
+def _usual_pauses(records: Iterable[TaskRecord]) -> list[tuple[float, float, Pace]]:
+    """Return the pause, the polls a second and the pace of each, quickest first.
 
-    The quickest pace decides, and by that the mean of its pauses: the shortest one is
-    that of the last newcomer, whose pause grows like those of all others.
+    The pause is the mean of a pace's pauses: the shortest one is that of the last
+    newcomer, whose pause grows like those of all others.
     """
     polls: dict[Pace, list[float]] = {}
     for record in records:
         known = polls.setdefault(record.pace, [0.0, 0.0])
         known[0] += 1.0
         known[1] += 1.0 / record.pause
-    return min(count / a_second for count, a_second in polls.values())
+    usual = [(count / rate, rate, pace) for pace, (count, rate) in polls.items()]
+    return sorted(usual, key=lambda one: one[:2])

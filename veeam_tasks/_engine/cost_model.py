@@ -1,5 +1,6 @@
 """Singly or together: what is cheaper, from what was measured of both; pure."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import attrs
@@ -71,11 +72,35 @@ class CostModel:
         self._usual = seconds if not usual else usual + (seconds - usual) * _SMOOTHING
         return False
 
+    def quick_ones(
+        self, paces: Sequence[tuple[float, float]], seconds: float, size: int
+    ) -> int:
+        """Return how many paces, the quickest first, are better asked for singly.
+
+        One task of ten thousand that somebody wants to see ten times a second must not
+        bring the whole collection ten times a second.
+
+        Args:
+            paces: For each pace its usual pause and its polls a second, in order.
+            seconds: What a collection takes.
+            size: Its bytes.
+        """
+        each = seconds + size * _SECONDS_A_BYTE
+        best, cheapest, singly = 0, float("inf"), 0.0
+        for number, (pause, polls_a_second) in enumerate(paces):
+            cost = each / pause + singly * self._single
+            # Only for a clear gain: what is asked for singly costs connections too.
+            if cost < cheapest * _LOSS:
+                best, cheapest = number, cost
+            singly += polls_a_second
+        return best
+
     def prefers_collection(
         self,
         *,
         watched: int,
         polls_a_second: float,
+        beside: float = 0.0,
         pause: float,
         seconds: float,
         size: int,
@@ -86,6 +111,7 @@ class CostModel:
         Args:
             watched: How many tasks are watched.
             polls_a_second: How many single polls there would be.
+            beside: How many of them there would be beside collections.
             pause: Seconds between two collections, as a rule.
             seconds: What this collection took.
             size: Its bytes.
@@ -95,7 +121,7 @@ class CostModel:
             return False
         self._tried_with = watched
         singly = polls_a_second * self._single
-        together = (seconds + size * _SECONDS_A_BYTE) / pause
+        together = (seconds + size * _SECONDS_A_BYTE) / pause + beside * self._single
         share = together / singly if singly else float("inf")
         limit = _LOSS if self.is_together else _GAIN
         self.is_together = share < limit

@@ -15,6 +15,7 @@ from veeam_tasks._engine.records import (
 )
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
+from veeam_tasks._pace import Pace
 from veeam_tasks._redaction import visible
 from veeam_tasks._session.collection import CollectionReader, Found
 from veeam_tasks._time_slice import TimeSlice
@@ -54,6 +55,7 @@ class Settling:
         meet_task: Told of each task that changed.
         again: Lets a record be asked for singly, after a pause.
         is_together: Whether what is settled waits for the next collection.
+        quick: Paces whose tasks are asked for singly beside it.
 
     Attributes:
         settled: How many watched tasks were answered.
@@ -68,6 +70,7 @@ class Settling:
     meet_task: Callable[[TaskRecord, Task, int, PollTimes], None]
     again: Callable[[TaskRecord, float], None]
     is_together: bool
+    quick: frozenset[Pace] = frozenset()
     settled: int = 0
     lowest: float = float("inf")
     jitter: float = 0.0
@@ -108,6 +111,8 @@ class Settling:
                 record = records.get(task_id)
                 if record is None or _is_known_better(record, moment):
                     continue
+                if record.due >= 0 and record.pace in self.quick:
+                    continue  # its own polls tell more; a hash of theirs is another
                 if record.unchanged_hash == hash(piece) and (
                     moment.generation == record.generation
                 ):
@@ -128,6 +133,10 @@ class Settling:
                     continue
                 self.settled += 1
                 record.sent, record.sent_wall = moment.sent, moment.sent_wall
+                if self.is_together and record.pace in self.quick:
+                    if record.due == DueState.IN_COLLECTION:
+                        self.again(record, record.pause)
+                    continue
                 if record.due == DueState.IN_COLLECTION:
                     record.grow()
                 elif self.is_together:
@@ -152,16 +161,23 @@ class Settling:
             record.contradicted = None
             self.settled += 1
             self.meet_task(record, task, hash(piece), moment)
-            if record.finished_without_result and record.due != DueState.DROPPED:
-                # The collection may leave out the Result that the task itself has.
-                self.again(record, record.pause)
-            elif record.due != DueState.DROPPED:
-                if record.pause < self.lowest:
-                    self.lowest, self.jitter = record.pause, record.pace.jitter
-                if self.is_together:
-                    record.due = DueState.IN_COLLECTION
+            self._place(record)
             if breath.is_due:
                 await breath.take()
+
+    def _place(self, record: TaskRecord) -> None:
+        """Let a record that was told of something new wait for what is next."""
+        if record.due == DueState.DROPPED:
+            return
+        is_quick = self.is_together and record.pace in self.quick
+        # The collection may leave out the Result that the task itself has.
+        if record.finished_without_result or is_quick:
+            self.again(record, record.pause)
+            return
+        if record.pause < self.lowest:
+            self.lowest, self.jitter = record.pause, record.pace.jitter
+        if self.is_together:
+            record.due = DueState.IN_COLLECTION
 
     def _meet_contradiction(
         self, record: TaskRecord, task: Task, collection: Collection
