@@ -322,6 +322,27 @@ def test_what_was_set_is_what_is_blamed(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["read"], "Missing argument 'PATH'; see 'veeam-tasks read --help'"),
+        (["actions", "--url", "x"], "No such option '--url'; see 'veeam-tasks actions"),
+        (["list", "extra"], "extra argument (extra); see 'veeam-tasks list --help'"),
+        (["fingerprint", "em"], "URL 'em' has no scheme; write https://em"),
+        (["fingerprint", "http://em"], "URL http://em:9399 speaks no TLS"),
+        (["list", "--username=u", "--url=https://u:hush@em"], "--url has user inf"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_says_where_to_look(
+    bare: Here, arguments: list[str], words: str
+) -> None:
+    """What is wrong, by the name that was typed, and the next step."""
+    ran = bare(*arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert words in ran.complaint
+
+
+@pytest.mark.parametrize(
     ("url", "words"),
     [
         ("http://127.0.0.1:1", "127.0.0.1:1 refuses the connection: nothing listens"),

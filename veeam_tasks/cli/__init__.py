@@ -47,8 +47,17 @@ def _run(arguments: Sequence[str] | None) -> int:
         return Exit.USAGE
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
-        complain(error.format_message(), context)
+        complain(_with_hint(error, context), context)
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     return status if isinstance(status, int) else Exit.OK
+
+
+def _with_hint(error: click.ClickException, context: click.Context | None) -> str:
+    """Return what is wrong; where click says no more than that, with where to look."""
+    text = error.format_message()
+    is_bare = isinstance(error, click.NoSuchOption | click.MissingParameter)
+    if context is None or not (is_bare or text.startswith("Got unexpected")):
+        return text
+    return f"{text.rstrip('.')}; see '{context.command_path} --help'"

@@ -33,6 +33,7 @@ _OPTIONS: Final = {
     "session_id": "VEEAM_EM_SESSION_ID",
     "password": "the password",
     "path": "PATH",
+    "url": "URL",
 }
 _UNAUTHORIZED: Final = 401
 _SERVER_ERROR: Final = 500
@@ -141,7 +142,9 @@ def wrong_argument(error: vt.ArgumentError, server: Named | None = None) -> str:
         return f"{', '.join(names)}: pass one of them at most; they contradict"
     if error.parameter == "ca_file" and error.shown:
         return _ca_file(name, error)
-    shown = f"{name} {error.shown}" if error.shown else name
+    # A URL with a password in it is not shown, but only called what it is.
+    is_shown = bool(error.shown) and error.shown != "the URL"
+    shown = f"{name} {error.shown}" if is_shown else name
     return f"{shown}{_colon(error)} {error.problem}{_correction(error, server)}"
 
 
