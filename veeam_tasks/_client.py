@@ -21,7 +21,7 @@ from veeam_tasks._session.calls import Calls
 from veeam_tasks._session.credentials import Credentials, Password
 from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._session.opening import Opening
-from veeam_tasks._sole import NotCopyable
+from veeam_tasks._sole import NotCopyable, of_the_package
 from veeam_tasks._transport.transport import Transport
 
 # Here and not in the root, for which `logging` would be most of what it costs: whatever
@@ -473,3 +473,8 @@ class SessionManager(NotCopyable):
             )
         host.engine.check_loop()
         return host
+
+
+of_the_package(
+    SessionManager,
+)

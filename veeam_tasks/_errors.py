@@ -24,6 +24,7 @@ with control characters visible; secrets were hidden by whoever passed the text 
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
 
 from veeam_tasks._shown import quoted, visible
+from veeam_tasks._sole import of_the_package
 
 if TYPE_CHECKING:
     from veeam_tasks._job_sessions import JobSession, TaskSession
@@ -434,3 +435,22 @@ class SessionLostError(VeeamTasksError):
         self.task = task
         self.last_seen = last_seen
         self.reason = reason
+
+
+of_the_package(
+    ArgumentError,
+    CertificateError,
+    ClosedError,
+    ForbiddenError,
+    LogonError,
+    MalformedReplyError,
+    RequestTimeoutError,
+    ServerBusyError,
+    SessionFailedError,
+    SessionLostError,
+    StatusError,
+    SubmitUncertainError,
+    TaskNotFoundError,
+    TransportError,
+    VeeamTasksError,
+)

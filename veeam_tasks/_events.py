@@ -18,6 +18,7 @@ from veeam_tasks._job_sessions import JobSession, RunStage, TaskSession
 from veeam_tasks._model import Task, TaskFailedError, TaskLostError, TaskState
 from veeam_tasks._outcomes import KINDS, Outcomes
 from veeam_tasks._shown import quoted, visible
+from veeam_tasks._sole import of_the_package
 
 
 @attrs.frozen(kw_only=True)
@@ -319,3 +320,10 @@ class WatchTimeoutError(VeeamTasksError, TimeoutError):
         self.report = report
         self.seconds = seconds
         self.trouble = trouble
+
+
+of_the_package(
+    Report,
+    TaskEvent,
+    WatchTimeoutError,
+)

@@ -16,6 +16,7 @@ import attrs
 from veeam_tasks._errors import SessionFailedError
 from veeam_tasks._model import Link, Task
 from veeam_tasks._shown import quoted, visible
+from veeam_tasks._sole import of_the_package
 
 
 class RunStage(StrEnum):
@@ -251,3 +252,13 @@ class Run:
             parts.append(quoted(session.job_name or session.vm_name or session.name))
             parts.append(session.raw_result or "without a result")
         return f"<Run {visible(' '.join(parts))}>"
+
+
+of_the_package(
+    JobSession,
+    Run,
+    RunStage,
+    SessionResult,
+    SessionState,
+    TaskSession,
+)

@@ -13,6 +13,7 @@ import attrs
 
 from veeam_tasks._errors import VeeamTasksError
 from veeam_tasks._shown import quoted, visible
+from veeam_tasks._sole import of_the_package
 
 TASK_ID = re.compile(r"task-[0-9]{1,32}", re.ASCII)
 """The form of every task ID ever seen: ``task-1``, ``task-297``."""
@@ -321,3 +322,16 @@ class Statistics:
             errors=past.errors + self.errors,
             bytes_in=past.bytes_in + self.bytes_in,
         )
+
+
+of_the_package(
+    Link,
+    Notice,
+    NoticeKind,
+    Statistics,
+    Task,
+    TaskFailedError,
+    TaskLostError,
+    TaskResult,
+    TaskState,
+)

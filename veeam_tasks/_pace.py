@@ -7,6 +7,7 @@ import attrs
 
 from veeam_tasks._errors import ArgumentError
 from veeam_tasks._seconds import as_number
+from veeam_tasks._sole import of_the_package
 
 LONGEST_PAUSE = 600.0
 """Seconds. Well under the 15 minutes after which the server drops an idle logon
@@ -108,3 +109,8 @@ def next_pauses(pauses: Mapping[Pace, float]) -> dict[Pace, float]:
         pace: pace.after(pause) if pause <= due else pause
         for pace, pause in pauses.items()
     }
+
+
+of_the_package(
+    Pace,
+)

@@ -1,4 +1,4 @@
-"""What there is one of and no second, since a copy would share its end; pure."""
+"""What public classes share: the package they are of, and that some have no copy."""
 
 from typing import ClassVar, NoReturn
 
@@ -16,3 +16,12 @@ class NotCopyable:
         # All of `copy` and `pickle` come here.
         text = f"{self._what} and cannot be copied or pickled: {self._instead}"
         raise TypeError(text)
+
+
+def of_the_package(*classes: type) -> None:
+    """Let public classes say ``veeam_tasks.X`` in tracebacks, help and pickles.
+
+    Where one is written is ours to change; a pickle outlives that.
+    """
+    for one in classes:
+        one.__module__ = "veeam_tasks"

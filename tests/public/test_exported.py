@@ -1,5 +1,6 @@
 """What the package exports, and what importing it costs."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -178,3 +179,12 @@ def test_import_of_all_names() -> None:
     """`from veeam_tasks import *` gives each name."""
     names = run("from veeam_tasks import *; print(connect.__name__, Watch.__name__)")
     assert names.split() == ["connect", "Watch"]
+
+
+@pytest.mark.parametrize("name", sorted(API))
+def test_every_class_is_of_the_package(name: str) -> None:
+    """Tracebacks and pickles say `veeam_tasks.X`, wherever X is written."""
+    value = getattr(veeam_tasks, name)
+    if isinstance(value, type):
+        assert (value.__module__, value.__qualname__) == ("veeam_tasks", name)
+    assert pickle.loads(pickle.dumps(value)) is value

@@ -28,7 +28,7 @@ from veeam_tasks._model import Task, TaskState
 from veeam_tasks._outcomes import Outcomes
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.urls import Hide, task_id_of
-from veeam_tasks._sole import NotCopyable
+from veeam_tasks._sole import NotCopyable, of_the_package
 
 _LOOKS_APART, _LOOKS_AT_ONCE = 1800.0, 4096
 
@@ -587,3 +587,8 @@ def _fresh(error: Exception) -> Exception:
     """Return a copy to be raised, so that raisers do not share one traceback."""
     again: Callable[[], Exception] | None = getattr(error, "again", None)
     return error if again is None else again()
+
+
+of_the_package(
+    Watch,
+)

@@ -28,6 +28,7 @@ from yarl import URL
 from veeam_tasks._errors import ArgumentError, RequestTimeoutError, TransportError
 from veeam_tasks._redaction import visible
 from veeam_tasks._shown import quoted
+from veeam_tasks._sole import of_the_package
 from veeam_tasks._transport.errors import transport_kind as error_class
 
 LOOK_SECONDS = 10.0
@@ -395,3 +396,8 @@ def _named(parts: tuple[tuple[tuple[str, str], ...], ...]) -> str:
 
 def _moment(written: str) -> datetime:
     return datetime.fromtimestamp(tls.cert_time_to_seconds(written), UTC)
+
+
+of_the_package(
+    Certificate,
+)
