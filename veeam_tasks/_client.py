@@ -3,14 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Self, Unpack
+from typing import Any, Literal, Self, Unpack
 
 from veeam_tasks._engine.engine import Engine, running_loop
 from veeam_tasks._engine.watch import TaskLike, Waiter, Watch, task_ids_of
 from veeam_tasks._errors import ClosedError
 from veeam_tasks._model import Link, Statistics, Task
 from veeam_tasks._notices import Notices
-from veeam_tasks._options import Options, settle
+from veeam_tasks._options import Options, settle, with_options
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.actions import Body, action_request
 from veeam_tasks._protocol.urls import resource_path, task_id_of
@@ -42,7 +42,7 @@ class SessionManager(NotCopyable):
         username: ``DOMAIN\\user`` or ``user@domain``.
         password: A string, or a callable, plain or async, that returns one and is
             asked anew at each logon.
-        **options: See `Options`: trust, pace, timeouts and the rest.
+        **options: Trust, pace, timeouts and the rest, see `__init__`.
 
     Raises:
         ValueError, TypeError: An argument is wrong; nothing was sent.
@@ -50,6 +50,7 @@ class SessionManager(NotCopyable):
 
     _what = "a SessionManager holds connections"
 
+    @with_options
     def __init__(
         self,
         url: str,
@@ -58,6 +59,7 @@ class SessionManager(NotCopyable):
         password: Password,
         **options: Unpack[Options],
     ) -> None:
+        """Check the arguments; nothing is sent until it is opened."""
         # Or whoever prints the locals of a traceback would show it.
         secret = hidden(password)
         del password
@@ -300,7 +302,7 @@ class SessionManager(NotCopyable):
         path: str | Link,
         body: Body | None = None,
         *,
-        method: str = "POST",
+        method: Literal["POST", "PUT", "DELETE"] = "POST",
     ) -> Task:
         """Send an action that the server answers with a task; carry it out once.
 
@@ -355,7 +357,7 @@ class SessionManager(NotCopyable):
         task_id = task_id_of(task, self._secrets.hide_in_path)
         await self._running().calls.delete(task_id)
 
-    async def read(self, path: str | Link) -> Mapping[str, object]:
+    async def read(self, path: str | Link) -> Mapping[str, Any]:
         """GET any other resource under this URL, once, decoded.
 
         Args:

@@ -2,11 +2,11 @@
 
 from collections.abc import Generator
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, NoReturn, Unpack
 
 from veeam_tasks._client import SessionManager
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._options import Options, check_proxy
+from veeam_tasks._options import Options, check_proxy, with_options
 from veeam_tasks._protocol.logon import can_stand_in_header, session_id_in
 from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import Secret, hidden, hidden_or_none
@@ -39,10 +39,20 @@ class Connecting(NotCopyable):
     ) -> None:
         await self._manager.aclose()
 
+    def __getattr__(self, name: str) -> NoReturn:
+        text = f"{type(self).__name__!r} object has no attribute {name!r}"
+        if not name.startswith("_") and hasattr(SessionManager, name):
+            text = (
+                f"it is not logged on yet, so it has no {name!r}: write"
+                " 'em = await connect(...)' or 'async with connect(...) as em'"
+            )
+        raise AttributeError(text)
+
     def __repr__(self) -> str:
         return f"<connect {self._manager.url}: not logged on: await it>"
 
 
+@with_options
 def connect(
     url: str, *, username: str, password: Password, **options: Unpack[Options]
 ) -> Connecting:
@@ -53,7 +63,7 @@ def connect(
         username: ``DOMAIN\\user`` or ``user@domain``.
         password: A string, or a callable, plain or async, that returns one and is
             asked anew at each logon.
-        **options: See `Options`: trust, pace, timeouts and the rest.
+        **options: Trust, pace, timeouts and the rest, see below.
 
     Returns:
         What gives a logged-on `SessionManager`, awaited or entered; it makes one
@@ -70,6 +80,7 @@ def connect(
     )
 
 
+@with_options
 def adopt(
     url: str,
     token: str,
@@ -83,7 +94,7 @@ def adopt(
         url: As in `connect`.
         token: The ``X-RestSvcSessionId`` of the logon session.
         session_id: Its ID, if known: makes keeping it alive cheaper.
-        **options: See `Options`.
+        **options: See below.
 
     Returns:
         What gives a `SessionManager`, awaited or entered. A dead token is a
@@ -97,6 +108,7 @@ def adopt(
     return Connecting(_Adopted(url, *secrets, options))
 
 
+@with_options
 async def log_out(
     url: str,
     token: str,
@@ -111,7 +123,7 @@ async def log_out(
         token: The ``X-RestSvcSessionId`` of the logon session.
         session_id: Its ID; may be left out if the token is the ID in base64, as newer
             servers have it.
-        **options: See `Options`.
+        **options: See below.
 
     Raises:
         LogonError: It has ended already.

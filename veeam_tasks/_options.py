@@ -1,11 +1,12 @@
 """The keyword arguments of `connect`, `adopt` and `SessionManager`, checked."""
 
+import difflib
 import inspect
 import re
 from collections.abc import Callable
 from os import PathLike
 from ssl import SSLContext
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 
 import attrs
 from yarl import URL
@@ -133,8 +134,7 @@ def settle(url: str, options: Options) -> Settings:
     """
     unknown = sorted(set(options) - Options.__optional_keys__)
     if unknown:
-        text = f"unexpected keyword argument {quoted(unknown[0])}"
-        raise TypeError(text)
+        raise TypeError(_unexpected(unknown[0]))
     rest = dict(options)
     insecure = options.get("insecure", False)
     if not isinstance(insecure, bool):
@@ -231,3 +231,46 @@ def check_proxy(proxy: object) -> None:
         raise ArgumentError(
             parameter="proxy", problem="is no http:// URL", advice=advice
         )
+
+
+def _unexpected(name: str) -> str:
+    """Return what to say of a keyword that there is none of; the nearest one too."""
+    text = f"unexpected keyword argument {quoted(name)}"
+    known = (*Options.__optional_keys__, "username", "password", "token", "session_id")
+    near = difflib.get_close_matches(name, known, 1)
+    return f"{text}; did you mean {near[0]!r}?" if near else text
+
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def with_options(function: FunctionT) -> FunctionT:
+    """Let ``help()`` and completion show each option with its default and meaning.
+
+    Type checkers see them by ``Unpack[Options]``; at a prompt that is ``**options``.
+    """
+    signature = inspect.signature(function)
+    shown = [
+        one for one in signature.parameters.values() if one.kind != one.VAR_KEYWORD
+    ]
+    defaults: dict[str, Any] = {"ssl": None, "ca_file": None, "fingerprint": None}
+    defaults["insecure"] = False
+    defaults |= {
+        field.name: Pace() if field.name == "pace" else field.default
+        for field in attrs.fields(Settings)
+        if field.name in Options.__optional_keys__
+    }
+    hints = get_type_hints(Options)
+    for name, hint in hints.items():
+        shown.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults[name],
+                annotation=hint,
+            )
+        )
+    function.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined] # read by inspect
+    meaning = inspect.getdoc(Options) or ""
+    function.__doc__ = f"{inspect.getdoc(function)}\n\nOptions:\n\n{meaning}\n"
+    return function

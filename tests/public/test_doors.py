@@ -1,11 +1,18 @@
 """The doors: unawaited, entered, and the one that ends what was left open."""
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import attrs
 import pytest
 from support.doors import direct, door
 from support.virtual import QUICK_BACKEND
 
-from veeam_tasks import LogonError, TransportError
+import veeam_tasks as vt
+from veeam_tasks import LogonError, Pace, TransportError
 from veeam_tasks._doors import log_out
+from veeam_tasks._options import Options, Settings
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 
@@ -70,3 +77,39 @@ async def test_the_door_is_a_manager_however_it_is_opened() -> None:
         await awaited.aclose()
         assert server.logons.total == 3
         assert server.logon_sessions == []
+
+
+@pytest.mark.parametrize("door", [vt.connect, vt.adopt, vt.log_out, vt.SessionManager])
+def test_help_shows_every_keyword_with_its_default_and_meaning(
+    door: Callable[..., object],
+) -> None:
+    """At a prompt nothing hides behind **options."""
+    shown = inspect.signature(door).parameters
+    meaning = inspect.getdoc(door.__init__ if inspect.isclass(door) else door) or ""
+    for field in attrs.fields(Settings):
+        if field.name in Options.__optional_keys__:
+            default = Pace() if field.name == "pace" else field.default
+            assert shown[field.name].default == default
+            assert f"`{field.name}`" in meaning
+    assert Options.__optional_keys__ <= shown.keys()
+    assert not any(one.kind is one.VAR_KEYWORD for one in shown.values())
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [("acept", "accept"), ("finger_print", "fingerprint"), ("user_name", "username")],
+)
+def test_a_typo_names_the_nearest_keyword(typo: str, meant: str) -> None:
+    """Who mistypes a keyword is told what may have been meant."""
+    options: dict[str, Any] = {"username": "u", "password": "p", typo: "x"}
+    with pytest.raises(TypeError, match=f"'{typo}'; did you mean '{meant}'"):
+        vt.connect("https://em.example", **options)
+
+
+def test_a_forgotten_await_is_named() -> None:
+    """What connect returns has nothing of a manager before it is awaited."""
+    unawaited: Any = vt.connect("https://em.example", username="u", password="p")
+    with pytest.raises(AttributeError, match="await connect"):
+        unawaited.watch("task-1")
+    with pytest.raises(AttributeError, match="no attribute 'wacth'"):
+        unawaited.wacth("task-1")

@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 import veeam_tasks as vt
 
@@ -62,7 +62,7 @@ async def by_line() -> None:
     await watch.aclose()
     assert_type(em.watch_all(timeout=3), vt.Watch)
     assert_type(await em.fetch_all(), list[vt.Task])
-    assert_type(await em.read(started.related[0]), Mapping[str, object])
+    assert_type(await em.read(started.related[0]), Mapping[str, Any])
     await em.delete(started)
     assert_type(em.statistics(), vt.Statistics)
     assert_type(em.url, str)
@@ -122,7 +122,7 @@ async def calls(em: vt.SessionManager, task: vt.Task, link: vt.Link) -> None:
     assert_type(await em.submit("jobs/1", "<Spec/>", method="PUT"), vt.Task)
     assert_type(await em.submit(link, b"<Spec/>"), vt.Task)
     assert_type(await em.submit("jobs/1", None, method="DELETE"), vt.Task)
-    assert_type(await em.read("jobs"), Mapping[str, object])
+    assert_type(await em.read("jobs"), Mapping[str, Any])
     assert_type(await em.delete("task-1"), None)
     assert_type(await em.aclose(), None)
     async with vt.adopt(em.url, "token", ca_file=Path("ca.pem")) as adopted:

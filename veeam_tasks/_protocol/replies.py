@@ -164,7 +164,7 @@ def decode_logon(reply: Reply, secrets: Secrets) -> Secret | None:
     return Secret(session_id)
 
 
-def decode_resource(reply: Reply, secrets: Secrets) -> Mapping[str, object]:
+def decode_resource(reply: Reply, secrets: Secrets) -> Mapping[str, Any]:
     """Return any resource: XML as xmltodict gives it, JSON as it is.
 
     XML has its root as the one key; its namespaces are gone, and ``Link`` and

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import unquote
 
 import attrs
@@ -110,7 +111,7 @@ class Calls:
             await pages.read(reply)
         return pages
 
-    async def read(self, path: str) -> Mapping[str, object]:
+    async def read(self, path: str) -> Mapping[str, Any]:
         """GET any resource below ``/api/``, decoded."""
         with self._counted():
             request = self._get(path, self.settings.collection_bytes)

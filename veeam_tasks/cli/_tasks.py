@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 import click
@@ -161,7 +161,7 @@ class _Action:
     job: str | None
     verb: str
     body: str | None = attrs.field(repr=False)
-    method: str
+    method: Literal["POST", "PUT", "DELETE"]
 
     async def send(self, em: "vt.SessionManager", server: Server) -> vt.Task:
         """Send it, once.
@@ -247,7 +247,7 @@ def submit(
     job: str | None,
     action: str | None,
     body_file: str | None,
-    method: str | None,
+    method: Literal["POST", "PUT", "DELETE"] | None,
     no_watch: bool,
     watching: Watching,
     server: Server,
@@ -264,7 +264,7 @@ def submit(
         job=job,
         verb=action or "start",
         body=None if body_file is None else _body(body_file),
-        method=(method or "POST").upper(),
+        method=method or "POST",
     )
     if no_watch:
         session = server.session(patience=watching.patience)
