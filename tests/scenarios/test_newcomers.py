@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.doors import STEADY, door, targets
+from support.rosters import SLOW, Scene, Wanting
 from support.virtual import QUICK_BACKEND
-from test_roster import SLOW, Scene, Wanting
 
 from veeam_tasks import Pace
 from veeam_tasks._engine.records import DueState
@@ -103,12 +103,12 @@ def test_a_newcomer_or_a_renewal_puts_nothing_off(
     for task_id, delay in zip(ids, delays, strict=True):
         roster.schedule.put(scene.record(task_id), delay)
     roster.is_together = together
-    due = {task_id: scene.record(task_id).due for task_id in ids}
+    before = {task_id: scene.record(task_id).due for task_id in ids}
     others = Wanting(SLOW)
     scene.add(others, *(f"new-{number}" for number in range(newcomers)), *ids)
     for task_id in ids:
         due = scene.record(task_id).due
-        assert due == DueState.READY or 0 <= due <= due[task_id]
+        assert due == DueState.READY or 0 <= due <= before[task_id]
 
 
 def test_a_stream_of_newcomers_uses_up_no_turns() -> None:
