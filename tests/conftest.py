@@ -115,11 +115,11 @@ def pytest_testnodedown(node: object) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print R8 in one line."""
+    """Print what the guard of secrets has walked, in one line."""
     rows = [attrs.astuple(count) for count in (GUARD.count, *WALKED)]
     count = Count(*(sum(column) for column in zip(*rows, strict=True)))
     terminalreporter.write_line(
-        str(count) if IS_ABLE else "R8: not walked, which needs Python 3.12"
+        str(count) if IS_ABLE else "secrets: not walked, which needs Python 3.12"
     )
 
 

@@ -1,4 +1,4 @@
-"""Deadlines: four times, each kept in one place, and callers' own (issue 4, part 6)."""
+"""Deadlines: four times, each kept in one place, and callers' own."""
 
 import asyncio
 import gc

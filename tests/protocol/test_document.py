@@ -565,7 +565,7 @@ EXPANDING: dict[str, tuple[Callable[[], bytes], str]] = {
 
 @pytest.mark.parametrize("name", EXPANDING)
 def test_what_grows_when_it_is_read_is_refused_before(name: str) -> None:
-    """R9: many mebibytes of it hold less than eighty."""
+    """Many mebibytes of it hold less than eighty."""
     make, said = EXPANDING[name]
     kind = "application/json" if name.startswith("JSON") else "application/xml"
     given = reply(make(), kind)
@@ -576,5 +576,4 @@ def test_what_grows_when_it_is_read_is_refused_before(name: str) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    print(f"R9: {name}, {len(given.body) / MEBI:.0f} MiB: {peak / MEBI:.1f} MiB held")
     assert peak < 80 * MEBI

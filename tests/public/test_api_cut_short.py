@@ -1,4 +1,4 @@
-"""api.md, section Watch: when it cannot go on."""
+"""A watch that cannot go on delivers what it owes, then says why."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

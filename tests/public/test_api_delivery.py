@@ -1,4 +1,4 @@
-"""api.md, section Watch: what is delivered."""
+"""What a watch delivers: in order, never the same twice, one final event, last."""
 
 import gc
 from collections.abc import Awaitable, Callable

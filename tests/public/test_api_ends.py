@@ -1,4 +1,4 @@
-"""api.md: what ends a task, and the single requests of `SessionManager`."""
+"""What ends a task, and the single requests of `SessionManager`."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""api.md, section Errors; that none holds a secret is in test_secrets."""
+"""Which error is raised when, and what it carries; that none holds a secret is in test_secrets."""
 
 import importlib.util
 from collections.abc import Awaitable, Callable, Iterator
@@ -62,7 +62,7 @@ TREE: dict[type[Exception], tuple[type[Exception], ...]] = {
 
 
 def test_the_tree() -> None:
-    """One root, `VeeamTasksError`, and each class where api.md has it; no others."""
+    """One root, `VeeamTasksError`, and each class at its place below it; no others."""
     public = [getattr(veeam_tasks, name) for name in veeam_tasks.__all__]
     errors = [
         one for one in public if isinstance(one, type) and issubclass(one, Exception)

@@ -1,4 +1,4 @@
-"""api.md: `submit`, and `delete`, which are carried out at most once."""
+"""`submit` and `delete` are carried out at most once."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""api.md, section Values; words and reprs of each are in test_model, test_events."""
+"""The public values are frozen and readable; words and reprs of each are in test_model, test_events."""
 
 import copy
 import itertools

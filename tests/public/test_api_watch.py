@@ -1,4 +1,4 @@
-"""api.md, section Watch: the iterator, the context manager, its members."""
+"""A watch as an iterator and a context manager, and its members."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""api.md, section Three ways to use it.
+"""Three ways to use it: awaited, as a bulk watcher, and line by line.
 
 The third over a terminal is in test_repl, sharing a logon session in test_api_doors.
 """

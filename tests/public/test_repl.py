@@ -1,4 +1,4 @@
-"""The lines of api.md, typed into `python -m asyncio` over a real terminal.
+"""The lines of a newcomer, typed into `python -m asyncio` over a real terminal.
 
 nox runs this on each Python that is there.
 """

@@ -1,4 +1,4 @@
-"""No text that anyone may come to see holds a secret (R8)."""
+"""No text that anyone may come to see holds a secret."""
 
 import logging
 import traceback

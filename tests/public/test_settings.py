@@ -20,7 +20,7 @@ def settled(**options: object) -> object:
 
 
 def test_defaults() -> None:
-    """The defaults of api.md, section Doors."""
+    """What every keyword is that is not given."""
     settings = settle(URL, {})
     assert str(settings.base) == "https://em.example:9398/api/"
     assert settings.api_version == "latest"

@@ -46,7 +46,7 @@ def test_what_is_told_once_is_kept() -> None:
 
 
 def test_tokens_that_come_and_go_leave_no_patterns() -> None:
-    """R6: hiding nothing compiles nothing, which the cache of `re` would keep."""
+    """Hiding nothing compiles nothing, which the cache of `re` would keep."""
     re.purge()
     secrets = Secrets()
     for number in range(10):

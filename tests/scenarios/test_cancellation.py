@@ -1,4 +1,4 @@
-"""Cancelled at every step of the loop, and other sudden ends: nothing is left (R5)."""
+"""Cancelled at every step of the loop, and other sudden ends: nothing is left."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ class SteppedLoop(AsyncioVirtual):  # type: ignore[misc, valid-type] # a class m
 
 @attrs.define
 class Tally:
-    """What the sweeps of this file have done, for the line of R5."""
+    """What the sweeps of this file have done, for the line that is printed."""
 
     scenarios: set[str] = attrs.field(factory=set)
     steps: int = 0
@@ -505,7 +505,7 @@ def test_r5_in_figures() -> None:
     if len(TALLY.scenarios) < len(SCENARIOS):
         pytest.skip("the sweeps were not run before")
     print(
-        f"R5: {len(TALLY.scenarios)} scenarios, ended at {TALLY.steps} steps:"
+        f"cancellation: {len(TALLY.scenarios)} scenarios, ended at {TALLY.steps} steps:"
         " 0 sockets, 0 logon sessions (but of a server that was down), 0 asyncio"
         " tasks left, 0 DELETE of a task"
     )

@@ -1,4 +1,4 @@
-"""Together or singly: the mode changes cost and nothing else (issue 9)."""
+"""Together or singly: the mode changes cost and nothing else."""
 
 import asyncio
 

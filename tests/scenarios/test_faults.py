@@ -1,4 +1,4 @@
-"""The fault matrix: what a hostile server may do, and what comes of it (R3)."""
+"""The fault matrix: what a hostile server may do, and what comes of it."""
 
 import re
 
@@ -178,7 +178,7 @@ async def test_a_logon_without_a_token_is_no_logon() -> None:
 @pytest.mark.lengthy
 @pytest.mark.parametrize("mode", ["never", "auto", "always"])
 async def test_fifteen_bad_replies_in_a_hundred(mode: str) -> None:
-    """R3: 1,000 tasks, 15 % of the replies bad: none lost, none wrong, none hangs."""
+    """1,000 tasks, 15 % of the replies bad: none lost, none wrong, none hangs."""
     kinds = ("reset", "cut_body", "garbage", "html", "stall", "status")
     async with (
         SimulatedServer(seed=3) as server,
@@ -201,7 +201,7 @@ async def test_fifteen_bad_replies_in_a_hundred(mode: str) -> None:
         asked = server.requests.total
         wrong = set(report.failed) ^ set(failing)
         print(
-            f"R3 {mode}: {asked} requests, {bad} bad replies;"
+            f"faults, {mode}: {asked} requests, {bad} bad replies;"
             f" {len(report.lost)} lost, {len(wrong)} wrong,"
             f" {len(report.unfinished)} unfinished"
         )

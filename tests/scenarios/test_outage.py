@@ -400,7 +400,7 @@ def test_at_most_one_probe_and_never_none(
     ("mode", "count"), [("never", 1000), ("auto", 300), ("always", 300)]
 )
 async def test_one_outage_under_a_thousand_pollers(mode: str, count: int) -> None:
-    """R4: at most one request a second, one notice down, one up, no burst after it."""
+    """At most one request a second, one notice down, one up, no burst after it."""
     notices: list[str] = []
     async with (
         SimulatedServer(keep_requests=200_000) as server,
@@ -424,7 +424,7 @@ async def test_one_outage_under_a_thousand_pollers(mode: str, count: int) -> Non
         await anyio.sleep(31)
         times = [r.time for r in server.requests if r.status == 200]
         report = await watch.wait()
-    print(f"R4 {mode}: {asked} requests in 60 s of outage; notices {notices}")
+    print(f"outage, {mode}: {asked} requests in 60 s of outage; notices {notices}")
     assert asked <= 60
     assert notices.count(NoticeKind.UNREACHABLE.value) == 1
     assert notices.count(NoticeKind.RECOVERED.value) == 1

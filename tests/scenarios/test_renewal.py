@@ -1,4 +1,4 @@
-"""Renewal: once for all, never a loop, never a foreign outcome (issue 4, 1 and 2)."""
+"""Renewal: once for all, never a loop, never a foreign outcome."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 @MODES
 @pytest.mark.parametrize("count", [1, 10, 1000])
 async def test_one_logon_for_n_pollers_and_one_more(mode: str, count: int) -> None:
-    """R1: one logon for any number of pollers; one more after the token is refused."""
+    """One logon for any number of pollers; one more after the token is refused."""
     async with (
         SimulatedServer() as server,
         door(server, coalesce=mode, pace=QUICK) as em,
@@ -48,7 +48,7 @@ async def test_one_logon_for_n_pollers_and_one_more(mode: str, count: int) -> No
         assert len(report.succeeded) == count
         assert server.logons.total == 2
         assert em.statistics().renewals == 1
-        print(f"R1 {mode}: {count} pollers, {server.logons.total} logons")
+        print(f"renewal, {mode}: {count} pollers, {server.logons.total} logons")
         assert len(server.logon_sessions) == 1
     assert server.logon_sessions == []
 
@@ -56,7 +56,7 @@ async def test_one_logon_for_n_pollers_and_one_more(mode: str, count: int) -> No
 @MODES
 @pytest.mark.parametrize("count", [4, 1000])
 async def test_a_changed_password_is_refused_once(mode: str, count: int) -> None:
-    """R2: one refused logon under a thousand pollers; all are told at once."""
+    """One refused logon under a thousand pollers; all are told at once."""
     async with (
         SimulatedServer() as server,
         door(server, coalesce=mode, pace=QUICK) as em,
@@ -90,7 +90,7 @@ async def test_a_changed_password_is_refused_once(mode: str, count: int) -> None
 
 @pytest.mark.parametrize("count", [1, 2, 50, 1000])
 async def test_a_wrong_password_with_many_waiting(count: int) -> None:
-    """R2: however many open at once, a wrong password is sent once."""
+    """However many open at once, a wrong password is sent once."""
     async with SimulatedServer() as server:
         em = SessionManager(server.url, username="admin", password="wrong")
         opened = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""Soak: days of watching end right, and hours of it cost no more and more (R6).
+"""Soak: days of watching end right, and hours of it cost no more and more.
 
 `nox -s soak` watches for hours; a share of seconds belongs to the default run.
 """
@@ -77,7 +77,7 @@ async def watched_for_days(
 
 @pytest.mark.lengthy
 async def test_three_days_with_nightly_restarts() -> None:
-    """R6: 1,000 tasks, three days, three restarts: 0 lost that the server knew."""
+    """1,000 tasks, three days, three restarts: 0 lost that the server knew."""
     async with (
         SimulatedServer(seed=1, keep_requests=10) as server,
         door(server, coalesce="always", pace=UNHURRIED) as em,
@@ -86,7 +86,7 @@ async def test_three_days_with_nightly_restarts() -> None:
         report = watch.report
         figures = em.statistics()
         print(
-            f"R6: {len(ends)} tasks over {took / HOUR:.1f} hours,"
+            f"soak: {len(ends)} tasks over {took / HOUR:.1f} hours,"
             f" {server.logons.total} logons, {figures.renewals} renewals,"
             f" {server.requests.total} requests; {len(report.lost)} lost"
         )
@@ -281,5 +281,5 @@ async def test_two_hours_cost_no_more_than_one(mode: str, traced: None) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize(("mode", "hours"), [("auto", 6), ("never", 2)])
 async def test_soak(mode: str, hours: float, traced: None) -> None:
-    """R6: hours at a 30 s pace, 1,000 tasks that come and go: memory is flat."""
+    """Hours at a 30 s pace, 1,000 tasks that come and go: memory is flat."""
     await soaked(mode, hours=hours, crowd_size=1000, count=24)

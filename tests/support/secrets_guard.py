@@ -1,4 +1,4 @@
-"""Walks what any test of the suite lets people see for planted secrets (R8).
+"""Walks what any test of the suite lets people see for planted secrets.
 
 Every log record of ours at DEBUG, every warning, every error of ours that is raised
 anywhere, with all that hangs on it, and what the shell prints. The secrets are what
@@ -65,7 +65,7 @@ class Count:
 
     def __str__(self) -> str:
         return (
-            f"R8: {self.lines} log lines, {self.errors} errors, {self.warnings}"
+            f"secrets: {self.lines} log lines, {self.errors} errors, {self.warnings}"
             f" warnings, {self.outputs} outputs of the shell walked: {self.secrets}"
             " secrets"
         )

@@ -1,4 +1,4 @@
-"""The guard of the whole suite finds each kind of leak that is planted (R8)."""
+"""The guard of the whole suite finds each kind of leak that is planted."""
 
 import base64
 import logging

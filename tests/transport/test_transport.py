@@ -624,7 +624,7 @@ async def test_a_bomb_is_cut_while_it_is_read(
         finally:
             tracemalloc.stop()
     print(
-        f"R9: {encoding}, 512 MiB, limit {limit / MEBI:g}: {peak / MEBI:.1f} MiB held"
+        f"bounded: {encoding}, 512 MiB, limit {limit / MEBI:g}: {peak / MEBI:.1f} MiB held"
     )
     assert peak < min(80 * MEBI, limit + 16 * MEBI)
 

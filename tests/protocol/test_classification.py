@@ -1,4 +1,4 @@
-"""The reply table's twin: every kind of reply, and what it proves (issue 4, 3)."""
+"""Every kind of reply proves what the table says."""
 
 import pytest
 
