@@ -16,19 +16,18 @@ from veeam_tasks import (
     TaskState,
     TransportError,
 )
-from veeam_tasks._engine.records import (
+from veeam_tasks._engine.decisions import (
     RESULTLESS_REPLIES,
     Decision,
-    PollTimes,
-    TaskRecord,
-    count_refusal,
-    lose,
-    meet_task,
-    meet_trouble,
+    count_unauthorized,
+    denied_for_good,
+    lost,
+    on_failure,
     on_missing,
-    refused_for_good,
+    on_task,
     replaced,
 )
+from veeam_tasks._engine.records import PollTimes, TaskRecord
 from veeam_tasks._pace import LONGEST_PAUSE
 
 WALL = 1_750_000_000.0
@@ -41,7 +40,9 @@ OK = TaskResult(success=True, message="Ok")
 
 def record(*, first_generation: int = 1, pace: Pace = PACE) -> TaskRecord:
     """Return a record that has met nothing yet."""
-    return TaskRecord("task-1", pace, first_generation, pause=1)
+    return TaskRecord(
+        task_id="task-1", pace=pace, first_generation=first_generation, pause=1
+    )
 
 
 def task(
@@ -77,7 +78,7 @@ def meet(
     unchanged_hash: int = 7,
 ) -> Decision:
     """Let a record meet a task as the engine does, which keeps the digest."""
-    decision = meet_task(given, found, at(now, generation), RENEWED)
+    decision = on_task(given, found, at(now, generation), RENEWED)
     given.unchanged_hash = None if given.finished_without_result else unchanged_hash
     return decision
 
@@ -275,13 +276,13 @@ def test_what_went_wrong_last_is_kept_until_a_good_reply() -> None:
     """So that whoever runs out of time learns why; a text, not the error."""
     given = record()
     assert given.trouble == ""
-    meet_trouble(given, DOWN, at(10.0), None, 0.0)
+    on_failure(given, DOWN, at(10.0), None, 0.0)
     assert given.trouble == "GET x: reset"
     on_missing(given, FORBIDDEN, at(20.0), None, "")
     assert given.trouble == str(FORBIDDEN)
     meet(given, task(), 30.0)
     assert given.trouble == ""
-    meet_trouble(given, DOWN, at(40.0), None, 0.0)
+    on_failure(given, DOWN, at(40.0), None, 0.0)
     meet(given, task("Finished"), 50.0)
     assert given.trouble == ""
 
@@ -293,7 +294,7 @@ def test_a_good_reply_between_two_doubts_forgets_the_first() -> None:
     meet(given, task(), 20.0)
     assert on_missing(given, FORBIDDEN, at(30.0), None, "").seen is None
     # Trouble in between proves nothing, either way.
-    meet_trouble(given, DOWN, at(40.0), None, 0.0)
+    on_failure(given, DOWN, at(40.0), None, 0.0)
     assert on_missing(given, FORBIDDEN, at(50.0), None, "").seen is not None
 
 
@@ -340,12 +341,12 @@ def test_a_renewal_is_named_only_if_it_came_in_between(
 def test_trouble_pauses_longer_and_longer() -> None:
     """A task that alone gets only errors is polled on at its longest pause."""
     given = record()
-    pauses = [meet_trouble(given, DOWN, at(now), None, 0.0).pause for now in range(5)]
+    pauses = [on_failure(given, DOWN, at(now), None, 0.0).pause for now in range(5)]
     assert pauses == [2, 4, 8, 10, 10]
     assert given.unchanged_hash is None
     # A good reply ends the count.
     meet(given, task(), 9.0)
-    assert meet_trouble(given, DOWN, at(10.0), None, 0.0).pause == 2
+    assert on_failure(given, DOWN, at(10.0), None, 0.0).pause == 2
 
 
 @pytest.mark.parametrize(
@@ -356,22 +357,22 @@ def test_retry_after_is_honoured_but_not_for_days(
 ) -> None:
     """A slip in a header must not end a watch for days."""
     busy = ServerBusyError(request="GET x", status=503, message="", retry_after=asked)
-    decision = meet_trouble(record(), busy, at(1.0), None, 0.0)
+    decision = on_failure(record(), busy, at(1.0), None, 0.0)
     assert decision.pause == pause <= LONGEST_PAUSE
 
 
 def test_patience_ends_the_task_when_a_later_poll_fails_too() -> None:
     """The pause is cut so that the last poll is sent at that moment, not before it."""
     given = record()
-    assert meet_trouble(given, DOWN, at(100.0), 5.0, 0.0).pause == 2.0
-    assert meet_trouble(given, DOWN, at(102.0), 5.0, 0.0).pause == 3.0
-    almost = meet_trouble(given, DOWN, at(104.99), 5.0, 0.0)
+    assert on_failure(given, DOWN, at(100.0), 5.0, 0.0).pause == 2.0
+    assert on_failure(given, DOWN, at(102.0), 5.0, 0.0).pause == 3.0
+    almost = on_failure(given, DOWN, at(104.99), 5.0, 0.0)
     assert almost.seen is None
     assert almost.pause == pytest.approx(0.01)
     # Sent before patience ended, so the task may have become readable since.
-    hung = meet_trouble(given, DOWN, at(130.0, took=25.01), 5.0, 0.0)
+    hung = on_failure(given, DOWN, at(130.0, took=25.01), 5.0, 0.0)
     assert (hung.seen, hung.pause) == (None, 0.0)
-    decision = meet_trouble(given, DOWN, at(130.0, took=25.0), 5.0, 0.0)
+    decision = on_failure(given, DOWN, at(130.0, took=25.0), 5.0, 0.0)
     assert decision.seen is not None
     assert (decision.seen.state, decision.seen.error) == (TaskState.LOST, DOWN)
 
@@ -379,23 +380,23 @@ def test_patience_ends_the_task_when_a_later_poll_fails_too() -> None:
 def test_patience_cuts_what_retry_after_asks_for() -> None:
     """Whoever has ten seconds does not wait for a minute."""
     busy = ServerBusyError(request="GET x", status=503, message="", retry_after=60)
-    assert meet_trouble(record(), busy, at(1.0), 10.0, 0.0).pause == 10.0
+    assert on_failure(record(), busy, at(1.0), 10.0, 0.0).pause == 10.0
 
 
 def test_patience_begins_anew_when_an_outage_ends() -> None:
     """What the server did to all is not held against one task."""
     given = record()
-    meet_trouble(given, DOWN, at(100.0), None, 0.0)
-    assert meet_trouble(given, DOWN, at(900.0), 5.0, 898.0).pause == 3.0
-    assert meet_trouble(given, DOWN, at(903.5), 5.0, 898.0).seen is not None
+    on_failure(given, DOWN, at(100.0), None, 0.0)
+    assert on_failure(given, DOWN, at(900.0), 5.0, 898.0).pause == 3.0
+    assert on_failure(given, DOWN, at(903.5), 5.0, 898.0).seen is not None
 
 
 def test_a_doubt_ends_the_count_of_trouble() -> None:
     """The server has spoken of this task, so it does not get only errors."""
     given = record()
-    meet_trouble(given, DOWN, at(100.0), 5.0, 0.0)
+    on_failure(given, DOWN, at(100.0), 5.0, 0.0)
     on_missing(given, FORBIDDEN, at(104.0), None, "")
-    assert meet_trouble(given, DOWN, at(106.0), 5.0, 0.0).seen is None
+    assert on_failure(given, DOWN, at(106.0), 5.0, 0.0).seen is None
 
 
 # --- the words of a loss, and clocks
@@ -407,7 +408,7 @@ def test_why_a_task_is_lost_is_told_in_words() -> None:
     meet(given, task())
     assert "submitted since then" in str(replaced(given, RENEWED))
     assert "renewed," in str(replaced(given, None))
-    refused = refused_for_good(given, FORBIDDEN)
+    refused = denied_for_good(given, FORBIDDEN)
     assert "this account may not read it" in str(refused)
     assert refused.last_seen == task()
 
@@ -430,7 +431,7 @@ def test_not_before_is_on_the_safe_side_of_both_clocks(
     moment = PollTimes(
         generation=1, sent=now - 1, sent_wall=now_wall - 1, now=now, now_wall=now_wall
     )
-    seen = lose(given, moment, DOWN)
+    seen = lost(given, moment, DOWN)
     assert seen.not_before == datetime.fromtimestamp(before, UTC)
     assert seen.not_before <= seen.observed_at
 
@@ -438,7 +439,7 @@ def test_not_before_is_on_the_safe_side_of_both_clocks(
 def test_a_wall_clock_set_back_since_the_request_was_sent() -> None:
     """`not_before` is never later than `observed_at`."""
     given = record()
-    meet_task(
+    on_task(
         given,
         task(),
         PollTimes(generation=1, sent=5.0, sent_wall=WALL, now=5.1, now_wall=WALL + 0.1),
@@ -448,7 +449,7 @@ def test_a_wall_clock_set_back_since_the_request_was_sent() -> None:
     moment = PollTimes(
         generation=1, sent=5.0, sent_wall=WALL, now=4.0, now_wall=WALL - 60
     )
-    seen = lose(given, moment, DOWN)
+    seen = lost(given, moment, DOWN)
     assert seen.not_before == seen.observed_at
 
 
@@ -473,8 +474,8 @@ def react(
         return on_missing(given, FORBIDDEN, moment, RENEWED, "")
     if kind in {"trouble", "busy"}:
         error = DOWN if kind == "trouble" else BUSY
-        return meet_trouble(given, error, moment, patience, 0.0)
-    return meet_task(given, task(kind), moment, RENEWED)
+        return on_failure(given, error, moment, patience, 0.0)
+    return on_task(given, task(kind), moment, RENEWED)
 
 
 @given(replies=replies, patience=st.none() | st.floats(0.1, 100))
@@ -524,6 +525,6 @@ def test_replies_that_were_brought_forward_are_no_rounds() -> None:
     assert decision.seen is not None
     assert decision.seen.is_final
     other = record()
-    pauses = [count_refusal(other, at(now)) for now in (10.0, 10.5, 11.0, 14.0)]
+    pauses = [count_unauthorized(other, at(now)) for now in (10.0, 10.5, 11.0, 14.0)]
     assert other.unauthorized_rounds == 2
     assert pauses == [2.0, 2.0, 1.5, 2.0]

@@ -17,9 +17,10 @@ from veeam_tasks import (
     TransportError,
     VeeamTasksError,
 )
+from veeam_tasks._engine.decisions import UNAUTHORIZED_ROUNDS
 from veeam_tasks._engine.health import Gate, Outage
 from veeam_tasks._engine.pollers import Poller
-from veeam_tasks._engine.records import REFUSED_ROUNDS, DueState, PollTimes, TaskRecord
+from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.replies import _STARTED_KEPT, ADVICE, Replies
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._events import Observation
@@ -318,7 +319,7 @@ async def test_a_task_that_alone_answers_401_is_given_up_after_three_rounds() ->
     """The token is known to be good, so it is this task alone; no logon."""
     scene = Scene()
     scene.script.own = 200
-    for _ in range(REFUSED_ROUNDS):
+    for _ in range(UNAUTHORIZED_ROUNDS):
         await scene.meet(401)
         assert scene.states == []
     await scene.meet(401)
@@ -334,7 +335,7 @@ async def test_tasks_that_are_all_refused_are_not_lost() -> None:
     other = scene.watch("task-2")
     other.due = 7
     other.unauthorized_rounds = 1
-    for _ in range(3 * REFUSED_ROUNDS):
+    for _ in range(3 * UNAUTHORIZED_ROUNDS):
         await scene.meet(401)
     assert scene.states == []
     assert scene.record.failures > 0
@@ -350,12 +351,12 @@ async def test_a_server_that_will_not_tell_costs_three_logons_at_most() -> None:
     """It knows no logon session to ask for, so the token is renewed in each round."""
     scene = Scene()
     scene.script.own = 405
-    for _ in range(REFUSED_ROUNDS + 1):
+    for _ in range(UNAUTHORIZED_ROUNDS + 1):
         scene.logon.note(scene.logon.generation)  # others have had good replies
         assert scene.states == []
         await scene.meet(401)
     assert scene.states == ["Lost"]
-    assert scene.script.logons <= REFUSED_ROUNDS + 1
+    assert scene.script.logons <= UNAUTHORIZED_ROUNDS + 1
 
 
 @pytest.mark.virtual_time

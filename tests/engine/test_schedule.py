@@ -35,7 +35,7 @@ class Woken:
 
 def record(task_id: str = "a") -> TaskRecord:
     """Return a record that stands nowhere yet."""
-    return TaskRecord(task_id, Pace(), 1)
+    return TaskRecord(task_id=task_id, pace=Pace(), first_generation=1)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,9 @@ class Scene:
 
     def __init__(self, *, is_together: bool = True) -> None:
         self.records = {
-            f"task-{number}": TaskRecord(f"task-{number}", Pace(growth=2), 1)
+            f"task-{number}": TaskRecord(
+                task_id=f"task-{number}", pace=Pace(growth=2), first_generation=1
+            )
             for number in range(COUNT)
         }
         for number, record in enumerate(self.records.values()):

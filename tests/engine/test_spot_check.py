@@ -20,7 +20,7 @@ FINISHED = Task(
 
 def watched(due: int = DueState.IN_COLLECTION) -> dict[str, TaskRecord]:
     """Return one record, by its ID."""
-    record = TaskRecord("task-1", Pace(), 1)
+    record = TaskRecord(task_id="task-1", pace=Pace(), first_generation=1)
     record.due = due
     return {"task-1": record}
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from veeam_tasks._engine.decisions import ReplyKind, classify
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
+from veeam_tasks._protocol.classification import ReplyKind, classify
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 
@@ -67,9 +67,9 @@ TABLE = [
     (302, HTML, PAGE, ReplyKind.UNUSABLE),
     (400, XML, error(400, "Node [root] does not exist."), ReplyKind.UNUSABLE),
     (400, XML, error(400, UNKNOWN), ReplyKind.UNKNOWN),
-    (401, XML, error(401, "Authentication token has expired"), ReplyKind.REFUSED),
+    (401, XML, error(401, "Authentication token has expired"), ReplyKind.UNAUTHORIZED),
     (401, HTML, PAGE, ReplyKind.UNUSABLE),
-    (401, NONE, b"", ReplyKind.REFUSED),
+    (401, NONE, b"", ReplyKind.UNAUTHORIZED),
     (403, XML, error(403, "Access denied"), ReplyKind.FORBIDDEN),
     (403, JSON, error_json(403, "Access denied"), ReplyKind.FORBIDDEN),
     (403, NONE, b"", ReplyKind.FORBIDDEN),
@@ -94,11 +94,11 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("status", "content_type", "body", "verdict"), TABLE)
+@pytest.mark.parametrize(("status", "content_type", "body", "kind"), TABLE)
 def test_what_a_reply_proves(
-    status: int, content_type: str, body: bytes, verdict: ReplyKind
+    status: int, content_type: str, body: bytes, kind: ReplyKind
 ) -> None:
-    """Each row of the table in `_verdict`; a proxy's HTML never ends a task."""
+    """Each row of the table; a proxy's HTML never ends a task."""
     reply = Reply(
         request="GET https://h:9398/api/tasks/task-1",
         status=status,
@@ -106,8 +106,8 @@ def test_what_a_reply_proves(
         body=body,
     )
     found, value = classify(reply, "task-1", Secrets())
-    assert found is verdict
-    assert isinstance(value, Task) is (verdict is ReplyKind.TASK)
+    assert found is kind
+    assert isinstance(value, Task) is (kind is ReplyKind.TASK)
 
 
 def test_another_unknown_task_is_malformed() -> None:
@@ -120,6 +120,6 @@ def test_another_unknown_task_is_malformed() -> None:
     assert "task-2 is unknown, although task-1 was asked for" in str(value)
 
 
-def test_every_verdict_has_a_row() -> None:
-    """No verdict is left untested."""
+def test_every_kind_has_a_row() -> None:
+    """No kind is left untested."""
     assert {row[3] for row in TABLE} == set(ReplyKind)

@@ -14,7 +14,8 @@ from support.doors import Wire, door
 from support.loops import virtual_loop
 
 from veeam_tasks import Task, TaskEvent, TaskState, WatchTimeoutError
-from veeam_tasks._engine.records import PollTimes, TaskRecord, meet_task
+from veeam_tasks._engine.decisions import on_task
+from veeam_tasks._engine.records import PollTimes, TaskRecord
 from veeam_tasks._pace import Pace
 
 WORDS = ("Running", "OperationFinished", "Queued", "Paused")
@@ -232,14 +233,14 @@ def test_not_before_when_the_wall_clock_steps_back() -> None:
         operation="StartJob",
     )
     ended = attrs.evolve(task, state=TaskState.UNKNOWN, raw_state="Queued")
-    record = TaskRecord("task-1", Pace(), 1)
+    record = TaskRecord(task_id="task-1", pace=Pace(), first_generation=1)
     wall = 1_700_000_000.0
     first = PollTimes(generation=1, sent=10, sent_wall=wall, now=11, now_wall=wall + 1)
-    assert meet_task(record, task, first, None).seen is not None
+    assert on_task(record, task, first, None).seen is not None
     back = PollTimes(
         generation=1, sent=20, sent_wall=wall - 90, now=21, now_wall=wall - 89
     )
-    seen = meet_task(record, ended, back, None).seen
+    seen = on_task(record, ended, back, None).seen
     assert seen is not None
     assert seen.not_before is not None
     assert seen.not_before <= seen.observed_at

@@ -1,4 +1,4 @@
-"""api.md, sections Doors and Logons, and the loops that a manager lives in."""
+"""The doors and their logons, and the loops that a manager lives in."""
 
 import asyncio
 import base64

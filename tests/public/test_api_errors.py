@@ -1,4 +1,4 @@
-"""Which error is raised when, and what it carries; that none holds a secret is in test_secrets."""
+"""Which error is raised when; that none holds a secret is in test_secrets."""
 
 import importlib.util
 from collections.abc import Awaitable, Callable, Iterator

@@ -1,4 +1,4 @@
-"""What each member of `SessionManager` does; `submit` and more of `delete` in test_api_submit."""
+"""What a `SessionManager` does; `submit` and more of `delete` in test_api_submit."""
 
 import asyncio
 import threading

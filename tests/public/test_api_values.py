@@ -1,4 +1,4 @@
-"""The public values are frozen and readable; words and reprs of each are in test_model, test_events."""
+"""The values are frozen and readable; reprs of each are in test_model, test_events."""
 
 import copy
 import itertools

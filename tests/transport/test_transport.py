@@ -623,9 +623,7 @@ async def test_a_bomb_is_cut_while_it_is_read(
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    print(
-        f"bounded: {encoding}, 512 MiB, limit {limit / MEBI:g}: {peak / MEBI:.1f} MiB held"
-    )
+    print(f"{encoding}, 512 MiB, limit {limit / MEBI:g}: {peak / MEBI:.1f} MiB held")
     assert peak < min(80 * MEBI, limit + 16 * MEBI)
 
 

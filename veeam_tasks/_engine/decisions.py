@@ -1,73 +1,308 @@
-"""Which reply proves what: the one table, and the function that reads it.
+"""What a classified reply means for one record; pure: times come in as values.
 
-| reply to the GET of one task                                      | proves    |
-| ----------------------------------------------------------------- | --------- |
-| 2xx with a task of the ID that was asked for                      | `TASK`    |
-| 404 with an error body of the Enterprise Manager, or an empty one | `UNKNOWN` |
-| 500, 400 with its words "no ... task with id", and no other ID    | `UNKNOWN` |
-| 401 of the Enterprise Manager, not of a proxy or a portal         | `REFUSED` |
-| 403 with an error body of the Enterprise Manager, or an empty one | `DENIED`  |
-| anything else: HTML, another task, 3xx, 4xx, 5xx, nonsense        | `TROUBLE` |
-| no reply: reset, cut short, timed out                             | `TROUBLE` |
+| kind           | what it does                                                      |
+| -------------- | ----------------------------------------------------------------- |
+| `TASK`         | the server is up; final if Finished with a result, or Finished    |
+|                | without one after three more looks, or LOST if a renewal shows    |
+|                | that it is another task; else polled on                           |
+| `UNKNOWN`      | the server is up; LOST at the second with no `TASK` in between, a |
+|                | pause later                                                       |
+| `FORBIDDEN`    | the same                                                          |
+| `UNAUTHORIZED` | asks whether the token is void: if so, it is renewed and the task |
+|                | is asked for again at once; if not, LOST when it goes on for this |
+|                | task alone for three rounds; `UNUSABLE` when it goes on for all   |
+| `UNUSABLE`     | may be an outage; polled on, at last at the longest pause; LOST   |
+|                | if that went on for this task alone for as long as `patience`     |
 
-| verdict   | what it does                                                      |
-| --------- | ----------------------------------------------------------------- |
-| `TASK`    | opens the gate; is final if Finished with a result, or Finished   |
-|           | without one after three more, or LOST if a renewal shows that it  |
-|           | is another task; else polled on                                   |
-| `UNKNOWN` | opens the gate; LOST at the second with no `TASK` in between, a   |
-|           | pause later                                                       |
-| `DENIED`  | the same                                                          |
-| `REFUSED` | asks whether the token is void: if so, it is renewed and the task |
-|           | is asked for again at once; if not, LOST when it goes on for this |
-|           | task alone for three rounds; `TROUBLE` when it goes on for all    |
-| `TROUBLE` | may close the gate; polled on, at last at the longest pause; LOST |
-|           | if that went on for this task alone for as long as `patience`     |
+Which reply is of which kind stands in `_protocol/classification.py`.
 """
 
-from enum import Enum
+from datetime import UTC, datetime
 
-from veeam_tasks._errors import VeeamTasksError
-from veeam_tasks._model import Task
-from veeam_tasks._protocol import replies as _wire
-from veeam_tasks._protocol.messages import Reply
-from veeam_tasks._redaction import Secrets
+import attrs
 
-_OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN = 200, 300, 401, 403
+from veeam_tasks._engine.records import PolledRecord, PollTimes, TaskRecord
+from veeam_tasks._errors import ForbiddenError, ServerBusyError, VeeamTasksError
+from veeam_tasks._events import Observation
+from veeam_tasks._model import Task, TaskLostError, TaskState
+from veeam_tasks._pace import LONGEST_PAUSE
 
+RESULTLESS_REPLIES = 4
+"""Finished without a Result is asked for three more times, then final."""
 
-class ReplyKind(Enum):
-    """What one reply proves about the task that was asked for."""
+UNAUTHORIZED_ROUNDS = 3
+"""Rounds, a pause apart, in which one task alone may answer 401 before it is lost."""
 
-    TASK = "the task, as described"
-    UNKNOWN = "the Enterprise Manager says that it does not know the ID"
-    REFUSED = "the token is refused"
-    FORBIDDEN = "the Enterprise Manager says that this account may not read it"
-    UNUSABLE = "nothing about the task"
+_DENIED = "this account may not read it"
 
 
-def classify(
-    reply: Reply, task_id: str, secrets: Secrets
-) -> tuple[ReplyKind, Task | VeeamTasksError]:
-    """Return what a reply proves, with the task or the error that it carries."""
-    status = reply.status
-    if _OK <= status < _REDIRECT:
-        try:
-            return ReplyKind.TASK, _wire.decode_task(reply, secrets, asked=task_id)
-        except VeeamTasksError as malformed:
-            # Its frames hold the reply, which may echo a secret.
-            return ReplyKind.UNUSABLE, malformed.with_traceback(None)
-    error = _wire.status_error(reply, secrets)
-    if status == _UNAUTHORIZED and _wire.is_own_refusal(reply):
-        return ReplyKind.REFUSED, error
-    if _wire.is_unknown_task(reply):
-        another = _wire.about_another(reply, task_id, secrets)
-        return (
-            (ReplyKind.UNKNOWN, error)
-            if another is None
-            else (ReplyKind.UNUSABLE, another)
+@attrs.frozen(kw_only=True)
+class Decision:
+    """What follows from a reply: what was seen, if anything, and the next pause."""
+
+    seen: Observation | None
+    pause: float = 0.0
+
+
+def on_task(
+    record: TaskRecord, task: Task, times: PollTimes, renewed_at: datetime | None
+) -> Decision:
+    """Decide on a reply that describes the task."""
+    before = record.task
+    if (
+        before is not None
+        and times.generation > record.generation > 0
+        and is_another(before, task)
+    ):
+        reason = (
+            f"{_renewed(renewed_at)}, and the new one has another task under this ID"
+            f" ({task.raw_state}, {task.operation}); the operation may well go on"
         )
-    spoken = _wire.is_error_body(reply) or not reply.body.strip()
-    if status == _FORBIDDEN and spoken:
-        return ReplyKind.FORBIDDEN, error
-    return ReplyKind.UNUSABLE, error
+        return Decision(seen=lost(record, times, _lost_error(record, reason)))
+    not_before = _not_before(record, times)
+    record.task, record.generation = task, times.generation
+    record.sent, record.sent_wall = times.sent, times.sent_wall
+    record.missing_replies = record.unauthorized_rounds = record.failures = 0
+    record.trouble = ""
+    is_final = False
+    if task.state is TaskState.FINISHED:
+        wait = 0.0 if task.result is not None else _count_look(record, times)
+        is_final = (
+            task.result is not None
+            or record.finished_without_result >= RESULTLESS_REPLIES
+        )
+        if not is_final:
+            return Decision(seen=None, pause=wait)
+    else:
+        record.finished_without_result = 0
+    is_same = before is not None and before.raw_state == task.raw_state
+    if is_same and not is_final and record.unchanged_hash is not None:
+        # No newcomer, and no event: only something beside the state has changed.
+        return Decision(seen=None, pause=record.grow())
+    seen = Observation(
+        task_id=record.task_id,
+        task=task,
+        state=task.state,
+        is_final=is_final,
+        observed_at=_wall(times.now_wall),
+        not_before=not_before,
+        generation=times.generation,
+    )
+    return Decision(seen=seen, pause=record.grow() if is_same else record.reset_pause())
+
+
+def contradicts(record: TaskRecord, task: Task, times: PollTimes) -> bool:
+    """Tell whether a collection shows a task otherwise than it can have become.
+
+    A cache in between may show how the task was a while ago. So what is not on the way
+    from Running to Finished takes the word of the task itself, and so does that it is
+    another one after a renewal.
+    """
+    before = record.task
+    if before is None:
+        return False
+    if before.raw_state != task.raw_state:
+        way = (TaskState.RUNNING, TaskState.OPERATION_FINISHED, TaskState.FINISHED)
+        if before.state not in way or task.state not in way:
+            return True
+        if way.index(task.state) < way.index(before.state):
+            return True
+    return times.generation > record.generation > 0 and is_another(before, task)
+
+
+def count_unauthorized(record: PolledRecord, times: PollTimes) -> float:
+    """Count a 401 for this task alone; return the pause until the next round."""
+    early = (
+        _early(record, record.unauthorized_at, times)
+        if record.unauthorized_rounds
+        else 0.0
+    )
+    if early:
+        return early
+    record.unauthorized_rounds, record.unauthorized_at = (
+        record.unauthorized_rounds + 1,
+        times.now,
+    )
+    return record.reset_pause()
+
+
+def _count_look(record: TaskRecord, times: PollTimes) -> float:
+    """Count a look at Finished without a Result; return the pause until the next."""
+    early = (
+        _early(record, record.looked_at, times)
+        if record.finished_without_result
+        else 0.0
+    )
+    if early:
+        return early
+    record.finished_without_result, record.looked_at = (
+        record.finished_without_result + 1,
+        times.now,
+    )
+    return record.reset_pause()
+
+
+def _early(record: PolledRecord, counted_at: float, times: PollTimes) -> float:
+    """Return by how much this reply comes too early to count; 0.0 if it counts.
+
+    A count of replies stands for a span of time: a new subscriber, a renewal or a
+    probe may bring a poll forward, which must not use one of them up.
+    """
+    first = record.pace.first
+    waited = times.sent - counted_at
+    is_enough = waited >= first * (1 - record.pace.jitter) * 0.99
+    return 0.0 if is_enough else first - waited
+
+
+def on_missing(
+    record: TaskRecord,
+    error: VeeamTasksError,
+    times: PollTimes,
+    renewed_at: datetime | None,
+    advice: str,
+) -> Decision:
+    """Decide on a reply that says that the task is unknown or denied.
+
+    It takes two, at least one pause apart: a task may be slow to appear.
+    """
+    record.unchanged_hash, record.trouble = None, str(error)
+    record.failures = record.unauthorized_rounds = 0
+    first = record.reset_pause()
+    if record.missing_replies == 0:
+        record.missing_replies, record.missing_at = 1, times.now
+        return Decision(seen=None, pause=first)
+    early = _early(record, record.missing_at, times)
+    if early:
+        return Decision(seen=None, pause=early)
+    reason = str(error)
+    if isinstance(error, ForbiddenError):
+        reason = f"{_DENIED}: {reason}"
+    if record.first_generation < times.generation and renewed_at is not None:
+        reason = (
+            f"{_renewed(renewed_at)}, and the new one does not show it: {reason}; the"
+            " operation may well go on"
+        )
+        return Decision(
+            seen=lost(record, times, _lost_error(record, reason, "", error, renewed_at))
+        )
+    if record.task is not None:
+        advice = ""
+    return Decision(
+        seen=lost(record, times, _lost_error(record, reason, advice, error))
+    )
+
+
+def on_failure(
+    record: TaskRecord,
+    error: VeeamTasksError,
+    times: PollTimes,
+    patience: float | None,
+    reopened_at: float,
+) -> Decision:
+    """Decide on a reply, or none, that tells nothing about the task."""
+    record.unchanged_hash, record.trouble = None, str(error)
+    if record.failures == 0:
+        record.trouble_at = times.now
+        pause = record.reset_pause()
+    else:
+        pause = record.grow()
+    record.failures += 1
+    asked = error.retry_after if isinstance(error, ServerBusyError) else None
+    asked = min(asked or 0.0, LONGEST_PAUSE)
+    pause = max(pause, asked)
+    if patience is not None:
+        until = max(record.trouble_at, reopened_at) + patience
+        # Not before it has failed once more to a poll sent after that.
+        if times.sent >= until:
+            return Decision(seen=lost(record, times, error))
+        left = max(0.0, until - times.now)
+        pause, asked = min(pause, left), min(asked, left)
+    # Beside the pause, which jitter cuts and newcomers bring forward.
+    record.not_before = times.now + asked
+    return Decision(seen=None, pause=pause)
+
+
+def lost(record: TaskRecord, times: PollTimes, error: VeeamTasksError) -> Observation:
+    """Return the observation that ends a task as LOST."""
+    return Observation(
+        task_id=record.task_id,
+        task=record.task,
+        state=TaskState.LOST,
+        is_final=True,
+        observed_at=_wall(times.now_wall),
+        not_before=_not_before(record, times),
+        generation=record.generation or record.first_generation,
+        error=error,
+    )
+
+
+def replaced(record: TaskRecord, renewed_at: datetime | None) -> TaskLostError:
+    """Return why the task of a record is lost when a new one got its ID."""
+    return _lost_error(
+        record,
+        f"{_renewed(renewed_at)}, and a task submitted since then got this ID; the"
+        " operation of the old one may well go on",
+    )
+
+
+def denied_for_good(record: TaskRecord, error: VeeamTasksError) -> TaskLostError:
+    """Return why a task is lost that alone goes on to answer 401."""
+    return _lost_error(record, f"{_DENIED}: {error}", "", error)
+
+
+def is_another(before: Task, task: Task) -> bool:
+    """Tell whether a task under another logon session is not the one seen before."""
+    backwards = (
+        before.state in {TaskState.FINISHED, TaskState.OPERATION_FINISHED}
+        and task.state is not TaskState.FINISHED
+        and task.state is not before.state
+    )
+    leads, led = _paths(task), _paths(before)
+    # What a task points to may become more, but it is never something else.
+    is_elsewhere = bool(leads and led) and leads.isdisjoint(led)
+    return backwards or is_elsewhere or before.operation != task.operation
+
+
+def _paths(task: Task) -> set[str]:
+    """Return where the Related links lead; host and port are the server's own idea."""
+    hrefs = [link.href.partition("?")[0] for link in task.related]
+    return {href.rpartition("/api/")[2].casefold() for href in hrefs}
+
+
+def _lost_error(
+    record: TaskRecord,
+    reason: str,
+    advice: str = "",
+    last_error: VeeamTasksError | None = None,
+    renewed_at: datetime | None = None,
+) -> TaskLostError:
+    return TaskLostError(
+        task_id=record.task_id,
+        last_seen=record.task,
+        reason=reason,
+        advice=advice,
+        last_error=last_error,
+        renewed_at=renewed_at,
+    )
+
+
+def _renewed(at: datetime | None) -> str:
+    when = "" if at is None else f" at {at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"the logon session was renewed{when}"
+
+
+def _wall(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _not_before(record: TaskRecord, times: PollTimes) -> datetime | None:
+    """Return when the poll before was sent, on the safe side of both clocks.
+
+    The wall clock may have been set back since, and the monotonic one may have stood
+    still while a laptop slept: the earlier answer of the two is right.
+    """
+    if record.task is None:
+        return None
+    by_span = times.now_wall - (times.now - record.sent)
+    earlier = min(by_span, record.sent_wall, times.now_wall)
+    return _wall(earlier)

@@ -6,15 +6,16 @@ from collections.abc import Callable
 
 import attrs
 
-from veeam_tasks._engine import records as _record
-from veeam_tasks._engine.decisions import ReplyKind, classify
+from veeam_tasks._engine import decisions as _decisions
+from veeam_tasks._engine.decisions import Decision
 from veeam_tasks._engine.health import Gate
 from veeam_tasks._engine.pollers import Poller
-from veeam_tasks._engine.records import Decision, DueState, PollTimes, TaskRecord
+from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
 from veeam_tasks._events import Observation
 from veeam_tasks._model import NoticeKind, Task
+from veeam_tasks._protocol.classification import ReplyKind, classify
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.logon_session import LogonSession
@@ -22,7 +23,7 @@ from veeam_tasks._session.logon_session import LogonSession
 _log = logging.getLogger(__name__)
 
 _STARTED_KEPT = 10_000
-_HOPELESS = 4 * _record.REFUSED_ROUNDS
+_HOPELESS = 4 * _decisions.UNAUTHORIZED_ROUNDS
 
 ADVICE = (
     "A task belongs to the logon session that started it, and this logon session knows"
@@ -33,7 +34,7 @@ ADVICE = (
 
 @attrs.define(eq=False, kw_only=True)
 class Replies:
-    """Acts on what the replies of polls prove, as `_verdict` and `_record` decide.
+    """Acts on what the replies of polls prove, as `decisions` decides.
 
     Args:
         on_notice: Told of an outage and of its end, with the tasks at risk.
@@ -83,7 +84,7 @@ class Replies:
             self.meet_trouble(me, record, value, moment)
             return
         self.errors += 1
-        if verdict is ReplyKind.REFUSED:
+        if verdict is ReplyKind.UNAUTHORIZED:
             await self._meet_refusal(me, record, value, moment)
         else:
             self.logon.note(moment.generation)
@@ -92,7 +93,7 @@ class Replies:
             advice = ADVICE if is_foreign else ""
             renewed_at = self.logon.renewed_at
             self._apply(
-                record, _record.on_missing(record, value, moment, renewed_at, advice)
+                record, _decisions.on_missing(record, value, moment, renewed_at, advice)
             )
 
     def meet_task(
@@ -103,7 +104,7 @@ class Replies:
         self.logon.note_task(moment.generation)
         if self.gate.outage.has_failures:
             self.good()
-        decision = _record.meet_task(record, task, moment, self.logon.renewed_at)
+        decision = _decisions.on_task(record, task, moment, self.logon.renewed_at)
         # Finished without a Result is looked at each time.
         record.unchanged_hash = (
             None if record.finished_without_result else unchanged_hash
@@ -142,11 +143,11 @@ class Replies:
         if is_expired:
             record.unauthorized_rounds = 0
         else:
-            pause = _record.count_refusal(record, moment)
-        if record.unauthorized_rounds > _record.REFUSED_ROUNDS:
+            pause = _decisions.count_unauthorized(record, moment)
+        if record.unauthorized_rounds > _decisions.UNAUTHORIZED_ROUNDS:
             if self._is_alone(record):
-                lost = _record.refused_for_good(record, error)
-                self._tell(record, _record.lose(record, moment, lost))
+                lost = _decisions.denied_for_good(record, error)
+                self._tell(record, _decisions.lost(record, moment, lost))
             else:
                 self.meet_trouble(me, record, error, moment)
             return
@@ -174,7 +175,7 @@ class Replies:
         patience = None if outage.is_closed else self.patience
         self._apply(
             record,
-            _record.meet_trouble(record, error, moment, patience, outage.reopened_at),
+            _decisions.on_failure(record, error, moment, patience, outage.reopened_at),
         )
 
     def count_failure(
@@ -218,8 +219,8 @@ class Replies:
         self.logon.note_task(generation)
         record = self.roster.records.get(task.task_id)
         if record is not None and record.first_generation < moment.generation:
-            error = _record.replaced(record, self.logon.renewed_at)
-            self._tell(record, _record.lose(record, moment, error))
+            error = _decisions.replaced(record, self.logon.renewed_at)
+            self._tell(record, _decisions.lost(record, moment, error))
         # Not before, since what has ended is forgotten.
         self._started.pop(task.task_id, None)
         self._started[task.task_id] = task, moment

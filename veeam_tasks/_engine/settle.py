@@ -6,13 +6,8 @@ from itertools import islice
 
 import attrs
 
-from veeam_tasks._engine.records import (
-    BUSY,
-    DueState,
-    PollTimes,
-    TaskRecord,
-    contradicts,
-)
+from veeam_tasks._engine.decisions import contradicts
+from veeam_tasks._engine.records import BUSY, DueState, PollTimes, TaskRecord
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
 from veeam_tasks._pace import Pace

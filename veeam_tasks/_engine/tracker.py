@@ -96,7 +96,9 @@ class Roster:
         for task_id in task_ids:
             record = self.records.get(task_id)
             if record is None:
-                record = TaskRecord(task_id, subscriber.pace, generation)
+                record = TaskRecord(
+                    task_id=task_id, pace=subscriber.pace, first_generation=generation
+                )
                 self.records[task_id] = record
                 new.append(record)
             record.join(subscriber)

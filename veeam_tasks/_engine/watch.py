@@ -12,8 +12,9 @@ from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import Self
 
+from veeam_tasks._engine.decisions import is_another
 from veeam_tasks._engine.engine import Engine
-from veeam_tasks._engine.records import TaskRecord, is_another
+from veeam_tasks._engine.records import TaskRecord
 from veeam_tasks._errors import ClosedError
 from veeam_tasks._events import (
     Observation,

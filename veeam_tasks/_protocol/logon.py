@@ -50,15 +50,16 @@ def opened(reply: Reply, secrets: Secrets) -> tuple[Secret, Secret | None]:
         StatusError: The server answered with another error.
         MalformedReplyError: It came from something else than an Enterprise Manager.
     """
-    if reply.status in {UNAUTHORIZED, FORBIDDEN} and _wire.is_own_refusal(reply):
-        raise LogonError(
-            request=reply.request,
-            status=reply.status,
-            message=_wire.error_message(reply, secrets),
-            advice=_REFUSED,
-        )
     if not OK <= reply.status < REDIRECT:
-        raise _wire.foreign_refusal(reply) or _wire.status_error(reply, secrets)
+        said = _wire.ErrorReply(reply)
+        if reply.status in {UNAUTHORIZED, FORBIDDEN} and said.is_own_refusal:
+            raise LogonError(
+                request=reply.request,
+                status=reply.status,
+                message=said.message(secrets),
+                advice=_REFUSED,
+            )
+        raise said.foreign_refusal() or said.error(secrets)
     if reply.token is None or not reply.token.reveal():
         raise MalformedReplyError(
             request=reply.request,

@@ -176,113 +176,164 @@ def decode_resource(reply: Reply, secrets: Secrets) -> Mapping[str, Any]:
     return _document.parse_as_is(reply, secrets)
 
 
-def error_message(reply: Reply, secrets: Secrets) -> str | None:
-    """Return what an error body of the Enterprise Manager says, fit to be shown.
+@attrs.frozen
+class ErrorReply:
+    """A reply with an error status; its body is parsed once, whatever is asked of it.
 
-    None if there is no such body (HTML, another service, nothing) or no message.
+    Attributes:
+        reply: The whole reply.
     """
-    return _message(_error_body(reply), secrets)
+
+    reply: Reply
+    _body: dict[str, Any] | None = attrs.field(init=False, repr=False)
+
+    @_body.default
+    def _parse(self) -> dict[str, Any] | None:
+        return _error_body(self.reply)
+
+    def message(self, secrets: Secrets) -> str | None:
+        """Return what the Enterprise Manager says, fit to be shown.
+
+        None if its body is no such (HTML, another service, nothing) or has no message.
+        """
+        return _message(self._body, secrets)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the body is an error body of the Enterprise Manager itself."""
+        return self._body is not None
+
+    @property
+    def is_own_refusal(self) -> bool:
+        """Whether a 401 or a 403 is the Enterprise Manager's own word.
+
+        It sends an error body, or challenges with ``Basic Realm=RestSvc`` (public rules
+        that recognize it). A proxy's or a portal's page is not: that passes, as its 503
+        does, and says nothing of the account or the token. A 401 with nothing at all is
+        taken for its own, lest an account be locked by asking again and again.
+        """
+        reply = self.reply
+        if self.is_own:
+            return True
+        if reply.status != _UNAUTHORIZED:
+            return False
+        if reply.challenge is not None:
+            return _CHALLENGE.search(reply.challenge) is not None
+        return not reply.body.strip()
+
+    @property
+    def is_unknown_task(self) -> bool:
+        """Whether the Enterprise Manager itself says that it does not know the ID.
+
+        It answers 500 with ``There is no backup task with id [task-297] in current rest
+        session`` (a published client's comment); 404 is what the reference documents.
+        Only for a reply to the GET or DELETE of one task.
+        """
+        return _is_unknown_task(self.reply, self._body)
+
+    def foreign_refusal(self) -> StatusError | None:
+        """Return the error of a 401 or a 403 that is not the Enterprise Manager's."""
+        reply = self.reply
+        if reply.status not in {_UNAUTHORIZED, _FORBIDDEN} or self.is_own_refusal:
+            return None
+        return StatusError(
+            request=reply.request, status=reply.status, message=None, advice=_BETWEEN
+        )
+
+    def about_another(self, asked: str, secrets: Secrets) -> MalformedReplyError | None:
+        """Return an error if the unknown task is another than the one asked for."""
+        other = _other_than(asked, self._body)
+        if other is None:
+            return None
+        problem = f"it says that {other} is unknown, although {asked} was asked for"
+        return _document.malformed(self.reply, problem, secrets)
+
+    def error(self, secrets: Secrets) -> StatusError:
+        """Return the error that this means.
+
+        A refused logon is the logon's to tell: 401 is a `ForbiddenError` here.
+        """
+        reply, body = self.reply, self._body
+        message = _message(body, secrets)
+        request, status = reply.request, reply.status
+        if status in {_UNAUTHORIZED, _FORBIDDEN}:
+            foreign = self.foreign_refusal()
+            is_silent = reply.challenge is None and not reply.body.strip()
+            if foreign is not None and not is_silent:
+                return foreign
+            return ForbiddenError(request=request, status=status, message=message)
+        # A 404 to anything else means that thing.
+        one = _ONE_TASK.search(request)
+        about_task = (
+            status != _NOT_FOUND if one is None else _other_than(one[1], body) is None
+        )
+        if about_task and _is_unknown_task(reply, body):
+            return TaskNotFoundError(
+                request=request,
+                status=status,
+                message=message,
+                advice="A task is known only in the logon session that started it",
+            )
+        if status in _BUSY:
+            return ServerBusyError(
+                request=request,
+                status=status,
+                message=message,
+                retry_after=reply.retry_after,
+            )
+        advice = _advice(reply, secrets, is_own=self.is_own)
+        return StatusError(
+            request=request, status=status, message=message, advice=advice
+        )
+
+
+def _advice(reply: Reply, secrets: Secrets, *, is_own: bool) -> str:
+    """Return what whoever gets such a status may look at."""
+    if reply.status in _REDIRECTS:
+        return (
+            f"It points to {secrets.hide(visible(reply.location or 'nowhere'))},"
+            " which is not followed, since the token would go there too"
+        )
+    if reply.status == _NOT_FOUND and not is_own:
+        return (
+            "This may not be an Enterprise Manager REST service: its port is 9398"
+            " (9419 is another Veeam API)"
+        )
+    if reply.status == _BAD_REQUEST and _is_for_tls(reply):
+        return "The port speaks TLS; is https:// meant?"
+    return ""
+
+
+def error_message(reply: Reply, secrets: Secrets) -> str | None:
+    """Return what an error body says, see `ErrorReply.message`."""
+    return ErrorReply(reply).message(secrets)
 
 
 def is_error_body(reply: Reply) -> bool:
     """Tell whether the body is an error body of the Enterprise Manager itself."""
-    return _error_body(reply) is not None
+    return ErrorReply(reply).is_own
 
 
 def is_own_refusal(reply: Reply) -> bool:
-    """Tell whether a 401 or a 403 is the Enterprise Manager's own word.
-
-    It sends an error body, or challenges with ``Basic Realm=RestSvc`` (public rules
-    that recognize it). A proxy's or a portal's page is not: that passes, as its 503
-    does, and says nothing of the account or the token. A 401 with nothing at all is
-    taken for its own, lest an account be locked by asking again and again.
-    """
-    if is_error_body(reply):
-        return True
-    if reply.status != _UNAUTHORIZED:
-        return False
-    if reply.challenge is not None:
-        return _CHALLENGE.search(reply.challenge) is not None
-    return not reply.body.strip()
-
-
-def foreign_refusal(reply: Reply) -> StatusError | None:
-    """Return the error of a 401 or a 403 that is not the Enterprise Manager's own."""
-    if reply.status not in {_UNAUTHORIZED, _FORBIDDEN} or is_own_refusal(reply):
-        return None
-    return StatusError(
-        request=reply.request, status=reply.status, message=None, advice=_BETWEEN
-    )
+    """Tell whether a refusal is the server's own, see `ErrorReply.is_own_refusal`."""
+    return ErrorReply(reply).is_own_refusal
 
 
 def is_unknown_task(reply: Reply) -> bool:
-    """Tell whether the Enterprise Manager itself says that it does not know the ID.
-
-    It answers 500 with ``There is no backup task with id [task-297] in current rest
-    session`` (a published client's comment); 404 is what the reference documents.
-    Only for a reply to the GET or DELETE of one task.
-    """
-    return _is_unknown_task(reply, _error_body(reply))
+    """Tell whether the ID is not known, see `ErrorReply.is_unknown_task`."""
+    return ErrorReply(reply).is_unknown_task
 
 
 def about_another(
     reply: Reply, asked: str, secrets: Secrets
 ) -> MalformedReplyError | None:
     """Return an error if the unknown task is another than the one asked for."""
-    other = _other_than(asked, _error_body(reply))
-    if other is None:
-        return None
-    problem = f"it says that {other} is unknown, although {asked} was asked for"
-    return _document.malformed(reply, problem, secrets)
+    return ErrorReply(reply).about_another(asked, secrets)
 
 
 def status_error(reply: Reply, secrets: Secrets) -> StatusError:
-    """Return the error that a reply with an error status means.
-
-    A refused logon is the logon room's to tell: 401 is a `ForbiddenError` here.
-    """
-    body = _error_body(reply)
-    message = _message(body, secrets)
-    request, status = reply.request, reply.status
-    if status in {_UNAUTHORIZED, _FORBIDDEN}:
-        foreign = foreign_refusal(reply)
-        is_silent = reply.challenge is None and not reply.body.strip()
-        if foreign is not None and not is_silent:
-            return foreign
-        return ForbiddenError(request=request, status=status, message=message)
-    # A 404 to anything else means that thing.
-    one = _ONE_TASK.search(request)
-    about_task = (
-        status != _NOT_FOUND if one is None else _other_than(one[1], body) is None
-    )
-    if about_task and _is_unknown_task(reply, body):
-        return TaskNotFoundError(
-            request=request,
-            status=status,
-            message=message,
-            advice="A task is known only in the logon session that started it",
-        )
-    if status in _BUSY:
-        return ServerBusyError(
-            request=request,
-            status=status,
-            message=message,
-            retry_after=reply.retry_after,
-        )
-    advice = ""
-    if status in _REDIRECTS:
-        advice = (
-            f"It points to {secrets.hide(visible(reply.location or 'nowhere'))},"
-            " which is not followed, since the token would go there too"
-        )
-    elif status == _NOT_FOUND and body is None:
-        advice = (
-            "This may not be an Enterprise Manager REST service: its port is 9398"
-            " (9419 is another Veeam API)"
-        )
-    elif status == _BAD_REQUEST and _is_for_tls(reply):
-        advice = "The port speaks TLS; is https:// meant?"
-    return StatusError(request=request, status=status, message=message, advice=advice)
+    """Return the error that a reply with an error status means."""
+    return ErrorReply(reply).error(secrets)
 
 
 def _is_for_tls(reply: Reply) -> bool:

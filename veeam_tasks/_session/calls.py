@@ -9,7 +9,6 @@ from urllib.parse import unquote
 
 import attrs
 
-from veeam_tasks._engine.decisions import ReplyKind, classify
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._engine.replies import ADVICE
 from veeam_tasks._errors import TaskNotFoundError, TransportError, VeeamTasksError
@@ -17,6 +16,7 @@ from veeam_tasks._model import TASK_ID, Task, TaskLostError
 from veeam_tasks._options import Settings
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.actions import check_deleted, task_started
+from veeam_tasks._protocol.classification import ReplyKind, classify
 from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import CollectionReader, parsed
