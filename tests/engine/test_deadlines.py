@@ -218,7 +218,7 @@ async def test_a_callers_own_deadline_works_around_every_await(
 ) -> None:
     """A caller's timeout ends the await in time, and nothing else."""
     async with hanging(POST="action=") as (server, em, watch):
-        while watch._owed:
+        while watch._subscription._owed:
             await anext(watch)
         path = f"jobs/{server.jobs[0].job_id}?action=start"
         began = anyio.current_time()

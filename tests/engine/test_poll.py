@@ -141,7 +141,7 @@ async def test_a_reply_for_a_task_that_was_dropped_meanwhile_is_nobodys(
         events = [await anext(watch) for _ in range(1 + again)]
         assert {event.task_id for event in events} == set(watch.report.outcomes)
         assert all(event.sequence == 1 for event in events)
-        assert not watch._owed
+        assert not watch._subscription._owed
         asked = targets(server).count(f"tasks/{task.task_id}")
         assert asked >= 19 if again else asked == 1
 
@@ -162,7 +162,7 @@ async def test_a_reply_that_comes_after_the_end_of_all_is_told_to_nobody() -> No
         with pytest.raises(LogonError):
             await em.fetch_all()
         await anyio.sleep(20)
-        assert not watch._owed
+        assert not watch._subscription._owed
         with pytest.raises(LogonError):
             await anext(watch)
         assert watch.report.unfinished == (task.task_id,)
@@ -181,7 +181,7 @@ async def test_an_unchanged_body_under_a_new_token_is_known_to_be_of_that_token(
         await anyio.sleep(5)
         assert em.statistics().renewals == 3
         assert (await anext(watch)).state is TaskState.OPERATION_FINISHED
-        assert not watch._owed
+        assert not watch._subscription._owed
         # Within one logon session whatever is seen is told.
         task.set_state("Running")
         assert (await anext(watch)).state is TaskState.RUNNING

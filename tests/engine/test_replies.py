@@ -137,7 +137,7 @@ class Scene:
     def cut_all(self, error: Exception) -> None:
         """End all, as the engine does."""
         for subscriber in self.roster.clear():
-            subscriber.cut(error)
+            subscriber.on_end(error)
 
     def moment(self, generation: int | None = None) -> PollTimes:
         """Return now, under the token of today or another."""

@@ -17,6 +17,7 @@ from veeam_tasks import (
     TaskLostError,
     TaskResult,
     TaskState,
+    Watch,
     WatchTimeoutError,
 )
 from veeam_tasks._engine.watch import Waiter
@@ -63,14 +64,15 @@ async def test_nothing_is_told_after_the_final_event() -> None:
     async with SimulatedServer() as server, door(server) as em:
         server.faults.add(Fault("stall", method="GET"))
         watch = em.watch("task-1", "task-2")
-        watch.on_observation(sighting("task-1", TaskState.FINISHED))
-        watch.on_observation(sighting("task-1", TaskState.FINISHED, success=False))
-        watch.on_observation(sighting("task-1", TaskState.LOST))
-        watch.on_observation(sighting("task-9"))
+        tell = watch._subscription.on_observation
+        tell(sighting("task-1", TaskState.FINISHED))
+        tell(sighting("task-1", TaskState.FINISHED, success=False))
+        tell(sighting("task-1", TaskState.LOST))
+        tell(sighting("task-9"))
         event = await anext(watch)
         assert (event.is_final, event.succeeded, event.sequence) == (True, True, 1)
         assert watch.report.unfinished == ("task-2",)
-        watch.on_observation(sighting("task-2", TaskState.LOST))
+        tell(sighting("task-2", TaskState.LOST))
         assert (await watch.wait()).lost == ("task-2",)
 
 
@@ -81,7 +83,7 @@ async def test_the_first_reason_counts() -> None:
         watch = em.watch("task-1", timeout=5)
         await watch.aclose()
         await watch.aclose()
-        watch.cut(KeyError("later"))
+        watch._subscription.on_end(KeyError("later"))
         await anyio.sleep(10)
         with pytest.raises(ClosedError):
             await watch.wait()
@@ -95,7 +97,7 @@ async def test_a_closed_watch_of_all_tasks_takes_no_more() -> None:
         await closed.aclose()
         new = server.add_task("Running 1h, Finished ok").task_id
         assert (await anext(goes_on)).task_id == new
-        assert closed.on_discovered([new], 1) is False
+        assert closed._subscription.on_discovered([new], 1) is False
         assert dict(closed.report.outcomes) == {}
 
 
@@ -118,7 +120,7 @@ async def test_an_ended_watch_has_no_timer_left() -> None:
         # Nobody has read it so far, so its time does run out.
         await anyio.sleep(20)
         assert (await watch.wait()).succeeded == (task,)
-        assert watch._timer is None
+        assert watch._subscription._timer is None
 
 
 @pytest.mark.parametrize("first", ["end", "error"])
@@ -133,11 +135,10 @@ async def test_a_wait_ends_with_what_came_first(first: str) -> None:
         await anyio.sleep(1)
         tell: list[Callable[[], None]] = [
             lambda: waiter.on_observation(sighting("task-1", TaskState.FINISHED)),
-            lambda: waiter.cut(ClosedError(what="the manager", advice="closed")),
+            lambda: waiter.on_end(ClosedError(what="the manager", advice="closed")),
         ]
         for step in tell if first == "end" else tell[::-1]:
             step()
-        assert waiter.on_discovered(["task-2"], 1) is False
         if first == "end":
             assert (await waiting).succeeded
         else:
@@ -154,3 +155,10 @@ async def test_a_wait_without_time_says_what_it_has_seen(seconds: float) -> None
             await em.wait("task-1", timeout=seconds)
         assert dict(caught.value.report.outcomes) == {"task-1": None}
         assert em.statistics().watched == 0
+
+
+def test_a_watch_offers_what_is_the_callers() -> None:
+    """Completion at a prompt shows no name that only the engine calls."""
+    offered = {name for name in dir(Watch) if not name.startswith("_")}
+    members = {"tasks", "report", "add", "discard", "wait", "aclose"}
+    assert offered == members | {"pace", "is_endless"}

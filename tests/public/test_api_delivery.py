@@ -115,7 +115,7 @@ def test_contract_over_random_scripts_speeds_and_readers(
                 try:
                     async for event in watch:
                         told[event.task_id].append(event)
-                        assert len(watch._owed) <= len(ids)
+                        assert len(watch._subscription._owed) <= len(ids)
                         await anyio.sleep(next(waits, 0))
                     is_cut = False
                 except WatchTimeoutError:

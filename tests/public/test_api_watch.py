@@ -220,7 +220,7 @@ async def test_cancelled_reader_takes_no_event_with_it() -> None:
             assert scope.cancelled_caught
             reader = asyncio.ensure_future(watch.wait())
             await anyio.wait_all_tasks_blocked()
-            watch.on_observation(
+            watch._subscription.on_observation(
                 Observation(
                     task_id=task,
                     task=None,

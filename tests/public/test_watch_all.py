@@ -232,11 +232,11 @@ async def test_what_has_ended_and_gone_is_dropped_after_a_while(mode: str) -> No
         await anyio.sleep(3 * 3600)
         # The one is still there, and the other one was never read.
         assert list(watch.report.outcomes) == list(watch.tasks) == [kept, late]
-        assert watch._unwanted == {}
+        assert watch._subscription._unwanted == {}
         assert await read(watch, 1) == [(late, "Finished", 1)]
         await anyio.sleep(3 * 3600)
         assert list(watch.report.outcomes) == [kept]
-        assert list(watch._slots) == [kept]
+        assert list(watch._subscription.slots) == [kept]
 
 
 @MODES

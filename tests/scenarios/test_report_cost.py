@@ -74,7 +74,7 @@ async def dearest(count: int) -> int:
         repr(watch)  # whatever was added is news once
         for number in range(0, count, count // 100):
             for state in (TaskState.RUNNING, TaskState.FINISHED):
-                watch.on_observation(sighting(ids[number], state))
+                watch._subscription.on_observation(sighting(ids[number], state))
                 event = await anext(watch)
                 cost, shown = steps_of(partial(looked_at, watch, event.task_id))
                 costs.append(cost)

@@ -17,7 +17,13 @@ from veeam_tasks._engine.collection_poll import CollectionPoller
 from veeam_tasks._engine.cost_model import Coalesce
 from veeam_tasks._engine.health import Gate, Outage
 from veeam_tasks._engine.pollers import Poller, Pollers
-from veeam_tasks._engine.records import DueState, PollTimes, SubscriberRef, TaskRecord
+from veeam_tasks._engine.records import (
+    AllTasksSubscriber,
+    DueState,
+    PollTimes,
+    SubscriberRef,
+    TaskRecord,
+)
 from veeam_tasks._engine.replies import Replies
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import (
@@ -182,7 +188,7 @@ class Engine:
         self.sweep.stop()
         self._endless.clear()
         for subscriber in subscribers:
-            subscriber.cut(error)
+            subscriber.on_end(error)
 
     def renewed(self) -> None:
         """Ask for each watched task once more, under the new logon session."""
@@ -313,10 +319,14 @@ class Engine:
         self._endless = {ref for ref in self._endless if self.roster.is_known(ref)}
         return bool(self._endless)
 
+    def _all_watchers(self) -> list[AllTasksSubscriber]:
+        refs = self._endless
+        return [one for ref in refs if isinstance(one := ref(), AllTasksSubscriber)]
+
     def _discover(self, found: Iterable[str], generation: int) -> bool:
         """Tell whoever watches all of IDs; return whether one of them is new."""
         has_news = False
-        for watch in [watch for ref in self._endless if (watch := ref())]:
+        for watch in self._all_watchers():
             has_news |= watch.on_discovered(found, generation)
         return has_news
 
@@ -329,7 +339,7 @@ class Engine:
         """Return after what pause to look for new tasks again; None if nobody does."""
         if not self._has_endless():
             return None
-        watchers = [watch for ref in self._endless if (watch := ref())]
+        watchers = self._all_watchers()
         is_awaited = False
         for watch in watchers:
             is_awaited |= watch.on_listed(found, generation)

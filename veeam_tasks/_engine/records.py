@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Container, Iterable
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 from yarl import URL
@@ -21,8 +21,13 @@ class Subscriber(Protocol):
     def on_observation(self, seen: Observation) -> None:
         """Take note of what a reply proved about one task."""
 
-    def cut(self, error: Exception) -> None:
+    def on_end(self, error: Exception) -> None:
         """Take note that nothing more will be seen, and why."""
+
+
+@runtime_checkable
+class AllTasksSubscriber(Subscriber, Protocol):
+    """Who wants to know of every task of the logon session, later ones too."""
 
     def on_discovered(self, task_ids: Iterable[str], generation: int) -> bool:
         """Take note of IDs that a logon session has; tell whether one is wanted."""

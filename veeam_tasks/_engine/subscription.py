@@ -1,0 +1,402 @@
+"""What one watch wants of the engine: slots, events owed, and how it ends.
+
+It is not the `Watch` that callers hold, so that what the engine calls is not offered to
+them. The watch holds its subscription, the engine knows it weakly, and it does not know
+its watch: a reference back would make a circle, and a watch that nobody holds any more
+would be polled for until the garbage collector comes by.
+"""
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+
+from veeam_tasks._engine.decisions import is_another
+from veeam_tasks._engine.engine import Engine
+from veeam_tasks._engine.records import TaskRecord
+from veeam_tasks._events import (
+    Observation,
+    PendingEvent,
+    Report,
+    TaskEvent,
+    WatchTimeoutError,
+    outcome_of,
+)
+from veeam_tasks._model import Task, TaskState
+from veeam_tasks._outcomes import Outcomes
+from veeam_tasks._pace import Pace
+
+_LOOKS_APART, _LOOKS_AT_ONCE = 1800.0, 4096
+
+waiting: set[object] = set()
+"""Subscriptions that a coroutine waits for. asyncio holds its tasks weakly and the
+engine its subscribers: without this, gc would end a coroutine that nobody holds."""
+
+
+class Latest(Mapping[str, Task]):
+    """The latest known tasks of a watch, in the order watched; a view of them."""
+
+    __slots__ = ("_known", "_records", "_slots")
+
+    def __init__(
+        self,
+        slots: Mapping[str, PendingEvent],
+        known: AbstractSet[str],
+        records: Mapping[str, TaskRecord],
+    ) -> None:
+        self._slots = slots
+        self._known = known
+        self._records = records
+
+    def __getitem__(self, key: str) -> Task:
+        if key not in self._known:
+            raise KeyError(key)
+        slot = self._slots[key]
+        record = None if slot.is_final else self._records.get(key)
+        seen = slot.latest if record is None or record.task is None else record
+        task = None if seen is None else seen.task
+        assert task is not None
+        return task
+
+    def __iter__(self) -> Iterator[str]:
+        # Of a copy, since it may be walked over with pauses in between.
+        return iter([task_id for task_id in self._slots if task_id in self._known])
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class Subscription:
+    """The tasks of one watch, as the engine tells of them and a reader takes them.
+
+    Attributes:
+        pace: How long the watch pauses between two polls of one task.
+        is_endless: Whether it watches all tasks, so that it never ends by itself.
+        slots: What was delivered and is owed of each task, in the order watched.
+        ended_by: Why nothing more will be seen; None while it goes on.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        task_ids: Iterable[str],
+        *,
+        pace: Pace,
+        timeout: float | None,
+        is_endless: bool,
+    ) -> None:
+        self.pace = pace
+        self.is_endless = is_endless
+        self._engine = engine
+        self.slots: dict[str, PendingEvent] = {}
+        self._owed: dict[str, PendingEvent] = {}
+        # Final ones, owed before their ID came anew.
+        self._past: deque[TaskEvent] = deque()
+        # Discarded, and not to be discovered again; under which generation it was.
+        self._unwanted: dict[str, int] = {}
+        self._listed_under = 0
+        self._doubted: set[str] = set()  # ended, and asked for whether it is another
+        # What has ended and was delivered or discarded: when it was looked at last, and
+        # whether the server had it no more.
+        self._ended: deque[tuple[float, str, bool]] = deque()
+        self._known: set[str] = set()
+        self._outcomes: Outcomes[TaskEvent | None] = Outcomes(outcome_of)
+        # Since `_outcomes` was made.
+        self._changed: dict[str, None] = {}
+        self._removed: set[str] = set()
+        self._unfinished = 0
+        self._reader: asyncio.Future[None] | None = None
+        self.ended_by: Exception | None = None
+        self._me = engine.roster.reference(self, self.slots)
+        self._timeout = timeout
+        self._deadline = None if timeout is None else engine.loop.time() + timeout
+        self._timer: asyncio.Handle | None = None
+        self.add(task_ids)
+        self._arm()
+        if is_endless:
+            engine.subscribe_all(self._me)
+
+    # --- for the watch
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The latest known tasks; a view."""
+        return Latest(self.slots, self._known, self._engine.roster.records)
+
+    @property
+    def owed(self) -> int:
+        """How many events there are to read."""
+        return len(self._owed) + len(self._past)
+
+    def report(self) -> Report:
+        """Return what is known now; it costs what has changed since the last one."""
+        if self._changed or self._removed:
+            changed, self._changed = self._changed, {}
+            removed, self._removed = self._removed, set()
+            slots = self.slots
+            latest = {task_id: slots[task_id].latest for task_id in changed}
+            self._outcomes = self._outcomes.updated(removed, latest)
+        return Report(outcomes=self._outcomes)
+
+    def want(self, task_ids: Iterable[str]) -> None:
+        """Watch tasks that a caller names, whether or not they were discarded."""
+        for task_id in task_ids:
+            self._unwanted.pop(task_id, None)
+        self.add(task_ids)
+
+    def discard(self, task_ids: list[str]) -> None:
+        """Drop tasks, with their undelivered events."""
+        for task_id in task_ids:
+            slot = self._drop(task_id)
+            self._owed.pop(task_id, None)
+            if slot is not None and not slot.is_final:
+                self._unfinished -= 1
+        if self._past:
+            kept = [event for event in self._past if event.task_id not in task_ids]
+            self._past = deque(kept)
+        if self.is_endless:
+            under = self._engine.logon.generation
+            self._unwanted.update(dict.fromkeys(task_ids, under))
+            self._doubted.difference_update(task_ids)
+            now = self._engine.loop.time()
+            self._ended.extend((now, task_id, False) for task_id in task_ids)
+        self._engine.roster.discard(self._me, task_ids)
+        self._wake()
+
+    def close(self, error: Exception) -> None:
+        """Want nothing any more, because of an error."""
+        self._engine.roster.discard(self._me, self.slots)
+        self.on_end(error)
+
+    async def next_event(self) -> TaskEvent:
+        """Return the next event, once there is one; see `Watch.wait` for the errors."""
+        if self._reader is not None:
+            text = (
+                "another coroutine is reading this watch: one reader at a time; make"
+                " a second watch of the same tasks, it costs no poll"
+            )
+            raise RuntimeError(text)
+        while True:
+            # From here to the return there is no await: a cancelled reader must not
+            # take an event with it.
+            if self._owed or self._past:
+                return self._deliver()
+            if not self._unfinished and not self.is_endless:
+                self._disarm()
+                raise StopAsyncIteration
+            if self.ended_by is not None:
+                if self.is_endless and isinstance(self.ended_by, WatchTimeoutError):
+                    raise StopAsyncIteration
+                raise fresh(self.ended_by)
+            self._reader = self._engine.loop.create_future()
+            waiting.add(self)
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+                waiting.discard(self)
+
+    # --- for the engine
+
+    def on_observation(self, seen: Observation) -> None:
+        """Take note of what a reply proved about one task."""
+        slot = self.slots.get(seen.task_id)
+        if slot is None:
+            return
+        if slot.is_final:
+            if seen.task_id not in self._doubted:
+                return
+            self._doubted.discard(seen.task_id)
+            if not _is_another(slot, seen):
+                self._engine.roster.discard(self._me, [seen.task_id])
+                return
+            slot = self._begin_anew(seen.task_id)
+        self._changed[seen.task_id] = None
+        if seen.task is not None:
+            self._known.add(seen.task_id)
+        if slot.observe(seen):
+            self._owed[seen.task_id] = slot
+            self._unfinished -= seen.is_final
+            self._wake()
+            if self.is_endless and slot.ended_under < self._engine.logon.generation:
+                # What has its ID now is another task, perhaps listed already.
+                self._engine.sweep.force_full_read()
+        else:
+            self._owed.pop(seen.task_id, None)
+
+    def on_end(self, error: Exception) -> None:
+        """Take note that nothing more will be seen, and why."""
+        if self.ended_by is None:
+            self.ended_by = error
+            self._disarm()
+            self._engine.roster.forget(self._me)
+            self._wake()
+
+    def on_discovered(self, task_ids: Iterable[str], generation: int) -> bool:
+        """Watch the tasks that are not watched yet; return whether there are such.
+
+        A task belongs to the logon session that started it. So where the one watched
+        under an ID has ended under an earlier one, this may be another: it is, if the
+        first list of this logon session did not have it; if it had, the task itself
+        has to tell, since a server may keep tasks beyond a logon session.
+        """
+        if self.ended_by is not None:
+            return False
+        new: list[str] = []
+        doubted: list[str] = []
+        for one in task_ids:
+            slot = self.slots.get(one)
+            if slot is None:
+                if one not in self._unwanted:
+                    new.append(one)
+            elif slot.ended_under < generation:
+                is_known = slot.latest is not None and slot.latest.task is not None
+                if self._listed_under < generation and is_known:
+                    slot.ended_under = generation
+                    doubted.append(one)
+                else:
+                    self._retire(one)
+                    new.append(one)
+        if doubted:
+            self._doubted.update(doubted)
+            self._engine.subscribe(self._me, doubted)
+        self.add(new)
+        return bool(new)
+
+    def on_listed(self, found: Container[str] | None, generation: int) -> bool:
+        """Take note of every ID that there is; tell whether that is awaited if None.
+
+        Under another logon session an ID that was discarded and has gone is another
+        task when it comes again. And of what has ended and gone nothing is kept for
+        ever. It is looked for twice, since one list may be abridged.
+        """
+        now, ended = self._engine.loop.time(), self._ended
+        due = now - _LOOKS_APART
+        if found is None:
+            return bool(ended) and ended[0][0] <= due
+        for _ in range(min(len(ended), _LOOKS_AT_ONCE)):
+            if ended[0][0] > due:
+                break
+            _, task_id, was_gone = ended.popleft()
+            is_gone = task_id not in found
+            if not (was_gone and is_gone):
+                ended.append((now, task_id, is_gone))
+                continue
+            self._unwanted.pop(task_id, None)
+            slot = self.slots.get(task_id)
+            if slot is not None and slot.is_final and slot.owed is None:
+                self._drop(task_id)
+        if generation > self._listed_under:
+            self._listed_under = generation
+            self._unwanted = {
+                one: under
+                for one, under in self._unwanted.items()
+                if one in found or under >= generation
+            }
+        return False
+
+    def expire(self) -> None:
+        """End the watch, since its own time ran out."""
+        assert self._timeout is not None
+        self._timer = None  # so that whatever is added later is timed out at once
+        if self._unfinished or self.is_endless:
+            error = self._engine.roster.timed_out(self._timeout, self.report())
+            self._engine.roster.discard(self._me, self.slots)
+            self.on_end(error)
+
+    def add(self, task_ids: Iterable[str]) -> None:
+        """Watch the tasks that are not watched yet, or that are others by now."""
+        slots, replies = self.slots, self._engine.replies
+        new: list[str] = []
+        for task_id in task_ids:
+            slot = slots.get(task_id)
+            if slot is not None:
+                if slot.ended_under >= replies.started_under(task_id):
+                    continue
+                self._retire(task_id)  # a submit since then gave it to another task
+            slots[task_id] = PendingEvent()
+            self._changed[task_id] = None
+            new.append(task_id)
+        if new:
+            self._unfinished += len(new)
+            self._engine.subscribe(self._me, new)
+            records = self._engine.roster.records
+            self._known.update(one for one in new if records[one].task is not None)
+            self._arm()
+            self._wake()
+
+    def _arm(self) -> None:
+        if self._deadline is not None and self._timer is None:
+            self._timer = self._engine.loop.call_at(
+                self._deadline, _expire, weakref.ref(self)
+            )
+
+    def _begin_anew(self, task_id: str) -> PendingEvent:
+        """Return the slot of another task under an ID; it is subscribed to already."""
+        self._retire(task_id)
+        slot = self.slots[task_id] = PendingEvent()
+        self._changed[task_id] = None
+        self._unfinished += 1
+        return slot
+
+    def _retire(self, task_id: str) -> None:
+        """Let a task that has ended go, but for its final event if that is owed."""
+        slot = self._drop(task_id)
+        assert slot is not None
+        self._doubted.discard(task_id)
+        if self._owed.pop(task_id, None) is not None:
+            self._past.append(slot.deliver())
+
+    def _drop(self, task_id: str) -> PendingEvent | None:
+        """Let the slot of a task go, if there is one, and what was known of it."""
+        slot = self.slots.pop(task_id, None)
+        if slot is not None:
+            self._known.discard(task_id)
+            self._changed.pop(task_id, None)
+            self._removed.add(task_id)
+        return slot
+
+    def _deliver(self) -> TaskEvent:
+        if self._past:
+            return self._past.popleft()
+        task_id = next(iter(self._owed))
+        event = self._owed.pop(task_id).deliver()
+        if self.is_endless and event.is_final:
+            self._ended.append((self._engine.loop.time(), task_id, False))
+        return event
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+def _is_another(slot: PendingEvent, seen: Observation) -> bool:
+    """Tell whether what was seen is not the task that has ended under its ID."""
+    before = None if slot.latest is None else slot.latest.task
+    task = seen.task
+    if seen.state is TaskState.LOST or before is None or task is None:
+        return False
+    # A Result that comes late is no other task.
+    has_same_end = not before.is_finished or before.result in {None, task.result}
+    return not has_same_end or is_another(before, task)
+
+
+def _expire(subscription: "weakref.ReferenceType[Subscription]") -> None:
+    expiring = subscription()
+    if expiring is not None:
+        expiring.expire()
+
+
+def fresh(error: Exception) -> Exception:
+    """Return a copy to be raised, so that raisers do not share one traceback."""
+    again: Callable[[], Exception] | None = getattr(error, "again", None)
+    return error if again is None else again()
