@@ -75,7 +75,7 @@ class Watching:
         """Note a sighting."""
         self.seen.append(seen)
 
-    def cut(self, error: Exception) -> None:
+    def on_end(self, error: Exception) -> None:
         """Note the end."""
         self.cut_by.append(error)
 
