@@ -97,8 +97,8 @@ class Outcomes(Mapping[str, ValueT]):
 
     __slots__ = ("_is_newest", "_kind_of", "_places", "_root", "_shift", "_size")
 
-    def __init__(self, error_class: Callable[[ValueT], str]) -> None:
-        self._kind_of = error_class
+    def __init__(self, kind_of: Callable[[ValueT], str]) -> None:
+        self._kind_of = kind_of
         self._root: _Node[ValueT] = _Node([], is_leaf=True)
         self._shift = 0
         self._size = 0

@@ -114,7 +114,7 @@ class PolledRecord:
     not_before: float = 0.0
     # Only where its subscribers ask for several paces.
     _pauses: dict[Pace, float] | None = None
-    _paces: dict[Pace, int] = attrs.field(factory=dict)
+    _paces: dict[Pace, int] | None = None
 
     def join(self, subscriber: SubscriberRef) -> None:
         """Let a subscriber want this, at its pace besides those of the others."""
@@ -124,7 +124,7 @@ class PolledRecord:
         if not subscribers:
             self.pace, self.pause = pace, pace.first
         elif self._pauses is not None or pace != self.pace:
-            if self._pauses is None:
+            if self._pauses is None or self._paces is None:
                 self._pauses = {self.pace: self.pause}
                 self._paces = {self.pace: len(subscribers)}
             self._pauses.setdefault(pace, pace.first)
@@ -135,7 +135,7 @@ class PolledRecord:
     def leave(self, subscriber: SubscriberRef) -> None:
         """Let a subscriber and its pace go, whether or not it is still there."""
         del self.subscribers[subscriber]
-        if self._pauses is None:
+        if self._pauses is None or self._paces is None:
             return
         pace = subscriber.pace
         self._paces[pace] -= 1
@@ -143,7 +143,7 @@ class PolledRecord:
             del self._paces[pace], self._pauses[pace]
             self._choose(self._pauses)
             if len(self._pauses) == 1:
-                self._pauses = None
+                self._pauses = self._paces = None
 
     def _choose(self, pauses: dict[Pace, float]) -> None:
         self.pace = min(pauses, key=pauses.__getitem__)

@@ -29,6 +29,9 @@ from veeam_tasks._pace import Pace
 
 _LOOKS_APART, _LOOKS_AT_ONCE = 1800.0, 4096
 
+_FEW = 64
+"""Tasks of which a report notes each that changed, whatever their share."""
+
 waiting: set[object] = set()
 """Subscriptions that a coroutine waits for. asyncio holds its tasks weakly and the
 engine its subscribers: without this, gc would end a coroutine that nobody holds."""
@@ -37,22 +40,22 @@ engine its subscribers: without this, gc would end a coroutine that nobody holds
 class Latest(Mapping[str, Task]):
     """The latest known tasks of a watch, in the order watched; a view of them."""
 
-    __slots__ = ("_known", "_records", "_slots")
+    __slots__ = ("_records", "_slots", "_unseen")
 
     def __init__(
         self,
         slots: Mapping[str, PendingEvent],
-        known: AbstractSet[str],
+        unseen: AbstractSet[str],
         records: Mapping[str, TaskRecord],
     ) -> None:
         self._slots = slots
-        self._known = known
+        self._unseen = unseen
         self._records = records
 
     def __getitem__(self, key: str) -> Task:
-        if key not in self._known:
-            raise KeyError(key)
         slot = self._slots[key]
+        if key in self._unseen:
+            raise KeyError(key)
         record = None if slot.is_final else self._records.get(key)
         seen = slot.latest if record is None or record.task is None else record
         task = None if seen is None else seen.task
@@ -61,10 +64,10 @@ class Latest(Mapping[str, Task]):
 
     def __iter__(self) -> Iterator[str]:
         # Of a copy, since it may be walked over with pauses in between.
-        return iter([task_id for task_id in self._slots if task_id in self._known])
+        return iter([one for one in self._slots if one not in self._unseen])
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._slots) - len(self._unseen)
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -103,10 +106,12 @@ class Subscription:
         # What has ended and was delivered or discarded: when it was looked at last, and
         # whether the server had it no more.
         self._ended: deque[tuple[float, str, bool]] = deque()
-        self._known: set[str] = set()
+        # Few as a rule, so that they cost less than those that were seen.
+        self._unseen: set[str] = set()
         self._outcomes: Outcomes[TaskEvent | None] = Outcomes(outcome_of)
-        # Since `_outcomes` was made.
-        self._changed: dict[str, None] = {}
+        # Since `_outcomes` was made; None for all, once most of them have changed: for
+        # whoever never looks at the report, a dict of all would only cost memory.
+        self._changed: dict[str, None] | None = {}
         self._removed: set[str] = set()
         self._unfinished = 0
         self._reader: asyncio.Future[None] | None = None
@@ -125,7 +130,7 @@ class Subscription:
     @property
     def tasks(self) -> Mapping[str, Task]:
         """The latest known tasks; a view."""
-        return Latest(self.slots, self._known, self._engine.roster.records)
+        return Latest(self.slots, self._unseen, self._engine.roster.records)
 
     @property
     def owed(self) -> int:
@@ -134,11 +139,12 @@ class Subscription:
 
     def report(self) -> Report:
         """Return what is known now; it costs what has changed since the last one."""
-        if self._changed or self._removed:
+        if self._changed is None or self._changed or self._removed:
             changed, self._changed = self._changed, {}
             removed, self._removed = self._removed, set()
             slots = self.slots
-            latest = {task_id: slots[task_id].latest for task_id in changed}
+            ids = slots if changed is None else changed
+            latest = {task_id: slots[task_id].latest for task_id in ids}
             self._outcomes = self._outcomes.updated(removed, latest)
         return Report(outcomes=self._outcomes)
 
@@ -215,9 +221,11 @@ class Subscription:
                 self._engine.roster.discard(self._me, [seen.task_id])
                 return
             slot = self._begin_anew(seen.task_id)
-        self._changed[seen.task_id] = None
-        if seen.task is not None:
-            self._known.add(seen.task_id)
+        self._note_changed(seen.task_id)
+        if seen.task is not None and self._unseen:
+            self._unseen.discard(seen.task_id)
+            if not self._unseen:
+                self._unseen.clear()  # or it would keep the room of all it ever held
         if slot.observe(seen):
             self._owed[seen.task_id] = slot
             self._unfinished -= seen.is_final
@@ -319,13 +327,13 @@ class Subscription:
                     continue
                 self._retire(task_id)  # a submit since then gave it to another task
             slots[task_id] = PendingEvent()
-            self._changed[task_id] = None
+            self._note_changed(task_id)
             new.append(task_id)
         if new:
             self._unfinished += len(new)
             self._engine.subscribe(self._me, new)
             records = self._engine.roster.records
-            self._known.update(one for one in new if records[one].task is not None)
+            self._unseen.update(one for one in new if records[one].task is None)
             self._arm()
             self._wake()
 
@@ -339,9 +347,19 @@ class Subscription:
         """Return the slot of another task under an ID; it is subscribed to already."""
         self._retire(task_id)
         slot = self.slots[task_id] = PendingEvent()
-        self._changed[task_id] = None
+        self._unseen.add(task_id)
+        self._note_changed(task_id)
         self._unfinished += 1
         return slot
+
+    def _note_changed(self, task_id: str) -> None:
+        """Let the next report look at this task."""
+        changed = self._changed
+        if changed is None:
+            return
+        changed[task_id] = None
+        if len(changed) > _FEW and 2 * len(changed) > len(self.slots):
+            self._changed = None
 
     def _retire(self, task_id: str) -> None:
         """Let a task that has ended go, but for its final event if that is owed."""
@@ -355,8 +373,9 @@ class Subscription:
         """Let the slot of a task go, if there is one, and what was known of it."""
         slot = self.slots.pop(task_id, None)
         if slot is not None:
-            self._known.discard(task_id)
-            self._changed.pop(task_id, None)
+            self._unseen.discard(task_id)
+            if self._changed is not None:
+                self._changed.pop(task_id, None)
             self._removed.add(task_id)
         return slot
 
@@ -365,6 +384,8 @@ class Subscription:
             return self._past.popleft()
         task_id = next(iter(self._owed))
         event = self._owed.pop(task_id).deliver()
+        if not self._owed:
+            self._owed.clear()  # or it would keep the room of all it ever held
         if self.is_endless and event.is_final:
             self._ended.append((self._engine.loop.time(), task_id, False))
         return event
