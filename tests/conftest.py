@@ -1,21 +1,16 @@
-"""What every test shares: asyncio as backend, in debug mode, and ways to a server.
-
-A test marked `virtual_time` runs on a loop whose clock jumps to the next timer when
-nothing is left to do, so that an hour of polling takes milliseconds. Sockets work there
-as long as both ends live in the loop. Which loop a test runs on says `loops`.
-"""
+"""What every test shares: asyncio as backend, the guard of secrets, the watchdog."""
 
 import os
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 from hypothesis import HealthCheck, settings
-from support.doors import WIRES, Wire
-from support.loops import CHOICE, kind_for, virtual_loop
-from support.secrets_guard import GUARD, IS_ABLE, Count
+from support.loops import LOOP_KIND, kind_for
+from support.managers import WIRES, Wire
+from support.secrets_guard import GUARD
+from support.virtual_time import Backend, backend
 from support.watchdog import Watchdog
 
 # A busy machine is no failure; pytest's timeout ends what hangs.
@@ -34,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Watchdog(), "watchdog")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("markers", "virtual_time: run on a clock that jumps")
+    config.addinivalue_line("markers", "virtual_time(debug, loop): a clock that jumps")
     config.addinivalue_line("markers", "asyncio_loop: never runs on uvloop")
     config.addinivalue_line("markers", "strangers: needs clients of other people")
     config.addinivalue_line("markers", "soak: takes minutes; only runs by `-m soak`")
@@ -75,11 +70,11 @@ def pytest_runtest_protocol(
     if kind == "uvloop" and item.get_closest_marker("asyncio_loop") is not None:
         kind = "asyncio"
     item.add_report_section("setup", "loop", kind)
-    CHOICE.take(kind)
+    LOOP_KIND.set(kind)
     try:
         return (yield)
     finally:
-        CHOICE.take("asyncio")
+        LOOP_KIND.set("asyncio")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -97,39 +92,11 @@ def _no_secret_is_shown(_guarding_secrets: None) -> Iterator[None]:
     assert GUARD.forget() == []
 
 
-WALKED: list[Count] = []
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the process that prints what was walked here."""
-    output = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output["walked"] = attrs.astuple(GUARD.count)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: object) -> None:
-    """Take what another process has walked."""
-    output = getattr(node, "workeroutput", {})
-    WALKED.append(Count(*output.get("walked", ())))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the guard of secrets has walked, in one line."""
-    rows = [attrs.astuple(count) for count in (GUARD.count, *WALKED)]
-    count = Count(*(sum(column) for column in zip(*rows, strict=True)))
-    terminalreporter.write_line(
-        str(count) if IS_ABLE else "secrets: not walked, which needs Python 3.12"
-    )
-
-
 @pytest.fixture
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+def anyio_backend(request: pytest.FixtureRequest) -> Backend:
     """Run async tests on asyncio in debug mode, with virtual time where marked."""
-    options: dict[str, object] = {"debug": True}
-    if request.node.get_closest_marker("virtual_time") is not None:
-        options["loop_factory"] = virtual_loop
-    return "asyncio", options
+    marker = request.node.get_closest_marker("virtual_time")
+    return ("asyncio", {"debug": True}) if marker is None else backend(marker)
 
 
 @pytest.fixture(params=WIRES, ids=str)

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import pytest
 import trustme
-from support.shell import COMMAND, SECONDS, clean_environment, ended, on_terminal
+from support.command_line import COMMAND, SECONDS, clean_environment, ended, on_terminal
 
 JOB = "b04c217b-0538-4650-bec4-19deff4ea1ac"
 

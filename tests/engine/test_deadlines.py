@@ -9,8 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from support.doors import STEADY, door, targets
-from support.virtual import QUICK_BACKEND
+from support.managers import STEADY, door, targets
 
 from veeam_tasks import (
     Pace,
@@ -22,14 +21,10 @@ from veeam_tasks import (
 )
 from veeam_tasks.simulator import Fault, SimulatedServer
 
+pytestmark = pytest.mark.virtual_time(debug=False)
+
 MODES = pytest.mark.parametrize("mode", ["never", "always"])
 POLLS = "/tasks"
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps: deadlines are minutes."""
-    return QUICK_BACKEND
 
 
 async def seconds_of(work: Awaitable[object]) -> float:

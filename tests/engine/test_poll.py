@@ -2,18 +2,13 @@
 
 import anyio
 import pytest
-from support.doors import door, targets
-from support.virtual import QUICK_BACKEND
+from support.managers import door, targets
 
 from veeam_tasks import LogonError, Pace, TaskState
 from veeam_tasks._engine.engine import running_loop
 from veeam_tasks.simulator import Fault, SimulatedServer
 
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps."""
-    return QUICK_BACKEND
+pytestmark = pytest.mark.virtual_time(debug=False)
 
 
 def test_without_a_loop_it_says_what_to_do() -> None:

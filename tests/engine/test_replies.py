@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterable
 
 import pytest
-from support.hand import hand_loop
+from support.manual_loop import manual_loop
 
 from veeam_tasks import (
     CertificateError,
@@ -88,7 +88,7 @@ class Scene:
     """One watched task under the first token, which was accepted."""
 
     def __init__(self, patience: float | None = None) -> None:
-        self.loop = hand_loop(100.0)
+        self.loop = manual_loop(100.0)
         self.script = Script()
         self.notices: list[tuple[NoticeKind, list[str]]] = []
         self.watching = Watching()

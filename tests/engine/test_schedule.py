@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.hand import hand_loop
+from support.manual_loop import manual_loop
 
 from veeam_tasks import Pace
 from veeam_tasks._engine.due_queue import GRID, Schedule
@@ -16,7 +16,7 @@ class Woken:
     """A schedule on a clock moved by hand, and how often it woke somebody."""
 
     def __init__(self, now: float = 0.0) -> None:
-        self.loop = hand_loop(now)
+        self.loop = manual_loop(now)
         self.wakes = 0
         self.schedule = Schedule(loop=self.loop, wake=self.wake)
 

@@ -7,9 +7,8 @@ import logging
 import anyio
 import attrs
 import pytest
-from support.hand import hand_loop
+from support.manual_loop import manual_loop
 from support.raw_server import STALL, Answer, RawServer, Seen, reply
-from support.virtual import QUICK_BACKEND
 
 from veeam_tasks import (
     ClosedError,
@@ -23,18 +22,14 @@ from veeam_tasks import (
 from veeam_tasks._engine.cost_model import Coalesce
 from veeam_tasks._engine.settle import Settling
 
+pytestmark = pytest.mark.virtual_time(debug=False)
+
 TOKEN = "X-RestSvcSessionId: NThBRkU="
 NAMESPACE = 'xmlns="http://www.veeam.com/ent/v1.0"'
 COUNT = 20
 PROOFS = 3
 """Single polls a minute, of one task, by which the collection is proved, at most."""
 LATER = '<Result Success="true"><Message>Ok</Message></Result>'
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps, without debug mode."""
-    return QUICK_BACKEND
 
 
 class Manager:
@@ -272,7 +267,7 @@ async def test_the_earliest_of_two_requests_holds() -> None:
     async with RawServer(route=em) as server, door(server) as manager:
         assert manager._host is not None
         sweep = manager._host.engine.sweep
-        loop = hand_loop(100.0)
+        loop = manual_loop(100.0)
         sweep = attrs.evolve(sweep, loop=loop)
         for delay, due in ((5.0, 105.0), (0.0, 100.0), (1.0, 100.0)):
             sweep.request(delay)

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 
 import anyio
 import pytest
-from support.doors import door
-from support.virtual import QUICK_BACKEND
+from support.managers import door
 
 from veeam_tasks import (
     ClosedError,
@@ -24,13 +23,9 @@ from veeam_tasks._engine.watch import Waiter
 from veeam_tasks._events import Observation
 from veeam_tasks.simulator import Fault, SimulatedServer
 
+pytestmark = pytest.mark.virtual_time(debug=False)
+
 NOW = datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps."""
-    return QUICK_BACKEND
 
 
 def sighting(

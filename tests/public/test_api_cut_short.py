@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import attrs
 import pytest
-from support.doors import Wire, direct, door, targets
+from support.managers import Wire, direct, door, targets
 
 from veeam_tasks import (
     CertificateError,

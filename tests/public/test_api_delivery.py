@@ -1,7 +1,6 @@
 """What a watch delivers: in order, never the same twice, one final event, last."""
 
 import gc
-from collections.abc import Awaitable, Callable
 from datetime import UTC, timedelta
 from typing import Literal
 
@@ -10,8 +9,8 @@ import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.doors import Wire, door
-from support.loops import virtual_loop
+from support import virtual_time
+from support.managers import Wire, door
 
 from veeam_tasks import Task, TaskEvent, TaskState, WatchTimeoutError
 from veeam_tasks._engine.decisions import on_task
@@ -20,11 +19,6 @@ from veeam_tasks._pace import Pace
 
 WORDS = ("Running", "OperationFinished", "Queued", "Paused")
 ENDS = ("Finished ok", "Finished failed 'No'", "Finished unsettled", "gone", None)
-
-
-def virtually(work: Callable[[], Awaitable[None]]) -> None:
-    """Run a coroutine function in virtual time."""
-    anyio.run(work, backend_options={"loop_factory": virtual_loop})
 
 
 @attrs.frozen
@@ -127,7 +121,7 @@ def test_contract_over_random_scripts_speeds_and_readers(
             last = told[task_id][-1] if told[task_id] else None
             assert report.outcomes[task_id] is last
 
-    virtually(work)
+    virtual_time.run(work)
 
 
 @pytest.mark.virtual_time

@@ -16,7 +16,7 @@ from typing import Literal
 
 import anyio
 import pytest
-from support.doors import WIRES, Wire, direct, door, settings_for, targets
+from support.managers import WIRES, Wire, direct, door, settings_for, targets
 from support.raw_server import CLOSE, RawServer
 
 from veeam_tasks import (

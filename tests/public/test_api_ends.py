@@ -4,7 +4,7 @@ from typing import Literal
 
 import anyio
 import pytest
-from support.doors import Wire, door, targets
+from support.managers import Wire, door, targets
 from support.raw_server import RawServer, reply
 
 from veeam_tasks import (

@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 import anyio
 import pytest
-from support.doors import Wire, direct, door
+from support.managers import Wire, direct, door
 
 import veeam_tasks
 from veeam_tasks import (

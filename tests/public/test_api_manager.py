@@ -8,7 +8,7 @@ import anyio
 import attrs
 import pytest
 import trustme
-from support.doors import Wire, direct, door, targets
+from support.managers import Wire, direct, door, targets
 from support.raw_server import RawServer, pin_of, reply, serving
 
 from veeam_tasks import (
@@ -138,7 +138,6 @@ async def test_pages_without_links() -> None:
         assert ids == ["task-1", "task-2", "task-3"]
         async with em.watch_all(timeout=0.5) as watch:
             got = [event.task_id async for event in watch]
-            print([seen.target for seen in server.seen])
             assert got == ids
         asked = [seen.target for seen in server.seen if seen.method == "GET"]
         assert asked == ["/api/tasks", "/api/tasks?page=2", "/api/tasks?page=3"] * 2

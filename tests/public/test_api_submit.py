@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
 
 import pytest
-from support.doors import WIRES, Wire, door, targets
+from support.managers import WIRES, Wire, door, targets
 from support.raw_server import RESET, RawServer, reply
 
 from veeam_tasks import (

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 import anyio
 import attrs
 import pytest
-from support.doors import Wire, door
+from support.managers import Wire, door
 
 from veeam_tasks import (
     JobSession,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import anyio
 import pytest
-from support.doors import Wire, door, targets
+from support.managers import Wire, door, targets
 
 from veeam_tasks import ClosedError, Report, Task, TaskState, WatchTimeoutError
 from veeam_tasks._events import Observation

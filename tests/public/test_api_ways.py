@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 import pytest
-from support.doors import Wire, door
+from support.managers import Wire, door
 
 from veeam_tasks import (
     Task,

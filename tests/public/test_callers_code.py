@@ -5,17 +5,12 @@ from collections.abc import Callable
 
 import anyio
 import pytest
-from support.doors import door
-from support.virtual import QUICK_BACKEND
+from support.managers import door
 
 from veeam_tasks import Notice, NoticeKind, TransportError, connect
 from veeam_tasks.simulator import SimulatedServer
 
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps."""
-    return QUICK_BACKEND
+pytestmark = pytest.mark.virtual_time(debug=False)
 
 
 def cancelled() -> str:

@@ -6,8 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
-from support.doors import direct, door
-from support.virtual import QUICK_BACKEND
+from support.managers import direct, door
 
 import veeam_tasks as vt
 from veeam_tasks import LogonError, Pace, TransportError
@@ -15,11 +14,7 @@ from veeam_tasks._doors import log_out
 from veeam_tasks._options import Options, Settings
 from veeam_tasks.simulator import Fault, SimulatedServer
 
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps."""
-    return QUICK_BACKEND
+pytestmark = pytest.mark.virtual_time(debug=False)
 
 
 async def left_open(server: SimulatedServer) -> tuple[str, str]:

@@ -6,24 +6,19 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.doors import direct, door
+from support.managers import direct, door
 from support.secrets_guard import forms
-from support.virtual import QUICK_BACKEND
 
 import veeam_tasks
 from veeam_tasks import SessionManager, VeeamTasksError, adopt, connect
 from veeam_tasks._doors import log_out
 from veeam_tasks.simulator import Fault, SimulatedServer
 
+pytestmark = pytest.mark.virtual_time(debug=False)
+
 PASSWORD = "pä<s word>/+:secret"
 START = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
 OURS = Path(veeam_tasks.__file__).parent
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps."""
-    return QUICK_BACKEND
 
 
 def locals_of(error: BaseException) -> Iterator[str]:

@@ -14,8 +14,7 @@ import anyio
 import attrs
 import looptime
 import pytest
-from support.doors import direct, door, targets
-from support.virtual import QUICK_BACKEND
+from support.managers import direct, door, targets
 
 from veeam_tasks import ClosedError, SessionManager, VeeamTasksError, connect
 from veeam_tasks._protocol.messages import Reply, Request
@@ -23,11 +22,7 @@ from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._transport.transport import Transport
 from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
 
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps."""
-    return QUICK_BACKEND
+pytestmark = pytest.mark.virtual_time(debug=False)
 
 
 async def test_a_crash_reaches_every_reader(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,17 +4,12 @@ import asyncio
 
 import anyio
 import pytest
-from support.doors import direct, door
-from support.virtual import QUICK_BACKEND
+from support.managers import direct, door
 
 from veeam_tasks import ClosedError, ServerBusyError, Statistics, adopt
 from veeam_tasks.simulator import Fault, SimulatedServer
 
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps."""
-    return QUICK_BACKEND
+pytestmark = pytest.mark.virtual_time(debug=False)
 
 
 async def test_before_it_is_open_it_has_done_nothing() -> None:

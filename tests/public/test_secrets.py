@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
-from support.doors import Wire, direct, door, settings_for
+from support.managers import Wire, direct, door, settings_for
 from support.secrets_guard import forms, texts_of
-from support.virtual import QUICK_BACKEND
 
 from veeam_tasks import SessionManager, VeeamTasksError, Watch, adopt
 from veeam_tasks.simulator import Fault, FaultKind
+
+pytestmark = pytest.mark.virtual_time(debug=False)
 
 PASSWORD = 'pä<s&s "w>ord/+%:secret'
 FAULTS = [
@@ -29,12 +30,6 @@ FAULTS = [
     FaultKind.OTHER_TASK,
     FaultKind.CHUNKED_NONSENSE,
 ]
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps: requests stall."""
-    return QUICK_BACKEND
 
 
 def said(error: BaseException) -> Iterator[str]:

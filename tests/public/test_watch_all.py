@@ -4,7 +4,7 @@ import contextlib
 
 import anyio
 import pytest
-from support.doors import door
+from support.managers import door
 
 from veeam_tasks import Pace, TaskEvent, Watch
 from veeam_tasks.simulator import Fault, SimulatedServer

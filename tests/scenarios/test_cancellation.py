@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 import pytest
-from support.doors import door
-from support.loops import AsyncioVirtual, of_asyncio
+from support.loops import of_asyncio
+from support.managers import door
+from support.virtual_time import AsyncioVirtual
 
 from veeam_tasks import Pace, SessionManager, VeeamTasksError, adopt, connect
 from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
@@ -28,17 +29,6 @@ class SteppedLoop(AsyncioVirtual):  # type: ignore[misc, valid-type] # a class m
         if self.at_step is not None:
             self.at_step()
         super()._run_once()
-
-
-@attrs.define
-class Tally:
-    """What the sweeps of this file have done, for the line that is printed."""
-
-    scenarios: set[str] = attrs.field(factory=set)
-    steps: int = 0
-
-
-TALLY = Tally()
 
 
 async def log_on(server: SimulatedServer) -> None:
@@ -266,8 +256,6 @@ def swept(
             if runner.run(cancelled_at(scenario, at, caplog)):
                 break
         step += 1
-    TALLY.scenarios.add(scenario.__name__)
-    TALLY.steps += step - 1
     return step - 1
 
 
@@ -366,8 +354,6 @@ def test_other_ends_at_many_steps(end: End) -> None:
     for step in steps:
         with asyncio.Runner(loop_factory=of_asyncio(SteppedLoop)) as runner:
             runner.run(ended_at(end, step))
-    TALLY.scenarios.add(end.__name__)
-    TALLY.steps += len(steps)
 
 
 def test_the_loop_ends_with_an_open_manager() -> None:
@@ -498,15 +484,3 @@ def test_ctrl_c_in_a_script(twice: bool) -> None:
         assert errors.rstrip().endswith("KeyboardInterrupt")
         assert server.logon_sessions == []
         assert "Unclosed" not in errors
-
-
-def test_r5_in_figures() -> None:
-    """What the sweeps above have shown, in one line."""
-    if len(TALLY.scenarios) < len(SCENARIOS):
-        pytest.skip("the sweeps were not run before")
-    print(
-        f"cancellation: {len(TALLY.scenarios)} scenarios, ended at {TALLY.steps} steps:"
-        " 0 sockets, 0 logon sessions (but of a server that was down), 0 asyncio"
-        " tasks left, 0 DELETE of a task"
-    )
-    assert TALLY.steps > 1000

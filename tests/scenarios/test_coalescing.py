@@ -4,22 +4,17 @@ import asyncio
 
 import anyio
 import pytest
-from support.doors import door
-from support.virtual import QUICK_BACKEND
+from support.managers import door
 
 from veeam_tasks import Pace, TaskEvent, TaskState
 from veeam_tasks.simulator import Fault, Mix, SimulatedServer
+
+pytestmark = pytest.mark.virtual_time(debug=False)
 
 MODES = pytest.mark.parametrize("mode", ["never", "auto", "always"])
 PACE = Pace(first=1, growth=1.5, longest=8)
 PROOFS = 3
 """Single polls a minute, of one task, by which the collection is proved, at most."""
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps, without debug mode: there are many polls."""
-    return QUICK_BACKEND
 
 
 async def outcomes(mode: str, count: int) -> dict[str, tuple[bool | None, str | None]]:

@@ -4,8 +4,7 @@ import re
 
 import anyio
 import pytest
-from support.doors import door
-from support.virtual import QUICK_BACKEND
+from support.managers import door
 
 from veeam_tasks import (
     CertificateError,
@@ -17,6 +16,8 @@ from veeam_tasks import (
     TaskState,
 )
 from veeam_tasks.simulator import Fault, FaultKind, SimulatedServer
+
+pytestmark = pytest.mark.virtual_time(debug=False)
 
 MODES = pytest.mark.parametrize("mode", ["never", "always"])
 TASKS = re.compile(r"/tasks")
@@ -61,12 +62,6 @@ RIDDEN_OUT = [
 
 OTHERS = {FaultKind.VANISH, FaultKind.FORBIDDEN, FaultKind.NO_TOKEN}
 """By these the server itself ends a task or a logon; they have tests of their own."""
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps: stalls and outages last for minutes."""
-    return QUICK_BACKEND
 
 
 def planned(server: SimulatedServer, count: int) -> tuple[list[str], list[str]]:

@@ -13,8 +13,8 @@ import anyio
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.doors import door
-from support.loops import virtual_loop
+from support import virtual_time
+from support.managers import door
 
 from veeam_tasks import Pace, TaskEvent, TaskState, Watch
 from veeam_tasks.simulator import Fault, FaultKind, SimulatedServer
@@ -232,4 +232,4 @@ def test_a_server_at_random(
             assert server.connections.open == 0
             assert server.logon_sessions == []
 
-    anyio.run(work, backend_options={"loop_factory": virtual_loop})
+    virtual_time.run(work)

@@ -9,9 +9,8 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.doors import door
-from support.hand import hand_loop
-from support.virtual import QUICK_BACKEND
+from support.managers import door
+from support.manual_loop import manual_loop
 
 from veeam_tasks import (
     CertificateError,
@@ -25,14 +24,10 @@ from veeam_tasks._engine.health import Gate, Outage
 from veeam_tasks._pace import LONGEST_PAUSE
 from veeam_tasks.simulator import Fault, SimulatedServer
 
+pytestmark = pytest.mark.virtual_time(debug=False)
+
 DOWN = TransportError(request="GET x", reason="refused", connected=False)
 LATE = RequestTimeoutError(request="GET x", reason="late")
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps, without debug mode: there are many polls."""
-    return QUICK_BACKEND
 
 
 def outage() -> Outage:
@@ -348,7 +343,7 @@ def test_at_most_one_probe_and_never_none(
     failures: list[tuple[str, float]], patience: float | None
 ) -> None:
     """Behind the gate one probe is under way, due or timed, whatever else happens."""
-    loop = hand_loop()
+    loop = manual_loop()
     waiting = True
 
     def cut_all() -> None:

@@ -4,8 +4,7 @@ import asyncio
 
 import anyio
 import pytest
-from support.doors import door
-from support.virtual import QUICK_BACKEND
+from support.managers import door
 
 from veeam_tasks import (
     ClosedError,
@@ -19,14 +18,10 @@ from veeam_tasks import (
 )
 from veeam_tasks.simulator import Fault, SimulatedServer
 
+pytestmark = pytest.mark.virtual_time(debug=False)
+
 QUICK = Pace(first=4, longest=4)
 MODES = pytest.mark.parametrize("mode", ["never", "auto", "always"])
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps, without debug mode: there are many polls."""
-    return QUICK_BACKEND
 
 
 @pytest.mark.lengthy

@@ -8,21 +8,16 @@ from types import FrameType
 from typing import TypeVar
 
 import pytest
-from support.doors import STEADY, door
-from support.virtual import QUICK_BACKEND
+from support.managers import STEADY, door
 
 from veeam_tasks import Task, TaskResult, TaskState, Watch
 from veeam_tasks._events import Observation
 from veeam_tasks.simulator import Fault, SimulatedServer
 
+pytestmark = pytest.mark.virtual_time(debug=False)
+
 T = TypeVar("T")
 NOW = datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps."""
-    return QUICK_BACKEND
 
 
 def steps_of(work: Callable[[], T]) -> tuple[int, T]:

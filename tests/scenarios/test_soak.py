@@ -14,11 +14,12 @@ from collections.abc import Iterator
 import anyio
 import attrs
 import pytest
-from support.doors import door
-from support.virtual import QUICK_BACKEND
+from support.managers import door
 
 from veeam_tasks import Pace, SessionManager, Watch
 from veeam_tasks.simulator import Fault, SimulatedServer
+
+pytestmark = pytest.mark.virtual_time(debug=False)
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -30,12 +31,6 @@ CONNECTION = 25 * 1024
 
 How many are open at the moment of a sample is chance; that they are few is asserted.
 """
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps, without debug mode: there are many polls."""
-    return QUICK_BACKEND
 
 
 def three_days_of_tasks(server: SimulatedServer) -> dict[str, tuple[float, bool]]:

@@ -2,14 +2,14 @@
 
 import asyncio
 
-from support.hand import HandLoop
+from support.manual_loop import ManualLoop
 
 from veeam_tasks._time_slice import LONGEST_HOLD, TimeSlice
 
 
 async def test_it_is_due_after_the_longest_hold() -> None:
     """And again as long after it was taken."""
-    loop = HandLoop(100.0)
+    loop = ManualLoop(100.0)
     breath = TimeSlice(loop)
     loop.now += LONGEST_HOLD
     assert not breath.is_due

@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
-from support.doors import door, targets
-from support.virtual import QUICK_BACKEND
+from support.managers import door, targets
 
 from veeam_tasks import (
     ForbiddenError,
@@ -18,6 +17,8 @@ from veeam_tasks import (
 )
 from veeam_tasks.simulator import Fault, SimulatedServer
 
+pytestmark = pytest.mark.virtual_time(debug=False)
+
 Call = Callable[[SessionManager, str, str], Awaitable[object]]
 CALLS: dict[str, Call] = {
     "fetch": lambda em, task_id, _: em.fetch(task_id),
@@ -26,12 +27,6 @@ CALLS: dict[str, Call] = {
     "submit": lambda em, _, action: em.submit(action),
     "delete": lambda em, task_id, _: em.delete(task_id),
 }
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps."""
-    return QUICK_BACKEND
 
 
 def prepared(server: SimulatedServer) -> tuple[str, str]:

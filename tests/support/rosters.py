@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from support.hand import HandLoop, hand_loop
+from support.manual_loop import ManualLoop, manual_loop
 from veeam_tasks import Pace
 from veeam_tasks._engine.records import SubscriberRef, TaskRecord
 from veeam_tasks._engine.tracker import Roster
@@ -33,7 +33,7 @@ class Scene:
     """A roster on a clock moved by hand."""
 
     def __init__(self) -> None:
-        self.loop: HandLoop = hand_loop(100.0)
+        self.loop: ManualLoop = manual_loop(100.0)
         self.wakes = 0
         self.roster = Roster(
             loop=self.loop,

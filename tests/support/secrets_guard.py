@@ -53,24 +53,6 @@ def texts_of(error: BaseException) -> Iterator[str]:
             yield from texts_of(member)
 
 
-@attrs.define
-class Count:
-    """How much was walked."""
-
-    lines: int = 0
-    errors: int = 0
-    warnings: int = 0
-    outputs: int = 0
-    secrets: int = 0
-
-    def __str__(self) -> str:
-        return (
-            f"secrets: {self.lines} log lines, {self.errors} errors, {self.warnings}"
-            f" warnings, {self.outputs} outputs of the shell walked: {self.secrets}"
-            " secrets"
-        )
-
-
 @attrs.define(eq=False)
 class Guard(logging.Handler):
     """Learns secrets, and collects texts until they are looked through.
@@ -78,12 +60,10 @@ class Guard(logging.Handler):
     It holds text only, so that no error or log record lives longer because of it.
 
     Attributes:
-        count: How much was walked so far.
         leaks: The kinds of text that held a secret, with an excerpt.
     """
 
     tool: int
-    count: Count = attrs.field(factory=Count)
     leaks: list[str] = attrs.field(factory=list)
     # Each with its forms, in lower case.
     _secrets: deque[tuple[str, set[str]]] = attrs.field(
@@ -135,18 +115,15 @@ class Guard(logging.Handler):
         self.look()
         self._secrets.clear()
         leaks, self.leaks = self.leaks, []
-        self.count.secrets += len(leaks)
         return leaks
 
     def printed(self, command: str, *texts: str) -> None:
         """Take what a command of the shell printed, unless secrets are its job."""
         if command not in {"logon", "simulate"}:
-            self.count.outputs += 1
             self.see(f"output of {command}", *texts)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a log record."""
-        self.count.lines += 1
         self.see("log", record.getMessage(), repr(record.args))
         if record.exc_info is not None and record.exc_info[1] is not None:
             error = record.exc_info[1]
@@ -160,7 +137,6 @@ class Guard(logging.Handler):
             return
         with suppress(TypeError):  # a plain group
             self._last = weakref.ref(error)
-        self.count.errors += 1
         if self._secrets:
             self.see("error", *texts_of(error))
             if (code, offset) not in self._sites:
@@ -173,7 +149,6 @@ class Guard(logging.Handler):
             # Nobody shows which account it is for, so the Basic value of the default.
             self.learn(known["password"], f"admin:{known['password']}")
         else:
-            self.count.warnings += 1
             self.see("warning", str(known["message"]))
 
     def _opened(self, _: CodeType, __: int, session: LogonSession) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from support.doors import door
+from support.managers import door
 from support.secrets_guard import IS_ABLE, Guard
 from veeam_tasks import ClosedError, VeeamTasksError
 from veeam_tasks.simulator import SimulatedServer

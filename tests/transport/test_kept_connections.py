@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 import trustme
-from support.doors import STEADY
+from support.managers import STEADY
 from support.raw_server import Answer, RawServer, Seen, pin_of, reply, serving
 
 from veeam_tasks import SessionManager, TaskState, connect

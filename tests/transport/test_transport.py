@@ -60,12 +60,6 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 COOKIE = f"Set-Cookie: X-RestSvcSessionId={TOKEN}; Path=/api;"
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on real time: these tests speak to sockets."""
-    return "asyncio", {"debug": True}
-
-
 @pytest.fixture(scope="module")
 def ca() -> trustme.CA:
     """Return a throw-away CA."""

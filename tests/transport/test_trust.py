@@ -22,12 +22,6 @@ HTTP = URL("http://localhost:9399/api/")
 PIN = ":".join(["AB", "cd", "EF", "01"] * 8)
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on real time: these tests speak to sockets."""
-    return "asyncio", {"debug": True}
-
-
 @pytest.fixture(scope="module")
 def ca() -> trustme.CA:
     """Return a throw-away CA."""

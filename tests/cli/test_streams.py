@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.command_line import COMMAND, SECONDS, Ran, clean_environment, settings_of
 from support.secrets_guard import GUARD
-from support.shell import COMMAND, SECONDS, Ran, clean_environment, settings_of
 
 from veeam_tasks.simulator import ThreadedServer
 

@@ -7,21 +7,16 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.doors import STEADY, door, targets
+from support.managers import STEADY, door, targets
 from support.rosters import SLOW, Scene, Wanting
-from support.virtual import QUICK_BACKEND
 
 from veeam_tasks import Pace
 from veeam_tasks._engine.records import DueState
 from veeam_tasks.simulator import Fault, SimulatedServer
 
+pytestmark = pytest.mark.virtual_time(debug=False)
+
 MODES = pytest.mark.parametrize("mode", ["never", "auto", "always"])
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps, without debug mode: there are many polls."""
-    return QUICK_BACKEND
 
 
 def longest_gaps(server: SimulatedServer, begin: float) -> list[float]:

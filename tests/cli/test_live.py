@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pexpect
 import pytest
-from support.shell import QUICK, ended, on_terminal, settings_of
+from support.command_line import QUICK, ended, on_terminal, settings_of
 
 from veeam_tasks.simulator import Fault, ThreadedServer
 

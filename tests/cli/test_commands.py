@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
-from support.shell import QUICK, Here, Ran, clean_environment, elsewhere, settings_of
+from support.command_line import (
+    QUICK,
+    Here,
+    Ran,
+    clean_environment,
+    elsewhere,
+    settings_of,
+)
 
 from veeam_tasks.cli._main import main
 from veeam_tasks.simulator import Fault, FaultKind, ThreadedServer

@@ -10,7 +10,7 @@ from typing import TypeVarTuple, Unpack
 Ts = TypeVarTuple("Ts")
 
 
-class HandLoop(asyncio.AbstractEventLoop):
+class ManualLoop(asyncio.AbstractEventLoop):
     """Keeps timers; `move_to` runs those that are due, in order.
 
     Their handles do not say when they are due, since uvloop's do not always.
@@ -77,6 +77,6 @@ class HandLoop(asyncio.AbstractEventLoop):
                 return
 
 
-def hand_loop(now: float = 0.0) -> HandLoop:
+def manual_loop(now: float = 0.0) -> ManualLoop:
     """Return such a loop, which leaves all out that a loop has besides."""
-    return HandLoop(now)  # type: ignore[abstract] # only timers are asked for
+    return ManualLoop(now)  # type: ignore[abstract] # only timers are asked for

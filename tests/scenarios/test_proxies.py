@@ -2,9 +2,8 @@
 
 import anyio
 import pytest
-from support.doors import STEADY
+from support.managers import STEADY
 from support.raw_server import RawServer, Seen, reply
-from support.virtual import QUICK_BACKEND
 
 from veeam_tasks import (
     LogonError,
@@ -16,6 +15,8 @@ from veeam_tasks import (
     connect,
 )
 from veeam_tasks._options import Options
+
+pytestmark = pytest.mark.virtual_time(debug=False)
 
 SESSION_ID = "695c2c92-d1e8-4a2a-b5f3-9f2f2b1c1a11"
 LOGON = (
@@ -85,12 +86,6 @@ OWN = {
     ),
     "403 with words": reply(error(403, "Access denied"), status="403 Forbidden"),
 }
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps."""
-    return QUICK_BACKEND
 
 
 class Site:

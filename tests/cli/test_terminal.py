@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from support.shell import QUICK, ended, on_terminal, settings_of
+from support.command_line import QUICK, ended, on_terminal, settings_of
 
 from veeam_tasks.simulator import ThreadedServer
 

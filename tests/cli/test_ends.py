@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import permutations
 
 import pytest
-from support.shell import (
+from support.command_line import (
     COMMAND,
     QUICK,
     SECONDS,

@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.shell import COMMAND, QUICK, SECONDS, Here, clean_environment, settings_of
+from support.command_line import (
+    COMMAND,
+    QUICK,
+    SECONDS,
+    Here,
+    clean_environment,
+    settings_of,
+)
 
 from veeam_tasks.simulator import Fault, ThreadedServer
 

@@ -1,4 +1,4 @@
-"""A loop that was held: by other code, a stopped process, a laptop that slept."""
+"""A loop that was blocked: by other code, a stopped process, a laptop that slept."""
 
 import asyncio
 import signal
@@ -8,12 +8,14 @@ import threading
 from pathlib import Path
 
 import anyio
-import looptime
 import pytest
-from support.doors import STEADY, door
+from support.managers import STEADY, door
+from support.virtual_time import BlockableLoop
 
 from veeam_tasks import Pace, RequestTimeoutError
 from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
+
+pytestmark = pytest.mark.virtual_time(loop=BlockableLoop)
 
 STOPPED = """
 import asyncio, veeam_tasks as vt
@@ -36,44 +38,23 @@ asyncio.run(main())
 LONG = Pace(first=2, growth=1, longest=2, jitter=0)
 
 
-VirtualLoop = looptime.make_event_loop_class(asyncio.SelectorEventLoop)
-
-
-class HeldLoop(VirtualLoop):  # type: ignore[misc,valid-type] # made when it is run
-    """A loop that is held when a test says so: its clock goes on and nothing runs."""
-
-    _held = 0.0
-
-    def time(self) -> float:
-        """Return the time, that for which the loop was held included."""
-        return float(super().time()) + self._held
-
-    def hold(self, seconds: float) -> None:
-        """Hold the loop, as blocking code or a stopped process does."""
-        self._held += seconds
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on a clock that jumps, whose loop can be held."""
-    return "asyncio", {"loop_factory": HeldLoop}
-
-
-async def hold_when_asked(server: SimulatedServer, seconds: float) -> None:
-    """Hold the loop once requests are under way, whose replies then lie there."""
+async def block_when_asked(server: SimulatedServer, seconds: float) -> None:
+    """Block the loop once requests are under way, whose replies then lie there."""
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, HeldLoop)
+    assert isinstance(loop, BlockableLoop)
     before = server.requests.total
     while server.requests.total == before:  # noqa: ASYNC110 - it tells nobody
         await asyncio.sleep(0.02)
     # They were asked for, and the replies come in the next steps of the loop.
-    loop.hold(seconds)
+    loop.block(seconds)
     await asyncio.sleep(0.5)
 
 
 @pytest.mark.parametrize("seconds", [3.0, 600.0])
 @pytest.mark.parametrize("mode", ["never", "auto", "always"])
-async def test_a_held_loop_is_no_fault_of_the_server(mode: str, seconds: float) -> None:
+async def test_a_blocked_loop_is_no_fault_of_the_server(
+    mode: str, seconds: float
+) -> None:
     """No poll fails, nothing is told, and how tasks are asked for stays as it was."""
     notices: list[str] = []
     async with (
@@ -93,7 +74,7 @@ async def test_a_held_loop_is_no_fault_of_the_server(mode: str, seconds: float) 
         await anyio.sleep(30)
         before = em.statistics()
         for _ in range(6):
-            await hold_when_asked(server, seconds)
+            await block_when_asked(server, seconds)
             await anyio.sleep(3.3)
         after = em.statistics()
         assert after.errors == after.retries == 0
@@ -103,37 +84,37 @@ async def test_a_held_loop_is_no_fault_of_the_server(mode: str, seconds: float) 
         await watch.aclose()
 
 
-async def test_a_call_under_way_while_the_loop_is_held_is_answered() -> None:
+async def test_a_call_under_way_while_the_loop_is_blocked_is_answered() -> None:
     """What one asks for is given its time too."""
     async with (
         SimulatedServer() as server,
         door(server, request_timeout=5) as em,
     ):
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, HeldLoop)
+        assert isinstance(loop, BlockableLoop)
         server.faults.add(Fault("delay", seconds=0.05, method="GET"))
         task_id = server.add_task("Running 1h, Finished ok").task_id
         for call in (lambda: em.fetch(task_id), em.fetch_all, lambda: em.read("jobs")):
             under_way = asyncio.create_task(call())  # type: ignore[arg-type,func-returns-value,var-annotated] # three kinds of result
             await asyncio.sleep(0.01)
-            loop.hold(60)
+            loop.block(60)
             assert await under_way
 
 
 async def test_a_server_that_does_not_answer_is_late_all_the_same() -> None:
-    """The deadline moves by the time held, and no further."""
+    """The deadline moves by the time blocked, and no further."""
     async with (
         SimulatedServer() as server,
         door(server, request_timeout=5, pace=STEADY, coalesce="never") as em,
     ):
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, HeldLoop)
+        assert isinstance(loop, BlockableLoop)
         task_id = server.add_task("Running 1h, Finished ok").task_id
         watch = em.watch(task_id)
         await anyio.sleep(1.5)
         server.faults.add(Fault("stall"))
         await anyio.sleep(2)
-        loop.hold(100)
+        loop.block(100)
         await anyio.sleep(1)
         assert em.statistics().errors == 0
         await anyio.sleep(4)
@@ -141,7 +122,7 @@ async def test_a_server_that_does_not_answer_is_late_all_the_same() -> None:
         began = loop.time()
         calling = asyncio.create_task(em.fetch(task_id))
         await asyncio.sleep(1)
-        loop.hold(100)
+        loop.block(100)
         with pytest.raises(RequestTimeoutError, match="within 5 s"):
             await calling
         assert 104 <= loop.time() - began <= 107

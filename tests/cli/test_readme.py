@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from support.shell import SECONDS, clean_environment, settings_of
+from support.command_line import SECONDS, clean_environment, settings_of
 
 from veeam_tasks.simulator import Mix, ThreadedServer
 

@@ -7,14 +7,10 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
-from support.loops import (
-    CHOICE,
-    KINDS,
-    VirtualUvloop,
-    kind_for,
-    real_loop,
-    virtual_loop,
-)
+
+from support import virtual_time
+from support.loops import KINDS, LOOP_KIND, kind_for, real_loop
+from support.virtual_time import VirtualUvloop, virtual_loop
 
 IS_EAGER_THERE = sys.version_info >= (3, 12)
 ON_ALL = [
@@ -34,10 +30,10 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
     assert isinstance(request.param, str)
     if request.param == "uvloop":
         pytest.importorskip("uvloop")
-    before = CHOICE.kind
-    CHOICE.take(request.param)
+    before = LOOP_KIND.name
+    LOOP_KIND.set(request.param)
     yield request.param
-    CHOICE.take(before)
+    LOOP_KIND.set(before)
 
 
 def told() -> tuple[str, bool]:
@@ -114,7 +110,7 @@ def test_the_clock_jumps_on_each_loop(kind: str) -> None:
                 async with asyncio.timeout(100):
                     await asyncio.sleep(200)
 
-    anyio.run(main, backend_options={"loop_factory": virtual_loop})
+    virtual_time.run(main)
     assert order == [b"now\n", "timer", b"later\n"]
 
 

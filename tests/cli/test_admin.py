@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.shell import (
+from support.command_line import (
     COMMAND,
     QUICK,
     SECONDS,

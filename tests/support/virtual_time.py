@@ -1,0 +1,204 @@
+"""Virtual time: a clock that jumps to the next timer when nothing is left to do.
+
+So an hour of polling takes milliseconds. A test asks for it by the marker::
+
+    @pytest.mark.virtual_time                # the loop that is chosen, in debug mode
+    @pytest.mark.virtual_time(debug=False)   # for many thousand polls
+    @pytest.mark.virtual_time(loop=BlockableLoop)
+
+and what runs outside a test's own loop by `run`. Sockets work as long as both ends live
+in the loop. For asyncio's own loop it is looptime's work, which lives in the selector;
+`VirtualUvloop` needs none.
+"""
+
+import asyncio
+import contextvars
+import heapq
+import itertools
+import socket
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVarTuple, Unpack
+
+import anyio
+import looptime
+import pytest
+
+from support.loops import LOOP_KIND, Uvloop, of_asyncio
+
+Ts = TypeVarTuple("Ts")
+Backend = tuple[str, dict[str, object]]
+
+
+class AsyncioVirtual(  # type: ignore[misc]
+    looptime.make_event_loop_class(asyncio.SelectorEventLoop)
+):
+    """An asyncio loop whose clock jumps."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's signature
+        """Wait for the threads however long: the clock would jump past the timeout."""
+        del timeout
+        await super().shutdown_default_executor()
+
+
+class BlockableLoop(AsyncioVirtual):
+    """A loop that is blocked when a test says so: time goes on and nothing runs."""
+
+    _blocked = 0.0
+
+    def time(self) -> float:
+        """Return the time, that for which the loop was blocked included."""
+        return float(super().time()) + self._blocked
+
+    def block(self, seconds: float) -> None:
+        """Block the loop, as other code or a stopped process does."""
+        self._blocked += seconds
+
+
+class VirtualUvloop(Uvloop):  # type: ignore[misc, valid-type]
+    """A uvloop whose clock jumps; its handles do not say when they are due.
+
+    Sockets work as long as both ends live in the loop: time does not move before
+    many steps of the loop have made nothing ready, nor while a thread works for it.
+    """
+
+    _STEPS = 42
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._timers: list[tuple[float, int, asyncio.Handle]] = []
+        self._order = itertools.count()
+        self._made_ready = self._seen = self._still = 0
+        self._is_stepping = False
+        self._threads: set[asyncio.Future[Any]] = set()
+
+    def time(self) -> float:
+        """Return what the clock shows."""
+        return self._now
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """Do as uvloop does, and note that something happens."""
+        self._made_ready += 1
+        handle: asyncio.Handle = super().call_soon(callback, *args, context=context)
+        return handle
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """Do as uvloop does, and note that something happens."""
+        self._made_ready += 1
+        handle: asyncio.Handle = super().call_soon_threadsafe(
+            callback, *args, context=context
+        )
+        return handle
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """Set a timer; a time that has come needs none."""
+        if when <= self._now:
+            return self.call_soon(callback, *args, context=context)
+        handle = asyncio.Handle(callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._order), handle))
+        if not self._is_stepping:
+            self._is_stepping = True
+            self._still = 0
+            super().call_soon(self._step)
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """Set a timer from now."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def run_in_executor(
+        self,
+        executor: Executor | None,
+        func: Callable[[Unpack[Ts]], Any],
+        *args: *Ts,
+    ) -> "asyncio.Future[Any]":
+        """Do as uvloop does, and let time stand still until the thread is done."""
+        done: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
+        self._threads.add(done)
+        done.add_done_callback(self._threads.discard)
+        return done
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's signature
+        """Wait for the threads however long: the clock would jump past the timeout."""
+        del timeout
+        await super().shutdown_default_executor()
+
+    async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
+        """Ask in a thread that is waited for, which uvloop's own are not."""
+        return await self.run_in_executor(
+            None, lambda: socket.getaddrinfo(*args, **options)
+        )
+
+    def _step(self) -> None:
+        """Look whether something happened since the last step; if not, move the clock.
+
+        Between two steps uvloop looks at its sockets once.
+        """
+        if self._seen != self._made_ready:
+            self._seen, self._still = self._made_ready, 0
+        self._still += 1
+        if self._threads:
+            super().call_later(0.001, self._step)
+            return
+        if self._still > self._STEPS:
+            self._jump()
+        if self._timers:
+            super().call_soon(self._step)
+        else:
+            self._is_stepping = False
+
+    def _jump(self) -> None:
+        while self._timers and self._timers[0][2].cancelled():
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return
+        self._now = max(self._now, self._timers[0][0])
+        while self._timers and self._timers[0][0] <= self._now:
+            _, _, handle = heapq.heappop(self._timers)
+            self.call_soon(_run, handle)
+
+
+def _run(handle: asyncio.Handle) -> None:
+    if not handle.cancelled():
+        handle._run()
+
+
+def virtual_loop() -> asyncio.AbstractEventLoop:
+    """Make a loop of the kind that is chosen, whose clock jumps."""
+    if LOOP_KIND.name == "uvloop":
+        return VirtualUvloop()
+    return of_asyncio(AsyncioVirtual)()
+
+
+def backend(marker: pytest.Mark) -> Backend:
+    """Return anyio's backend for a test with the marker."""
+    options = {"debug": True, "loop": virtual_loop, **marker.kwargs}
+    return "asyncio", {"debug": options["debug"], "loop_factory": options["loop"]}
+
+
+def run(work: Callable[[], Awaitable[None]]) -> None:
+    """Run a coroutine function in a loop of its own, in virtual time."""
+    anyio.run(work, backend_options={"loop_factory": virtual_loop})
