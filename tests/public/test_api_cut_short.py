@@ -209,7 +209,8 @@ async def test_timeouts_of_other_types(wrong: float) -> None:
             em.watch("task-1", timeout=wrong)
         with pytest.raises(TypeError, match="pace"):
             em.watch("task-1", pace=5)  # type: ignore[arg-type] # the point
-        assert em.watch("task-1", timeout=float("inf"), pace=None)._timeout is None
+        endless = em.watch("task-1", timeout=float("inf"), pace=None)
+        assert endless._subscription._timer is None
 
 
 async def test_patience_is_for_ever_by_default(wire: Wire) -> None:
