@@ -22,7 +22,7 @@ PACKAGE = ".[cli,simulator]"
 OF_THE_CORE = ("protocol", "transport", "session", "engine", "public", "scenarios")
 # Keeps the checkout off the path, so that the installed wheel is what is tested.
 WHEEL = {"PYTHONSAFEPATH": "1"}
-SPREAD = ("-n", "auto", "--dist", "loadfile")
+SPREAD = ("-n", "2", "--dist", "loadfile")
 SOAK = "tests/scenarios/test_soak.py"
 MODES = ("never", "auto", "always")
 """How tasks are asked for in tests that do not say it: each Python takes another."""

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import anyio
 import pytest
@@ -191,15 +191,15 @@ ACTS: dict[str, Act] = {
 }
 
 
-def by_asyncio() -> AbstractAsyncContextManager[object]:
+def by_asyncio(seconds: float) -> AbstractAsyncContextManager[object]:
     """Return asyncio's way to say that time is up."""
-    return asyncio.timeout(8)
+    return asyncio.timeout(seconds)
 
 
 @asynccontextmanager
-async def by_anyio() -> AsyncIterator[None]:
+async def by_anyio(seconds: float) -> AsyncIterator[None]:
     """Say by anyio that time is up."""
-    with anyio.fail_after(8):
+    with anyio.fail_after(seconds):
         yield
 
 
@@ -209,7 +209,7 @@ WAYS = pytest.mark.parametrize("limit", [by_asyncio, by_anyio])
 @WAYS
 @pytest.mark.parametrize("name", ACTS)
 async def test_a_callers_own_deadline_works_around_every_await(
-    name: str, limit: Callable[[], AbstractAsyncContextManager[object]]
+    name: str, limit: Callable[[float], AbstractAsyncContextManager[object]]
 ) -> None:
     """A caller's timeout ends the await in time, and nothing else."""
     async with hanging(POST="action=") as (server, em, watch):
@@ -218,7 +218,7 @@ async def test_a_callers_own_deadline_works_around_every_await(
         path = f"jobs/{server.jobs[0].job_id}?action=start"
         began = anyio.current_time()
         with pytest.raises(TimeoutError) as caught:
-            async with limit():
+            async with limit(8):
                 await ACTS[name](em, watch, path)
         assert type(caught.value) is TimeoutError
         assert anyio.current_time() - began == pytest.approx(8, abs=0.1)
@@ -233,18 +233,16 @@ async def test_a_callers_own_deadline_works_around_every_await(
 
 @WAYS
 async def test_a_callers_deadline_around_a_close(
-    limit: Callable[[], AbstractAsyncContextManager[object]],
+    limit: Callable[[float], AbstractAsyncContextManager[object]],
 ) -> None:
-    """A close whose log-out hangs ends in bounded time, and leaves nothing open."""
+    """A close whose log-out hangs keeps its five seconds, and leaves nothing open."""
     async with hanging(DELETE="logonSessions") as (server, em, _):
         began = anyio.current_time()
-        try:
-            async with limit():
+        # anyio raises only where it has cut something short, asyncio in any case.
+        with suppress(TimeoutError):
+            async with limit(2):
                 await em.aclose()
-        except TimeoutError:
-            assert anyio.current_time() - began >= 8
-        await em.aclose()
-        assert anyio.current_time() - began < 60
+        assert anyio.current_time() - began == pytest.approx(5, abs=0.1)
         await anyio.sleep(1)
         assert server.connections.open == 0
 

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from support.managers import direct, door
 
-from veeam_tasks import ClosedError, ServerBusyError, Statistics, adopt
+from veeam_tasks import ClosedError, LogonError, ServerBusyError, Statistics, adopt
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
@@ -41,7 +41,7 @@ async def test_an_adopted_token_that_died_is_taken_again_at_open() -> None:
         token = em.token or ""
         async with adopt(server.url, token, session_id=em.session_id) as other:
             fault = server.faults.add(Fault("unauthorized", method="GET"))
-            with pytest.raises(Exception, match="adopted token is dead"):
+            with pytest.raises(LogonError, match="adopted token is dead"):
                 await other.fetch_all()
             assert other.token is None
             server.faults.remove(fault)

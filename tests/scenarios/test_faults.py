@@ -13,6 +13,7 @@ from veeam_tasks import (
     Pace,
     Report,
     SessionManager,
+    StatusError,
     TaskState,
 )
 from veeam_tasks.simulator import Fault, FaultKind, SimulatedServer
@@ -290,7 +291,7 @@ async def test_a_redirect_is_not_followed() -> None:
         server.faults.add(
             Fault("redirect", path=TASKS, location=f"{elsewhere.url}/elsewhere")
         )
-        with pytest.raises(Exception, match="elsewhere"):
+        with pytest.raises(StatusError, match="elsewhere"):
             await em.fetch(task.task_id)
         assert elsewhere.requests.total == 0
 
