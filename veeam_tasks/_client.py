@@ -442,7 +442,7 @@ class SessionManager(NotCopyable):
             transport=transport,
             logon=self._logon,
             secrets=self._secrets,
-            on_notice=self._notices.tell,
+            notices=self._notices,
             max_in_flight=settings.max_in_flight,
             request_timeout=settings.request_timeout,
             patience=settings.patience,

@@ -348,7 +348,7 @@ class Runtime:
             if idle < KEEP_ALIVE_SECONDS - _CLOCK_TICK:
                 await anyio.sleep(KEEP_ALIVE_SECONDS - idle)
                 continue
-            if self.logon.refused is None and not self.engine.gate.is_asking:
+            if self.logon.refused is None and not self.engine.health.is_asking:
                 try:
                     if await self.logon.keep_alive():
                         self.engine.replies.good()

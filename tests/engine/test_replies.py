@@ -9,6 +9,7 @@ from support.manual_loop import manual_loop
 from veeam_tasks import (
     CertificateError,
     LogonError,
+    Notice,
     NoticeKind,
     Pace,
     Task,
@@ -18,12 +19,13 @@ from veeam_tasks import (
     VeeamTasksError,
 )
 from veeam_tasks._engine.decisions import UNAUTHORIZED_ROUNDS
-from veeam_tasks._engine.health import Gate, Outage
+from veeam_tasks._engine.health import Outage, ServerHealth
 from veeam_tasks._engine.pollers import Poller
 from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.replies import _STARTED_KEPT, ADVICE, Replies
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._events import Observation
+from veeam_tasks._notices import Notices
 from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.credentials import Credentials
@@ -94,7 +96,6 @@ class Scene:
         self.watching = Watching()
         self.roster = Roster(
             loop=self.loop,
-            wake=lambda: None,
         )
         self.logon = LogonSession(
             secrets=Secrets(),
@@ -107,20 +108,20 @@ class Scene:
         self.logon.on_refused = self.cut_all
         self.logon.adopt("token-0", "695c2c92")
         self.logon.note(1)
-        self.gate = Gate(
+        self.health = ServerHealth(
             loop=self.loop,
             patience=patience,
-            on_probe=lambda: None,
+            queue=self.roster.queue,
             on_hung=lambda: None,
             on_spent=lambda: None,
             outage=Outage(chance=lambda: 0.0),
         )
         self.replies = Replies(
             roster=self.roster,
-            gate=self.gate,
+            health=self.health,
             logon=self.logon,
             secrets=self.logon.secrets,
-            on_notice=lambda kind, _, ids, *__: self.notices.append((kind, list(ids))),
+            notices=Notices(self.note),
             cut_all=self.cut_all,
             patience=patience,
         )
@@ -138,6 +139,10 @@ class Scene:
         """End all, as the engine does."""
         for subscriber in self.roster.clear():
             subscriber.on_end(error)
+
+    def note(self, notice: Notice) -> None:
+        """Note what the caller is told."""
+        self.notices.append((notice.kind, list(notice.task_ids)))
 
     def moment(self, generation: int | None = None) -> PollTimes:
         """Return now, under the token of today or another."""
@@ -437,7 +442,7 @@ async def test_a_refused_certificate_ends_all_at_once() -> None:
     refused = CertificateError(request="GET x", reason="expired")
     scene.replies.meet_trouble(ME, scene.record, refused, scene.moment())
     assert scene.watching.cut_by == [refused]
-    assert (scene.notices, scene.gate.outage.is_closed) == ([], False)
+    assert (scene.notices, scene.health.outage.is_closed) == ([], False)
 
 
 async def test_one_outage_is_told_once_down_and_once_up() -> None:
@@ -466,7 +471,7 @@ async def test_patience_of_one_task_is_not_spent_behind_the_gate() -> None:
     unreachable = TransportError(request="GET x", reason="refused", connected=False)
     scene.loop.move_to(109)
     scene.replies.meet_trouble(ME, scene.record, unreachable, scene.moment())
-    assert scene.gate.outage.is_closed
+    assert scene.health.outage.is_closed
     scene.loop.move_to(200)
     scene.record.due = DueState.POLLING
     scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())

@@ -264,8 +264,8 @@ def test_what_waited_behind_the_gate_comes_one_by_one() -> None:
     scene.add(wanting, *ids)
     scene.loop.move_to(200)
     scene.record("task-0").due = DueState.DROPPED
-    scene.roster.spread()
-    assert not scene.roster.schedule.ready
+    scene.roster.queue.open()
+    assert not scene.roster.queue.ready
     most, taken = 0, 0
     while scene.loop.now < 202 + GRID:
         scene.loop.move_to(scene.loop.now + 0.1)
@@ -281,7 +281,7 @@ def test_a_probe_may_be_any_record_that_nobody_has() -> None:
     wanting = Wanting()
     scene.add(wanting, "task-1", "task-2", "task-3")
     assert scene.taken() == ["task-1"]
-    scene.roster.schedule.put_ready(scene.record("task-3"))
+    scene.roster.queue.add(scene.record("task-3"))
     for expected in ("task-3", "task-2"):
         record = scene.roster.take_any()
         assert record is not None
@@ -364,7 +364,7 @@ def act(scene: Scene, what: str, number: int, polled: list[TaskRecord]) -> None:
         scene.loop.move_to(scene.loop.now + number)
     else:
         {
-            "spread": roster.spread,
+            "spread": roster.queue.open,
             "scatter": roster.leave_collection,
             "prune": roster.prune_gone,
         }[what]()
@@ -372,12 +372,12 @@ def act(scene: Scene, what: str, number: int, polled: list[TaskRecord]) -> None:
 
 def assert_places(roster: Roster, polled: list[TaskRecord]) -> None:
     """Assert that each record is where its phase says, and only there."""
-    schedule = roster.schedule
+    queue = roster.queue
     for record in roster.records.values():
-        ready = [one for one in schedule.ready if one is record]
+        ready = [one for one in queue.ready if one is record]
         timed = [
             tick
-            for tick, bucket in schedule._buckets.items()
+            for tick, bucket in queue._buckets.items()
             if record in bucket and record.due == tick
         ]
         mine = [one for one in polled if one is record and one.due == DueState.POLLING]

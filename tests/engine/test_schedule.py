@@ -1,33 +1,46 @@
-"""The schedule: due times on a grid, one timer, entries skipped that have moved."""
+"""The queue: due times on a grid, one timer, closed while the server is down."""
 
+import asyncio
 import math
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.manual_loop import manual_loop
 
 from veeam_tasks import Pace
-from veeam_tasks._engine.due_queue import GRID, Schedule
+from veeam_tasks._engine.due_queue import GRID, DueQueue
 from veeam_tasks._engine.records import DueState, TaskRecord
 
 
+class Counting(DueQueue):
+    """A queue that counts how often it woke pollers."""
+
+    wakes = 0
+
+    def wake(self, count: int = 1) -> None:
+        """Wake, and count it."""
+        super().wake(count)
+        self.wakes += 1
+
+
 class Woken:
-    """A schedule on a clock moved by hand, and how often it woke somebody."""
+    """A queue on a clock moved by hand, and how often it woke somebody."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.loop = manual_loop(now)
-        self.wakes = 0
-        self.schedule = Schedule(loop=self.loop, wake=self.wake)
+        self.queue = Counting(loop=self.loop)
 
-    def wake(self) -> None:
-        """Count that records have become ready."""
-        self.wakes += 1
+    @property
+    def wakes(self) -> int:
+        """How often pollers were woken."""
+        return self.queue.wakes
 
     def ready(self) -> list[str]:
         """Return the IDs that are ready, in order, and let them be polled."""
-        taken = [one for one in self.schedule.ready if one.due == DueState.READY]
-        self.schedule.ready.clear()
+        taken = [one for one in self.queue.ready if one.due == DueState.READY]
+        self.queue.ready.clear()
         for one in taken:
             one.due = DueState.POLLING
         return [one.task_id for one in taken]
@@ -45,7 +58,7 @@ def test_due_times_are_rounded_up_to_the_grid(delay: float, at: float) -> None:
     """Never earlier than asked for, and on a tick that others may share."""
     woken = Woken()
     one = record()
-    woken.schedule.put(one, delay)
+    woken.queue.add_after(one, delay)
     assert woken.loop.timers == [pytest.approx(at)]
     assert one.due == round(at / GRID)
     woken.loop.move_to(at - 0.001)
@@ -58,7 +71,7 @@ def test_one_wake_serves_all_of_a_tick() -> None:
     """Records of one tick cost one timer and one wake."""
     woken = Woken()
     for name in "abc":
-        woken.schedule.put(record(name), 0.99)
+        woken.queue.add_after(record(name), 0.99)
     assert woken.loop.armed == 1
     woken.loop.move_to(2)
     assert woken.wakes == 1
@@ -69,10 +82,10 @@ def test_one_wake_serves_all_of_a_tick() -> None:
 def test_the_timer_is_armed_anew_only_for_an_earlier_time() -> None:
     """One timer, always for the next tick; the clock is never polled."""
     woken = Woken()
-    woken.schedule.put(record("late"), 9)
-    woken.schedule.put(record("later"), 20)
+    woken.queue.add_after(record("late"), 9)
+    woken.queue.add_after(record("later"), 20)
     assert woken.loop.armed == 1
-    woken.schedule.put(record("soon"), 1)
+    woken.queue.add_after(record("soon"), 1)
     assert woken.loop.timers == [pytest.approx(1)]
     woken.loop.move_to(1)
     assert woken.ready() == ["soon"]
@@ -86,8 +99,8 @@ def test_a_record_that_moved_is_skipped_where_it_stood() -> None:
     """It stands in one place only; nobody is woken for an empty tick."""
     woken = Woken()
     one = record()
-    woken.schedule.put(one, 1)
-    woken.schedule.put(one, 5)
+    woken.queue.add_after(one, 1)
+    woken.queue.add_after(one, 5)
     woken.loop.move_to(2)
     assert (woken.ready(), woken.wakes) == ([], 0)
     woken.loop.move_to(6)
@@ -99,7 +112,7 @@ def test_a_record_that_came_back_to_its_tick_is_ready_once() -> None:
     woken = Woken()
     one = record()
     for delay in (1, 5, 1):
-        woken.schedule.put(one, delay)
+        woken.queue.add_after(one, delay)
     woken.loop.move_to(9)
     assert woken.ready() == ["a"]
 
@@ -108,7 +121,7 @@ def test_a_record_that_is_dropped_never_comes_due() -> None:
     """Whoever drops a record only changes its phase."""
     woken = Woken()
     one = record()
-    woken.schedule.put(one, 1)
+    woken.queue.add_after(one, 1)
     one.due = DueState.DROPPED
     woken.loop.move_to(2)
     assert (woken.ready(), woken.wakes) == ([], 0)
@@ -117,21 +130,21 @@ def test_a_record_that_is_dropped_never_comes_due() -> None:
 def test_ready_at_once() -> None:
     """No timer is needed for what is due now."""
     woken = Woken()
-    woken.schedule.put_ready(record())
+    woken.queue.add(record())
     assert (woken.ready(), woken.wakes, woken.loop.armed) == (["a"], 1, 0)
 
 
 def test_clear_forgets_all_and_begins_anew() -> None:
     """No timer is left behind, and later ones are armed as at first."""
     woken = Woken()
-    woken.schedule.clear()
-    woken.schedule.put(record(), 1)
-    woken.schedule.put_ready(record("b"))
-    woken.schedule.clear()
+    woken.queue.clear()
+    woken.queue.add_after(record(), 1)
+    woken.queue.add(record("b"))
+    woken.queue.clear()
     assert woken.loop.timers == []
     woken.loop.move_to(5)
     assert woken.ready() == []
-    woken.schedule.put(record("c"), 9)
+    woken.queue.add_after(record("c"), 9)
     assert woken.loop.timers == [pytest.approx(14)]
 
 
@@ -139,7 +152,7 @@ def test_clear_forgets_all_and_begins_anew() -> None:
 def test_a_timer_that_fires_early_is_not_armed_for_nothing(early: float) -> None:
     """Half a grid of tolerance: coarse clocks fire a tick too soon."""
     woken = Woken()
-    woken.schedule.put(record(), 1)
+    woken.queue.add_after(record(), 1)
     woken.loop.run_early(early)
     assert (woken.ready(), woken.loop.armed) == (["a"], 1)
 
@@ -148,7 +161,7 @@ def test_a_clock_that_jumped_serves_all_that_was_missed() -> None:
     """A machine that slept wakes to everything due, in the order of the due times."""
     woken = Woken(now=1000.0)
     for name, delay in (("c", 30), ("a", 1), ("b", 7)):
-        woken.schedule.put(record(name), delay)
+        woken.queue.add_after(record(name), delay)
     woken.loop.now = 9000.0
     woken.loop.move_to(9000.0)
     assert (woken.ready(), woken.wakes) == (["a", "b", "c"], 1)
@@ -175,10 +188,10 @@ def test_each_record_stands_in_one_place_and_comes_due_there(
     for what, number, delay in moves:
         now = woken.loop.now
         if what == "put":
-            woken.schedule.put(records[number], delay)
+            woken.queue.add_after(records[number], delay)
             due[number] = now + delay
         elif what == "ready":
-            woken.schedule.put_ready(records[number])
+            woken.queue.add(records[number])
             due[number] = now
         elif what == "drop":
             records[number].due = DueState.DROPPED
@@ -195,3 +208,36 @@ def test_each_record_stands_in_one_place_and_comes_due_there(
         assert all(at > now - GRID - 1e-9 for at in due)
         if any(at < math.inf for at in due):
             assert woken.loop.timers[0] <= min(due) + GRID + 1e-9
+
+
+async def test_a_closed_queue_lets_one_through_at_a_time() -> None:
+    """Whatever becomes due wakes nobody then; opened, each thing due wakes a poller."""
+    loop = asyncio.get_running_loop()
+    queue = DueQueue(loop=loop)
+    waiting = [loop.create_task(queue.wait()) for _ in range(3)]
+    await anyio.wait_all_tasks_blocked()
+    queue.close()
+    queue.add(record("a"))
+    await anyio.wait_all_tasks_blocked()
+    assert not any(task.done() for task in waiting)
+    queue.let_one_through()
+    await anyio.wait_all_tasks_blocked()
+    assert sum(task.done() for task in waiting) == 1
+    assert [queue.pass_through(), queue.pass_through()] == [True, False]
+    queue.open()
+    queue.wake(2)
+    await asyncio.gather(*waiting)
+
+
+async def test_a_poller_that_is_cancelled_waits_no_more() -> None:
+    """Neither one that waits, nor one that was woken in the same step."""
+    loop = asyncio.get_running_loop()
+    queue = DueQueue(loop=loop)
+    waiting = [loop.create_task(queue.wait()) for _ in range(2)]
+    await anyio.wait_all_tasks_blocked()
+    waiting[0].cancel()
+    queue.wake()
+    waiting[1].cancel()
+    await asyncio.wait(waiting)
+    assert all(task.cancelled() for task in waiting)
+    assert queue._waiting == []

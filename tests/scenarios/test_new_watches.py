@@ -96,7 +96,7 @@ def test_a_newcomer_or_a_renewal_puts_nothing_off(
     scene.loop.move_to(scene.loop.now + 30)
     scene.taken()
     for task_id, delay in zip(ids, delays, strict=True):
-        roster.schedule.put(scene.record(task_id), delay)
+        roster.queue.add_after(scene.record(task_id), delay)
     roster.is_together = together
     before = {task_id: scene.record(task_id).due for task_id in ids}
     others = Wanting(SLOW)

@@ -20,7 +20,8 @@ from veeam_tasks import (
     ServerBusyError,
     TransportError,
 )
-from veeam_tasks._engine.health import Gate, Outage
+from veeam_tasks._engine.due_queue import DueQueue
+from veeam_tasks._engine.health import Outage, ServerHealth
 from veeam_tasks._pace import LONGEST_PAUSE
 from veeam_tasks.simulator import Fault, SimulatedServer
 
@@ -43,15 +44,28 @@ def new_outage() -> Outage:
     return Outage(chance=lambda: 0.0)
 
 
+class Counting(DueQueue):
+    """A queue that tells whenever a probe is let through."""
+
+    def __init__(self, seen: "Seen") -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self.seen = seen
+
+    def let_one_through(self) -> None:
+        """Let it through, and tell."""
+        super().let_one_through()
+        self.seen.probe()
+
+
 class Seen:
     """What a gate told."""
 
     def __init__(self, patience: float | None = None) -> None:
         self.probes = self.hung = self.spent = 0
-        self.gate = Gate(
+        self.health = ServerHealth(
             loop=asyncio.get_running_loop(),
             patience=patience,
-            on_probe=self.probe,
+            queue=Counting(self),
             on_hung=self.hang,
             on_spent=self.end,
             outage=outage(),
@@ -74,7 +88,9 @@ class Seen:
         assert isinstance(error, TransportError | ServerBusyError)
         now = asyncio.get_running_loop().time()
         who = who or object()
-        return self.gate.fail("task-1", error, now, sent=now, watched=9, who=who)
+        return self.health.record_failure(
+            "task-1", error, now, sent=now, watched=9, who=who
+        )
 
 
 def test_an_unreachable_server_closes_at_once() -> None:
@@ -198,11 +214,11 @@ async def test_a_last_probe_that_was_held_is_not_the_last() -> None:
     seen = Seen(patience=10.0)
     seen.fail()
     await anyio.sleep(10.5)
-    assert seen.gate.take_probe("me")
-    seen.gate.outage.held_until = asyncio.get_running_loop().time() + 1
+    assert seen.health.take_probe("me")
+    seen.health.outage.held_until = asyncio.get_running_loop().time() + 1
     seen.fail(who="me")
     assert (seen.probes, seen.spent) == (2, 0)
-    assert seen.gate.take_probe("me")
+    assert seen.health.take_probe("me")
     await anyio.sleep(2)
     seen.fail(who="me")
     assert seen.spent == 1
@@ -229,9 +245,9 @@ async def test_late_failures_neither_wake_nor_move_the_probe() -> None:
         assert not seen.fail()
     await anyio.sleep(0.6)
     assert seen.probes == 1
-    assert seen.gate.take_probe("me")
-    assert not seen.gate.take_probe("another")
-    assert seen.gate.work(50) == 0
+    assert seen.health.take_probe("me")
+    assert not seen.health.take_probe("another")
+    assert not seen.health.queue.is_probe_due
     assert not seen.fail()
     await anyio.sleep(100)
     assert seen.probes == 1
@@ -245,14 +261,14 @@ async def test_newcomers_do_not_send_a_second_probe() -> None:
     seen = Seen()
     seen.fail()
     await anyio.sleep(3)
-    assert seen.gate.take_probe("me")
+    assert seen.health.take_probe("me")
     for _ in range(50):
-        seen.gate.resume()
+        seen.health.resume()
         await anyio.sleep(1)
     assert seen.probes == 1
-    assert seen.gate.is_asking
-    seen.gate.prober = None
-    seen.gate.resume()
+    assert seen.health.is_asking
+    seen.health.prober = None
+    seen.health.resume()
     await anyio.sleep(10)
     assert seen.probes == 2
 
@@ -262,21 +278,21 @@ async def test_a_failed_probe_after_the_gate_opened_arms_nothing() -> None:
     seen = Seen()
     seen.fail()
     await anyio.sleep(3)
-    assert seen.gate.take_probe("me")
-    assert seen.gate.good()
-    assert not seen.gate.good()
+    assert seen.health.take_probe("me")
+    assert seen.health.record_success()
+    assert not seen.health.record_success()
     assert not seen.fail(who="me", error=LATE)
     await anyio.sleep(100)
     assert seen.probes == 1
     # Nor does it move the probe of the next outage, which is not its own.
     seen.fail()
-    armed = seen.gate._probe
+    armed = seen.health._probe
     assert not seen.fail(who="me")
-    assert seen.gate._probe is armed
-    seen.gate.good()
-    seen.gate.resume()
-    assert not seen.gate.is_asking
-    assert seen.gate.work(50) == 50
+    assert seen.health._probe is armed
+    seen.health.record_success()
+    seen.health.resume()
+    assert not seen.health.is_asking
+    assert not seen.health.queue.is_closed
 
 
 async def test_patience_is_spent_once_and_begins_anew_for_newcomers() -> None:
@@ -284,29 +300,29 @@ async def test_patience_is_spent_once_and_begins_anew_for_newcomers() -> None:
     seen = Seen(patience=10.0)
     seen.fail()
     await anyio.sleep(2.5)
-    assert seen.gate.take_probe("me")
+    assert seen.health.take_probe("me")
     await anyio.sleep(8)
     assert (seen.hung, seen.spent) == (1, 0)
     # That one was sent before patience ended: the last one goes at once.
     assert not seen.fail(who="me")
     assert (seen.probes, seen.spent) == (2, 0)
-    assert seen.gate.take_probe("me")
+    assert seen.health.take_probe("me")
     assert not seen.fail(who="another")
     assert seen.spent == 0
     assert not seen.fail(who="me")
     assert seen.spent == 1
-    seen.gate.disarm()
+    seen.health.disarm()
     await anyio.sleep(100)
-    seen.gate.resume()
-    seen.gate.resume()
-    assert seen.gate.is_asking
+    seen.health.resume()
+    seen.health.resume()
+    assert seen.health.is_asking
     await anyio.sleep(9)
     assert (seen.probes, seen.spent) == (3, 1)
     await anyio.sleep(2)
-    assert seen.gate.take_probe("me")
+    assert seen.health.take_probe("me")
     assert not seen.fail(who="me")
     assert seen.spent == 2
-    seen.gate.disarm()
+    seen.health.disarm()
 
 
 async def test_a_long_pause_ends_with_patience() -> None:
@@ -315,16 +331,16 @@ async def test_a_long_pause_ends_with_patience() -> None:
     busy = ServerBusyError(request="x", status=503, message="", retry_after=9e9)
     seen.fail()
     await anyio.sleep(3)
-    assert seen.gate.take_probe("me")
+    assert seen.health.take_probe("me")
     seen.fail(who="me", error=busy)
     await anyio.sleep(6.9)
     assert seen.probes == 1
     await anyio.sleep(0.2)
     assert seen.probes == 2
-    assert seen.gate.take_probe("me")
+    assert seen.health.take_probe("me")
     # Someone who comes meanwhile neither sends another nor begins patience anew.
-    seen.gate.resume()
-    assert seen.gate.good()
+    seen.health.resume()
+    assert seen.health.record_success()
     await anyio.sleep(100)
     assert (seen.probes, seen.spent) == (2, 0)
 
@@ -349,12 +365,12 @@ def test_at_most_one_probe_and_never_none(
     def cut_all() -> None:
         nonlocal waiting
         waiting = False
-        gate.disarm()
+        health.disarm()
 
-    gate = Gate(
+    health = ServerHealth(
         loop=loop,
         patience=patience,
-        on_probe=lambda: None,
+        queue=DueQueue(loop=loop),
         on_hung=lambda: None,
         on_spent=cut_all,
         outage=outage(),
@@ -363,31 +379,33 @@ def test_at_most_one_probe_and_never_none(
     for what, pause in failures:
         loop.move_to(loop.now + pause)
         mine = object()
-        is_mine = gate.take_probe(mine)
-        assert not gate.take_probe(late)
+        is_mine = health.take_probe(mine)
+        assert not health.take_probe(late)
         timers = list(loop.timers)
         if what in {"fail", "late"}:
-            was_closed = gate.outage.is_closed
-            waiting |= gate.fail(
+            was_closed = health.outage.is_closed
+            waiting |= health.record_failure(
                 "a", DOWN, loop.now, sent=loop.now, watched=5, who=late
             )
             assert not was_closed or loop.timers == timers
         elif what == "probe" and is_mine:
-            gate.fail("a", LATE, loop.now, sent=loop.now, watched=5, who=mine)
+            health.record_failure(
+                "a", LATE, loop.now, sent=loop.now, watched=5, who=mine
+            )
         elif what == "good":
-            gate.good()
+            health.record_success()
             assert loop.timers == []
         elif what == "newcomer":
             waiting = True
-            gate.resume()
+            health.resume()
         elif what == "all gone":
             cut_all()
-        if is_mine and gate.prober is mine:
-            late, gate.prober = mine, None
+        if is_mine and health.prober is mine:
+            late, health.prober = mine, None
             if waiting:
-                gate.resume()
+                health.resume()
         assert len(loop.timers) <= 1 + (patience is not None)
-        assert gate.is_asking == (gate.outage.is_closed and waiting)
+        assert health.is_asking == (health.outage.is_closed and waiting)
 
 
 @pytest.mark.lengthy
@@ -679,12 +697,12 @@ async def test_whoever_comes_when_all_have_gone_waits_for_a_first_pause() -> Non
     seen.fail()
     for _ in range(6):
         await anyio.sleep(40)
-        assert seen.gate.take_probe("me")
+        assert seen.health.take_probe("me")
         seen.fail(who="me")
     probes = seen.probes
-    seen.gate.disarm()
+    seen.health.disarm()
     await anyio.sleep(100)
-    seen.gate.resume()
+    seen.health.resume()
     await anyio.sleep(2.1)
     assert seen.probes == probes + 1
 

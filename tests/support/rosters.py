@@ -34,15 +34,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.loop: ManualLoop = manual_loop(100.0)
-        self.wakes = 0
-        self.roster = Roster(
-            loop=self.loop,
-            wake=self.wake,
-        )
-
-    def wake(self) -> None:
-        """Count that records have become ready."""
-        self.wakes += 1
+        self.roster = Roster(loop=self.loop)
 
     def add(self, wanting: Wanting, *task_ids: str) -> SubscriberRef:
         """Let somebody want tasks; return the reference."""

@@ -58,7 +58,6 @@ class CollectionPoller:
             the generation that it was fetched under; says whether one was new.
         look_again: Asked, with all IDs, what that said and the generation, after what
             pause to look for new ones.
-        wake: Called when a sweep is due.
 
     Attributes:
         choice: What was chosen, and why.
@@ -77,7 +76,6 @@ class CollectionPoller:
     meet_task: Callable[[TaskRecord, Task, int, PollTimes], None]
     on_discovered: Callable[[Iterable[str], int], bool]
     look_again: Callable[[Container[str] | None, bool, int], float | None]
-    wake: Callable[[], None]
     choice: CostModel = attrs.field(factory=CostModel)
     coalesced: int = 0
     is_due: bool = False
@@ -295,7 +293,7 @@ class CollectionPoller:
                 self._ask_for_missing(found)
             proved = self.proof.choose(self.roster.records, self.loop.time())
             if proved is not None:
-                self.roster.schedule.put_ready(proved)
+                self.roster.queue.add(proved)
             if self.roster.records:  # none is left if all was cut meanwhile
                 lowest = self._lowest_pause(settling)
                 pause = lowest if pause is None else min(lowest, pause)
@@ -328,7 +326,7 @@ class CollectionPoller:
         for task_id in self.roster.records.keys() - found.keys():
             record = self.roster.records[task_id]
             if record.due == DueState.IN_COLLECTION:
-                self.roster.schedule.put_ready(record)
+                self.roster.queue.add(record)
 
     # --- choosing
 
@@ -382,7 +380,7 @@ class CollectionPoller:
     def _due(self) -> None:
         self._timer = None
         self.is_due = True
-        self.wake()
+        self.roster.queue.wake()
 
 
 def _usual_pauses(records: Iterable[TaskRecord]) -> list[tuple[float, float, Pace]]:

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import logging
 import math
-import random
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from operator import itemgetter
+from random import Random
 
 import anyio
 import attrs
@@ -15,7 +15,7 @@ from yarl import URL
 
 from veeam_tasks._engine.collection_poll import CollectionPoller
 from veeam_tasks._engine.cost_model import Coalesce
-from veeam_tasks._engine.health import Gate, Outage
+from veeam_tasks._engine.health import Outage, ServerHealth
 from veeam_tasks._engine.pollers import Poller, Pollers
 from veeam_tasks._engine.records import (
     AllTasksSubscriber,
@@ -31,6 +31,7 @@ from veeam_tasks._errors import (
     TransportError,
     VeeamTasksError,
 )
+from veeam_tasks._notices import Notices
 from veeam_tasks._pace import Pace, next_pauses
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
@@ -69,7 +70,8 @@ class Engine:
     Subscribers are held weakly and have no asyncio task of their own.
 
     Args:
-        on_notice: Told of an outage and of its end, with the tasks at risk.
+        notices: Told of an outage and of its end, with the tasks at risk.
+        random: Spreads polls; guards nothing.
         max_in_flight: How many pollers there are.
         request_timeout: Seconds until a poll without a reply is given up.
         patience: Seconds that an outage may last; None for ever.
@@ -86,18 +88,19 @@ class Engine:
     transport: Transport
     logon: LogonSession
     secrets: Secrets
-    on_notice: Callable[..., None]
+    notices: Notices
     max_in_flight: int
     request_timeout: float
     patience: float | None
     max_reply_bytes: int
+    random: Random = attrs.field(factory=Random)
     polls: int = 0
     wanted: anyio.Event = attrs.field(factory=anyio.Event)
     coalesce: Coalesce
     max_collection_bytes: int
     roster: Roster = attrs.field(init=False)
     sweep: CollectionPoller = attrs.field(init=False)
-    gate: Gate = attrs.field(init=False)
+    health: ServerHealth = attrs.field(init=False)
     replies: Replies = attrs.field(init=False)
     pollers: Pollers[TaskRecord | CollectionPoller] = attrs.field(init=False)
     _endless: set[SubscriberRef] = attrs.field(factory=set)
@@ -106,30 +109,29 @@ class Engine:
     _has_swept: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self.roster = Roster(
-            loop=self.loop, wake=self._wake, is_together=self.coalesce == "always"
-        )
+        self.roster = Roster(loop=self.loop, is_together=self.coalesce == "always")
         self.pollers = Pollers(
             loop=self.loop,
+            queue=self.roster.queue,
             request_timeout=self.request_timeout,
             take=self._take,
             work=self._work,
             on_held=self._note_held,
         )
-        self.gate = Gate(
+        self.health = ServerHealth(
             loop=self.loop,
             patience=self.patience,
-            on_probe=self._wake,
+            queue=self.roster.queue,
             on_hung=self._give_up_probe,
             on_spent=self._patience_spent,
-            outage=Outage(chance=random.random, patience=self.patience),
+            outage=Outage(chance=self.random.random, patience=self.patience),
         )
         self.replies = Replies(
             roster=self.roster,
-            gate=self.gate,
+            health=self.health,
             logon=self.logon,
             secrets=self.secrets,
-            on_notice=self.on_notice,
+            notices=self.notices,
             cut_all=self.cut_all,
             patience=self.patience,
         )
@@ -145,7 +147,6 @@ class Engine:
             meet_task=self.replies.meet_task,
             on_discovered=self._discover,
             look_again=self._look_again,
-            wake=self._wake,
         )
 
     def subscribe(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:
@@ -157,15 +158,15 @@ class Engine:
             self.sweep.request_for_newcomers()
         else:
             self.sweep.maybe_try()
-        self.gate.resume()
+        self.health.resume()
         self.wanted.set()
 
     @property
     def next_at(self) -> float | None:
         """Loop time when the server is asked next for what is watched, if known."""
-        if self.gate.outage.is_closed:
-            return self.gate.next_at
-        due = [self.roster.schedule.next_at, self.sweep.next_at]
+        if self.health.outage.is_closed:
+            return self.health.next_at
+        due = [self.roster.queue.next_at, self.sweep.next_at]
         return min((at for at in due if at is not None), default=None)
 
     def check_loop(self) -> None:
@@ -184,7 +185,7 @@ class Engine:
     def cut_all(self, error: Exception) -> None:
         """End every subscription with an error; its tasks stay unfinished."""
         subscribers = self.roster.clear()
-        self.gate.disarm()
+        self.health.disarm()
         self.sweep.stop()
         self._endless.clear()
         for subscriber in subscribers:
@@ -208,7 +209,7 @@ class Engine:
             else:
                 await self._sweep_once(me)
         finally:
-            if self.gate.prober is me:
+            if self.health.prober is me:
                 self._release_probe()
 
     async def _poll(self, me: Poller, record: TaskRecord) -> None:
@@ -245,7 +246,7 @@ class Engine:
         ):
             record.sent, record.sent_wall = sent, sent_wall
             self.roster.again(record, record.grow())
-            if self.gate.outage.has_failures:
+            if self.health.outage.has_failures:
                 self.replies.good()
             return
         moment = PollTimes(
@@ -268,9 +269,9 @@ class Engine:
         return url
 
     def _take(self, me: Poller) -> TaskRecord | CollectionPoller | None:
-        if not self.gate.outage.is_closed:
+        if not self.health.outage.is_closed:
             return self._take_next()
-        if not self.gate.take_probe(me):
+        if not self.health.take_probe(me):
             return None
         record = self.roster.take_any()
         if record is not None:
@@ -282,7 +283,7 @@ class Engine:
 
     def _take_next(self) -> TaskRecord | CollectionPoller | None:
         # With one poller, collections for newcomers would else leave no time for polls.
-        is_turn = not (self._has_swept and self.roster.schedule.ready)
+        is_turn = not (self._has_swept and self.roster.queue.ready)
         if is_turn and self.sweep.take():
             self._has_swept = True
             return self.sweep
@@ -292,16 +293,11 @@ class Engine:
 
     def _release_probe(self) -> None:
         """Let there be another probe, whatever became of this one, if anybody waits."""
-        self.gate.prober = None
+        self.health.prober = None
         if self.roster.records or self._has_endless():
-            self.gate.resume()
+            self.health.resume()
         else:
-            self.gate.disarm()
-
-    def _wake(self) -> None:
-        self.wanted.set()
-        work = len(self.roster.schedule.ready) + self.sweep.is_due
-        self.pollers.wake(self.gate.work(work))
+            self.health.disarm()
 
     # --- all with one request
 
@@ -310,7 +306,7 @@ class Engine:
         self._endless.add(subscriber)
         self.roster.admit(subscriber)
         self._looks.clear()
-        self.gate.resume()
+        self.health.resume()
         self.sweep.force_full_read()
         self.wanted.set()
 
@@ -352,7 +348,7 @@ class Engine:
         else:
             self._looks = next_pauses({p: was.get(p, p.first) for p in paces})
         pace, pause = min(self._looks.items(), key=itemgetter(1))
-        return pace.jittered(pause, random.random())  # noqa: S311
+        return pace.jittered(pause, self.random.random())
 
     async def _sweep_once(self, me: Poller) -> None:
         sent = self.loop.time()
@@ -369,7 +365,7 @@ class Engine:
                 # No single poll will find out whether it is an outage.
                 now = self.loop.time()
                 self.replies.count_failure(me, "tasks", swept, now, sent=sent)
-            if self.gate.outage.is_closed:
+            if self.health.outage.is_closed:
                 # The gate knows when to ask, and that the server answers again.
                 self.sweep.not_before = 0.0
             self.sweep.request(_SWEEP_AGAIN)
@@ -382,16 +378,16 @@ class Engine:
     # --- outages
 
     def _note_held(self, until: float) -> None:
-        self.gate.outage.held_until = until
+        self.health.outage.held_until = until
 
     def _give_up_probe(self) -> None:
-        prober = self.gate.prober
+        prober = self.health.prober
         # Without a deadline it waits for something else, such as a logon.
         if isinstance(prober, Poller) and prober.deadline < math.inf:
             prober.cancel_request()
 
     def _patience_spent(self) -> None:
-        last = self.gate.outage.last_error
+        last = self.health.outage.last_error
         self.cut_all(
             TransportError(
                 request="the Enterprise Manager",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
+from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._errors import ServerBusyError, TransportError, VeeamTasksError
 from veeam_tasks._pace import LONGEST_PAUSE, Pace
 
@@ -175,13 +176,15 @@ class Outage:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Gate:
-    """The gate with its timers: when the next probe is due, when patience is spent.
+class ServerHealth:
+    """Whether the server answers, for all: closes the queue while it does not.
+
+    It has the timers: when the next probe is due, when patience is spent.
 
     Args:
         loop: Whose timers are used.
         patience: Seconds that an outage may last; None for ever.
-        on_probe: Called when the next probe may go.
+        queue: Closed while the server is down; one is let through as the probe.
         on_hung: Called when a probe was sent before patience ended and has no answer
             yet; who sent it is to give it up.
         on_spent: Called when the outage has lasted for `patience`, and a probe that
@@ -193,12 +196,11 @@ class Gate:
 
     loop: asyncio.AbstractEventLoop
     patience: float | None
-    on_probe: Callable[[], None]
+    queue: DueQueue
     on_hung: Callable[[], None]
     on_spent: Callable[[], None]
     outage: Outage
     prober: object | None = None
-    _is_probe_due: bool = False
     _is_patience_over: bool = False
     _is_last: bool = False
     _probe: asyncio.Handle | None = None
@@ -213,9 +215,13 @@ class Gate:
     @property
     def is_asking(self) -> bool:
         """Whether a probe is under way or due, or the next one has its time."""
-        return self._probe is not None or self._is_probe_due or self.prober is not None
+        return (
+            self._probe is not None
+            or self.queue.is_probe_due
+            or self.prober is not None
+        )
 
-    def fail(
+    def record_failure(
         self,
         task_id: str,
         error: VeeamTasksError,
@@ -228,6 +234,8 @@ class Gate:
         """Count a failed poll, arm the timers; return whether the gate closes by it."""
         outage = self.outage
         closes = outage.fail(task_id, error, now, sent=sent, watched=watched)
+        if closes:
+            self.queue.close()
         # A probe of an earlier outage is a late failure like any other.
         is_probe = self.prober is who
         if closes or is_probe:
@@ -242,25 +250,21 @@ class Gate:
             self._be_patient(outage.since)
         return closes
 
-    def good(self) -> bool:
-        """Count a good reply; return whether the gate opens by it."""
+    def record_success(self) -> bool:
+        """Count a good reply; return whether the outage ends by it."""
         if not self.outage.good(self.loop.time()):
             return False
         self.disarm()
+        self.queue.open()
         return True
 
     def take_probe(self, who: object) -> bool:
         """Return whether `who` may send a probe now; only one may."""
-        if not self._is_probe_due:
+        if not self.queue.pass_through():
             return False
-        self._is_probe_due = False
         self._is_last = self._is_patience_over
         self.prober = who
         return True
-
-    def work(self, ready: int) -> int:
-        """Return how many of `ready` requests may go now."""
-        return int(self._is_probe_due) if self.outage.is_closed else ready
 
     def resume(self) -> None:
         """Probe again if the gate is closed and nobody does: someone has come anew."""
@@ -279,7 +283,8 @@ class Gate:
             if timer is not None:
                 timer.cancel()
         self._probe = self._spent = self.prober = None
-        self._is_probe_due = self._is_patience_over = self._is_last = False
+        self._is_patience_over = self._is_last = False
+        self.queue.recall()
 
     def _arm(self, pause: float) -> None:
         if self._is_patience_over:
@@ -302,12 +307,11 @@ class Gate:
         self._is_patience_over = True
         if self.prober is not None:
             self.on_hung()
-        elif not self._is_probe_due:
+        elif not self.queue.is_probe_due:
             if self._probe is not None:
                 self._probe.cancel()
             self._due()
 
     def _due(self) -> None:
         self._probe = None
-        self._is_probe_due = True
-        self.on_probe()
+        self.queue.let_one_through()

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import attrs
 from yarl import URL
 
+from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._errors import RequestTimeoutError
 from veeam_tasks._time_slice import GRACE, HELD, tick_of
 
@@ -22,7 +23,6 @@ class Poller:
 
     asyncio_task: "asyncio.Task[object]"
     deadline: float = math.inf
-    idle: "asyncio.Future[None] | None" = None
     _was_called_off: bool = False
 
     def cancel_request(self) -> None:
@@ -42,9 +42,10 @@ class Poller:
 
 @attrs.define(eq=False, kw_only=True)
 class Pollers(Generic[WorkT]):
-    """Runs pollers, wakes idle ones, and gives up late requests with one timer.
+    """Runs pollers, which wait at the queue, and gives up late requests with one timer.
 
     Args:
+        queue: Where those that find nothing to take wait.
         request_timeout: Seconds until a request under way is called off.
         take: Gives a poller the next work that is due, or None.
         work: Does one piece of it to its end.
@@ -55,6 +56,7 @@ class Pollers(Generic[WorkT]):
     """
 
     loop: asyncio.AbstractEventLoop
+    queue: DueQueue
     request_timeout: float
     take: Callable[[Poller], WorkT | None]
     work: Callable[[Poller, WorkT], Awaitable[None]]
@@ -76,23 +78,12 @@ class Pollers(Generic[WorkT]):
                 if work is not None:
                     await self.work(me, work)
                     continue
-                me.idle = self.loop.create_future()
-                await me.idle
-                me.idle = None
+                await self.queue.wait()
         finally:
             self._all.remove(me)
             if not self._all and self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-
-    def wake(self, work: int) -> None:
-        """Wake as many idle pollers as there is work."""
-        for poller in self._all:
-            if work <= 0:
-                return
-            if poller.idle is not None and not poller.idle.done():
-                poller.idle.set_result(None)
-                work -= 1
 
     def begin(self, me: Poller, sent: float) -> None:
         """Start the clock of a request."""

@@ -8,13 +8,14 @@ import attrs
 
 from veeam_tasks._engine import decisions as _decisions
 from veeam_tasks._engine.decisions import Decision
-from veeam_tasks._engine.health import Gate
+from veeam_tasks._engine.health import ServerHealth
 from veeam_tasks._engine.pollers import Poller
 from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
 from veeam_tasks._events import Observation
 from veeam_tasks._model import NoticeKind, Task
+from veeam_tasks._notices import Notices
 from veeam_tasks._protocol.classification import ReplyKind, classify
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
@@ -37,15 +38,15 @@ class Replies:
     """Acts on what the replies of polls prove, as `decisions` decides.
 
     Args:
-        on_notice: Told of an outage and of its end, with the tasks at risk.
+        notices: Told of an outage and of its end, with the tasks at risk.
         cut_all: Ends every subscription with an error.
     """
 
     roster: Roster
-    gate: Gate
+    health: ServerHealth
     logon: LogonSession
     secrets: Secrets
-    on_notice: Callable[..., None]
+    notices: Notices
     cut_all: Callable[[Exception], None]
     patience: float | None
     retries: int = 0
@@ -102,7 +103,7 @@ class Replies:
         """Act on a good reply about a task, asked for singly or with all others."""
         self.logon.note(moment.generation)
         self.logon.note_task(moment.generation)
-        if self.gate.outage.has_failures:
+        if self.health.outage.has_failures:
             self.good()
         decision = _decisions.on_task(record, task, moment, self.logon.renewed_at)
         # Finished without a Result is looked at each time.
@@ -170,7 +171,7 @@ class Replies:
         if isinstance(error, CertificateError):
             self.cut_all(error)
             return
-        outage = self.gate.outage
+        outage = self.health.outage
         self.count_failure(me, record.task_id, error, moment.now, sent=moment.sent)
         patience = None if outage.is_closed else self.patience
         self._apply(
@@ -189,8 +190,10 @@ class Replies:
     ) -> None:
         """Count a failure to get `what`, and tell of the outage if that begins it."""
         watched = len(self.roster.records)
-        if self.gate.fail(what, error, now, sent=sent, watched=watched, who=me):
-            self.on_notice(
+        if self.health.record_failure(
+            what, error, now, sent=sent, watched=watched, who=me
+        ):
+            self.notices.tell(
                 NoticeKind.UNREACHABLE, str(error), self.roster.records, error
             )
 
@@ -234,16 +237,13 @@ class Replies:
 
     def good(self) -> None:
         """Note that the server gave a good reply, to whomever."""
-        if self.gate.good():
+        if self.health.record_success():
             self._reopen()
 
     def _reopen(self) -> None:
-        self.on_notice(
+        self.notices.tell(
             NoticeKind.RECOVERED, "the server answers again", self.roster.records
         )
-        self.roster.spread()
-        # A collection may be due that no timer announces any more.
-        self.roster.wake()
 
 
 def _moment(roster: Roster, generation: int) -> PollTimes:

@@ -1,15 +1,15 @@
 """Who is watched by whom, and when each record is due next."""
 
 import asyncio
-import random
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
+from random import Random
 
 import attrs
 
-from veeam_tasks._engine.due_queue import Schedule
+from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._engine.records import (
     BUSY,
     DueState,
@@ -21,7 +21,6 @@ from veeam_tasks._events import Report, WatchTimeoutError
 
 _GONE_AT_ONCE = 64
 _FIRST_POLLS_APART = 0.001
-_RESUMED_APART = 0.002
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -30,23 +29,23 @@ class Roster:
 
     Args:
         loop: Whose clock and timer are used.
-        wake: Called when records have become ready.
+        random: Spreads polls.
 
     Attributes:
         is_together: Whether newcomers wait for the next collection.
     """
 
     loop: asyncio.AbstractEventLoop
-    wake: Callable[[], None]
+    random: Random = attrs.field(factory=Random)
     records: dict[str, TaskRecord] = attrs.field(factory=dict)
-    schedule: Schedule = attrs.field(init=False)
+    queue: DueQueue = attrs.field(init=False)
     is_together: bool = False
     _gone: deque[tuple[SubscriberRef, Iterator[str]]] = attrs.field(factory=deque)
     _subscribers: set[SubscriberRef] = attrs.field(factory=set)
     _next_first: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        self.schedule = Schedule(loop=self.loop, wake=self.wake)
+        self.queue = DueQueue(loop=self.loop, random=self.random)
 
     def reference(
         self, subscriber: Subscriber, wanted: Iterable[str] = ()
@@ -154,7 +153,7 @@ class Roster:
         for record in self.records.values():
             record.due = DueState.DROPPED
         self.records.clear()
-        self.schedule.clear()
+        self.queue.clear()
         return [subscriber for ref in refs if (subscriber := ref()) is not None]
 
     def drop(self, record: TaskRecord) -> None:
@@ -166,10 +165,10 @@ class Roster:
     def again(self, record: TaskRecord, pause: float) -> None:
         """Let a record be due after a pause in seconds, cut by its jitter."""
         if pause <= 0:
-            self.schedule.put_ready(record)
+            self.queue.add(record)
         else:
-            chance = random.random()  # noqa: S311 - spreads polls, guards nothing
-            self.schedule.put(record, record.pace.jittered(pause, chance))
+            chance = self.random.random()
+            self.queue.add_after(record, record.pace.jittered(pause, chance))
 
     def schedule_first(self, record: TaskRecord) -> None:
         """Let a record be due soon, never later; but not all newcomers in one burst."""
@@ -183,36 +182,28 @@ class Roster:
         now = self.loop.time()
         at = max(now, self._next_first)
         if at - now > first:
-            self.schedule.bring_forward(record, first * random.random())  # noqa: S311
+            self.queue.bring_forward(record, first * self.random.random())
         elif at == now:
             self._next_first = at + _FIRST_POLLS_APART
-            self.schedule.put_ready(record)
+            self.queue.add(record)
         else:
             before = record.due
-            self.schedule.bring_forward(record, at - now)
+            self.queue.bring_forward(record, at - now)
             if record.due != before:
                 self._next_first = at + _FIRST_POLLS_APART
-
-    def spread(self) -> None:
-        """Let the records that are ready come due one by one, not as a burst."""
-        waiting = [r for r in self.schedule.ready if r.due == DueState.READY]
-        self.schedule.ready.clear()
-        window = max(1.0, len(waiting) * _RESUMED_APART)
-        for record in waiting:
-            self.schedule.put(record, window * random.random())  # noqa: S311
 
     def leave_collection(self) -> None:
         """Let what waited for a collection come due singly, spread over its pause."""
         self.is_together = False
         for record in self.records.values():
             if record.due == DueState.IN_COLLECTION:
-                self.schedule.put(record, record.pause * random.random())  # noqa: S311
+                self.queue.add_after(record, record.pause * self.random.random())
 
     def take(self) -> TaskRecord | None:
         """Return the next record that is due and still wanted."""
         if self._gone:
             self.prune_gone()
-        ready = self.schedule.ready
+        ready = self.queue.ready
         while ready:
             record = ready.popleft()
             if record.due != DueState.READY:
