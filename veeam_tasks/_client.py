@@ -5,11 +5,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, Unpack
 
-from veeam_tasks._engine.engine import Engine, running_loop
+from veeam_tasks._engine.engine import running_loop
 from veeam_tasks._engine.watch import TaskLike, Waiter, Watch, task_ids_of
 from veeam_tasks._errors import ClosedError
 from veeam_tasks._model import Link, Statistics, Task
 from veeam_tasks._notices import Notices
+from veeam_tasks._opening import Opening
 from veeam_tasks._options import Options, settle, with_options
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.actions import Body, action_request
@@ -17,12 +18,8 @@ from veeam_tasks._protocol.urls import resource_path, task_id_of
 from veeam_tasks._redaction import Secret, Secrets, hidden
 from veeam_tasks._runtime import Runtime
 from veeam_tasks._seconds import check_timeout
-from veeam_tasks._session.calls import Calls
 from veeam_tasks._session.credentials import Credentials, Password
-from veeam_tasks._session.logon_session import LogonSession
-from veeam_tasks._session.opening import Opening
 from veeam_tasks._sole import NotCopyable, of_the_package
-from veeam_tasks._transport.transport import Transport
 
 # Here and not in the root, for which `logging` would be most of what it costs: whatever
 # is logged comes from below a manager.
@@ -74,15 +71,9 @@ class SessionManager(NotCopyable):
         self._notices = Notices(
             settings.on_notice, None if account is None else account.username
         )
-        self._host: Runtime | None = None
+        self._runtime: Runtime | None = None
         self._opening: Opening | None = None
         self._past = Statistics()
-        self._logon = LogonSession(
-            secrets=self._secrets,
-            account=account,
-            api_version=settings.api_version,
-            media_type=settings.media_type,
-        )
 
     def _adopt(self, token: Secret, session_id: Secret | None) -> None:
         self._adopted = token, session_id
@@ -110,19 +101,19 @@ class SessionManager(NotCopyable):
                 break
             # Closed, or given up by whoever waited for it: the next one comes after it.
             await opening.ended()
-        host = self._host
-        if opening is None and host is not None and host.is_open:
-            host.engine.check_loop()
-            await self._log_on(host)
-            host.is_used = True
+        runtime = self._runtime
+        if opening is None and runtime is not None and runtime.is_open:
+            runtime.engine.check_loop()
+            await runtime.log_on()
+            runtime.is_used = True
             return self
         if opening is None or opening.loop is not loop:
             # No await between the look at what there is and this.
             opening = self._opening = Opening(loop)
             opening.begin(self._open(opening), self._release)
         await opening.share(self._drop)
-        if self._host is not None:
-            self._host.is_used = True
+        if self._runtime is not None:
+            self._runtime.is_used = True
         return self
 
     def _release(self, opening: Opening) -> None:
@@ -131,34 +122,25 @@ class SessionManager(NotCopyable):
 
     async def _drop(self) -> None:
         """Close what was opened for nobody, since all who asked for it have gone."""
-        host = self._host
-        if host is not None and not host.is_used:
-            await host.aclose(log_out=True)
+        runtime = self._runtime
+        if runtime is not None and not runtime.is_used:
+            await runtime.aclose(log_out=True)
 
     async def _open(self, opening: Opening) -> None:
         """Open once, for all who ask meanwhile."""
-        old = self._host
+        old = self._runtime
         if old is not None:
             await old.aclose(log_out=True)
         opening.check()
         if old is not None:
             self._past = old.statistics().added_to(self._past)
-        host = self._host = self._make_host(opening.loop)
+        runtime = self._runtime = self._make_runtime(opening.loop)
         try:
-            await host.start()
-            self._logon.forget()
-            await self._log_on(host)
+            await runtime.start()
+            await runtime.log_on()
         except BaseException:
-            await host.aclose(log_out=True)
+            await runtime.aclose(log_out=True)
             raise
-
-    async def _log_on(self, host: Runtime) -> None:
-        if self._adopted is None:
-            await self._logon.open()
-        elif self._logon.token is None:
-            self._logon.adopt(*self._adopted)
-        if not host.is_open:
-            raise ClosedError(what="the manager", advice="closed while it was opened")
 
     async def aclose(self, *, log_out: bool = True) -> None:
         """Stop the watches, log out, close the connections. May be called twice.
@@ -173,14 +155,14 @@ class SessionManager(NotCopyable):
         Raises:
             RuntimeError: It is open in another event loop.
         """
-        opening, host = self._opening, self._host
+        opening, runtime = self._opening, self._runtime
         if opening is not None and not opening.loop.is_closed():
             if opening.loop is not running_loop():
                 opening.refuse_loop()
             opening.is_over = True
         try:
-            if host is not None:
-                await host.aclose(log_out=log_out)
+            if runtime is not None:
+                await runtime.aclose(log_out=log_out)
         finally:
             if opening is not None and not opening.loop.is_closed():
                 await opening.ended()
@@ -192,9 +174,9 @@ class SessionManager(NotCopyable):
         await self.aclose()
 
     def __del__(self) -> None:
-        host: Runtime | None = getattr(self, "_host", None)
-        if host is not None:
-            host.abandon()
+        runtime: Runtime | None = getattr(self, "_runtime", None)
+        if runtime is not None:
+            runtime.abandon()
 
     # --- tasks
 
@@ -294,8 +276,8 @@ class SessionManager(NotCopyable):
         """
         task_id = task_id_of(task, self._secrets.hide_in_path)
         seconds = check_timeout(timeout)
-        host = self._running()
-        return await Waiter(host.engine, task_id, self._settings.pace).wait(seconds)
+        runtime = self._running()
+        return await Waiter(runtime.engine, task_id, self._settings.pace).wait(seconds)
 
     async def submit(
         self,
@@ -387,30 +369,23 @@ class SessionManager(NotCopyable):
     @property
     def token(self) -> str | None:
         """The token of the logon session: a secret. None without one."""
-        token = self._logon.token
+        token = None if self._runtime is None else self._runtime.session.token
         return None if token is None else str(token.reveal())
 
     @property
     def session_id(self) -> str | None:
         """The ID of the logon session: as secret as the token. None if unknown."""
-        session_id = self._logon.session_id
+        session_id = None if self._runtime is None else self._runtime.session.session_id
         return None if session_id is None else str(session_id.reveal())
 
     def statistics(self) -> Statistics:
         """Return what this manager has done so far, as a frozen record."""
-        logon, host = self._logon, self._host
-        now = Statistics() if host is None else host.statistics()
-        # The logon room lives as long as the manager: its counts are whole already.
-        own = Statistics(
-            logons=logon.logons,
-            renewals=logon.renewals,
-            retries=logon.retries,
-            errors=logon.errors,
-        )
-        return now.added_to(self._past).added_to(own)
+        runtime = self._runtime
+        now = Statistics() if runtime is None else runtime.statistics()
+        return now.added_to(self._past)
 
     def __repr__(self) -> str:
-        if getattr(self, "_logon", None) is None:
+        if getattr(self, "_past", None) is None:
             # Of a wrong argument's traceback, say.
             return "<SessionManager: not made>"
         account = "an adopted logon session"
@@ -418,63 +393,35 @@ class SessionManager(NotCopyable):
             account = self._account.username
         count = self.statistics().watched
         state = f"logged on, {count} {'task' if count == 1 else 'tasks'} watched"
-        if self._logon.refused is not None:
+        if self._runtime is not None and self._runtime.session.refused is not None:
             state = "logon refused: open() tries again"
-        elif self._host is None or not self._host.is_open:
+        elif self._runtime is None or not self._runtime.is_open:
             state = "not open"
         return f"<SessionManager {self.url} as {account}: {state}>"
 
     # --- inside
 
-    def _make_host(self, loop: asyncio.AbstractEventLoop) -> Runtime:
-        settings = self._settings
-        transport = Transport(
-            settings.base,
-            settings.trust,
-            secrets=self._secrets,
-            accept=settings.accept,
-            request_timeout=settings.request_timeout,
-            max_reply_bytes=settings.resource_bytes,
-            proxy=settings.proxy,
-        )
-        engine = Engine(
-            loop=loop,
-            transport=transport,
-            logon=self._logon,
-            secrets=self._secrets,
-            notices=self._notices,
-            max_in_flight=settings.max_in_flight,
-            request_timeout=settings.request_timeout,
-            patience=settings.patience,
-            max_reply_bytes=settings.resource_bytes,
-            coalesce=settings.coalesce,
-            max_collection_bytes=settings.collection_bytes,
-        )
-        calls = Calls(
-            logon=self._logon, engine=engine, secrets=self._secrets, settings=settings
-        )
+    def _make_runtime(self, loop: asyncio.AbstractEventLoop) -> Runtime:
         return Runtime(
-            transport=transport,
-            engine=engine,
-            calls=calls,
-            logon=self._logon,
+            loop=loop,
+            settings=self._settings,
+            secrets=self._secrets,
+            credentials=self._account,
+            adopted=self._adopted,
             notices=self._notices,
-            shown=self.url,
-            keep_alive=settings.keep_alive,
         )
 
     def _running(self) -> Runtime:
-        refused = self._logon.refused
-        if refused is not None:
-            raise refused.again()
-        host = self._host
-        if host is None or not host.is_open:
-            word = "it is not open" if host is None else "it was closed"
+        runtime = self._runtime
+        if runtime is not None and runtime.session.refused is not None:
+            raise runtime.session.refused.again()
+        if runtime is None or not runtime.is_open:
+            word = "it is not open" if runtime is None else "it was closed"
             raise ClosedError(
                 what="the manager", advice=f"{word}; open it first: await open()"
             )
-        host.engine.check_loop()
-        return host
+        runtime.engine.check_loop()
+        return runtime
 
 
 of_the_package(

@@ -189,7 +189,7 @@ class _Adopted(SessionManager):
 
     async def end(self) -> None:
         """End the logon session at the server."""
-        await self._logon.end()
+        await self._running().session.delete()
 
 
 def _check_secret(name: str, secret: Secret) -> None:

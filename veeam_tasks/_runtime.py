@@ -1,7 +1,8 @@
-"""The host task: everything that runs while a manager is open, and its orderly end.
+"""Everything that runs while a manager is open, and its orderly end.
 
-One asyncio task starts and ends the pollers by itself, so that a manager may be opened,
-used and closed from different asyncio tasks, as the lines of a REPL are.
+One asyncio task, the host task, starts and ends the pollers by itself, so that a
+manager may be opened, used and closed from different asyncio tasks, as the lines of a
+REPL are.
 
 A Ctrl-C that asyncio does not turn into a cancellation (the second one under
 `asyncio.run`, the first one elsewhere) raises between any two lines of the event loop.
@@ -22,11 +23,13 @@ import anyio
 import attrs
 
 from veeam_tasks._engine.engine import Engine
-from veeam_tasks._errors import ClosedError, VeeamTasksError
+from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
 from veeam_tasks._model import NoticeKind, Statistics
 from veeam_tasks._notices import Notices
-from veeam_tasks._redaction import visible
+from veeam_tasks._options import Settings
+from veeam_tasks._redaction import Secret, Secrets, visible
 from veeam_tasks._session.calls import Calls
+from veeam_tasks._session.credentials import Credentials
 from veeam_tasks._session.logon_session import INTERRUPTIONS, LogonSession
 from veeam_tasks._transport.transport import Transport
 
@@ -67,20 +70,26 @@ def end_by_force(task: "asyncio.Task[Any]") -> None:
 
 @attrs.define(eq=False, kw_only=True)
 class Runtime:
-    """Owns the transport, the engine and the host task of one open manager.
+    """Transport, logon session, engine and calls of one open time of a manager.
+
+    It listens to the logon session for the engine, which is made of it.
 
     Args:
-        shown: The URL, for the warning of a manager that was left open.
-        keep_alive: Whether the logon session is kept alive while nothing is sent.
+        loop: The event loop that the manager is opened in.
+        credentials: Who logs on; None with an adopted logon session.
+        adopted: Token and session ID of that one.
     """
 
-    transport: Transport
-    engine: Engine
-    calls: Calls
-    logon: LogonSession
-    shown: str
-    keep_alive: bool
+    loop: asyncio.AbstractEventLoop
+    settings: Settings
+    secrets: Secrets
+    credentials: Credentials | None
+    adopted: tuple[Secret, Secret | None] | None
     notices: Notices
+    transport: Transport = attrs.field(init=False)
+    session: LogonSession = attrs.field(init=False)
+    engine: Engine = attrs.field(init=False)
+    calls: Calls = attrs.field(init=False)
     _stop: asyncio.Event = attrs.field(factory=asyncio.Event)
     _end: Literal["log out", "leave open"] = "log out"
     _task: "asyncio.Task[None] | None" = None
@@ -93,25 +102,81 @@ class Runtime:
     _seconds_left: int = FORCE_SECONDS
     _guard: "asyncio.TimerHandle | asyncio.Task[None] | None" = None
 
+    def __attrs_post_init__(self) -> None:
+        settings = self.settings
+        self.transport = Transport(
+            settings.base,
+            settings.trust,
+            secrets=self.secrets,
+            accept=settings.accept,
+            request_timeout=settings.request_timeout,
+            max_reply_bytes=settings.resource_bytes,
+            proxy=settings.proxy,
+        )
+        self.session = LogonSession(
+            transport=self.transport,
+            listener=self,
+            secrets=self.secrets,
+            credentials=self.credentials,
+            api_version=settings.api_version,
+            media_type=settings.media_type,
+        )
+        self.engine = Engine(
+            loop=self.loop,
+            transport=self.transport,
+            logon=self.session,
+            secrets=self.secrets,
+            notices=self.notices,
+            max_in_flight=settings.max_in_flight,
+            request_timeout=settings.request_timeout,
+            patience=settings.patience,
+            max_reply_bytes=settings.resource_bytes,
+            coalesce=settings.coalesce,
+            max_collection_bytes=settings.collection_bytes,
+        )
+        self.calls = Calls(
+            session=self.session,
+            engine=self.engine,
+            secrets=self.secrets,
+            settings=settings,
+        )
+
+    @property
+    def shown(self) -> str:
+        """The URL, as people see it."""
+        return str(self.settings.base)
+
     @property
     def is_open(self) -> bool:
         """Whether it runs and was not asked to stop."""
         if self._task is None or self._task.done() or self._stop.is_set():
             return False
         # A loop may be closed without a word to what still ran in it.
-        return not self.engine.loop.is_closed()
+        return not self.loop.is_closed()
 
     async def start(self) -> None:
         """Open the transport and start the host task."""
-        self.logon.transport = self.transport
-        self.logon.on_logon = self._logged_on
-        self.logon.on_refused = self.engine.cut_all
         await self.transport.open()
         if self._stop.is_set():
             raise ClosedError(what="the manager", advice="closed while it was opened")
         self._task = asyncio.create_task(self._run(), name="veeam_tasks host")
         _running.add(self._task)
         self._task.add_done_callback(_running.discard)
+
+    async def log_on(self) -> None:
+        """Have a logon session: log on, or take the adopted one.
+
+        Raises:
+            LogonError: The account was refused.
+            TransportError, StatusError, MalformedReplyError: No usable reply came.
+            ClosedError: It was closed meanwhile.
+        """
+        if self.adopted is None:
+            await self.session.open()
+        elif self.session.token is None:
+            self.session.adopt(*self.adopted)
+        if not self.is_open:
+            raise ClosedError(what="the manager", advice="closed while it was opened")
 
     async def aclose(self, *, log_out: bool) -> None:
         """Stop everything and wait until it is gone, also if cancelled meanwhile.
@@ -120,7 +185,7 @@ class Runtime:
             RuntimeError: It runs in another event loop.
         """
         is_gone = self._has_left and self._task is not None and self._task.done()
-        if is_gone or self.engine.loop.is_closed():
+        if is_gone or self.loop.is_closed():
             return
         self.engine.check_loop()
         self._was_asked = True
@@ -143,18 +208,20 @@ class Runtime:
             raise cancelled
 
     def statistics(self) -> Statistics:
-        """Return what this open time has done, apart from the logons.
+        """Return what this open time has done.
 
         Changes nothing, so that a `repr` in a debugger or another thread does not.
         """
-        engine, transport = self.engine, self.transport
+        engine, transport, session = self.engine, self.transport, self.session
         last_at = transport.sent_at if transport.requests else None
         return Statistics(
+            logons=session.logons,
+            renewals=session.renewals,
             requests=transport.requests,
             polls=engine.polls,
             coalesced=engine.sweep.coalesced,
-            retries=engine.replies.retries,
-            errors=engine.replies.errors + self.calls.errors,
+            retries=engine.replies.retries + session.retries,
+            errors=engine.replies.errors + self.calls.errors + session.errors,
             in_flight=transport.in_flight,
             watched=engine.roster.watched,
             bytes_in=transport.bytes_in,
@@ -168,19 +235,19 @@ class Runtime:
         """Return what a time of the loop is on the wall clock."""
         if at is None:
             return None
-        return datetime.now(UTC) + timedelta(seconds=at - self.engine.loop.time())
+        return datetime.now(UTC) + timedelta(seconds=at - self.loop.time())
 
     def abandon(self) -> None:
         """Stop everything, since the manager was forgotten; may run in any thread."""
-        if self.is_open and not self.engine.loop.is_closed():
-            self.engine.loop.call_soon_threadsafe(self._begin_end)
+        if self.is_open and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._begin_end)
             self._warn()
 
     async def _run(self) -> None:
         interruption: BaseException | None = None
         try:
             self._start_worker(self._start_pollers())
-            if self.keep_alive:
+            if self.settings.keep_alive:
                 self._start_worker(self._keep_alive())
             await self._stop.wait()
         except asyncio.CancelledError as error:
@@ -211,7 +278,7 @@ class Runtime:
     # that is told nothing any more it delivers its cancellation in each step of the
     # loop, for ever.
     def _start_worker(self, work: Coroutine[None, None, None]) -> None:
-        worker = self.engine.loop.create_task(work, name="veeam_tasks worker")
+        worker = self.loop.create_task(work, name="veeam_tasks worker")
         self._workers.add(worker)
         worker.add_done_callback(self._worker_ended)
 
@@ -244,7 +311,7 @@ class Runtime:
         """Ask the host task to end, and from now on see to it that it does."""
         # First, since an interruption may strike in whatever follows.
         if self._guard is None and self._task is not None and not self._task.done():
-            self._guard = self.engine.loop.call_later(1, self._count_down)
+            self._guard = self.loop.call_later(1, self._count_down)
             self._task.add_done_callback(self._stop_guard)
         self._stop.set()
 
@@ -257,7 +324,7 @@ class Runtime:
     def _count_down(self) -> None:
         # In steps, so that a loop which was held for long counts as one of them.
         self._seconds_left -= 1
-        loop = self.engine.loop
+        loop = self.loop
         if self._seconds_left > 0:
             self._guard = loop.call_later(1, self._count_down)
         else:
@@ -286,14 +353,14 @@ class Runtime:
     async def _leave(self) -> None:
         """Log out, and close every connection, whatever interrupts it."""
         # In a task of its own: a log-out that nothing wakes can be given up.
-        create = self.engine.loop.create_task
+        create = self.loop.create_task
         self._log_out = log_out = create(self._end_logon(), name="veeam_tasks log-out")
         self._has_left = True
         try:
             interruption = await self._wait_for(log_out, LOG_OUT_SECONDS)
             # This ends a log-out under way, too.
             await self.transport.aclose()
-            await self.logon.stop()
+            await self.session.cancel_pending()
             interruption = await self._wait_for(log_out, 1) or interruption
         finally:
             if not log_out.done():
@@ -325,7 +392,7 @@ class Runtime:
         """Log out; return what struck meanwhile."""
         interruption: BaseException | None = None
         # Once more, since what strikes the first must not skip the rest.
-        for work in (self.logon.settle, self.logon.settle, self._end_logon_session):
+        for work in (*[self.session.wait_for_pending] * 2, self._end_logon_session):
             try:
                 await work()
             except INTERRUPTIONS as error:
@@ -333,7 +400,7 @@ class Runtime:
         return interruption
 
     async def _end_logon_session(self) -> None:
-        if self._end == "log out" and await self.logon.log_out():
+        if self._end == "log out" and await self.session.log_out():
             self.notices.tell(NoticeKind.LOGGED_OUT, self.shown)
 
     async def _start_pollers(self) -> None:
@@ -344,31 +411,39 @@ class Runtime:
 
     async def _keep_alive(self) -> None:
         while True:
-            idle = self.engine.loop.time() - self.transport.sent_at
+            idle = self.loop.time() - self.transport.sent_at
             if idle < KEEP_ALIVE_SECONDS - _CLOCK_TICK:
                 await anyio.sleep(KEEP_ALIVE_SECONDS - idle)
                 continue
-            if self.logon.refused is None and not self.engine.health.is_asking:
+            if self.session.refused is None and not self.engine.health.is_asking:
                 try:
-                    if await self.logon.keep_alive():
+                    if await self.session.keep_alive():
                         self.engine.replies.good()
                 except VeeamTasksError as error:
                     _log.debug("not kept alive: %s", error)
             # A refusal, or a server that asked for a long pause, leaves nothing to do.
-            idle = self.engine.loop.time() - self.transport.sent_at
+            idle = self.loop.time() - self.transport.sent_at
             if idle >= KEEP_ALIVE_SECONDS - _CLOCK_TICK:
                 await anyio.sleep(KEEP_ALIVE_SECONDS)
 
-    def _logged_on(self, renewal: bool) -> None:  # noqa: FBT001 - one fact
-        if renewal:
-            self.notices.tell(
-                NoticeKind.RENEWED,
-                "the token was refused, and a new logon session was opened",
-                self.engine.roster.records,
-            )
-            self.engine.renewed()
-        else:
-            self.notices.tell(NoticeKind.LOGGED_ON, self.shown)
+    # --- what the logon session tells
+
+    def logged_on(self) -> None:
+        """Tell of the first logon, and of one after a refusal."""
+        self.notices.tell(NoticeKind.LOGGED_ON, self.shown)
+
+    def renewed(self) -> None:
+        """Tell of a renewal, and ask for each watched task under the new token."""
+        self.notices.tell(
+            NoticeKind.RENEWED,
+            "the token was refused, and a new logon session was opened",
+            self.engine.roster.records,
+        )
+        self.engine.renewed()
+
+    def refused(self, error: LogonError) -> None:
+        """End every watch, since nothing is asked any more."""
+        self.engine.refused(error)
 
     def _warn(self) -> None:
         warnings.warn(

@@ -1,7 +1,7 @@
 """What becomes of each reply: who is told, who is asked again, who ends."""
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from support.manual_loop import manual_loop
@@ -98,16 +98,16 @@ class Scene:
             loop=self.loop,
         )
         self.logon = LogonSession(
+            transport=self.script,
+            listener=self,
             secrets=Secrets(),
-            account=Credentials(username="u", password="secret"),
+            credentials=Credentials(username="u", password="secret"),
             api_version="latest",
             media_type="application/xml",
         )
-        self.logon.transport = self.script
-        self.logon.on_logon = lambda _: None
-        self.logon.on_refused = self.cut_all
+        self.on_renewed: Callable[[], object] = lambda: None
         self.logon.adopt("token-0", "695c2c92")
-        self.logon.note(1)
+        self.logon.mark_accepted(1)
         self.health = ServerHealth(
             loop=self.loop,
             patience=patience,
@@ -134,6 +134,17 @@ class Scene:
         self.replies.seed_from_submit(record)
         record.due = DueState.POLLING
         return record
+
+    def logged_on(self) -> None:
+        """Be there."""
+
+    def renewed(self) -> None:
+        """Do what the test asks for."""
+        self.on_renewed()
+
+    def refused(self, error: LogonError) -> None:
+        """End everything."""
+        self.cut_all(error)
 
     def cut_all(self, error: Exception) -> None:
         """End all, as the engine does."""
@@ -357,7 +368,8 @@ async def test_a_server_that_will_not_tell_costs_three_logons_at_most() -> None:
     scene = Scene()
     scene.script.own = 405
     for _ in range(UNAUTHORIZED_ROUNDS + 1):
-        scene.logon.note(scene.logon.generation)  # others have had good replies
+        # Others have had good replies.
+        scene.logon.mark_accepted(scene.logon.generation)
         assert scene.states == []
         await scene.meet(401)
     assert scene.states == ["Lost"]
@@ -370,7 +382,7 @@ async def test_restarts_close_together_do_not_lose_a_task() -> None:
     scene = Scene()
     for _ in range(9):
         await scene.meet(401)
-        scene.logon.note(scene.logon.generation)
+        scene.logon.mark_accepted(scene.logon.generation)
         await scene.meet(200, task())
     assert set(scene.states) == {"Running"}
     assert scene.script.logons == 9
@@ -382,7 +394,9 @@ async def test_a_token_that_is_void_again_is_no_round_of_one_task() -> None:
     scene = Scene()
     scene.script.own = 401
     for _ in range(5):
-        scene.logon.note(scene.logon.generation)  # others have had good replies
+        scene.logon.mark_accepted(
+            scene.logon.generation
+        )  # others have had good replies
         await scene.meet(401)
     assert scene.states == []
     assert scene.script.logons == 5
@@ -427,7 +441,7 @@ async def test_a_refused_logon_ends_all() -> None:
 async def test_a_record_that_went_while_the_logon_ran_is_left_alone() -> None:
     """Discarded in mid-renewal."""
     scene = Scene()
-    scene.logon.on_logon = lambda _: scene.roster.discard(scene.me, ["task-1"])
+    scene.on_renewed = lambda: scene.roster.discard(scene.me, ["task-1"])
     await scene.meet(401)
     assert scene.record.due == DueState.DROPPED
     assert (scene.states, scene.record.unauthorized_rounds) == ([], 0)

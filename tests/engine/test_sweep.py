@@ -265,8 +265,8 @@ async def test_the_earliest_of_two_requests_holds() -> None:
     """Whatever the loop's handles say of when they are due."""
     em = Manager()
     async with RawServer(route=em) as server, door(server) as manager:
-        assert manager._host is not None
-        sweep = manager._host.engine.sweep
+        assert manager._runtime is not None
+        sweep = manager._runtime.engine.sweep
         loop = manual_loop(100.0)
         sweep = attrs.evolve(sweep, loop=loop)
         for delay, due in ((5.0, 105.0), (0.0, 100.0), (1.0, 100.0)):
@@ -282,8 +282,8 @@ async def test_one_sweep_at_a_time() -> None:
         watch = manager.watch_all()
         await anyio.sleep(5)
         assert em.count("tasks") == 1
-        assert manager._host is not None
-        sweep = manager._host.engine.sweep
+        assert manager._runtime is not None
+        sweep = manager._runtime.engine.sweep
         assert not sweep.take_probe()
         sweep.request(0.0)
         await anyio.sleep(5)
@@ -375,8 +375,8 @@ async def test_a_sweep_that_only_ends_tasks_is_followed_by_another() -> None:
     async with RawServer(route=em) as server, door(server) as manager:
         watch = manager.watch(IDS)
         await anyio.sleep(1)
-        assert manager._host is not None
-        engine = manager._host.engine
+        assert manager._runtime is not None
+        engine = manager._runtime.engine
         for settled in (0, 3):
             ended = Settling(
                 loop=engine.loop,
@@ -504,8 +504,8 @@ async def test_a_collection_under_an_older_token_is_not_settled() -> None:
     async with RawServer(route=em) as server, door(server) as manager:
         watch = manager.watch(IDS)
         await anyio.sleep(10)
-        assert manager._host is not None
-        sweep = manager._host.engine.sweep
+        assert manager._runtime is not None
+        sweep = manager._runtime.engine.sweep
         while not sweep._is_running:  # noqa: ASYNC110 - it tells nobody
             await anyio.sleep(0.05)
         settled = manager.statistics().coalesced
@@ -528,8 +528,8 @@ async def test_watch_all_begun_while_a_collection_is_settled_is_told_of_all() ->
     async with RawServer(route=em) as server, door(server) as manager:
         first = manager.watch(IDS)
         await anyio.sleep(5.5)
-        assert manager._host is not None
-        sweep = manager._host.engine.sweep
+        assert manager._runtime is not None
+        sweep = manager._runtime.engine.sweep
         asked = em.count("tasks")
         em.answered.clear()
         await em.answered.wait()

@@ -123,7 +123,7 @@ async def test_a_wait_ends_with_what_came_first(first: str) -> None:
     """Its end and a cut in one step: whoever waits is told of the first."""
     async with SimulatedServer() as server, door(server) as em:
         server.faults.add(Fault("stall", method="GET"))
-        host = em._host
+        host = em._runtime
         assert host is not None
         waiter = Waiter(host.engine, "task-1", Pace())
         waiting = asyncio.create_task(waiter.wait(None))

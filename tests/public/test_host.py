@@ -32,7 +32,7 @@ async def test_a_crash_reaches_every_reader(caplog: pytest.LogCaptureFixture) ->
         task_id = server.add_task("Running 1h, Finished ok").task_id
         watch = em.watch(task_id)
         await anext(watch)
-        host = em._host
+        host = em._runtime
         assert host is not None
 
         def crash(_: object) -> None:
@@ -128,7 +128,7 @@ async def test_a_host_that_was_cancelled_before_its_first_step_is_closed() -> No
     """A loop that shuts down may cancel it so early that it never runs."""
     async with SimulatedServer() as server:
         em = direct(server)
-        host = em._make_host(asyncio.get_running_loop())
+        host = em._make_runtime(asyncio.get_running_loop())
         await host.start()
         assert host._task is not None
         host._task.cancel()
@@ -141,7 +141,7 @@ async def test_a_host_that_is_cancelled_in_mid_log_out_leaves_nothing() -> None:
     """The log-out goes once more, then the connections are closed."""
     async with SimulatedServer() as server:
         em = await door(server)
-        host = em._host
+        host = em._runtime
         assert host is not None
         server.faults.add(Fault("stall", method="DELETE", times=1))
         closing = asyncio.create_task(em.aclose())
@@ -251,7 +251,7 @@ class StruckLogon(asyncio.Future[None]):
 
     def add_done_callback(self, *_: object, **__: object) -> None:
         """Raise; the logon ends meanwhile."""
-        self.logon._owned = None
+        self.logon._pending = None
         raise self.stroke
 
 
@@ -263,14 +263,14 @@ async def test_a_ctrl_c_in_a_step_of_the_log_out_waits(
     """Log-out and close come first, whichever step a signal handler raised in."""
     async with SimulatedServer() as server:
         em = await door(server)
-        host = em._host
+        host = em._runtime
         assert host is not None
         if at == "log out":
-            host.logon.transport = Struck(host.transport, stroke)
+            host.session.transport = Struck(host.transport, stroke)
         else:
             owned = StruckLogon()
-            owned.logon, owned.stroke = host.logon, stroke
-            host.logon._owned = owned  # type: ignore[assignment] # a future does
+            owned.logon, owned.stroke = host.session, stroke
+            host.session._pending = owned  # type: ignore[assignment] # a future does
         with pytest.raises(stroke):
             await host._leave()
         assert server.logon_sessions == []
@@ -334,8 +334,8 @@ async def test_a_worker_that_nothing_wakes_does_not_hold_a_close() -> None:
         em = await door(server)
         watch = em.watch(server.add_task("Running").task_id)
         await anext(watch)
-        assert em._host is not None
-        em._host._start_worker(unheard())
+        assert em._runtime is not None
+        em._runtime._start_worker(unheard())
         await anyio.sleep(1)
         began = anyio.current_time()
         await em.aclose()
@@ -356,8 +356,8 @@ async def test_a_log_out_that_nothing_wakes_is_given_up() -> None:
     """A close ends after five seconds, and a little, and leaves nothing open."""
     async with SimulatedServer() as server:
         em = await door(server)
-        assert em._host is not None
-        em._host.logon.transport = Deaf()
+        assert em._runtime is not None
+        em._runtime.session.transport = Deaf()
         began = anyio.current_time()
         await em.aclose()
         assert anyio.current_time() - began < 7
@@ -385,10 +385,10 @@ async def test_a_host_that_nothing_wakes_is_ended_by_force(
     """A close ends all the same, says so in the log, logs out, leaves nothing open."""
     async with SimulatedServer() as server:
         em = direct(server)
-        em._host = host = em._make_host(asyncio.get_running_loop())
+        em._runtime = host = em._make_runtime(asyncio.get_running_loop())
         host._stop = NeverHeard(host._stop)  # type: ignore[assignment] # as if struck
         await host.start()
-        await em._logon.open()
+        await em._runtime.session.open()
         began = anyio.current_time()
         await em.aclose()
         assert anyio.current_time() - began == pytest.approx(10, abs=0.5)

@@ -4,9 +4,16 @@ import asyncio
 
 import anyio
 import pytest
-from support.managers import direct, door
+from support.managers import direct, door, targets
 
-from veeam_tasks import ClosedError, LogonError, ServerBusyError, Statistics, adopt
+from veeam_tasks import (
+    ClosedError,
+    LogonError,
+    ServerBusyError,
+    Statistics,
+    SubmitUncertainError,
+    adopt,
+)
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
@@ -161,3 +168,26 @@ async def test_closed_before_a_second_opening_has_begun() -> None:
         assert hosts() == 0
         assert server.logons.total == 1
         assert server.connections.open == 0
+
+
+@pytest.mark.parametrize("log_out", [True, False])
+async def test_a_call_that_waited_does_not_go_out_under_the_next_logon_session(
+    *, log_out: bool
+) -> None:
+    """Closed and opened again while calls wait for a slot: they end as closed."""
+    async with SimulatedServer() as server:
+        em = direct(server, max_in_flight=1)
+        await em.open()
+        server.faults.add(Fault("stall", path=r".*(jobs|tasks)/.*", times=2))
+        calls = [em.submit("jobs/1?action=start"), em.submit("jobs/2?action=start")]
+        calls += [em.fetch("task-1"), em.fetch("task-2")]
+        waiting = [asyncio.ensure_future(call) for call in calls]
+        await anyio.wait_all_tasks_blocked()
+        await em.aclose(log_out=log_out)
+        await em.open()
+        await asyncio.wait(waiting)
+        ends = [type(one.exception()) for one in waiting]
+        assert ends == [SubmitUncertainError, ClosedError, ClosedError, ClosedError]
+        sent = targets(server) + targets(server, "POST")
+        assert not any("jobs/2" in path or "task-2" in path for path in sent)
+        await em.aclose()

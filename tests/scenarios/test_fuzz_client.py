@@ -220,7 +220,7 @@ def test_a_server_at_random(
                     for pause, what in doings:
                         await anyio.sleep(pause)
                         # One that was never accepted is not renewed, by contract.
-                        while not em._logon.accepted:  # noqa: ASYNC110 - no signal
+                        while not em._runtime.session.accepted:  # noqa: ASYNC110 - no signal
                             await anyio.sleep(1)
                         await ledger.act(what)
 

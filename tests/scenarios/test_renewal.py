@@ -146,7 +146,7 @@ async def test_a_renewal_never_touches_the_http_session(mode: str) -> None:
         ids = [server.add_task("Running 90s, Finished ok").task_id for _ in range(50)]
         watch = em.watch(ids)
         await anyio.sleep(20)
-        host = em._host
+        host = em._runtime
         assert host is not None
         http, made = host.transport._http, server.connections.total
         server.expire_logon_sessions(keep_tasks=True)

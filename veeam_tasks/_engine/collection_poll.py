@@ -209,7 +209,7 @@ class CollectionPoller:
             if not is_unchanged:
                 await pages.read(reply)
         assert reply is not None
-        self.logon.note(generation)
+        self.logon.mark_accepted(generation)
         now = self.loop.time()
         return Collection(
             pages=pages,

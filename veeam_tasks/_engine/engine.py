@@ -28,6 +28,7 @@ from veeam_tasks._engine.replies import Replies
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import (
     CertificateError,
+    LogonError,
     TransportError,
     VeeamTasksError,
 )
@@ -190,6 +191,10 @@ class Engine:
         self._endless.clear()
         for subscriber in subscribers:
             subscriber.on_end(error)
+
+    def refused(self, error: LogonError) -> None:
+        """End all, since the logon session cannot go on."""
+        self.cut_all(error)
 
     def renewed(self) -> None:
         """Ask for each watched task once more, under the new logon session."""

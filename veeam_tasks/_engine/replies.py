@@ -88,7 +88,7 @@ class Replies:
         if verdict is ReplyKind.UNAUTHORIZED:
             await self._meet_refusal(me, record, value, moment)
         else:
-            self.logon.note(moment.generation)
+            self.logon.mark_accepted(moment.generation)
             self.good()
             is_foreign = verdict is ReplyKind.UNKNOWN and not self.logon.knows_tasks
             advice = ADVICE if is_foreign else ""
@@ -101,8 +101,8 @@ class Replies:
         self, record: TaskRecord, task: Task, unchanged_hash: int, moment: PollTimes
     ) -> None:
         """Act on a good reply about a task, asked for singly or with all others."""
-        self.logon.note(moment.generation)
-        self.logon.note_task(moment.generation)
+        self.logon.mark_accepted(moment.generation)
+        self.logon.mark_knows_tasks(moment.generation)
         if self.health.outage.has_failures:
             self.good()
         decision = _decisions.on_task(record, task, moment, self.logon.renewed_at)
@@ -219,7 +219,7 @@ class Replies:
         Its reply may come when the logon session that it was sent under is no more.
         """
         moment = _moment(self.roster, generation)
-        self.logon.note_task(generation)
+        self.logon.mark_knows_tasks(generation)
         record = self.roster.records.get(task.task_id)
         if record is not None and record.first_generation < moment.generation:
             error = _decisions.replaced(record, self.logon.renewed_at)

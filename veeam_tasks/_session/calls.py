@@ -32,14 +32,14 @@ class Calls:
     """Single requests of callers, in slots of their own beside those of the pollers.
 
     Args:
-        logon: Sends them under the token.
+        session: Sends them under the token.
         engine: Is told what they show of the server and of tasks.
 
     Attributes:
         errors: How many of them ended in an error.
     """
 
-    logon: LogonSession
+    session: LogonSession
     engine: Engine
     secrets: Secrets
     settings: Settings
@@ -59,9 +59,9 @@ class Calls:
             reply, generation = await self._read(request)
             verdict, value = await parsed(classify, reply, task_id, self.secrets)
             if isinstance(value, Task):
-                self.logon.note_task(generation)
+                self.session.mark_knows_tasks(generation)
                 return value
-            if verdict is ReplyKind.UNKNOWN and not self.logon.knows_tasks:
+            if verdict is ReplyKind.UNKNOWN and not self.session.knows_tasks:
                 raise TaskNotFoundError(
                     request=reply.request,
                     status=reply.status,
@@ -78,10 +78,10 @@ class Calls:
                 pages = await self._collection(shown)
                 if pages is None:
                     continue
-                generation = self.logon.generation
+                generation = self.session.generation
                 tasks = await pages.tasks()
                 if tasks:
-                    self.logon.note_task(generation)
+                    self.session.mark_knows_tasks(generation)
                 return tasks
             raise TransportError(
                 request=shown,
@@ -105,7 +105,7 @@ class Calls:
             )
             first = generation if first is None else first
             is_refused = reply.status == _UNAUTHORIZED
-            if generation != first or (is_refused and first != self.logon.generation):
+            if generation != first or (is_refused and first != self.session.generation):
                 return None
             self._check(reply)
             await pages.read(reply)
@@ -153,22 +153,22 @@ class Calls:
         self, request: Request, *, is_bound: bool = False
     ) -> tuple[Reply, int]:
         async with self._reads:
-            reply, generation = await self.logon.send(request, is_bound=is_bound)
+            reply, generation = await self.session.send(request, is_bound=is_bound)
         if reply.status < _REDIRECT:
             self.engine.replies.good()
         return reply, generation
 
     async def _act(self, request: Request) -> tuple[Reply, int]:
-        called_under = self.logon.check()
+        called_under = self.session.check()
         about = _OF_A_TASK.fullmatch(unquote(request.path))
         async with self._actions:
             # The ID of a task may be another task's in the next logon session.
-            if about is not None and self.logon.check() != called_under:
+            if about is not None and self.session.check() != called_under:
                 raise self._lost(about[1].lower())
-            reply, generation = await self.logon.send(
+            reply, generation = await self.session.send(
                 request, uncertain=True, is_bound=about is not None
             )
-        is_replaced = generation != self.logon.generation
+        is_replaced = generation != self.session.generation
         if about is not None and is_replaced and reply.status == _UNAUTHORIZED:
             raise self._lost(about[1].lower())
         if reply.status < _REDIRECT:

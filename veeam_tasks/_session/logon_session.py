@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, Protocol
 
 import anyio
 import attrs
@@ -29,7 +29,6 @@ from veeam_tasks._protocol.logon import (
 from veeam_tasks._protocol.messages import Reply, Request, Sender
 from veeam_tasks._redaction import Secret, Secrets, hidden, hidden_or_none
 from veeam_tasks._session.credentials import Credentials
-from veeam_tasks._session.logon_backoff import LogonBackoff
 
 _log = logging.getLogger(__name__)
 
@@ -38,23 +37,68 @@ INTERRUPTIONS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 tasks; a second Ctrl-C, or a signal handler that exits, raises in any of their steps."""
 
 
+_YOUNG = 60.0
+"""Seconds. A token that lived longer died of age or of a restart."""
+
+_AT_ONCE = 3
+"""Renewals that go at once, since a server may be restarted twice."""
+
+
+@attrs.define
+class LogonBackoff:
+    """Counts the tokens that died young, one after the other; pure.
+
+    Two nodes behind one address, each of which refuses the other's tokens, would else
+    make logons without end.
+    """
+
+    _issued_at: float = 0.0
+    _died_young: int = 0
+
+    def token_issued(self, now: float) -> None:
+        """Note that a token was taken into use."""
+        self._issued_at = now
+
+    def token_refused(self, now: float) -> float:
+        """Note that it died; return the pause before the next logon, in seconds."""
+        is_young = now - self._issued_at < _YOUNG
+        self._died_young = self._died_young + 1 if is_young else 0
+        if self._died_young <= _AT_ONCE:
+            return 0.0
+        return min(_YOUNG, 2.0 ** (self._died_young - _AT_ONCE))
+
+
+class SessionListener(Protocol):
+    """Who is told what becomes of a logon session."""
+
+    def logged_on(self) -> None:
+        """There is one where there was none."""
+
+    def renewed(self) -> None:
+        """Another logon session took the place of the one before."""
+
+    def refused(self, error: LogonError) -> None:
+        """Nothing is asked any more: a logon or an adopted token was refused."""
+
+
 @attrs.define(eq=False, kw_only=True)
 class LogonSession:
     """One logon session at a time, shared by all, renewed once for all.
 
-    Whoever opens it gives it a transport and the two functions that it tells.
+    Made anew for each open time of a manager: a call that waited while the manager was
+    closed and opened again still holds this one, which stays closed, and does not go
+    out under the next one's token.
 
     Args:
+        transport: Sends requests.
+        listener: Is told of a logon, a renewal and a refusal.
         secrets: Learns every password, token and session ID.
-        account: Who logs on; None for an adopted logon session, which is never
+        credentials: Who logs on; None for an adopted logon session, which is never
             renewed and never logged out.
         api_version: The ``v=`` of the logon.
         media_type: Of the logon's reply.
 
     Attributes:
-        transport: Sends requests.
-        on_logon: Told after each accepted logon, True for a renewal.
-        on_refused: Told once when a logon or an adopted token was refused.
         generation: 0 before the first logon, then one more with each.
         knows_tasks: Whether this logon session has known a task that was asked for.
         accepted: Whether the server has answered anything but 401 under this token.
@@ -62,13 +106,12 @@ class LogonSession:
         renewed_at: When the token was renewed last; None if never.
     """
 
+    transport: Sender
+    listener: SessionListener
     secrets: Secrets
-    account: Credentials | None
+    credentials: Credentials | None
     api_version: str
     media_type: str
-    transport: Sender = attrs.field(init=False)
-    on_logon: Callable[[bool], None] = attrs.field(init=False)
-    on_refused: Callable[[LogonError], None] = attrs.field(init=False)
     token: Secret | None = attrs.field(default=None, repr=False)
     session_id: Secret | None = attrs.field(default=None, repr=False)
     generation: int = 0
@@ -80,10 +123,10 @@ class LogonSession:
     renewals: int = 0
     retries: int = 0
     errors: int = 0
-    _owned: asyncio.Task[bool] | None = None
-    _lifetimes: LogonBackoff = attrs.field(factory=LogonBackoff)
-    _is_resting: bool = False
-    _is_settling: bool = False
+    _pending: asyncio.Task[bool] | None = None
+    _backoff: LogonBackoff = attrs.field(factory=LogonBackoff)
+    _is_backing_off: bool = False
+    _is_closing: bool = False
 
     async def open(self) -> None:
         """Log on, unless there is a logon session already.
@@ -92,13 +135,13 @@ class LogonSession:
             LogonError: The account was refused.
             TransportError, StatusError, MalformedReplyError: No usable reply came.
         """
-        self.refused, self._is_settling = None, False
+        self.refused, self._is_closing = None, False
         if self.token is None:
             await self._single_flight(self._log_on)
 
     def adopt(self, token: str | Secret, session_id: str | Secret | None) -> None:
         """Use a logon session that someone else opened."""
-        self.refused, self._is_settling = None, False
+        self.refused, self._is_closing = None, False
         self._take(hidden(token), hidden_or_none(session_id))
 
     async def send(
@@ -122,8 +165,8 @@ class LogonSession:
         """
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
-        if not _is_void(reply):
-            self.note(generation, reply.status)
+        if not _is_expired(reply):
+            self.mark_accepted(generation, reply.status)
             return reply, generation
         await self.renew(generation)
         if is_bound and generation != self.check():
@@ -131,8 +174,8 @@ class LogonSession:
         self.retries += 1
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
-        self.note(generation, reply.status)
-        if _is_void(reply) and generation == self.generation:
+        self.mark_accepted(generation, reply.status)
+        if _is_expired(reply) and generation == self.generation:
             await self._single_flight(self._check_new_token)
         return reply, generation
 
@@ -149,12 +192,12 @@ class LogonSession:
             raise ClosedError(what="the manager", advice="it is closed; open it again")
         return self.generation
 
-    def note(self, generation: int, status: int = OK) -> None:
+    def mark_accepted(self, generation: int, status: int = OK) -> None:
         """Remember that the server accepted the token of `generation`, if it did."""
         if generation == self.generation and status < REDIRECT:
             self.accepted = True
 
-    def note_task(self, generation: int) -> None:
+    def mark_knows_tasks(self, generation: int) -> None:
         """Remember that the logon session of `generation` knew a task."""
         if generation == self.generation:
             self.knows_tasks = True
@@ -191,24 +234,24 @@ class LogonSession:
         """
         generation = self.check()
         reply = await self.transport.send(self._own("GET"), self.token)
-        self.note(generation, reply.status)
-        if _is_void(reply):
+        self.mark_accepted(generation, reply.status)
+        if _is_expired(reply):
             return await self.renew(generation, is_expired=True)
         return reply.status < REDIRECT
 
-    async def settle(self) -> None:
+    async def wait_for_pending(self) -> None:
         """Wait for a logon under way, whoever asked for it, so it can be logged out."""
-        self._is_settling = True
-        while self._owned is not None:
-            if self._is_resting:
-                self._owned.cancel()
-            await asyncio.wait([self._owned])
+        self._is_closing = True
+        while self._pending is not None:
+            if self._is_backing_off:
+                self._pending.cancel()
+            await asyncio.wait([self._pending])
 
-    async def stop(self) -> None:
+    async def cancel_pending(self) -> None:
         """Give up a logon under way, which took too long to be waited for."""
-        while self._owned is not None:
-            self._owned.cancel()
-            await asyncio.wait([self._owned])
+        while self._pending is not None:
+            self._pending.cancel()
+            await asyncio.wait([self._pending])
 
     async def log_out(self) -> bool:
         """End our logon session; return whether the server confirmed it.
@@ -218,8 +261,8 @@ class LogonSession:
         middle is honoured after one more try, since the request is safe to repeat.
         """
         request, token = self._own("DELETE"), self.token
-        self.forget()
-        if self.account is None or token is None:
+        self.clear()
+        if self.credentials is None or token is None:
             return False
         if request.method != "DELETE":
             _log.warning(
@@ -245,7 +288,7 @@ class LogonSession:
             return False
         return reply.status < REDIRECT
 
-    async def end(self) -> None:
+    async def delete(self) -> None:
         """End the logon session, whoever opened it.
 
         Raises:
@@ -254,7 +297,7 @@ class LogonSession:
         """
         self.check()
         reply = await self.transport.send(self._own("DELETE"), self.token)
-        if _is_void(reply):
+        if _is_expired(reply):
             raise LogonError(
                 request=reply.request,
                 status=reply.status,
@@ -263,9 +306,9 @@ class LogonSession:
             )
         if reply.status >= REDIRECT:
             raise _wire.status_error(reply, self.secrets)
-        self.forget()
+        self.clear()
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Drop the logon session without a word to the server."""
         self.token = self.session_id = None
         self.accepted = False
@@ -281,30 +324,30 @@ class LogonSession:
         The server makes a logon session whether or not anyone still waits for it, so
         a waiter that is cancelled must not take the logon down with it.
         """
-        owned = self._owned
-        loop = asyncio.get_running_loop()
-        # One of a loop that was closed before it ended will never be done.
-        if owned is None or owned.done() or owned.get_loop() is not loop:
-            self._is_resting = False
-            self._owned = owned = asyncio.create_task(work(), name="veeam_tasks logon")
-            owned.add_done_callback(self._release)
-        await asyncio.wait([owned])
-        if owned.cancelled():
-            # By `stop`; a waiter that nobody cancelled must not end as if it were.
+        pending = self._pending
+        if pending is None or pending.done():
+            self._is_backing_off = False
+            self._pending = pending = asyncio.create_task(
+                work(), name="veeam_tasks logon"
+            )
+            pending.add_done_callback(self._release)
+        await asyncio.wait([pending])
+        if pending.cancelled():
+            # A waiter that nobody cancelled must not end as if it were.
             raise ClosedError(what="the manager", advice="it was closed")
-        failure = owned.exception()
+        failure = pending.exception()
         if failure is not None:
             raise failure.again() if isinstance(failure, VeeamTasksError) else failure
-        return owned.result()
+        return pending.result()
 
-    def _release(self, owned: asyncio.Task[bool]) -> None:
-        if self._owned is owned:
-            self._owned = None
+    def _release(self, pending: asyncio.Task[bool]) -> None:
+        if self._pending is pending:
+            self._pending = None
         # Retrieved here, since every waiter may have gone.
-        self.errors += not owned.cancelled() and owned.exception() is not None
+        self.errors += not pending.cancelled() and pending.exception() is not None
 
     async def _renew(self) -> bool:
-        is_good = await self._is_token_good()
+        is_good = await self._is_token_accepted()
         if is_good:
             return False
         await self._replace()
@@ -316,7 +359,7 @@ class LogonSession:
 
         A server that hands out tokens which it refuses would be logged on to for ever.
         """
-        if self.account is None or not self.accepted:
+        if self.credentials is None or not self.accepted:
             self._refuse_token()
         await self._back_off()
         await self._log_on()
@@ -324,12 +367,12 @@ class LogonSession:
 
     async def _check_new_token(self) -> bool:
         """End all if a new token is refused that was never accepted."""
-        may_renew = self.account is not None and self.accepted
-        if not may_renew and not await self._is_token_good():
+        may_renew = self.credentials is not None and self.accepted
+        if not may_renew and not await self._is_token_accepted():
             self._refuse_token()
         return True
 
-    async def _is_token_good(self) -> bool | None:
+    async def _is_token_accepted(self) -> bool | None:
         """Ask the server what tells; return what that says, None if nothing.
 
         A refusal counts at once; a good word only if no later probe is refused. Raises
@@ -354,27 +397,27 @@ class LogonSession:
         if failure is not None and not is_good:
             raise failure
         if is_good:
-            self.note(generation)
+            self.mark_accepted(generation)
         return is_good
 
     async def _back_off(self) -> None:
         """Pause before a logon if tokens keep dying young."""
-        pause = self._lifetimes.end(anyio.current_time())
+        pause = self._backoff.token_refused(anyio.current_time())
         if not pause:
             return
-        if self._is_settling:
+        if self._is_closing:
             raise ClosedError(what="the manager", advice="it was closed")
-        self._is_resting = True
+        self._is_backing_off = True
         try:
             await anyio.sleep(pause)
         finally:
-            self._is_resting = False
+            self._is_backing_off = False
 
     def _refuse_token(self) -> NoReturn:
         advice = (
             "The adopted token is dead: its logon session has ended, and an adopted"
             " one is never logged on anew"
-            if self.account is None
+            if self.credentials is None
             else "The server accepted the logon and then refused its own token; it is"
             " not tried again until open()"
         )
@@ -385,13 +428,13 @@ class LogonSession:
 
     def _end_by(self, error: LogonError) -> None:
         self.refused = error.again()
-        self.forget()
-        self.on_refused(self.refused)
+        self.clear()
+        self.listener.refused(self.refused)
 
     async def _log_on(self) -> bool:
-        assert self.account is not None
+        assert self.credentials is not None
         renewal = self.token is not None
-        authorization = await self.account.authorization(self.secrets)
+        authorization = await self.credentials.authorization(self.secrets)
         reply = await self.transport.send(
             log_on_request(authorization, self.api_version, self.media_type)
         )
@@ -405,17 +448,19 @@ class LogonSession:
         if renewal:
             self.renewals += 1
             self.renewed_at = datetime.now(UTC)
-        self.on_logon(renewal)
+            self.listener.renewed()
+        else:
+            self.listener.logged_on()
         return True
 
     def _take(self, token: Secret, session_id: Secret | None) -> None:
-        self._lifetimes.begin(anyio.current_time())
+        self._backoff.token_issued(anyio.current_time())
         self.secrets.add(token, session_id)
         self.token, self.session_id = token, session_id
         self.generation += 1
         self.accepted = self.knows_tasks = False
 
 
-def _is_void(reply: Reply) -> bool:
+def _is_expired(reply: Reply) -> bool:
     """Tell whether the Enterprise Manager itself refuses the token."""
     return reply.status == UNAUTHORIZED and _wire.is_own_refusal(reply)
