@@ -437,7 +437,6 @@ async def test_one_outage_under_a_thousand_pollers(mode: str, count: int) -> Non
         await anyio.sleep(31)
         times = [r.time for r in server.requests if r.status == 200]
         report = await watch.wait()
-    print(f"outage, {mode}: {asked} requests in 60 s of outage; notices {notices}")
     assert asked <= 60
     assert notices.count(NoticeKind.UNREACHABLE.value) == 1
     assert notices.count(NoticeKind.RECOVERED.value) == 1

@@ -43,7 +43,6 @@ async def test_one_logon_for_n_pollers_and_one_more(mode: str, count: int) -> No
         assert len(report.succeeded) == count
         assert server.logons.total == 2
         assert em.statistics().renewals == 1
-        print(f"renewal, {mode}: {count} pollers, {server.logons.total} logons")
         assert len(server.logon_sessions) == 1
     assert server.logon_sessions == []
 
