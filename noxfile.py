@@ -79,15 +79,19 @@ def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, on every supported Python that is here.
 
     The first one measures coverage too. Each takes another of the three ways to ask for
-    tasks; `modes` runs all of them on one Python. The lengthy tests run on the last.
+    tasks; `modes` runs all of them on one Python. The lengthy tests run on the last,
+    and those of the shell and the simulator on the first and the last.
     """
     session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
     number = PYTHONS.index(str(session.python))
     env = WHEEL | {"VEEAM_TASKS_COALESCE": MODES[number % len(MODES)]}
+    asked = session.posargs
     if any(shutil.which(f"python{later}") for later in PYTHONS[number + 1 :]):
         env["VEEAM_TASKS_LENGTHY"] = "no"
+        if number and not asked:
+            asked = [f"tests/{folder}" for folder in OF_THE_CORE]
     if number:
-        session.run("pytest", "-q", *SPREAD, *session.posargs, env=env)
+        session.run("pytest", "-q", *SPREAD, *asked, env=env)
         return
     session.run("coverage", "erase")
     run = ("coverage", "run", "-m", "pytest", "-q", *SPREAD)
