@@ -117,3 +117,17 @@ def test_breaks_grow_to_an_hour_and_begin_anew_after_a_success() -> None:
     choice.give_up("cut", now, for_good=False)
     assert choice.is_disabled(now + 59.9)
     assert not choice.is_disabled(now + 60)
+
+
+def test_a_near_miss_is_tried_again_before_what_is_watched_has_doubled() -> None:
+    """Where a few more would have been enough, a few more are."""
+    model = CostModel()
+    for _ in range(8):
+        model.note_single(0.001, 0)
+    weighed = {"watched": 80, "polls_a_second": 100, "pause": 1.0, "size": 0}
+    assert not model.prefers_collection(**weighed, seconds=0.055, now=0.0)
+    assert not model.may_try(87, 1.0)
+    assert model.may_try(88, 1.0)
+    assert not model.prefers_collection(**weighed, seconds=0.5, now=2.0)
+    assert not model.may_try(159, 3.0)
+    assert model.may_try(160, 3.0)

@@ -198,7 +198,7 @@ async def test_waits_that_come_one_by_one_are_soon_asked_for_together() -> None:
             server.faults.add(Fault("delay", path=r"/tasks$", seconds=0.06))
             server.faults.add(Fault("delay", path=r"/tasks/", seconds=0.002))
             waiting = []
-            for _ in range(400):
+            for _ in range(1000):
                 task = server.add_task("Running 60s, Finished ok")
                 waiting.append(asyncio.create_task(em.wait(task.task_id)))
                 await anyio.sleep(0.05)

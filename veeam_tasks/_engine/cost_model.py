@@ -17,7 +17,8 @@ _SECONDS_A_BYTE = 1e-7
 _SMOOTHING = 0.1
 _GAIN, _LOSS = 0.5, 0.8
 _SAMPLES = 8
-_MANY_MORE = 2
+# How many times what was watched is worth another try before a break is over.
+_A_FEW_MORE, _MANY_MORE = 1.1, 2.0
 _LATE_FACTOR, _LATE_SECONDS = 2.0, 0.5
 _FIRST_BREAK, _LONGEST_BREAK = 60.0, 3600.0
 
@@ -41,7 +42,7 @@ class CostModel:
     _usual: float = 0.0
     _next_break: float = _FIRST_BREAK
     _not_before: float = 0.0
-    _tried_with: int = 0
+    _worth_with: float = 0.0
     _is_given_up: bool = False
 
     def note_single(self, seconds: float, size: int) -> None:
@@ -57,7 +58,7 @@ class CostModel:
         if self.is_together or watched < FEWEST or self._samples < _SAMPLES:
             return False
         # Before a collection was fetched there is no number to compare with.
-        has_many_more = 0 < _MANY_MORE * self._tried_with <= watched
+        has_many_more = 0 < self._worth_with <= watched
         return not self._is_given_up and (now >= self._not_before or has_many_more)
 
     def is_disabled(self, now: float) -> bool:
@@ -119,7 +120,7 @@ class CostModel:
         """
         if self._is_given_up:
             return False
-        self._tried_with = watched
+        self._worth_with = watched * _MANY_MORE
         singly = polls_a_second * self._single
         together = (seconds + size * _SECONDS_A_BYTE) / pause + beside * self._single
         share = together / singly if singly else float("inf")
@@ -133,6 +134,10 @@ class CostModel:
         if self.is_together:
             self._next_break = _FIRST_BREAK
         else:
+            # The share falls as more are watched: a near miss is tried again soon, or
+            # chance would decide whether a trickle waits until it has doubled.
+            growth = max(_A_FEW_MORE, share / _GAIN)
+            self._worth_with = watched * min(_MANY_MORE, growth)
             self._put_off(now)
         return self.is_together
 
