@@ -11,7 +11,7 @@ import veeam_tasks as vt
 from veeam_tasks.cli._command import Command, option
 from veeam_tasks.cli._explain import WORTH
 from veeam_tasks.cli._input import checked_ids, read_names, read_text, standard_input
-from veeam_tasks.cli._jobs import GUID, complete_job, find_job, why_no_jobs
+from veeam_tasks.cli._jobs import complete_job, job_named, why_no_jobs
 from veeam_tasks.cli._json_lines import task_object, write
 from veeam_tasks.cli._messages import complain, say, visible, warn
 from veeam_tasks.cli._options import (
@@ -24,6 +24,7 @@ from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
 from veeam_tasks.cli._runner import Exit, first_of, report_error, run_async
 from veeam_tasks.cli._server import LogonSession, Server, checking
 from veeam_tasks.cli._watch import follow, report_to_end
+from veeam_tasks.jobs import is_job_id
 
 _ABOUT_ONE_TASK: Final = vt.TaskNotFoundError, vt.ForbiddenError
 _NO_PATH: Final = re.compile(r"\s|^[^/?]*$")
@@ -193,9 +194,9 @@ class _Action:
     async def _job_path(
         self, em: "vt.SessionManager", name: str, server: Server
     ) -> str:
-        if GUID.fullmatch(name):
+        if is_job_id(name):
             return f"jobs/{name}?action={self.verb}"
-        job = await find_job(em, name)
+        job = await job_named(em, name)
         if job.name != name and not server.quiet:
             say(f"{self.verb}: {visible(job.name)}")
         return job.action_path(self.verb)

@@ -1,0 +1,80 @@
+"""Jobs by their names, against the simulated server."""
+
+import pickle
+
+import pytest
+
+import veeam_tasks as vt
+from veeam_tasks.jobs import Job, JobNameError, find_job, is_job_id, pick_job, read_jobs
+from veeam_tasks.simulator import Fault, SimulatedServer
+
+
+def job(name: str, number: int) -> Job:
+    """Return a job of that name."""
+    guid = f"00000000-0000-0000-0000-{number:012}"
+    return Job(name=name, kind="Backup", job_id=guid, path=f"jobs/{guid}")
+
+
+NIGHTLY, NIGHT, OTHER = job("Nightly", 1), job("night", 2), job("Other", 3)
+JOBS = (NIGHTLY, NIGHT, OTHER)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("Nightly", NIGHTLY),
+        ("NIGHT", NIGHT),
+        ("night", NIGHT),
+        ("nightl", NIGHTLY),
+        ("o", OTHER),
+        (OTHER.job_id.upper(), OTHER),
+    ],
+)
+def test_a_name_means_a_job_wholly_or_by_its_beginning(name: str, meant: Job) -> None:
+    """ID and exact name first, then without regard to case, then the beginning."""
+    assert pick_job(JOBS, name) is meant
+
+
+def test_a_name_that_fits_two_jobs_names_both() -> None:
+    """Which is meant is for the caller to say: nothing is started on a guess."""
+    with pytest.raises(JobNameError, match=r"'n' fits 2 jobs: 'Nightly' \(0.*'night'"):
+        pick_job(JOBS, "n")
+
+
+def test_a_name_without_a_job_says_so_and_survives_pickling() -> None:
+    """The error is one of the package's: typed, and fit for another process."""
+    with pytest.raises(vt.VeeamTasksError) as caught:
+        pick_job(JOBS, "Nobody\x1b")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == "'Nobody\\x1b': there is no such job"
+    assert (again.name, again.fits) == ("Nobody\x1b", ())
+
+
+async def test_jobs_of_every_kind_are_found_and_started_by_name() -> None:
+    """Each is listed once with its path; the action's path suits its collection."""
+    async with SimulatedServer() as server:
+        for kind in ("Backup", "Replica", "AgentBackup", "NasBackup"):
+            server.add_job(f"My {kind}", kind=kind)
+        async with vt.connect(
+            server.url, username="admin", password="admin-secret"
+        ) as em:
+            found = await read_jobs(em, results=True)
+            assert len(found) == len({one.job_id for one in found}) == len(server.jobs)
+            for kind in ("Backup", "Replica", "AgentBackup", "NasBackup"):
+                mine = await find_job(em, f"my {kind}")
+                assert is_job_id(mine.job_id)
+                task = await em.wait(await em.submit(mine.action_path("start")))
+                assert task.succeeded
+
+
+async def test_a_server_without_agent_jobs_still_lists_the_others() -> None:
+    """Older servers know no /agents and no /nas."""
+    async with SimulatedServer() as server:
+        server.faults.add(Fault("status", path="agents", status=404))
+        server.faults.add(Fault("status", path="nas", status=404))
+        async with vt.connect(
+            server.url, username="admin", password="admin-secret"
+        ) as em:
+            found = await read_jobs(em)
+    assert found
+    assert all(one.path.startswith("jobs/") for one in found)
