@@ -8,12 +8,14 @@ from typing import Any, Literal, Self, Unpack
 from veeam_tasks._engine.engine import running_loop
 from veeam_tasks._engine.watch import TaskLike, Waiter, Watch, task_ids_of
 from veeam_tasks._errors import ClosedError
+from veeam_tasks._job_sessions import JobSession, TaskSession
 from veeam_tasks._model import Link, Statistics, Task
 from veeam_tasks._notices import Notices
 from veeam_tasks._opening import Opening
 from veeam_tasks._options import Options, settle, with_options
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.actions import Body, action_request
+from veeam_tasks._protocol.session_paths import SessionLike, session_path
 from veeam_tasks._protocol.urls import resource_path, task_id_of
 from veeam_tasks._redaction import Secret, Secrets, hidden
 from veeam_tasks._runtime import Runtime
@@ -358,6 +360,40 @@ class SessionManager(NotCopyable):
         hide = self._secrets.hide_in_path
         relative = resource_path(path, self._settings.base, hide)
         return await self._running().calls.read(relative)
+
+    # --- job sessions
+
+    async def fetch_session(self, session: SessionLike) -> JobSession:
+        """GET one job session, once.
+
+        Args:
+            session: A path below ``/api/`` (``backupSessions/ID``), a `Link` or an Href
+                of one, whose path alone is used, or a `JobSession`.
+
+        Raises:
+            StatusError: The server does not know it, or refused.
+            ForbiddenError: This account may not read it.
+            TransportError, MalformedReplyError: No usable reply came.
+            ValueError, TypeError: Not a job session; nothing was sent.
+        """
+        hide = self._secrets.hide_in_path
+        path = session_path(session, self._settings.base, hide)
+        return await self._running().calls.fetch_session(path)
+
+    async def fetch_session_tasks(self, session: JobSession) -> tuple[TaskSession, ...]:
+        """GET the machines (or shares) of a job session, every page.
+
+        A restore has none of its own.
+
+        Raises:
+            StatusError, TransportError, MalformedReplyError: No usable reply came.
+            ForbiddenError: This account may not read them.
+            TypeError: Not a `JobSession`.
+        """
+        if not isinstance(session, JobSession):
+            text = f"a session is a JobSession, not {type(session).__name__}"
+            raise TypeError(text)
+        return await self._running().calls.fetch_session_tasks(session)
 
     # --- inspection
 

@@ -3,8 +3,13 @@
 import pytest
 
 from veeam_tasks._errors import MalformedReplyError
+from veeam_tasks._job_sessions import JobSession
 from veeam_tasks._model import Task
-from veeam_tasks._protocol.classification import ReplyKind, classify
+from veeam_tasks._protocol.classification import (
+    ReplyKind,
+    classify,
+    classify_session,
+)
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 
@@ -120,6 +125,57 @@ def test_another_unknown_task_is_malformed() -> None:
     assert "task-2 is unknown, although task-1 was asked for" in str(value)
 
 
+GUID = "7e9f6a52-70a5-4f4c-8d0b-6a8d1b1f7f10"
+# Published: the vendor's page backupSessions_id, shortened.
+SESSION = (
+    f'<BackupJobSession xmlns="http://www.veeam.com/ent/v1.0" Type="BackupJobSession"'
+    f' Href="https://h:9398/api/backupSessions/{GUID}?format=Entity"'
+    f' UID="urn:veeam:BackupJobSession:{GUID}"><State>Working</State>'
+    f"<Result>None</Result><Progress>34</Progress></BackupJobSession>"
+).encode()
+REFERENCE = SESSION.replace(b"<State>Working</State>", b"")
+NO_SESSION = f"There is no BackupJobSession with id [{GUID}]."
+
+SESSIONS = [
+    # status, content type, body, before it was seen, after
+    (200, XML, SESSION, ReplyKind.SESSION, ReplyKind.SESSION),
+    (200, XML, SESSION.replace(b"7e9f", b"8e9f"), ReplyKind.UNUSABLE, None),
+    (200, XML, REFERENCE, ReplyKind.UNUSABLE, None),
+    (200, XML, b"", ReplyKind.UNKNOWN, ReplyKind.UNUSABLE),
+    (200, HTML, PAGE, ReplyKind.UNUSABLE, None),
+    (302, HTML, PAGE, ReplyKind.UNUSABLE, None),
+    (401, XML, error(401, "Token has expired"), ReplyKind.UNAUTHORIZED, None),
+    (401, HTML, PAGE, ReplyKind.UNUSABLE, None),
+    (403, XML, error(403, "Access denied"), ReplyKind.FORBIDDEN, None),
+    (403, NONE, b"", ReplyKind.FORBIDDEN, None),
+    (403, HTML, PAGE, ReplyKind.UNUSABLE, None),
+    (404, XML, error(404, "Not found"), ReplyKind.UNKNOWN, None),
+    (404, JSON, error_json(404, NO_SESSION), ReplyKind.UNKNOWN, None),
+    (404, NONE, b"", ReplyKind.UNKNOWN, None),
+    (404, HTML, PAGE, ReplyKind.UNUSABLE, None),
+    (500, XML, error(500, NO_SESSION), ReplyKind.UNKNOWN, None),
+    (500, XML, error(500, FAULT), ReplyKind.UNKNOWN, ReplyKind.UNUSABLE),
+    (500, JSON, error_json(500, FAULT), ReplyKind.UNKNOWN, ReplyKind.UNUSABLE),
+    (500, HTML, PAGE, ReplyKind.UNUSABLE, None),
+    (503, XML, error(503, "Maintenance"), ReplyKind.UNUSABLE, None),
+]
+
+
+@pytest.mark.parametrize("is_seen", [False, True])
+@pytest.mark.parametrize("row", SESSIONS)
+def test_what_a_reply_proves_of_a_session(
+    row: tuple[int, str, bytes, ReplyKind, ReplyKind | None], *, is_seen: bool
+) -> None:
+    """Not there yet, until it was seen; then a 500 has to say that it is unknown."""
+    status, content_type, body, before, after = row
+    request = f"GET https://h:9398/api/backupSessions/{GUID}"
+    reply = Reply(request=request, status=status, content_type=content_type, body=body)
+    found, value = classify_session(reply, GUID, Secrets(), is_seen=is_seen)
+    assert found is (after if is_seen and after is not None else before)
+    assert isinstance(value, JobSession) is (found is ReplyKind.SESSION)
+
+
 def test_every_kind_has_a_row() -> None:
     """No kind is left untested."""
-    assert {row[3] for row in TABLE} == set(ReplyKind)
+    rows = {row[3] for row in TABLE} | {row[3] for row in SESSIONS}
+    assert rows == set(ReplyKind)

@@ -49,6 +49,14 @@ async def awaited(secret: str, actions: list[str]) -> None:
         watch.report.raise_for_failures()
 
 
+async def sessions(em: vt.SessionManager, link: vt.Link) -> None:
+    """Look at the job session that a task has started."""
+    session = await em.fetch_session(link)
+    assert_type(session, vt.JobSession)
+    assert_type(await em.fetch_session("backupSessions/7e9f"), vt.JobSession)
+    assert_type(await em.fetch_session_tasks(session), tuple[vt.TaskSession, ...])
+
+
 async def by_line() -> None:
     """Use it as a REPL does."""
     em = await vt.connect("https://em", username="u", password=password)

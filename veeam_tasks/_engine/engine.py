@@ -25,6 +25,7 @@ from veeam_tasks._engine.records import (
     TaskRecord,
 )
 from veeam_tasks._engine.replies import Replies
+from veeam_tasks._engine.submitted import Submits
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import (
     CertificateError,
@@ -83,6 +84,7 @@ class Engine:
     Attributes:
         polls: How many single polls there were, with or without a reply.
         wanted: The signal that there is something to watch; set once and for all.
+        submits: Where the tasks came from that submits of this manager gave.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -97,6 +99,7 @@ class Engine:
     random: Random = attrs.field(factory=Random)
     polls: int = 0
     wanted: anyio.Event = attrs.field(factory=anyio.Event)
+    submits: Submits = attrs.field(factory=Submits)
     coalesce: Coalesce
     max_collection_bytes: int
     roster: Roster = attrs.field(init=False)

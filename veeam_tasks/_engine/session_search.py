@@ -31,7 +31,8 @@ WIDE_SKEW = timedelta(seconds=600)
 """The same where the server told no time, so that our own clock had to do."""
 
 QUERY_KINDS = ("BackupJobSession", "ReplicaJobSession")
-"""What a job's run can be; the job itself, which would say, is not for all roles."""
+"""What a job's run can be; the job itself, which would say, is not for all roles. Only
+those below ``/jobs`` can be replicas; and ``sync`` is for backup copies."""
 
 NEWEST = 100
 """Sessions asked for where the server takes no filter by time."""
@@ -88,6 +89,7 @@ class StartedJob:
         skew: How much earlier a run of ours may seem to have begun.
         known: IDs of sessions that the job had before; empty if nobody asked.
         under_way: A run of the job that had not ended before, if there was one.
+        kind: What the job's sessions are, if it had any; else both kinds are asked for.
     """
 
     path: str
@@ -97,6 +99,15 @@ class StartedJob:
     skew: timedelta = SKEW
     known: frozenset[str] = frozenset()
     under_way: JobSession | None = None
+    kind: str | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What its run can be: a replica's session or, as a rule, a backup's."""
+        if self.kind is not None:
+            return (self.kind,)
+        is_plain = self.path.casefold().startswith("jobs/") and self.action != "sync"
+        return QUERY_KINDS if is_plain else QUERY_KINDS[:1]
 
     @property
     def not_before(self) -> datetime:
@@ -171,9 +182,9 @@ def why_not(session: JobSession, started: StartedJob) -> str | None:
     """Return in words why a session is not the run of this start; None if it may be."""
     created = session.created_at
     reason = None
-    if not _is_of_job(session, started.job_guid):
+    if not is_of_job(session, started.job_guid):
         reason = "it is of another job"
-    elif _is_child(session):
+    elif is_child(session):
         reason = "it is a part of another session"
     elif session.session_id in started.known:
         reason = "it was there before the start"
@@ -186,7 +197,8 @@ def why_not(session: JobSession, started: StartedJob) -> str | None:
     return reason
 
 
-def _is_of_job(session: JobSession, job_guid: str) -> bool:
+def is_of_job(session: JobSession, job_guid: str) -> bool:
+    """Tell whether a session is of the job with this GUID."""
     guid = guid_of(session.job_uid)
     if guid is None:
         ups = [link.href for link in session.links if link.rel == "Up"]
@@ -195,7 +207,8 @@ def _is_of_job(session: JobSession, job_guid: str) -> bool:
     return guid == job_guid
 
 
-def _is_child(session: JobSession) -> bool:
+def is_child(session: JobSession) -> bool:
+    """Tell whether a session is a part of another one, and no run by itself."""
     return (session.job_type or "").casefold() in _CHILDREN or any(
         link.rel == "Up" and (link.name or "").casefold() == _PARENT
         for link in session.links

@@ -14,21 +14,31 @@ classified then: the transport raises. What each kind does to a watched task sta
 `_engine/decisions.py`.
 """
 
+import re
 from enum import Enum
 
 from veeam_tasks._errors import VeeamTasksError
+from veeam_tasks._job_sessions import JobSession
 from veeam_tasks._model import Task
+from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._protocol.sessions import decode_session
 from veeam_tasks._redaction import Secrets
 
-_OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN = 200, 300, 401, 403
+_OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 300, 401, 403, 404
+_UNKNOWN_TOO = (400, 500)
+_UNKNOWN_WORDS = re.compile(
+    r"\bno\b.{0,80}\bwith id\b|\bsession\b.{0,120}\b(?:not found|not exist|unknown)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class ReplyKind(Enum):
     """What one reply proves about the task that was asked for."""
 
     TASK = "the task, as described"
+    SESSION = "the job session, as described"
     UNKNOWN = "the Enterprise Manager says that it does not know the ID"
     UNAUTHORIZED = "the token is refused"
     FORBIDDEN = "the Enterprise Manager says that this account may not read it"
@@ -57,3 +67,39 @@ def classify(
     if status == _FORBIDDEN and (said.is_own or not reply.body.strip()):
         return ReplyKind.FORBIDDEN, error
     return ReplyKind.UNUSABLE, error
+
+
+def classify_session(
+    reply: Reply, session_id: str, secrets: Secrets, *, is_seen: bool
+) -> tuple[ReplyKind, JobSession | VeeamTasksError]:
+    """Return what a reply to the GET of one job session proves, with its content.
+
+    A session that a task links to may take its time to appear: until it was seen, an
+    empty reply and each error of the server's own say that it is not there yet. Once it
+    was seen, a 500 has to say that it is unknown, since 500 may mean anything.
+    """
+    status = reply.status
+    if _OK <= status < _REDIRECT:
+        try:
+            session = decode_session(reply, secrets)
+            if session.session_id == session_id:
+                return ReplyKind.SESSION, session
+            problem = f"it is {session.session_id}, although {session_id} was asked for"
+            malformed: VeeamTasksError = _document.malformed(reply, problem, secrets)
+        except VeeamTasksError as caught:
+            malformed = caught.with_traceback(None)
+        is_empty = not reply.body.strip(_document.BOM_AND_BLANKS)
+        is_unknown = is_empty and not is_seen
+        return ReplyKind.UNKNOWN if is_unknown else ReplyKind.UNUSABLE, malformed
+    said = _replies.ErrorReply(reply)
+    error = said.error(secrets)
+    if status == _UNAUTHORIZED and said.is_own_refusal:
+        return ReplyKind.UNAUTHORIZED, error
+    is_own = said.is_own or not reply.body.strip()
+    if status == _FORBIDDEN and is_own:
+        return ReplyKind.FORBIDDEN, error
+    is_unknown = status == _NOT_FOUND and is_own
+    if status in _UNKNOWN_TOO and said.is_own:
+        words = said.message(secrets) or ""
+        is_unknown = not is_seen or _UNKNOWN_WORDS.search(words) is not None
+    return ReplyKind.UNKNOWN if is_unknown else ReplyKind.UNUSABLE, error

@@ -1,6 +1,7 @@
 """`Request` and `Reply`: one exchange with the server, as values."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal, Protocol
 
 import attrs
@@ -50,6 +51,8 @@ class Reply:
         retry_after: Seconds of a ``Retry-After`` header, or None.
         location: Where a redirect points, as people may see it, or None.
         challenge: The header ``WWW-Authenticate`` of a 401, or None.
+        date: When it was sent, by the server's ``Date``; aware, UTC. None if the server
+            told no time, and for the replies to polls, of which nobody needs it.
     """
 
     request: str
@@ -62,6 +65,7 @@ class Reply:
     retry_after: float | None = None
     location: str | None = None
     challenge: str | None = attrs.field(default=None, repr=False)
+    date: datetime | None = None
 
 
 class Sender(Protocol):

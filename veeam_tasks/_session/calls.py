@@ -1,9 +1,11 @@
 """Calls: what is asked for once, and once more only under a renewed token."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,18 +13,49 @@ import attrs
 
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._engine.replies import ADVICE
-from veeam_tasks._errors import TaskNotFoundError, TransportError, VeeamTasksError
+from veeam_tasks._engine.session_search import job_action_of
+from veeam_tasks._engine.submitted import (
+    KnownSessions,
+    Submitted,
+    known_sessions,
+    started_job,
+)
+from veeam_tasks._errors import (
+    MalformedReplyError,
+    TaskNotFoundError,
+    TransportError,
+    VeeamTasksError,
+)
+from veeam_tasks._job_sessions import JobSession, TaskSession
 from veeam_tasks._model import TASK_ID, Task, TaskLostError
 from veeam_tasks._options import Settings
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.actions import check_deleted, task_started
 from veeam_tasks._protocol.classification import ReplyKind, classify
 from veeam_tasks._protocol.messages import Reply, Request
+from veeam_tasks._protocol.session_paths import (
+    JobFilter,
+    job_query,
+    machines_paths,
+    other_path,
+    session_path,
+)
+from veeam_tasks._protocol.sessions import (
+    decode_failover_tasks,
+    decode_session,
+    decode_sessions,
+    decode_task_sessions,
+)
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import CollectionReader, parsed
 from veeam_tasks._session.logon_session import LogonSession
 
-_REDIRECT, _UNAUTHORIZED = 300, 401
+_log = logging.getLogger(__name__)
+
+_REDIRECT, _UNAUTHORIZED, _NOT_FOUND = 300, 401, 404
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
+# Of those a job had before: what began in the minutes before the start is among them.
+_NEWEST_KNOWN = 30
 _MOST_COLLECTIONS = 5
 _OF_A_TASK = re.compile(rf"tasks/({TASK_ID.pattern})(?:[/?].*)?", re.IGNORECASE)
 
@@ -119,12 +152,110 @@ class Calls:
             self._check(reply)
             return await parsed(_wire.decode_resource, reply, self.secrets)
 
-    async def submit(self, request: Request) -> Task:
-        """Send an action; return its task."""
+    async def fetch_session(self, path: str) -> JobSession:
+        """GET one job session; one of an agent's or a NAS job's also where all are."""
+        with self._counted():
+            reply = await self._plain(path)
+            other = other_path(path)
+            if reply.status == _NOT_FOUND and other is not None:
+                reply = await self._plain(other)
+            self._check(reply)
+            return await parsed(decode_session, reply, self.secrets)
+
+    async def fetch_session_tasks(self, session: JobSession) -> tuple[TaskSession, ...]:
+        """GET the machines of a job session, every page; () for kinds without any."""
+        with self._counted():
+            if session.kind == "CloudFailoverSession":
+                reply = await self._plain(
+                    session_path(session, self.settings.base), is_long=True
+                )
+                self._check(reply)
+                return await parsed(decode_failover_tasks, reply, self.secrets)
+            paths = machines_paths(session, self.settings.base)
+            for path in paths:
+                reply = await self._plain(path, is_long=True)
+                if reply.status != _NOT_FOUND or path == paths[-1]:
+                    return await self._machines(reply)
+            return ()
+
+    async def _machines(self, reply: Reply) -> tuple[TaskSession, ...]:
+        """Return the machines of a first page and of those after it."""
+        found: list[TaskSession] = []
+        asked: set[str] = set()
+        while True:
+            self._check(reply)
+            page = await parsed(decode_task_sessions, reply, self.secrets)
+            found += page.sessions
+            path = page.next_path
+            if path is None:
+                return tuple(found)
+            if path in asked or not page.sessions:
+                problem = "its pages go on without end"
+                raise MalformedReplyError(request=reply.request, problem=problem)
+            asked.add(path)
+            reply = await self._plain(path, is_long=True)
+
+    async def known_sessions(self, path: str) -> KnownSessions | None:
+        """Return what a job has before an action starts it; None if nobody can say.
+
+        A refusal is no error: it only helps to tell the run from the one before.
+        """
+        action = job_action_of(path)
+        if action is None:
+            return None
+        start = started_job(path, _LONG_AGO, is_server_time=True, known=None)
+        assert start is not None
+        found: list[JobSession] = []
+        is_answered = False
+        for kind in start.kinds:
+            for by_urn in (False, True):
+                form = JobFilter(by_urn=by_urn, has_time=False)
+                query = job_query(kind, action[0], form, _LONG_AGO, _NEWEST_KNOWN)
+                sessions = await self._sessions_of(query)
+                is_answered |= sessions is not None
+                if sessions:
+                    found += sessions
+                    break
+        return known_sessions(found, action[0]) if is_answered else None
+
+    async def _sessions_of(self, query: str) -> tuple[JobSession, ...] | None:
+        try:
+            reply = await self._plain(query, is_long=True)
+            self._check(reply)
+            page = await parsed(decode_sessions, reply, self.secrets)
+        except VeeamTasksError as error:
+            _log.debug("which sessions a job had could not be asked for: %s", error)
+            return None
+        return page.sessions
+
+    async def submit(
+        self, request: Request, *, known: KnownSessions | None = None
+    ) -> Task:
+        """Send an action; return its task, and remember where it came from.
+
+        Args:
+            request: The action.
+            known: What the job that it starts had before, if that was asked for.
+        """
         with self._counted():
             reply, generation = await self._act(request)
+            at, is_server_time = self.session.time_of(reply)
             task = await parsed(task_started, reply, self.secrets)
             self.engine.replies.note_submitted(task, generation)
+            started = None
+            if request.method == "POST":
+                started = started_job(
+                    request.path, at, is_server_time=is_server_time, known=known
+                )
+            self.engine.submits.note(
+                Submitted(
+                    path=request.shown,
+                    at=at,
+                    generation=generation,
+                    task=task,
+                    started=started,
+                )
+            )
             return task
 
     async def delete(self, task_id: str) -> None:
@@ -183,6 +314,13 @@ class Calls:
             reason="its logon session has ended, and in the new one this ID may be"
             " another task's; so the request was not sent there",
         )
+
+    async def _plain(self, path: str, *, is_long: bool = False) -> Reply:
+        """GET a path, whatever comes of it."""
+        settings = self.settings
+        limit = settings.collection_bytes if is_long else settings.resource_bytes
+        reply, _ = await self._read(self._get(path, limit))
+        return reply
 
     def _check(self, reply: Reply) -> None:
         if reply.status >= _REDIRECT:

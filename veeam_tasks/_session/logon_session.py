@@ -7,7 +7,7 @@ then every reply is 401.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, NoReturn, Protocol
 
 import anyio
@@ -104,6 +104,8 @@ class LogonSession:
         accepted: Whether the server has answered anything but 401 under this token.
         refused: Why nothing is asked any more, until `open`.
         renewed_at: When the token was renewed last; None if never.
+        clock_offset: By how much the server's clock was ahead of ours when it last told
+            the time; None if it never did.
     """
 
     transport: Sender
@@ -119,6 +121,7 @@ class LogonSession:
     accepted: bool = False
     refused: LogonError | None = None
     renewed_at: datetime | None = None
+    clock_offset: timedelta | None = None
     logons: int = 0
     renewals: int = 0
     retries: int = 0
@@ -165,6 +168,7 @@ class LogonSession:
         """
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
+        self._note_time(reply)
         if not _is_expired(reply):
             self.mark_accepted(generation, reply.status)
             return reply, generation
@@ -174,6 +178,7 @@ class LogonSession:
         self.retries += 1
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
+        self._note_time(reply)
         self.mark_accepted(generation, reply.status)
         if _is_expired(reply) and generation == self.generation:
             await self._single_flight(self._check_new_token)
@@ -196,6 +201,19 @@ class LogonSession:
         """Remember that the server accepted the token of `generation`, if it did."""
         if generation == self.generation and status < REDIRECT:
             self.accepted = True
+
+    def time_of(self, reply: Reply) -> tuple[datetime, bool]:
+        """Return when a reply that has just come was sent, and if the server says so.
+
+        By the server's clock; without its word by ours, set by what it said before.
+        """
+        if reply.date is not None:
+            return reply.date, True
+        return datetime.now(UTC) + (self.clock_offset or timedelta()), False
+
+    def _note_time(self, reply: Reply) -> None:
+        if reply.date is not None:
+            self.clock_offset = reply.date - datetime.now(UTC)
 
     def mark_knows_tasks(self, generation: int) -> None:
         """Remember that the logon session of `generation` knew a task."""
@@ -438,6 +456,7 @@ class LogonSession:
         reply = await self.transport.send(
             log_on_request(authorization, self.api_version, self.media_type)
         )
+        self._note_time(reply)
         try:
             token, session_id = opened(reply, self.secrets)
         except LogonError as error:

@@ -12,6 +12,7 @@ Measured facts of aiohttp 3.14 that shape this room:
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Literal
@@ -294,10 +295,14 @@ class Transport:
         limit = request.max_reply_bytes or self.max_reply_bytes
         body = await read_body(response, shown, limit)
         self.bytes_in += len(body)
-        return self._reply(response, shown, body)
+        return self._reply(response, shown, body, _date(response.headers))
 
     def _reply(
-        self, response: aiohttp.ClientResponse, request: str, body: bytes
+        self,
+        response: aiohttp.ClientResponse,
+        request: str,
+        body: bytes,
+        date: datetime | None = None,
     ) -> Reply:
         headers, status = response.headers, response.status
         if status < _OK:
@@ -322,6 +327,7 @@ class Transport:
             challenge=headers.get(hdrs.WWW_AUTHENTICATE)
             if status == _REFUSED
             else None,
+            date=date,
         )
 
     def _require_http(self) -> aiohttp.ClientSession:
@@ -422,6 +428,14 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
             0.0, (until - parsedate_to_datetime(headers[hdrs.DATE])).total_seconds()
         )
     except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    """Return the time that the server says it is; None if it says none."""
+    try:
+        return parsedate_to_datetime(headers[hdrs.DATE]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 

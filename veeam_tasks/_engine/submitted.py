@@ -1,0 +1,115 @@
+"""Where tasks came from: the action of each submit, and when the server answered it.
+
+The task of a started job often says nothing of the job session; the path of the action
+and the time of its reply are then what tells the run from others, see
+`session_search.py`.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+from veeam_tasks._engine.session_search import (
+    SKEW,
+    WIDE_SKEW,
+    StartedJob,
+    is_child,
+    is_of_job,
+    job_action_of,
+)
+from veeam_tasks._job_sessions import JobSession
+from veeam_tasks._model import Task
+
+_KEPT = 10_000
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@attrs.frozen(kw_only=True)
+class Submitted:
+    """One action that was answered with a task.
+
+    Attributes:
+        path: Of the action, below ``/api/``, as people may see it.
+        at: When the reply came, by the server's clock; aware, UTC.
+        generation: Of the logon session that it was sent under.
+        task: The task, as the reply had it.
+        started: What is known of the start, if it started a job.
+    """
+
+    path: str
+    at: datetime
+    generation: int
+    task: Task
+    started: StartedJob | None = None
+
+
+@attrs.frozen(kw_only=True)
+class KnownSessions:
+    """What a job had before it was started.
+
+    Attributes:
+        ids: Of the sessions that it had.
+        under_way: The newest that had not ended.
+        kind: What its sessions are; None if it had none.
+    """
+
+    ids: frozenset[str] = frozenset()
+    under_way: JobSession | None = None
+    kind: str | None = None
+
+
+@attrs.define(eq=False)
+class Submits:
+    """The latest submits by the ID of their task; a bounded number of them.
+
+    An ID begins anew with each logon session: the latest submit is the one meant.
+    """
+
+    _by_task: dict[str, Submitted] = attrs.field(factory=dict)
+
+    def note(self, submitted: Submitted) -> None:
+        """Remember a submit."""
+        task_id = submitted.task.task_id
+        self._by_task.pop(task_id, None)
+        self._by_task[task_id] = submitted
+        if len(self._by_task) > _KEPT:
+            del self._by_task[next(iter(self._by_task))]
+
+    def of(self, task_id: str) -> Submitted | None:
+        """Return the submit that gave a task ID; None if it was none of ours."""
+        return self._by_task.get(task_id)
+
+
+def started_job(
+    path: str, at: datetime, *, is_server_time: bool, known: KnownSessions | None
+) -> StartedJob | None:
+    """Return what is known of the start that an action was; None if it was none."""
+    action = job_action_of(path)
+    if action is None:
+        return None
+    known = known or KnownSessions()
+    skew: timedelta = SKEW if is_server_time else WIDE_SKEW
+    return StartedJob(
+        path=path,
+        job_guid=action[0],
+        action=action[1],
+        replied_at=at,
+        skew=skew,
+        known=known.ids,
+        under_way=known.under_way,
+        kind=known.kind,
+    )
+
+
+def known_sessions(sessions: Iterable[JobSession], job_guid: str) -> KnownSessions:
+    """Return what of the sessions that a query gave matters after the start."""
+    mine = [one for one in sessions if is_of_job(one, job_guid)]
+    open_ones = [one for one in mine if not one.is_ended and not is_child(one)]
+    dated = [one for one in open_ones if one.created_at is not None]
+    newest = max(dated, key=lambda one: one.created_at or _NEVER, default=None)
+    return KnownSessions(
+        ids=frozenset(one.session_id for one in mine),
+        under_way=newest,
+        kind=mine[0].kind if mine else None,
+    )
