@@ -11,9 +11,9 @@ from urllib.parse import quote, unquote
 
 from veeam_tasks._shown import quoted, visible
 
-__all__ = ["Secret", "Secrets", "hidden", "hidden_or_none", "visible"]
+__all__ = ["HIDDEN", "Secret", "Secrets", "hidden", "hidden_or_none", "visible"]
 
-_HIDDEN = "[hidden]"
+HIDDEN = "[hidden]"
 _SHORTEST_SECRET = 4
 _KEPT = 64
 _EXCERPT = 120
@@ -49,7 +49,7 @@ class Secret:
         return hash(self._value)
 
     def __repr__(self) -> str:
-        return _HIDDEN
+        return HIDDEN
 
     __str__ = __repr__
 
@@ -99,7 +99,7 @@ class Secrets:
         # 20 KiB in the cache of `re`, which keeps 512.
         longest_first = sorted(self._known(), key=len, reverse=True)
         pattern = "|".join(map(re.escape, longest_first))
-        return re.sub(pattern, _HIDDEN, text, flags=re.IGNORECASE)
+        return re.sub(pattern, HIDDEN, text, flags=re.IGNORECASE)
 
     def hide_in_path(self, path: str) -> str:
         """Return a path or URL, hidden what holds a secret in whatever encoding.
@@ -112,9 +112,9 @@ class Secrets:
             is_id = before == "logonsessions" and piece != ""
             key, equals, value = piece.partition("=")
             if any(map(self.is_in, _decodings(value))) and not self.is_in(key):
-                pieces[at] = f"{key}{equals}{_HIDDEN}"
+                pieces[at] = f"{key}{equals}{HIDDEN}"
             elif is_id or any(map(self.is_in, _decodings(piece))):
-                pieces[at] = _HIDDEN
+                pieces[at] = HIDDEN
         # Last, since it may cut out of the middle what only the whole piece tells.
         return self.hide("".join(pieces))
 

@@ -32,6 +32,7 @@ from veeam_tasks._session.calls import Calls
 from veeam_tasks._session.credentials import Credentials
 from veeam_tasks._session.logon_session import INTERRUPTIONS, LogonSession
 from veeam_tasks._transport.transport import Transport
+from veeam_tasks._transport.untraced import untraced_context
 
 _log = logging.getLogger(__name__)
 
@@ -278,7 +279,9 @@ class Runtime:
     # that is told nothing any more it delivers its cancellation in each step of the
     # loop, for ever.
     def _start_worker(self, work: Coroutine[None, None, None]) -> None:
-        worker = self.loop.create_task(work, name="veeam_tasks worker")
+        worker = self.loop.create_task(
+            work, name="veeam_tasks worker", context=untraced_context()
+        )
         self._workers.add(worker)
         worker.add_done_callback(self._worker_ended)
 

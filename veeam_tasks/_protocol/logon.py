@@ -37,6 +37,7 @@ def log_on_request(authorization: Secret, api_version: str, media_type: str) -> 
         shown=path,
         media_type=media_type,
         headers={"Authorization": authorization},
+        is_own=True,
     )
 
 
@@ -96,12 +97,15 @@ def own_session_request(
     session_id = session_id or session_id_in(token)
     if session_id is None:
         path = "logonSessions"
-        return Request(method="GET", path=path, shown=path, media_type=media_type)
+        return Request(
+            method="GET", path=path, shown=path, media_type=media_type, is_own=True
+        )
     return Request(
         method=method,
         path=f"logonSessions/{quote(session_id.reveal(), safe='')}",
         shown="logonSessions/[hidden]",
         media_type=media_type,
+        is_own=True,
     )
 
 
@@ -115,7 +119,11 @@ def token_checks(
     refused to a void token by whatever refuses the others.
     """
     nobody = Request(
-        method="GET", path=_ABSENT_TASK, shown=_ABSENT_TASK, media_type=media_type
+        method="GET",
+        path=_ABSENT_TASK,
+        shown=_ABSENT_TASK,
+        media_type=media_type,
+        is_own=True,
     )
     return own_session_request("GET", token, session_id, media_type), nobody
 

@@ -26,6 +26,7 @@ class Request:
         headers: Further headers, secret ones among them.
         max_reply_bytes: How long the reply's body may be, after decompression; None:
             as the sender has it for one resource.
+        is_own: Whether it is about our own logon session: no trace shows it.
     """
 
     method: Method
@@ -35,6 +36,7 @@ class Request:
     media_type: str = "application/xml"
     headers: Mapping[str, str | Secret] = attrs.field(factory=dict, repr=False)
     max_reply_bytes: int | None = None
+    is_own: bool = False
 
 
 @attrs.frozen(kw_only=True)

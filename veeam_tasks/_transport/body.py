@@ -9,9 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import aiohttp
+from aiohttp import hdrs
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from veeam_tasks._errors import MalformedReplyError
+from veeam_tasks._redaction import HIDDEN, Secrets
 from veeam_tasks._transport.errors import CUT
+
+TOKEN_HEADER = istr("X-RestSvcSessionId")
+"""Carries the token, in a logon's reply and in every request after it."""
+
+_SECRET = frozenset({TOKEN_HEADER.lower(), hdrs.SET_COOKIE.lower()})
 
 
 class Response(aiohttp.ClientResponse):
@@ -19,6 +27,15 @@ class Response(aiohttp.ClientResponse):
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"
+
+    def hide_headers(self, secrets: Secrets) -> None:
+        """Hide what is secret in its headers from whoever is told of the reply."""
+        shown = CIMultiDict(
+            (name, HIDDEN if name.lower() in _SECRET or secrets.is_in(value) else value)
+            for name, value in self._headers.items()
+        )
+        self._headers = self._cache["headers"] = CIMultiDictProxy(shown)
+        self._raw_headers = self._cache["raw_headers"] = ()
 
 
 class _Body:

@@ -12,6 +12,7 @@ Measured facts of aiohttp 3.14 that shape this room:
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -36,7 +37,7 @@ from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._redaction import Secret, Secrets, hidden, visible
 from veeam_tasks._shown import quoted
 from veeam_tasks._time_slice import running_for
-from veeam_tasks._transport.body import Response, drop, read_body
+from veeam_tasks._transport.body import TOKEN_HEADER, Response, drop, read_body
 from veeam_tasks._transport.errors import (
     describe,
     error_class,
@@ -51,9 +52,7 @@ from veeam_tasks._transport.no_resend import (
     tracking_request_class,
 )
 from veeam_tasks._transport.trust import Trust, inspect_certificate, readable
-
-TOKEN_HEADER = "X-RestSvcSessionId"  # noqa: S105 the name of a header is no secret
-"""Carries the token, in a logon's reply and in every request after it."""
+from veeam_tasks._transport.untraced import SecretHeaders, untraced
 
 _KEEP_ALIVE_SECONDS = 110.0
 # Of the connections for actions, which are sent once only: some servers close what was
@@ -248,8 +247,13 @@ class Transport:
         self.requests += 1
         self.sent_at = self._now()
         self.in_flight += 1
+        # A path with a secret in it is one of them: it is shown otherwise.
+        is_untraced = request.is_own or request.shown != request.path
         try:
-            with running_for(self.request_timeout):
+            with (
+                untraced() if is_untraced else nullcontext(),
+                running_for(self.request_timeout),
+            ):
                 return await self._exchange(
                     actions if uncertain else http, request, token, attempt
                 )
@@ -277,16 +281,20 @@ class Transport:
     ) -> Reply:
         # An action without a body must not say of which type it is.
         skipped = () if request.body is not None else (hdrs.CONTENT_TYPE,)
+        is_told = bool(http.trace_configs) and not request.is_own
+        private = SecretHeaders(
+            _secret_headers_of(request, token), self._secrets if is_told else None
+        )
         while True:
             try:
                 response = await http.request(
                     request.method,
                     self.url(request.path),
                     data=request.body,
-                    headers=_headers_of(request, token),
+                    headers=_headers_of(request),
                     allow_redirects=False,
                     skip_auto_headers=skipped,
-                    middlewares=(attempt,),
+                    middlewares=(attempt, private),
                 )
             except UnusableError:
                 continue  # nothing was sent; see `poll`
@@ -397,16 +405,28 @@ class Transport:
         )
 
 
-def _headers_of(request: Request, token: Secret | None) -> dict[str, str]:
-    """Return the headers in the clear: for aiohttp, not to be bound to a name."""
+def _secret_headers_of(request: Request, token: Secret | None) -> dict[str, Secret]:
+    headers = {
+        name: value
+        for name, value in request.headers.items()
+        if isinstance(value, Secret)
+    }
+    if token is not None:
+        headers[TOKEN_HEADER] = hidden(token)
+    return headers
+
+
+def _headers_of(request: Request) -> dict[str, str]:
+    """Return the headers that hold no secret."""
     headers: dict[str, str] = {
         hdrs.ACCEPT: request.media_type,
         hdrs.ACCEPT_ENCODING: "gzip, deflate",
     }
-    for name, value in request.headers.items():
-        headers[name] = value.reveal() if isinstance(value, Secret) else value
-    if token is not None:
-        headers[TOKEN_HEADER] = hidden(token).reveal()
+    headers |= {
+        name: value
+        for name, value in request.headers.items()
+        if not isinstance(value, Secret)
+    }
     if request.body is not None:
         headers[hdrs.CONTENT_TYPE] = request.media_type
     return headers
