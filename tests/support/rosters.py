@@ -46,6 +46,7 @@ class Scene:
         """Poll whatever is due; return the IDs."""
         taken = []
         while (record := self.roster.take()) is not None:
+            assert isinstance(record, TaskRecord)
             taken.append(record.task_id)
         return taken
 

@@ -16,7 +16,7 @@ import attrs
 
 from veeam_tasks._engine.cost_model import Coalesce, CostModel
 from veeam_tasks._engine.pollers import Poller, Pollers
-from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
+from veeam_tasks._engine.records import DueState, PolledRecord, PollTimes, TaskRecord
 from veeam_tasks._engine.settle import Collection, Settling
 from veeam_tasks._engine.spot_check import SpotCheck
 from veeam_tasks._engine.tracker import Roster
@@ -70,7 +70,7 @@ class CollectionPoller:
     transport: Transport
     logon: LogonSession
     secrets: Secrets
-    pollers: "Pollers[TaskRecord | CollectionPoller]"
+    pollers: "Pollers[PolledRecord | CollectionPoller]"
     mode: Coalesce
     limit: int
     meet_task: Callable[[TaskRecord, Task, int, PollTimes], None]

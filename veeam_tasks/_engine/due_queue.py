@@ -8,7 +8,7 @@ from random import Random
 
 import attrs
 
-from veeam_tasks._engine.records import DueState, TaskRecord
+from veeam_tasks._engine.records import DueState, PolledRecord
 
 GRID = 0.02
 """Seconds. Due times are rounded up to it, so that one wake serves many tasks."""
@@ -33,8 +33,8 @@ class DueQueue:
     """
 
     loop: asyncio.AbstractEventLoop
-    ready: deque[TaskRecord] = attrs.field(factory=deque)
-    _buckets: dict[int, list[TaskRecord]] = attrs.field(factory=dict)
+    ready: deque[PolledRecord] = attrs.field(factory=deque)
+    _buckets: dict[int, list[PolledRecord]] = attrs.field(factory=dict)
     _ticks: list[int] = attrs.field(factory=list)
     _timer: asyncio.Handle | None = None
     _armed: float = math.inf
@@ -108,7 +108,7 @@ class DueQueue:
         """Loop time when something is due next; None if nothing is."""
         return None if self._timer is None else self._armed * GRID
 
-    def add_after(self, record: TaskRecord, delay: float) -> None:
+    def add_after(self, record: PolledRecord, delay: float) -> None:
         """Let `record` be due in `delay` seconds, instead of when it was due."""
         tick = math.ceil((self.loop.time() + delay) / GRID)
         if record.not_before > 0.0:
@@ -124,7 +124,7 @@ class DueQueue:
         if tick < self._armed:
             self._arm(tick)
 
-    def bring_forward(self, record: TaskRecord, delay: float) -> None:
+    def bring_forward(self, record: PolledRecord, delay: float) -> None:
         """Let `record` be due in `delay` seconds, or when it was due if that is sooner.
 
         Whoever comes anew must not put a poll off: with enough of them it never comes.
@@ -132,7 +132,7 @@ class DueQueue:
         if record.due < 0 or record.due * GRID > self.loop.time() + delay:
             self.add_after(record, delay)
 
-    def add(self, record: TaskRecord) -> None:
+    def add(self, record: PolledRecord) -> None:
         """Let `record` be due now, or when the server may be asked for it again."""
         if record.not_before > self.loop.time():
             self.add_after(record, 0.0)

@@ -20,6 +20,7 @@ from veeam_tasks._engine.pollers import Poller, Pollers
 from veeam_tasks._engine.records import (
     AllTasksSubscriber,
     DueState,
+    PolledRecord,
     PollTimes,
     SubscriberRef,
     TaskRecord,
@@ -106,7 +107,7 @@ class Engine:
     sweep: CollectionPoller = attrs.field(init=False)
     health: ServerHealth = attrs.field(init=False)
     replies: Replies = attrs.field(init=False)
-    pollers: Pollers[TaskRecord | CollectionPoller] = attrs.field(init=False)
+    pollers: Pollers[PolledRecord | CollectionPoller] = attrs.field(init=False)
     _endless: set[SubscriberRef] = attrs.field(factory=set)
     _looks: dict[Pace, float] = attrs.field(factory=dict)
     _skip: int = 0
@@ -210,53 +211,69 @@ class Engine:
 
     # --- the pollers
 
-    async def _work(self, me: Poller, work: TaskRecord | CollectionPoller) -> None:
+    async def _work(self, me: Poller, work: PolledRecord | CollectionPoller) -> None:
+        # A further kind of polled resource joins with a class of its own that extends
+        # `PolledRecord`, a branch here, a dictionary where `Roster.drop` takes it out
+        # of, and `Roster.again` to come back: queue, pace, deadlines and the probe of
+        # an outage know of a record only what `PolledRecord` has.
         try:
             if isinstance(work, TaskRecord):
                 await self._poll(me, work)
-            else:
+            elif isinstance(work, CollectionPoller):
                 await self._sweep_once(me)
         finally:
             if self.health.prober is me:
                 self._release_probe()
 
-    async def _poll(self, me: Poller, record: TaskRecord) -> None:
-        logon = self.logon
-        generation = logon.generation
-        url = self._url_of(record)
-        sent, sent_wall = self.loop.time(), time.time()
-        held = self.pollers.held
-        reply: Reply | None = None
-        failure: VeeamTasksError | None = None
+    async def _ask(
+        self, me: Poller, url: URL, limit: int, shown: str = ""
+    ) -> Reply | VeeamTasksError:
+        """GET something within `request_timeout`; return the reply, or why none came.
+
+        A cancellation by the deadline becomes an error; any other one goes on.
+
+        Args:
+            me: Who asks.
+            url: What to ask for.
+            limit: How many bytes the reply may have.
+            shown: What people see instead of the URL, if that may hold a secret.
+        """
+        sent = self.loop.time()
         self.pollers.begin(me, sent)
         try:
-            reply = await self.transport.poll(url, logon.token, self.max_reply_bytes)
+            return await self.transport.poll(url, self.logon.token, limit, shown)
         except VeeamTasksError as error:
             me.is_late()  # if so, that has become this error
-            failure = error
+            return error
         except asyncio.CancelledError:
             if not me.is_late():
                 raise
-            failure = self.pollers.late_error(url, sent)
+            return self.pollers.late_error(shown or url, sent)
         finally:
             self.pollers.end(me)
-        self.polls += 1
-        is_sample = self.polls & self._skip == 0 and self.pollers.held == held
-        if reply is not None and is_sample:
-            self._note_cost(self.loop.time() - sent, len(reply.body))
+            self.polls += 1
+
+    async def _poll(self, me: Poller, record: TaskRecord) -> None:
+        generation = self.logon.generation
+        sent, sent_wall = self.loop.time(), time.time()
+        held = self.pollers.held
+        reply = await self._ask(me, self._url_of(record), self.max_reply_bytes)
+        if isinstance(reply, Reply):
+            if self.polls & self._skip == 0 and self.pollers.held == held:
+                self._note_cost(self.loop.time() - sent, len(reply.body))
+            if (
+                record.unchanged_hash == hash(reply.body)
+                and record.due == DueState.POLLING
+                and generation == record.generation
+                and reply.status == _OK
+            ):
+                record.sent, record.sent_wall = sent, sent_wall
+                self.roster.again(record, record.grow())
+                if self.health.outage.has_failures:
+                    self.replies.good()
+                return
         if record.due != DueState.POLLING:
             return  # dropped meanwhile
-        if (
-            reply is not None
-            and generation == record.generation
-            and reply.status == _OK
-            and record.unchanged_hash == hash(reply.body)
-        ):
-            record.sent, record.sent_wall = sent, sent_wall
-            self.roster.again(record, record.grow())
-            if self.health.outage.has_failures:
-                self.replies.good()
-            return
         moment = PollTimes(
             generation=generation,
             sent=sent,
@@ -264,10 +281,10 @@ class Engine:
             now=self.loop.time(),
             now_wall=time.time(),
         )
-        if failure is not None:
-            self.replies.meet_trouble(me, record, failure, moment)
-        elif reply is not None:
+        if isinstance(reply, Reply):
             await self.replies.meet(me, record, reply, moment)
+        else:
+            self.replies.meet_trouble(me, record, reply, moment)
 
     def _url_of(self, record: TaskRecord) -> URL:
         """Return a record's URL, made when it is needed: together it needs none."""
@@ -276,7 +293,7 @@ class Engine:
             url = record.url = self.transport.url(f"tasks/{record.task_id}")
         return url
 
-    def _take(self, me: Poller) -> TaskRecord | CollectionPoller | None:
+    def _take(self, me: Poller) -> PolledRecord | CollectionPoller | None:
         if not self.health.outage.is_closed:
             return self._take_next()
         if not self.health.take_probe(me):
@@ -289,7 +306,7 @@ class Engine:
         self._release_probe()
         return None
 
-    def _take_next(self) -> TaskRecord | CollectionPoller | None:
+    def _take_next(self) -> PolledRecord | CollectionPoller | None:
         # With one poller, collections for newcomers would else leave no time for polls.
         is_turn = not (self._has_swept and self.roster.queue.ready)
         if is_turn and self.sweep.take():

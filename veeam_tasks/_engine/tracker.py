@@ -13,6 +13,7 @@ from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._engine.records import (
     BUSY,
     DueState,
+    PolledRecord,
     Subscriber,
     SubscriberRef,
     TaskRecord,
@@ -156,13 +157,17 @@ class Roster:
         self.queue.clear()
         return [subscriber for ref in refs if (subscriber := ref()) is not None]
 
-    def drop(self, record: TaskRecord) -> None:
+    def drop(self, record: PolledRecord) -> None:
         """Poll a record no more."""
         record.due = DueState.DROPPED
-        if self.records.get(record.task_id) is record:
+        # Each kind of record is forgotten where it is kept.
+        if (
+            isinstance(record, TaskRecord)
+            and self.records.get(record.task_id) is record
+        ):
             del self.records[record.task_id]
 
-    def again(self, record: TaskRecord, pause: float) -> None:
+    def again(self, record: PolledRecord, pause: float) -> None:
         """Let a record be due after a pause in seconds, cut by its jitter."""
         if pause <= 0:
             self.queue.add(record)
@@ -199,7 +204,7 @@ class Roster:
             if record.due == DueState.IN_COLLECTION:
                 self.queue.add_after(record, record.pause * self.random.random())
 
-    def take(self) -> TaskRecord | None:
+    def take(self) -> PolledRecord | None:
         """Return the next record that is due and still wanted."""
         if self._gone:
             self.prune_gone()
@@ -214,7 +219,7 @@ class Roster:
             self.drop(record)
         return None
 
-    def take_any(self) -> TaskRecord | None:
+    def take_any(self) -> PolledRecord | None:
         """Return a record that is due, or else one that is not due yet."""
         record = self.take()
         if record is None:
