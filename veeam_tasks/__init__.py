@@ -25,11 +25,14 @@ if TYPE_CHECKING:
         SessionLostError,
         StatusError,
         SubmitUncertainError,
+        TaskFailedError,
+        TaskLostError,
         TaskNotFoundError,
         TransportError,
         VeeamTasksError,
+        WatchTimeoutError,
     )
-    from veeam_tasks._events import Report, TaskEvent, WatchTimeoutError
+    from veeam_tasks._events import Report, TaskEvent
     from veeam_tasks._job_sessions import (
         JobSession,
         Run,
@@ -44,8 +47,6 @@ if TYPE_CHECKING:
         NoticeKind,
         Statistics,
         Task,
-        TaskFailedError,
-        TaskLostError,
         TaskResult,
         TaskState,
     )
@@ -113,11 +114,14 @@ _ROOMS = {
         "SessionLostError",
         "StatusError",
         "SubmitUncertainError",
+        "TaskFailedError",
+        "TaskLostError",
         "TaskNotFoundError",
         "TransportError",
         "VeeamTasksError",
+        "WatchTimeoutError",
     ),
-    "_events": ("Report", "TaskEvent", "WatchTimeoutError"),
+    "_events": ("Report", "TaskEvent"),
     "_job_sessions": (
         "JobSession",
         "Run",
@@ -133,8 +137,6 @@ _ROOMS = {
         "NoticeKind",
         "Statistics",
         "Task",
-        "TaskFailedError",
-        "TaskLostError",
         "TaskResult",
         "TaskState",
     ),

@@ -11,17 +11,14 @@ from veeam_tasks._errors import ClosedError
 from veeam_tasks._job_sessions import JobSession, TaskSession
 from veeam_tasks._model import Link, Statistics, Task
 from veeam_tasks._notices import Notices
-from veeam_tasks._opening import Opening
-from veeam_tasks._options import Options, settle, with_options
-from veeam_tasks._pace import Pace
+from veeam_tasks._options import Options, make_settings, with_options
+from veeam_tasks._pace import Pace, check_timeout
 from veeam_tasks._protocol.actions import Body, action_request
 from veeam_tasks._protocol.session_paths import SessionLike, session_path
 from veeam_tasks._protocol.urls import resource_path, task_id_of
-from veeam_tasks._redaction import Secret, Secrets, hidden
-from veeam_tasks._runtime import Runtime
-from veeam_tasks._seconds import check_timeout
+from veeam_tasks._redaction import NotCopyable, Secret, Secrets, hidden, of_the_package
+from veeam_tasks._runtime import Opening, Runtime
 from veeam_tasks._session.credentials import Credentials, Password
-from veeam_tasks._sole import NotCopyable, of_the_package
 
 # Here and not in the root, for which `logging` would be most of what it costs: whatever
 # is logged comes from below a manager.
@@ -65,7 +62,7 @@ class SessionManager(NotCopyable):
         self._prepare(url, Credentials(username=username, password=secret), options)
 
     def _prepare(self, url: str, account: Credentials | None, options: Options) -> None:
-        settings = settle(url, options)
+        settings = make_settings(url, options)
         self._settings = settings
         self._secrets = Secrets()
         self._account = account

@@ -7,12 +7,11 @@ from typing import Any, NoReturn, Unpack
 from veeam_tasks._client import SessionManager
 from veeam_tasks._errors import ArgumentError
 from veeam_tasks._options import Options, check_proxy, with_options
+from veeam_tasks._pace import check_seconds
 from veeam_tasks._protocol.logon import can_stand_in_header, session_id_in
 from veeam_tasks._protocol.urls import base_url
-from veeam_tasks._redaction import Secret, hidden, hidden_or_none
-from veeam_tasks._seconds import check_seconds
+from veeam_tasks._redaction import NotCopyable, Secret, hidden, hidden_or_none
 from veeam_tasks._session.credentials import Password
-from veeam_tasks._sole import NotCopyable
 from veeam_tasks._transport.trust import Certificate
 from veeam_tasks._transport.trust import inspect_certificate as look_at
 

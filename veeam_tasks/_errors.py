@@ -1,4 +1,4 @@
-"""The error tree, and the part of it that tells of one exchange with the server.
+"""The error tree.
 
 Root `VeeamTasksError`; marked (r) what polling rides out (`retryable`):
 
@@ -11,9 +11,9 @@ Root `VeeamTasksError`; marked (r) what polling rides out (`retryable`):
     * `ServerBusyError` (r): 503, 429
 * `MalformedReplyError` (r): a reply that the protocol does not allow
 * `ClosedError`: used before it was opened or after it was closed
+* `TaskFailedError`, `TaskLostError`: what became of a task
 * `SessionFailedError`, `SessionLostError`: what became of a job session
-* `TaskFailedError`, `TaskLostError` (in `_model`), `WatchTimeoutError` (in `_events`):
-  what became of a task or a watch
+* `WatchTimeoutError`: a watch ran out of its own time
 
 Wrong arguments are no part of the tree: `ArgumentError` is a ValueError.
 
@@ -21,12 +21,13 @@ Every class composes its own message from typed fields. What the server said is 
 with control characters visible; secrets were hidden by whoever passed the text in.
 """
 
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
 
-from veeam_tasks._shown import quoted, visible
-from veeam_tasks._sole import of_the_package
+from veeam_tasks._redaction import of_the_package, quoted, visible
 
 if TYPE_CHECKING:
+    from veeam_tasks._events import Report
     from veeam_tasks._job_sessions import JobSession, TaskSession
     from veeam_tasks._model import Task
 
@@ -354,6 +355,76 @@ class ClosedError(VeeamTasksError):
         self.advice = advice
 
 
+class TaskFailedError(VeeamTasksError):
+    """A task finished without success. The caller decides what that means.
+
+    Attributes:
+        task: The finished task, with the server's result.
+    """
+
+    task: "Task"
+
+    def __init__(self, *, task: "Task") -> None:
+        result = task.result
+        if result is None:
+            said = "the server gave no result"
+        elif result.message is None:
+            said = "the server gave no message"
+        else:
+            said = quoted(result.message)
+        operation = f" ({task.operation})" if task.operation else ""
+        super().__init__(f"{task.task_id}{operation} failed: {said}")
+        self.task = task
+
+
+class TaskLostError(VeeamTasksError):
+    """The client can no longer learn of a task; its operation may well go on.
+
+    The operator finds out on the server what became of the operation.
+
+    Attributes:
+        task_id: The task that was lost.
+        last_seen: The last known task, or None if it was never seen.
+        reason: Why it counts as lost.
+        advice: What to do if it is a task of another logon session; else empty.
+        last_error: What the server answered last, or None.
+        renewed_at: When the logon session that knew it was renewed, or None.
+    """
+
+    task_id: str
+    last_seen: "Task | None"
+    reason: str
+    advice: str
+    last_error: VeeamTasksError | None
+    renewed_at: datetime | None
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        last_seen: "Task | None",
+        reason: str,
+        advice: str = "",
+        last_error: VeeamTasksError | None = None,
+        renewed_at: datetime | None = None,
+    ) -> None:
+        seen = (
+            "it was never seen"
+            if last_seen is None
+            else ", ".join(
+                filter(None, (f"last seen {last_seen.raw_state}", last_seen.operation))
+            )
+        )
+        text = f"{task_id} is lost ({seen}): {reason}"
+        super().__init__(f"{text}. {advice}" if advice else text)
+        self.task_id = task_id
+        self.last_seen = last_seen
+        self.reason = reason
+        self.advice = advice
+        self.last_error = last_error
+        self.renewed_at = renewed_at
+
+
 class SessionFailedError(VeeamTasksError):
     """A job session ended without success. The caller decides what that means.
 
@@ -437,6 +508,34 @@ class SessionLostError(VeeamTasksError):
         self.reason = reason
 
 
+class WatchTimeoutError(VeeamTasksError, TimeoutError):
+    """A watch or a wait ran out of its own time; the operations go on.
+
+    Attributes:
+        report: What was known at that moment.
+        seconds: The time that there was.
+        trouble: What went wrong last, or None.
+    """
+
+    report: "Report"
+    seconds: float
+    trouble: str | None
+
+    def __init__(
+        self, *, seconds: float, report: "Report", trouble: str | None = None
+    ) -> None:
+        unfinished = report.unfinished
+        shown = ", ".join(unfinished[:3]) + (", ..." if len(unfinished) > 3 else "")  # noqa: PLR2004
+        super().__init__(
+            f"time ran out after {seconds:g} s with {len(unfinished)} of"
+            f" {len(report.outcomes)} tasks unfinished ({shown}); the operations go on"
+            + ("" if trouble is None else f"; {trouble}")
+        )
+        self.report = report
+        self.seconds = seconds
+        self.trouble = trouble
+
+
 of_the_package(
     ArgumentError,
     CertificateError,
@@ -450,7 +549,10 @@ of_the_package(
     SessionLostError,
     StatusError,
     SubmitUncertainError,
+    TaskFailedError,
+    TaskLostError,
     TaskNotFoundError,
     TransportError,
     VeeamTasksError,
+    WatchTimeoutError,
 )

@@ -15,8 +15,7 @@ import attrs
 
 from veeam_tasks._errors import SessionFailedError
 from veeam_tasks._model import Link, Task
-from veeam_tasks._shown import quoted, visible
-from veeam_tasks._sole import of_the_package
+from veeam_tasks._redaction import of_the_package, quoted, visible
 
 
 class RunStage(StrEnum):

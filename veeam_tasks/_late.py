@@ -11,7 +11,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from veeam_tasks._sole import NotCopyable
+from veeam_tasks._redaction import NotCopyable
 
 if TYPE_CHECKING:
     from veeam_tasks._client import SessionManager

@@ -11,9 +11,8 @@ from typing import Self
 
 import attrs
 
-from veeam_tasks._errors import VeeamTasksError
-from veeam_tasks._shown import quoted, visible
-from veeam_tasks._sole import of_the_package
+from veeam_tasks._errors import TaskFailedError, VeeamTasksError
+from veeam_tasks._redaction import of_the_package, quoted, visible
 
 TASK_ID = re.compile(r"task-[0-9]{1,32}", re.ASCII)
 """The form of every task ID ever seen: ``task-1``, ``task-297``."""
@@ -161,76 +160,6 @@ class Task:
         return f"<Task {visible(' '.join(parts))}>"
 
 
-class TaskFailedError(VeeamTasksError):
-    """A task finished without success. The caller decides what that means.
-
-    Attributes:
-        task: The finished task, with the server's result.
-    """
-
-    task: Task
-
-    def __init__(self, *, task: Task) -> None:
-        result = task.result
-        if result is None:
-            said = "the server gave no result"
-        elif result.message is None:
-            said = "the server gave no message"
-        else:
-            said = quoted(result.message)
-        operation = f" ({task.operation})" if task.operation else ""
-        super().__init__(f"{task.task_id}{operation} failed: {said}")
-        self.task = task
-
-
-class TaskLostError(VeeamTasksError):
-    """The client can no longer learn of a task; its operation may well go on.
-
-    The operator finds out on the server what became of the operation.
-
-    Attributes:
-        task_id: The task that was lost.
-        last_seen: The last known task, or None if it was never seen.
-        reason: Why it counts as lost.
-        advice: What to do if it is a task of another logon session; else empty.
-        last_error: What the server answered last, or None.
-        renewed_at: When the logon session that knew it was renewed, or None.
-    """
-
-    task_id: str
-    last_seen: Task | None
-    reason: str
-    advice: str
-    last_error: VeeamTasksError | None
-    renewed_at: datetime | None
-
-    def __init__(
-        self,
-        *,
-        task_id: str,
-        last_seen: Task | None,
-        reason: str,
-        advice: str = "",
-        last_error: VeeamTasksError | None = None,
-        renewed_at: datetime | None = None,
-    ) -> None:
-        seen = (
-            "it was never seen"
-            if last_seen is None
-            else ", ".join(
-                filter(None, (f"last seen {last_seen.raw_state}", last_seen.operation))
-            )
-        )
-        text = f"{task_id} is lost ({seen}): {reason}"
-        super().__init__(f"{text}. {advice}" if advice else text)
-        self.task_id = task_id
-        self.last_seen = last_seen
-        self.reason = reason
-        self.advice = advice
-        self.last_error = last_error
-        self.renewed_at = renewed_at
-
-
 class NoticeKind(StrEnum):
     """What a `Notice` is about."""
 
@@ -330,8 +259,6 @@ of_the_package(
     NoticeKind,
     Statistics,
     Task,
-    TaskFailedError,
-    TaskLostError,
     TaskResult,
     TaskState,
 )

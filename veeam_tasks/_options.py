@@ -11,14 +11,15 @@ from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 import attrs
 from yarl import URL
 
-from veeam_tasks._engine.cost_model import Coalesce
 from veeam_tasks._errors import ArgumentError
 from veeam_tasks._model import Notice
-from veeam_tasks._pace import Pace
+from veeam_tasks._pace import Pace, check_seconds
 from veeam_tasks._protocol.urls import base_url
-from veeam_tasks._seconds import check_seconds
-from veeam_tasks._shown import quoted
+from veeam_tasks._redaction import quoted
 from veeam_tasks._transport.trust import Trust, make_trust
+
+Coalesce = Literal["auto", "never", "always"]
+"""Whether one request asks for all tasks: when that is cheaper, never, or always."""
 
 _RESOURCE_BYTES = 1 << 20
 _COLLECTION_BYTES = 64 << 20
@@ -125,7 +126,7 @@ class Settings:
         return self.max_reply_bytes or _COLLECTION_BYTES
 
 
-def settle(url: str, options: Options) -> Settings:
+def make_settings(url: str, options: Options) -> Settings:
     """Return the settings, checked before anything is sent.
 
     Raises:

@@ -1,4 +1,9 @@
-"""What may be shown: secrets hidden, control characters visible, excerpts short."""
+"""What others see of us: secrets hidden, control characters as escapes, text short.
+
+Also what each public class shares: the name of the package, and that an owner has no
+copy. All of it stands at the bottom, since every error and every `repr` needs it, and
+loads nothing: the first call of a running loop waits for it.
+"""
 
 import base64
 import binascii
@@ -6,12 +11,8 @@ import contextlib
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 from urllib.parse import quote, unquote
-
-from veeam_tasks._shown import quoted, visible
-
-__all__ = ["HIDDEN", "Secret", "Secrets", "hidden", "hidden_or_none", "visible"]
 
 HIDDEN = "[hidden]"
 _SHORTEST_SECRET = 4
@@ -181,3 +182,63 @@ def _forms(secret: Secret) -> set[str]:
     if len(plain) >= _SHORTEST_SECRET and plain.isprintable():
         forms.add(plain)
     return forms
+
+
+# `str.isprintable` and `repr` are no help: they take the spaces and joiners of other
+# scripts for control characters, as U+202F in the name of each screenshot of macOS.
+#
+# Control characters (Cc), lone surrogates (Cs), separators of lines and paragraphs
+# (Zl, Zp), the marks, embeddings, overrides and isolates that turn the direction of
+# what follows, and the deprecated ones beside them (U+206A to U+206F).
+_CONTROLS = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]"
+)
+
+
+def has_controls(text: str) -> bool:
+    """Return whether a character of `text` is none that people would write."""
+    return _CONTROLS.search(text) is not None
+
+
+def visible(text: str) -> str:
+    """Return `text` with every control character written as an escape."""
+    return _CONTROLS.sub(_escape, text)
+
+
+def quoted(value: object) -> str:
+    """Return what `repr` does, but with the characters of all scripts as they are."""
+    if not isinstance(value, str):
+        return visible(repr(value))
+    mark = '"' if "'" in value and '"' not in value else "'"
+    text = value.replace("\\", "\\\\")
+    if mark == "'":
+        text = text.replace("'", "\\'")
+    return f"{mark}{visible(text)}{mark}"
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+class NotCopyable:
+    """Cannot be copied or pickled, and says so in words.
+
+    A copy of an owner shares what it owns: the end of either would end the other.
+    """
+
+    _what: ClassVar[str]
+    _instead: ClassVar[str] = "share the one there is, or make another"
+
+    def __reduce__(self) -> NoReturn:
+        # All of `copy` and `pickle` come here.
+        text = f"{self._what} and cannot be copied or pickled: {self._instead}"
+        raise TypeError(text)
+
+
+def of_the_package(*classes: type) -> None:
+    """Let public classes say ``veeam_tasks.X`` in tracebacks, help and pickles.
+
+    Where one is written is ours to change; a pickle outlives that.
+    """
+    for one in classes:
+        one.__module__ = "veeam_tasks"

@@ -19,8 +19,8 @@ from veeam_tasks import (
     TaskState,
     Watch,
 )
-from veeam_tasks._engine.cost_model import Coalesce
 from veeam_tasks._engine.settle import Settling
+from veeam_tasks._options import Coalesce
 
 pytestmark = pytest.mark.virtual_time(debug=False)
 

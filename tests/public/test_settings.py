@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veeam_tasks import Pace, SessionManager, adopt, connect
-from veeam_tasks._options import Options, settle
+from veeam_tasks._options import Options, make_settings
 
 URL = "https://em.example:9398"
 
 
-def settled(**options: object) -> object:
+def settings_of(**options: object) -> object:
     """Return settings of options that mypy would not let pass."""
-    return settle(URL, options)  # type: ignore[arg-type] # wrong ones are the point
+    return make_settings(URL, options)  # type: ignore[arg-type] # wrong ones are the point
 
 
 def test_defaults() -> None:
     """What every keyword is that is not given."""
-    settings = settle(URL, {})
+    settings = make_settings(URL, {})
     assert str(settings.base) == "https://em.example:9398/api/"
     assert settings.api_version == "latest"
     assert (settings.accept, settings.media_type) == ("xml", "application/xml")
@@ -39,19 +39,19 @@ def test_defaults() -> None:
 
 def test_one_limit_for_all_replies() -> None:
     """`max_reply_bytes` given is the limit for one resource and for a collection."""
-    settings = settle(URL, {"max_reply_bytes": 5000})
+    settings = make_settings(URL, {"max_reply_bytes": 5000})
     assert (settings.resource_bytes, settings.collection_bytes) == (5000, 5000)
 
 
 def test_json_is_asked_for_by_name() -> None:
     """`accept="json"` asks for application/json."""
-    assert settle(URL, {"accept": "json"}).media_type == "application/json"
+    assert make_settings(URL, {"accept": "json"}).media_type == "application/json"
 
 
 @pytest.mark.parametrize("version", ["latest", "v1_7", "v1_4"])
 def test_api_versions(version: str) -> None:
     """`api_version` is "latest" or like "v1_7"."""
-    assert settle(URL, {"api_version": version}).api_version == version
+    assert make_settings(URL, {"api_version": version}).api_version == version
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_api_versions(version: str) -> None:
 def test_wrong_values(options: dict[str, object], said: str) -> None:
     """Wrong arguments raise `ValueError` before anything is sent."""
     with pytest.raises(ValueError, match=r".") as caught:
-        settled(**options)
+        settings_of(**options)
     assert said in str(caught.value)
 
 
@@ -104,7 +104,7 @@ def test_wrong_values(options: dict[str, object], said: str) -> None:
 def test_wrong_types(options: dict[str, object], said: str) -> None:
     """Wrong arguments raise `TypeError` (or ValueError) before anything is sent."""
     with pytest.raises((TypeError, ValueError)) as caught:
-        settled(**options)
+        settings_of(**options)
     assert said in str(caught.value)
 
 
@@ -123,13 +123,13 @@ class Told:
 def test_on_notice_is_a_plain_function(function: object) -> None:
     """`on_notice` is a plain function: a coroutine function is a TypeError."""
     with pytest.raises(TypeError, match="plain function, not a coroutine"):
-        settled(on_notice=function)
+        settings_of(on_notice=function)
 
 
 def test_ssl_false_names_insecure() -> None:
     """`ssl=False` is a ValueError that names `insecure`."""
     with pytest.raises(ValueError, match="insecure"):
-        settled(ssl=False)
+        settings_of(ssl=False)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_ssl_false_names_insecure() -> None:
 def test_trust_is_one_of_four(options: dict[str, object]) -> None:
     """Trust: at most one of ssl, ca_file, fingerprint, insecure."""
     with pytest.raises(ValueError, match="one of"):
-        settled(**options)
+        settings_of(**options)
 
 
 @pytest.mark.parametrize(
@@ -157,15 +157,15 @@ def test_trust_is_one_of_four(options: dict[str, object]) -> None:
 def test_trust_is_for_tls(options: Options) -> None:
     """The other three with `http://` are a `ValueError`."""
     with pytest.raises(ValueError, match="http"):
-        settle("http://localhost:9399", options)
+        make_settings("http://localhost:9399", options)
 
 
 def test_proxy_password_is_not_repeated() -> None:
     """A proxy that cannot be read is not repeated, and no repr shows a proxy."""
     with pytest.raises(ValueError, match="proxy") as caught:
-        settled(proxy="ftp://user:prxysecret@h")
+        settings_of(proxy="ftp://user:prxysecret@h")
     assert "prxysecret" not in str(caught.value)
-    good = settle(URL, {"proxy": "http://user:prxysecret@h:1"})
+    good = make_settings(URL, {"proxy": "http://user:prxysecret@h:1"})
     assert "prxysecret" not in repr(good)
 
 
@@ -208,5 +208,5 @@ def test_plain_http_is_refused(door: Callable[[str], object]) -> None:
 @given(number=st.floats(min_value=0.001, max_value=1e6))
 def test_any_positive_seconds(number: float) -> None:
     """Seconds may be any finite number above 0."""
-    settings = settle(URL, {"request_timeout": number, "patience": number})
+    settings = make_settings(URL, {"request_timeout": number, "patience": number})
     assert (settings.request_timeout, settings.patience) == (number, number)

@@ -28,8 +28,8 @@ from veeam_tasks import (
 )
 from veeam_tasks._protocol.tasks import text
 from veeam_tasks._protocol.urls import resource_path
+from veeam_tasks._redaction import has_controls, quoted, visible
 from veeam_tasks._session.credentials import Credentials
-from veeam_tasks._shown import has_controls, quoted, visible
 
 BASE = URL("https://em.example:9398/api/")
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

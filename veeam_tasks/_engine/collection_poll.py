@@ -14,7 +14,7 @@ from itertools import islice
 
 import attrs
 
-from veeam_tasks._engine.cost_model import Coalesce, CostModel
+from veeam_tasks._engine.cost_model import CostModel
 from veeam_tasks._engine.pollers import Poller, Pollers
 from veeam_tasks._engine.records import DueState, PolledRecord, PollTimes, TaskRecord
 from veeam_tasks._engine.settle import Collection, Settling
@@ -28,13 +28,13 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._model import Task
+from veeam_tasks._options import Coalesce
 from veeam_tasks._pace import LONGEST_PAUSE, Pace
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.collection import CollectionReader, Found
+from veeam_tasks._session.collection import CollectionReader, Found, TimeSlice
 from veeam_tasks._session.logon_session import LogonSession
-from veeam_tasks._time_slice import TimeSlice
 from veeam_tasks._transport.transport import Transport
 
 _log = logging.getLogger(__name__)

@@ -1,12 +1,8 @@
 """Singly or together: what is cheaper, from what was measured of both; pure."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import attrs
-
-Coalesce = Literal["auto", "never", "always"]
-"""Whether one request asks for all tasks: when that is cheaper, never, or always."""
 
 FEWEST = 8
 """Below so many watched tasks nothing can be saved."""

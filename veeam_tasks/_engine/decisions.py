@@ -22,9 +22,14 @@ from datetime import UTC, datetime
 import attrs
 
 from veeam_tasks._engine.records import PolledRecord, PollTimes, TaskRecord
-from veeam_tasks._errors import ForbiddenError, ServerBusyError, VeeamTasksError
+from veeam_tasks._errors import (
+    ForbiddenError,
+    ServerBusyError,
+    TaskLostError,
+    VeeamTasksError,
+)
 from veeam_tasks._events import Observation
-from veeam_tasks._model import Task, TaskLostError, TaskState
+from veeam_tasks._model import Task, TaskState
 from veeam_tasks._pace import LONGEST_PAUSE
 
 RESULTLESS_REPLIES = 4

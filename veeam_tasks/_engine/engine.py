@@ -14,7 +14,6 @@ import attrs
 from yarl import URL
 
 from veeam_tasks._engine.collection_poll import CollectionPoller
-from veeam_tasks._engine.cost_model import Coalesce
 from veeam_tasks._engine.health import Outage, ServerHealth
 from veeam_tasks._engine.pollers import Poller, Pollers
 from veeam_tasks._engine.records import (
@@ -35,6 +34,7 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._notices import Notices
+from veeam_tasks._options import Coalesce
 from veeam_tasks._pace import Pace, next_pauses
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets

@@ -10,7 +10,7 @@ from yarl import URL
 
 from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._errors import RequestTimeoutError
-from veeam_tasks._time_slice import GRACE, HELD, tick_of
+from veeam_tasks._transport.transport import GRACE, HELD, tick_of
 
 WorkT = TypeVar("WorkT")
 

@@ -12,8 +12,7 @@ from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
 from veeam_tasks._pace import Pace
 from veeam_tasks._redaction import visible
-from veeam_tasks._session.collection import CollectionReader, Found
-from veeam_tasks._time_slice import TimeSlice
+from veeam_tasks._session.collection import CollectionReader, Found, TimeSlice
 
 _PORTION = 64
 

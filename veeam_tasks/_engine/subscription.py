@@ -15,16 +15,16 @@ from collections.abc import Set as AbstractSet
 from veeam_tasks._engine.decisions import is_another
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._engine.records import TaskRecord
+from veeam_tasks._errors import WatchTimeoutError
 from veeam_tasks._events import (
     Observation,
+    Outcomes,
     PendingEvent,
     Report,
     TaskEvent,
-    WatchTimeoutError,
     outcome_of,
 )
 from veeam_tasks._model import Task, TaskState
-from veeam_tasks._outcomes import Outcomes
 from veeam_tasks._pace import Pace
 
 _LOOKS_APART, _LOOKS_AT_ONCE = 1800.0, 4096

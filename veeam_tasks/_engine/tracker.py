@@ -18,7 +18,8 @@ from veeam_tasks._engine.records import (
     SubscriberRef,
     TaskRecord,
 )
-from veeam_tasks._events import Report, WatchTimeoutError
+from veeam_tasks._errors import WatchTimeoutError
+from veeam_tasks._events import Report
 
 _GONE_AT_ONCE = 64
 _FIRST_POLLS_APART = 0.001

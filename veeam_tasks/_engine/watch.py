@@ -22,7 +22,7 @@ from veeam_tasks._events import (
 from veeam_tasks._model import Task, TaskState
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.urls import Hide, task_id_of
-from veeam_tasks._sole import NotCopyable, of_the_package
+from veeam_tasks._redaction import NotCopyable, of_the_package
 
 TaskLike = str | Task
 

@@ -21,8 +21,7 @@ from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.messages import Method, Reply, Request
 from veeam_tasks._protocol.urls import check_same_server, resource_path
-from veeam_tasks._redaction import Secrets
-from veeam_tasks._shown import quoted
+from veeam_tasks._redaction import Secrets, quoted
 
 Body = str | bytes | Mapping[str, object]
 

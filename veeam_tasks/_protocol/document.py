@@ -18,11 +18,15 @@ import xmltodict
 
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._protocol import json_document as _json
-from veeam_tasks._protocol.characters import NOT_XML, replace_bad_references
-from veeam_tasks._protocol.limits import MAX_ATTRIBUTES, MAX_DEPTH, DocumentError
+from veeam_tasks._protocol.limits import (
+    MAX_ATTRIBUTES,
+    MAX_DEPTH,
+    NOT_XML,
+    DocumentError,
+    replace_bad_references,
+)
 from veeam_tasks._protocol.messages import Reply
-from veeam_tasks._redaction import Secrets, visible
-from veeam_tasks._shown import quoted
+from veeam_tasks._redaction import Secrets, quoted, visible
 
 NAMESPACE = "http://www.veeam.com/ent/v1.0"
 

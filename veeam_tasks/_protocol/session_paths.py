@@ -21,7 +21,7 @@ from veeam_tasks._job_sessions import JobSession
 from veeam_tasks._model import Link
 from veeam_tasks._protocol.sessions import GUID
 from veeam_tasks._protocol.urls import Hide, resource_path
-from veeam_tasks._shown import quoted
+from veeam_tasks._redaction import quoted
 
 SessionLike = str | Link | JobSession
 """How callers name a job session: a path, an Href, a link, or itself."""

@@ -14,7 +14,7 @@ from yarl import URL
 
 from veeam_tasks._errors import ArgumentError
 from veeam_tasks._model import TASK_ID, Link, Task
-from veeam_tasks._shown import has_controls, quoted, visible
+from veeam_tasks._redaction import has_controls, quoted, visible
 
 Hide = Callable[[str], str]
 

@@ -22,12 +22,13 @@ from veeam_tasks._engine.submitted import (
 )
 from veeam_tasks._errors import (
     MalformedReplyError,
+    TaskLostError,
     TaskNotFoundError,
     TransportError,
     VeeamTasksError,
 )
 from veeam_tasks._job_sessions import JobSession, TaskSession
-from veeam_tasks._model import TASK_ID, Task, TaskLostError
+from veeam_tasks._model import TASK_ID, Task
 from veeam_tasks._options import Settings
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.actions import check_deleted, task_started

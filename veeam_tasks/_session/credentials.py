@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from veeam_tasks._errors import ArgumentError, TransportError
-from veeam_tasks._redaction import Secret, Secrets, hidden
-from veeam_tasks._shown import has_controls, quoted
+from veeam_tasks._redaction import Secret, Secrets, has_controls, hidden, quoted
 
 Password = str | Callable[[], str | Awaitable[str]]
 

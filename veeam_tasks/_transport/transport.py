@@ -2,7 +2,7 @@
 
 Measured facts of aiohttp 3.14 that shape this room:
 
-* It sends PUT and DELETE again by itself after a disconnect; `Attempt` stops that.
+* It sends PUT and DELETE again by itself after a disconnect; `NoResend` stops that.
 * The `repr` of its errors holds the request's headers, so what stands for them is
   raised outside the ``except`` block, and they are never kept as a cause or context.
 * Closing a TLS connection waits up to 30 s for the server's farewell, and an aiohttp
@@ -11,8 +11,8 @@ Measured facts of aiohttp 3.14 that shape this room:
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -34,31 +34,39 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._protocol.messages import Reply, Request
-from veeam_tasks._redaction import Secret, Secrets, hidden, visible
-from veeam_tasks._shown import quoted
-from veeam_tasks._time_slice import running_for
-from veeam_tasks._transport.body import TOKEN_HEADER, Response, drop, read_body
+from veeam_tasks._redaction import Secret, Secrets, hidden, quoted, visible
 from veeam_tasks._transport.errors import (
     describe,
     error_class,
     is_connect_failure,
     transport_kind,
 )
-from veeam_tasks._transport.no_resend import (
+from veeam_tasks._transport.trust import Trust, inspect_certificate, readable
+from veeam_tasks._transport.untraced import SecretHeaders, untraced
+from veeam_tasks._transport.workarounds import (
+    TOKEN_HEADER,
     NoResend,
+    Response,
     Transports,
     UnusableError,
+    drop,
+    read_body,
     shut_sockets,
     tracking_request_class,
 )
-from veeam_tasks._transport.trust import Trust, inspect_certificate, readable
-from veeam_tasks._transport.untraced import SecretHeaders, untraced
 
 _KEEP_ALIVE_SECONDS = 110.0
 # Of the connections for actions, which are sent once only: some servers close what was
 # idle for two seconds, and their farewell may be on its way. A burst still shares one.
 _KEEP_FOR_ACTIONS_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
+HELD = 0.1
+"""Seconds by which a timer comes late when the loop was held, by other code, a stopped
+process or a laptop that slept. A busy loop is late by less."""
+
+GRACE = 1.0
+"""Seconds to read what has come meanwhile, in however many steps."""
+
 _MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
 _ENCODINGS = {"", "identity", "gzip", "deflate", "br", "zstd"}
 _SECONDS = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -470,3 +478,36 @@ def _uncertain(request: str, failure: VeeamTasksError) -> SubmitUncertainError:
     if isinstance(failure, MalformedReplyError):
         return SubmitUncertainError(request=request, reason=failure.problem)
     return SubmitUncertainError(request=request, reason=str(failure))
+
+
+def tick_of(seconds: float) -> float:
+    """Return how often to look whether the loop is held, within so many seconds."""
+    return min(0.5, seconds / 10)
+
+
+@contextmanager
+def running_for(seconds: float) -> Iterator[anyio.CancelScope]:
+    """Cancel what is within after so many seconds in which the loop ran.
+
+    A reply may lie in the socket all the while, and is read first.
+    """
+    loop = asyncio.get_running_loop()
+    tick = tick_of(seconds)
+
+    timer: asyncio.Handle | None = None
+
+    def look(due: float) -> None:
+        nonlocal timer
+        now = loop.time()
+        if now - due > HELD:
+            moved = scope.deadline + now - due
+            scope.deadline = max(moved, now + min(GRACE, seconds))
+        timer = loop.call_at(now + tick, look, now + tick)
+
+    with anyio.move_on_after(seconds) as scope:
+        due = loop.time() + tick
+        timer = loop.call_at(due, look, due)
+        try:
+            yield scope
+        finally:
+            timer.cancel()

@@ -26,9 +26,7 @@ from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from veeam_tasks._errors import ArgumentError, RequestTimeoutError, TransportError
-from veeam_tasks._redaction import visible
-from veeam_tasks._shown import quoted
-from veeam_tasks._sole import of_the_package
+from veeam_tasks._redaction import of_the_package, quoted, visible
 from veeam_tasks._transport.errors import transport_kind as error_class
 
 LOOK_SECONDS = 10.0

@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 
 from veeam_tasks._redaction import Secret, Secrets
-from veeam_tasks._transport.body import Response
+from veeam_tasks._transport.workarounds import Response
 
 _KEYS = ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY")
 _PLAIN_KEY = "suppress_instrumentation"

@@ -4,7 +4,7 @@ import asyncio
 
 from support.manual_loop import ManualLoop
 
-from veeam_tasks._time_slice import LONGEST_HOLD, TimeSlice
+from veeam_tasks._session.collection import LONGEST_HOLD, TimeSlice
 
 
 async def test_it_is_due_after_the_longest_hold() -> None:

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from veeam_tasks._transport.body import _retrieve
+from veeam_tasks._transport.workarounds import _retrieve
 
 
 @pytest.mark.parametrize("how", ["cancelled", "failed", "closed"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veeam_tasks._outcomes import KINDS, Outcomes
+from veeam_tasks._events import KINDS, Outcomes
 
 IDS = st.integers(0, 80).map(lambda number: f"task-{number}")
 STEPS = st.lists(
