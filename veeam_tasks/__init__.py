@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veeam_tasks._client import SessionManager
     from veeam_tasks._doors import adopt, connect, inspect_certificate, log_out
+    from veeam_tasks._engine.merge import MergedWatch, merge
     from veeam_tasks._engine.watch import Watch
     from veeam_tasks._errors import (
         ArgumentError,
@@ -65,6 +66,7 @@ __all__ = [
     "Link",
     "LogonError",
     "MalformedReplyError",
+    "MergedWatch",
     "Notice",
     "NoticeKind",
     "Pace",
@@ -97,6 +99,7 @@ __all__ = [
     "connect",
     "inspect_certificate",
     "log_out",
+    "merge",
 ]
 
 _ROOMS = {
@@ -142,6 +145,7 @@ _ROOMS = {
     ),
     "_pace": ("Pace",),
     "_transport.trust": ("Certificate",),
+    "_engine.merge": ("MergedWatch", "merge"),
     "_engine.watch": ("Watch",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -222,7 +222,7 @@ class SessionManager(NotCopyable):
         seconds = check_timeout(timeout)
         pause = self._settings.pace_for(pace)
         engine = self._running().engine
-        return Watch(engine, task_ids, pace=pause, timeout=seconds, owner=self)
+        return Watch(engine, task_ids, pace=pause, timeout=seconds, manager=self)
 
     def watch_all(
         self, timeout: float | None = None, pace: Pace | None = None
@@ -249,7 +249,7 @@ class SessionManager(NotCopyable):
         pause = self._settings.pace_for(pace)
         engine = self._running().engine
         return Watch(
-            engine, (), pace=pause, timeout=seconds, owner=self, is_endless=True
+            engine, (), pace=pause, timeout=seconds, manager=self, is_endless=True
         )
 
     async def wait(

@@ -21,6 +21,7 @@ API = {
     "Link",
     "LogonError",
     "MalformedReplyError",
+    "MergedWatch",
     "Notice",
     "NoticeKind",
     "Pace",
@@ -53,6 +54,7 @@ API = {
     "connect",
     "inspect_certificate",
     "log_out",
+    "merge",
 }
 
 

@@ -57,6 +57,18 @@ async def sessions(em: vt.SessionManager, link: vt.Link) -> None:
     assert_type(await em.fetch_session_tasks(session), tuple[vt.TaskSession, ...])
 
 
+async def merged(one: vt.Watch, other: vt.Watch) -> None:
+    """Read watches of several managers as one."""
+    async with vt.merge(one, other) as both:
+        assert_type(both, vt.MergedWatch)
+        async for watch, event in both:
+            assert_type(watch, vt.Watch)
+            assert_type(watch.manager, vt.SessionManager)
+            assert_type(event, vt.TaskEvent)
+    assert_type(both.watches, tuple[vt.Watch, ...])
+    assert_type(await vt.merge([one, other]).wait(), tuple[vt.Report, ...])
+
+
 async def by_line() -> None:
     """Use it as a REPL does."""
     em = await vt.connect("https://em", username="u", password=password)

@@ -66,6 +66,20 @@ def running_loop() -> asyncio.AbstractEventLoop:
     raise RuntimeError(text)
 
 
+def check_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Raise unless called in the event loop that a manager was opened in.
+
+    Raises:
+        RuntimeError: Called in another thread or loop, or outside of any.
+    """
+    if running_loop() is not loop:
+        text = (
+            "this manager belongs to the event loop that it was opened in; call it"
+            " from there (from another thread: asyncio.run_coroutine_threadsafe)"
+        )
+        raise RuntimeError(text)
+
+
 @attrs.define(eq=False, kw_only=True)
 class Engine:
     """Polls every watched task once, however many subscribers want it.
@@ -180,12 +194,7 @@ class Engine:
         Raises:
             RuntimeError: Called in another thread or loop, or outside of any.
         """
-        if running_loop() is not self.loop:
-            text = (
-                "this manager belongs to the event loop that it was opened in; call it"
-                " from there (from another thread: asyncio.run_coroutine_threadsafe)"
-            )
-            raise RuntimeError(text)
+        check_loop(self.loop)
 
     def cut_all(self, error: Exception) -> None:
         """End every subscription with an error; its tasks stay unfinished."""

@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 
 from veeam_tasks._engine.decisions import is_another
 from veeam_tasks._engine.engine import Engine
+from veeam_tasks._engine.reader import Reader
 from veeam_tasks._engine.records import TaskRecord
 from veeam_tasks._errors import WatchTimeoutError
 from veeam_tasks._events import (
@@ -32,9 +33,10 @@ _LOOKS_APART, _LOOKS_AT_ONCE = 1800.0, 4096
 _FEW = 64
 """Tasks of which a report notes each that changed, whatever their share."""
 
-waiting: set[object] = set()
-"""Subscriptions that a coroutine waits for. asyncio holds its tasks weakly and the
-engine its subscribers: without this, gc would end a coroutine that nobody holds."""
+_BUSY = (
+    "another coroutine is reading this watch: one reader at a time; make a second watch"
+    " of the same tasks, it costs no poll"
+)
 
 
 class Latest(Mapping[str, Task]):
@@ -114,7 +116,9 @@ class Subscription:
         self._changed: dict[str, None] | None = {}
         self._removed: set[str] = set()
         self._unfinished = 0
-        self._reader: asyncio.Future[None] | None = None
+        # The last one that read; it may read others as well, then it has a number.
+        self._reader = self._own_reader = Reader(engine.loop, _BUSY)
+        self._number = 0
         self.ended_by: Exception | None = None
         self._me = engine.roster.reference(self, self.slots)
         self._timeout = timeout
@@ -136,6 +140,19 @@ class Subscription:
     def owed(self) -> int:
         """How many events there are to read."""
         return len(self._owed) + len(self._past)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something is still to be seen."""
+        return self.ended_by is None and bool(self._unfinished or self.is_endless)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether an error ended it before its tasks did."""
+        if self.is_endless:
+            is_quiet = isinstance(self.ended_by, WatchTimeoutError)
+            return self.ended_by is not None and not is_quiet
+        return self.ended_by is not None and bool(self._unfinished)
 
     def report(self) -> Report:
         """Return what is known now; it costs what has changed since the last one."""
@@ -178,33 +195,46 @@ class Subscription:
         self._engine.roster.discard(self._me, self.slots)
         self.on_end(error)
 
+    def read_by(self, reader: Reader, number: int) -> None:
+        """Let a reader be told from now on, under a number, that there is something.
+
+        Raises:
+            RuntimeError: A coroutine waits for the events already.
+        """
+        if self._reader is not reader:
+            self._reader.check_free()
+            self._reader.is_whole = False
+            self._reader, self._number = reader, number
+            reader.note(number)
+
     async def next_event(self) -> TaskEvent:
         """Return the next event, once there is one; see `Watch.wait` for the errors."""
-        if self._reader is not None:
-            text = (
-                "another coroutine is reading this watch: one reader at a time; make"
-                " a second watch of the same tasks, it costs no poll"
-            )
-            raise RuntimeError(text)
+        reader = self._own_reader
+        reader.check_free()
+        self.read_by(reader, 0)
         while True:
             # From here to the return there is no await: a cancelled reader must not
             # take an event with it.
-            if self._owed or self._past:
-                return self._deliver()
-            if not self._unfinished and not self.is_endless:
-                self._disarm()
-                raise StopAsyncIteration
-            if self.ended_by is not None:
-                if self.is_endless and isinstance(self.ended_by, WatchTimeoutError):
-                    raise StopAsyncIteration
-                raise fresh(self.ended_by)
-            self._reader = self._engine.loop.create_future()
-            waiting.add(self)
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-                waiting.discard(self)
+            event = self.take()
+            if event is not None:
+                return event
+            await reader.wait()
+
+    def take(self) -> TaskEvent | None:
+        """Return the next event, None if there is none yet.
+
+        Raises:
+            StopAsyncIteration: There will be none.
+            VeeamTasksError: There will be none, because of this.
+        """
+        if self._owed or self._past:
+            return self._deliver()
+        if self.goes_on:
+            return None
+        self._disarm()
+        if self.is_cut and self.ended_by is not None:
+            raise fresh(self.ended_by)
+        raise StopAsyncIteration
 
     # --- for the engine
 
@@ -396,8 +426,7 @@ class Subscription:
             self._timer = None
 
     def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        self._reader.note(self._number)
 
 
 def _is_another(slot: PendingEvent, seen: Observation) -> bool:

@@ -7,10 +7,11 @@ called from another asyncio task, as the lines of a REPL are.
 import asyncio
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from veeam_tasks._engine.engine import Engine
-from veeam_tasks._engine.subscription import Subscription, fresh, waiting
+from veeam_tasks._engine.reader import Reader, waiting
+from veeam_tasks._engine.subscription import Subscription, fresh
 from veeam_tasks._errors import ClosedError
 from veeam_tasks._events import (
     Observation,
@@ -23,6 +24,9 @@ from veeam_tasks._model import Task, TaskState
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.urls import Hide, task_id_of
 from veeam_tasks._redaction import NotCopyable, of_the_package
+
+if TYPE_CHECKING:
+    from veeam_tasks._client import SessionManager
 
 TaskLike = str | Task
 
@@ -76,14 +80,19 @@ class Watch(NotCopyable):
         *,
         pace: Pace,
         timeout: float | None,
-        owner: object,
+        manager: "SessionManager",
         is_endless: bool = False,
     ) -> None:
         self._engine = engine
-        self._owner = owner  # the manager lives as long as its watches
+        self._manager = manager  # it lives as long as its watches
         self._subscription = Subscription(
             engine, task_ids, pace=pace, timeout=timeout, is_endless=is_endless
         )
+
+    @property
+    def manager(self) -> "SessionManager":
+        """Whose watch it is."""
+        return self._manager
 
     @property
     def pace(self) -> Pace:
@@ -181,20 +190,43 @@ class Watch(NotCopyable):
         self._engine.check_loop()
         return await self._subscription.next_event()
 
+    def _read_by(self, reader: Reader, number: int) -> Subscription:
+        """Let another reader be told of its events; see `merge`."""
+        self._engine.check_loop()
+        self._subscription.read_by(reader, number)
+        return self._subscription
+
     def __repr__(self) -> str:
         subscription, report = self._subscription, self.report
-        ended_by, count = subscription.ended_by, subscription.owed
-        told = (
-            f"{len(report.unfinished)} running, {len(report.succeeded)} succeeded,"
-            f" {len(report.failed)} failed, {len(report.lost)} lost"
-        )
+        ended_by = subscription.ended_by
         state = "" if ended_by is None else f"; ended: {type(ended_by).__name__}"
-        owed = f"; {count} {'event' if count == 1 else 'events'} to read" * bool(count)
         number = len(subscription.slots)
-        what = f"{number} {'task' if number == 1 else 'tasks'}"
+        what = counted(number, "task", "tasks")
         if self.is_endless:
             what = f"all tasks, {number} so far"
-        return f"<Watch of {what}: {told}{owed}{state}>"
+        owed = events_owed(subscription.owed)
+        return f"<Watch of {what}: {counts([report])}{owed}{state}>"
+
+
+def counted(number: int, one: str, more: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {one if number == 1 else more}"
+
+
+def counts(reports: Iterable[Report]) -> str:
+    """Return how many tasks are in each list of some reports."""
+    words = {"unfinished": "running"}
+    lists = ("unfinished", "succeeded", "failed", "lost")
+    sums = dict.fromkeys(lists, 0)
+    for report in reports:
+        for name in lists:
+            sums[name] += len(getattr(report, name))
+    return ", ".join(f"{sum_} {words.get(name, name)}" for name, sum_ in sums.items())
+
+
+def events_owed(number: int) -> str:
+    """Return how many events there are to read, as the end of a `repr`."""
+    return f"; {counted(number, 'event', 'events')} to read" if number else ""
 
 
 class Waiter:
