@@ -411,6 +411,15 @@ class SessionManager(NotCopyable):
         session_id = None if self._runtime is None else self._runtime.session.session_id
         return None if session_id is None else str(session_id.reveal())
 
+    @property
+    def reference(self) -> str | None:
+        """What stands for the logon session: safe to store, print and compare.
+
+        It is the same for all that share the logon session, and another after a
+        renewal; no token or ID can be learnt from it. None without a logon session.
+        """
+        return None if self._runtime is None else self._runtime.session.reference
+
     def statistics(self) -> Statistics:
         """Return what this manager has done so far, as a frozen record."""
         runtime = self._runtime

@@ -88,6 +88,7 @@ async def by_line() -> None:
     assert_type(em.url, str)
     assert_type(em.token, str | None)
     assert_type(em.session_id, str | None)
+    assert_type(em.reference, str | None)
     await em.aclose(log_out=False)
     other = await vt.adopt(em.url, em.token or "", session_id=em.session_id)
     assert_type(other, vt.SessionManager)

@@ -5,6 +5,7 @@ then every reply is 401.
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,8 @@ INTERRUPTIONS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """What may strike the log-out and has to wait for it: a loop that ends cancels all its
 tasks; a second Ctrl-C, or a signal handler that exits, raises in any of their steps."""
 
+
+_REFERENCE_LETTERS = 24
 
 _YOUNG = 60.0
 """Seconds. A token that lived longer died of age or of a restart."""
@@ -130,6 +133,19 @@ class LogonSession:
     _backoff: LogonBackoff = attrs.field(factory=LogonBackoff)
     _is_backing_off: bool = False
     _is_closing: bool = False
+
+    @property
+    def reference(self) -> str | None:
+        """What stands for the logon session where its token must not.
+
+        A hash of the token, since whoever adopts it knows nothing else. The token is a
+        random number of 122 bits or more, so that no slow hash is needed.
+        """
+        if self.token is None:
+            return None
+        digest = hashlib.sha256(b"veeam_tasks logon session\0")
+        digest.update(str(self.token.reveal()).encode(errors="surrogatepass"))
+        return digest.hexdigest()[:_REFERENCE_LETTERS]
 
     async def open(self) -> None:
         """Log on, unless there is a logon session already.
