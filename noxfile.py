@@ -3,6 +3,7 @@
 import os
 import shutil
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -19,10 +20,13 @@ PYTHONS = [
     if found.startswith("Programming Language :: Python :: 3.")
 ]
 PACKAGE = ".[cli,simulator]"
-OF_THE_CORE = ("protocol", "transport", "session", "engine", "public", "scenarios")
+CORE = [
+    f"tests/{room}"
+    for room in ("protocol", "transport", "session", "engine", "public", "scenarios")
+]
 # Keeps the checkout off the path, so that the installed wheel is what is tested.
 WHEEL = {"PYTHONSAFEPATH": "1"}
-SPREAD = ("-n", "2", "--dist", "loadfile")
+SPREAD = ("-n", "2", "--dist", "worksteal")
 SOAK = "tests/scenarios/test_soak.py"
 MODES = ("never", "auto", "always")
 """How tasks are asked for in tests that do not say it: each Python takes another."""
@@ -45,6 +49,11 @@ def find_kept_pythons() -> None:
 
 
 find_kept_pythons()
+
+
+def share(number: int) -> dict[str, str]:
+    """Have a third of the cases of each test run, and nothing lengthy."""
+    return {"VEEAM_TASKS_LENGTHY": "no", "VEEAM_TASKS_SHARE": f"{number % 3}/3"}
 
 
 def wheel(session: nox.Session) -> str:
@@ -78,32 +87,24 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, on every supported Python that is here.
 
-    The first one measures coverage too. Each takes another of the three ways to ask for
-    tasks; `modes` runs all of them on one Python. The lengthy tests run on the last,
-    and those of the shell and the simulator on the first and the last.
+    The last one runs all of them, the lengthy ones too. Of tests with many cases each
+    of the others runs a third, and the first those of the shell and the simulator too.
+    Each takes another of the three ways to ask for tasks. tests/README.md says why.
     """
     session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
     number = PYTHONS.index(str(session.python))
     env = WHEEL | {"VEEAM_TASKS_COALESCE": MODES[number % len(MODES)]}
-    asked = session.posargs
+    asked: Sequence[str] = session.posargs or ("--ignore=tests/test_readme.py",)
     if any(shutil.which(f"python{later}") for later in PYTHONS[number + 1 :]):
-        env["VEEAM_TASKS_LENGTHY"] = "no"
-        if number and not asked:
-            asked = [f"tests/{folder}" for folder in OF_THE_CORE]
-    if number:
-        session.run("pytest", "-q", *SPREAD, *asked, env=env)
-        return
-    session.run("coverage", "erase")
-    run = ("coverage", "run", "-m", "pytest", "-q", *SPREAD)
-    session.run(*run, *session.posargs, env=env)
-    session.run("coverage", "combine", "-q")
-    session.run("coverage", "report")
+        env |= share(number)
+        if number and not session.posargs:
+            asked = CORE
+    session.run("pytest", "-q", *SPREAD, *asked, env=env)
 
 
 @nox.session
 def lowest(session: nox.Session) -> None:
     """Run the tests of the core with the lowest versions that are allowed."""
-    core = [f"tests/{folder}" for folder in OF_THE_CORE]
     bounds = [
         *PROJECT["project"]["dependencies"],
         *PROJECT["project"]["optional-dependencies"]["cli"],
@@ -111,8 +112,8 @@ def lowest(session: nox.Session) -> None:
     ]
     lowest_of_all = [bound.replace(">=", "~=") + ".0" for bound in bounds]
     session.install("-q", wheel(session), *lowest_of_all, *group("test"))
-    env = WHEEL | {"VEEAM_TASKS_LENGTHY": "no"}
-    session.run("pytest", "-q", *SPREAD, *core, *session.posargs, env=env)
+    asked = session.posargs or CORE
+    session.run("pytest", "-q", *SPREAD, *asked, env=WHEEL | share(2))
 
 
 @nox.session
@@ -215,6 +216,17 @@ def run_inside(
         *("unshare", "--mount", "sh", "-c", script, str(root), *command),
         external=True,
     )
+
+
+@nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """Run all tests and say which lines and branches of the package none reaches."""
+    session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
+    run = ("coverage", "run", "-m", "pytest", "-q", *SPREAD)
+    session.run("coverage", "erase")
+    session.run(*run, *session.posargs, env=WHEEL)
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report")
 
 
 @nox.session(default=False)

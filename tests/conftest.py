@@ -2,6 +2,8 @@
 
 import os
 import signal
+import zlib
+from collections import defaultdict
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from support.loops import LOOP_KIND, kind_for
 from support.managers import WIRES, Wire
 from support.secrets_guard import GUARD
-from support.virtual_time import Backend, backend
+from support.virtual_time import IS_DEBUG, Backend, backend
 from support.watchdog import Watchdog
 
 # A busy machine is no failure; pytest's timeout ends what hangs.
@@ -48,8 +50,10 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Leave the soak out, unless an expression of markers was given.
 
-    Where nox runs several Pythons, what is lengthy is left to the last of them.
+    Where nox runs several Pythons, what is lengthy is left to the last of them, and
+    of each parametrised test the others run a share.
     """
+    keep_share(config, items)
     if config.getoption("markexpr"):
         return
     left_out = {"soak": "takes minutes: nox -s soak"}
@@ -59,6 +63,31 @@ def pytest_collection_modifyitems(
         for marker, reason in left_out.items():
             if item.get_closest_marker(marker) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the cases of each test keep every third, say, where `VEEAM_TASKS_SHARE` asks.
+
+    "0/3", "1/3" and "2/3" have each case once between them. Cases are counted in an
+    order without a pattern: in their own, a share might be all JSON, say.
+    """
+    asked = os.environ.get("VEEAM_TASKS_SHARE")
+    if asked is None:
+        return
+    number, of = map(int, asked.split("/"))
+    cases = defaultdict(list)
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            cases[item.parent, item.originalname].append(item)
+    left_out = set()
+    for (_, name), same in cases.items():
+        same.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
+        first = zlib.crc32(name.encode())
+        left_out.update(
+            item for at, item in enumerate(same, first) if at % of != number
+        )
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -94,9 +123,9 @@ def _no_secret_is_shown(_guarding_secrets: None) -> Iterator[None]:
 
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> Backend:
-    """Run async tests on asyncio in debug mode, with virtual time where marked."""
+    """Run async tests on asyncio, with virtual time where marked."""
     marker = request.node.get_closest_marker("virtual_time")
-    return ("asyncio", {"debug": True}) if marker is None else backend(marker)
+    return ("asyncio", {"debug": IS_DEBUG}) if marker is None else backend(marker)
 
 
 @pytest.fixture(params=WIRES, ids=str)

@@ -15,6 +15,7 @@ import asyncio
 import contextvars
 import heapq
 import itertools
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -28,6 +29,10 @@ from support.loops import LOOP_KIND, Uvloop, of_asyncio
 
 Ts = TypeVarTuple("Ts")
 Backend = tuple[str, dict[str, object]]
+
+
+# Debug mode costs a fifth: it is left to the Python that runs all tests.
+IS_DEBUG = "VEEAM_TASKS_SHARE" not in os.environ
 
 
 class AsyncioVirtual(  # type: ignore[misc]
@@ -195,7 +200,7 @@ def virtual_loop() -> asyncio.AbstractEventLoop:
 
 def backend(marker: pytest.Mark) -> Backend:
     """Return anyio's backend for a test with the marker."""
-    options = {"debug": True, "loop": virtual_loop, **marker.kwargs}
+    options = {"debug": IS_DEBUG, "loop": virtual_loop, **marker.kwargs}
     return "asyncio", {"debug": options["debug"], "loop_factory": options["loop"]}
 
 
