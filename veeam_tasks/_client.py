@@ -6,14 +6,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, Unpack
 
 from veeam_tasks._engine.engine import running_loop
-from veeam_tasks._engine.watch import TaskLike, Waiter, Watch, task_ids_of
+from veeam_tasks._engine.watch import (
+    TaskLike,
+    Waiter,
+    Watch,
+    followed,
+    task_ids_of,
+)
 from veeam_tasks._errors import ClosedError
-from veeam_tasks._job_sessions import JobSession, TaskSession
+from veeam_tasks._job_sessions import JobSession, Run, TaskSession
 from veeam_tasks._model import Link, Statistics, Task
 from veeam_tasks._notices import Notices
 from veeam_tasks._options import Options, make_settings, with_options
-from veeam_tasks._pace import Pace, check_timeout
+from veeam_tasks._pace import Pace, check_seconds, check_timeout
 from veeam_tasks._protocol.actions import Body, action_request
+from veeam_tasks._protocol.messages import Request
 from veeam_tasks._protocol.session_paths import SessionLike, session_path
 from veeam_tasks._protocol.urls import resource_path, task_id_of
 from veeam_tasks._redaction import NotCopyable, Secret, Secrets, hidden, of_the_package
@@ -23,6 +30,17 @@ from veeam_tasks._session.credentials import Credentials, Password
 # Here and not in the root, for which `logging` would be most of what it costs: whatever
 # is logged comes from below a manager.
 logging.getLogger("veeam_tasks").addHandler(logging.NullHandler())
+
+
+FIND_TIMEOUT = 1200.0
+"""Seconds. The Enterprise Manager collects data every 15 minutes unless told otherwise
+(``collecting_data_from_backup_servers`` in its user guide)."""
+
+
+def _search(find_timeout: float, *, follow: bool) -> float | None:
+    """Return how long a job session may be searched; None if it is not followed."""
+    check_seconds("find_timeout", find_timeout)
+    return find_timeout if follow else None
 
 
 class SessionManager(NotCopyable):
@@ -202,6 +220,8 @@ class SessionManager(NotCopyable):
     def watch(
         self,
         *tasks: TaskLike | Iterable[TaskLike],
+        follow: bool = False,
+        find_timeout: float = FIND_TIMEOUT,
         timeout: float | None = None,
         pace: Pace | None = None,
     ) -> Watch:
@@ -209,6 +229,10 @@ class SessionManager(NotCopyable):
 
         Args:
             *tasks: IDs, `Task` values or Hrefs, or one iterable of them.
+            follow: Whether a task that finished with success goes on as the job
+                session that it started.
+            find_timeout: Seconds after the end of a task for which its job session is
+                searched; the Enterprise Manager may learn of it late.
             timeout: Seconds after which the watch ends with `WatchTimeoutError`.
             pace: Instead of the manager's.
 
@@ -220,12 +244,25 @@ class SessionManager(NotCopyable):
         """
         task_ids = task_ids_of(tasks, self._secrets.hide_in_path)
         seconds = check_timeout(timeout)
+        search = _search(find_timeout, follow=follow)
         pause = self._settings.pace_for(pace)
         engine = self._running().engine
-        return Watch(engine, task_ids, pace=pause, timeout=seconds, manager=self)
+        return Watch(
+            engine,
+            task_ids,
+            pace=pause,
+            timeout=seconds,
+            manager=self,
+            find_timeout=search,
+        )
 
     def watch_all(
-        self, timeout: float | None = None, pace: Pace | None = None
+        self,
+        timeout: float | None = None,
+        pace: Pace | None = None,
+        *,
+        follow: bool = False,
+        find_timeout: float = FIND_TIMEOUT,
     ) -> Watch:
         """Start watching every task of the logon session, those to come included.
 
@@ -238,6 +275,10 @@ class SessionManager(NotCopyable):
         Args:
             timeout: Seconds after which it ends.
             pace: Instead of the manager's.
+            follow: Whether a task that finished with success goes on as the job
+                session that it started.
+            find_timeout: Seconds after the end of a task for which its job session is
+                searched.
 
         Raises:
             ValueError, TypeError: An argument is wrong; nothing is watched.
@@ -246,10 +287,17 @@ class SessionManager(NotCopyable):
             RuntimeError: Called outside the event loop that it was opened in.
         """
         seconds = check_timeout(timeout)
+        search = _search(find_timeout, follow=follow)
         pause = self._settings.pace_for(pace)
         engine = self._running().engine
         return Watch(
-            engine, (), pace=pause, timeout=seconds, manager=self, is_endless=True
+            engine,
+            (),
+            pace=pause,
+            timeout=seconds,
+            manager=self,
+            is_endless=True,
+            find_timeout=search,
         )
 
     async def wait(
@@ -307,8 +355,12 @@ class SessionManager(NotCopyable):
             TransportError, CertificateError: It was not sent.
             ValueError, TypeError: An argument is wrong; nothing was sent.
         """
+        request = self._action(path, body, method)
+        return await self._running().calls.submit(request)
+
+    def _action(self, path: str | Link, body: Body | None, method: str) -> Request:
         settings = self._settings
-        request = action_request(
+        return action_request(
             path,
             body,
             method,
@@ -316,7 +368,6 @@ class SessionManager(NotCopyable):
             media_type=settings.media_type,
             secrets=self._secrets,
         )
-        return await self._running().calls.submit(request)
 
     async def delete(self, task: TaskLike) -> None:
         """DELETE the task: the server forgets it, and may or may not stop its work.
@@ -359,6 +410,105 @@ class SessionManager(NotCopyable):
         return await self._running().calls.read(relative)
 
     # --- job sessions
+
+    async def run(
+        self,
+        path: str | Link,
+        body: Body | None = None,
+        *,
+        method: Literal["POST", "PUT", "DELETE"] = "POST",
+        timeout: float | None = None,  # noqa: ASYNC109 - the public surface has it
+        find_timeout: float = FIND_TIMEOUT,
+    ) -> Run:
+        """Start a job and return once its job session has ended well.
+
+        `submit`, then `follow`. Before it sends the action it asks which sessions the
+        job has already, so that none of them is taken for the new one; a refusal of
+        that question is no error. Cancelling it stops nothing on the server.
+
+        Args:
+            path: As `submit` takes it.
+            body: As `submit` takes it.
+            method: "POST", "PUT" or "DELETE".
+            timeout: Seconds for all of it; None for ever. An action that was sent is
+                waited for all the same.
+            find_timeout: Seconds after the end of the task for which its job session is
+                searched.
+
+        Returns:
+            The task with its job session, which is None if the action makes none.
+
+        Raises:
+            SessionFailedError: The job failed; it has the reason of each machine.
+            SessionLostError: The client can no longer learn of the job session, or none
+                was found.
+            TaskFailedError, TaskLostError: The task failed or was lost.
+            WatchTimeoutError: `timeout` seconds passed.
+            SubmitUncertainError: No reply came; it may have been carried out.
+            StatusError, MalformedReplyError: As `submit` raises them.
+            LogonError, TransportError, CertificateError: It cannot go on.
+            ClosedError: The manager is not open, or was closed meanwhile.
+            ValueError, TypeError: An argument is wrong; nothing was sent.
+        """
+        request = self._action(path, body, method)
+        seconds = check_timeout(timeout)
+        search = _search(find_timeout, follow=True)
+        runtime = self._running()
+        until = None if seconds is None else runtime.loop.time() + seconds
+        known = None
+        if request.method == "POST":
+            known = await runtime.calls.known_sessions(request.path)
+        task = await runtime.calls.submit(request, known=known)
+        left = None if until is None else max(0.0, until - runtime.loop.time())
+        return await followed(self._following(task.task_id, left, search))
+
+    async def follow(
+        self,
+        task: TaskLike,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the public surface has it
+        find_timeout: float = FIND_TIMEOUT,
+    ) -> Run:
+        """Return once the job session that a task has started has ended well.
+
+        Of a task that no `submit` of this manager gave, the job is not known: its job
+        session is found if the task links to it.
+
+        Args:
+            task: An ID, a `Task` or an Href.
+            timeout: Seconds to wait; None for ever.
+            find_timeout: Seconds after the end of the task for which its job session is
+                searched.
+
+        Returns:
+            The task with its job session, which is None if the action makes none.
+
+        Raises:
+            SessionFailedError: The job failed; it has the reason of each machine.
+            SessionLostError: The client can no longer learn of the job session, or none
+                was found.
+            TaskFailedError, TaskLostError: The task failed or was lost.
+            WatchTimeoutError: `timeout` seconds passed.
+            LogonError, TransportError, CertificateError: It cannot go on.
+            ClosedError: The manager is not open, or was closed meanwhile.
+            ValueError, TypeError: An argument is wrong.
+        """
+        task_id = task_id_of(task, self._secrets.hide_in_path)
+        seconds = check_timeout(timeout)
+        search = _search(find_timeout, follow=True)
+        return await followed(self._following(task_id, seconds, search))
+
+    def _following(
+        self, task_id: str, seconds: float | None, search: float | None
+    ) -> Watch:
+        return Watch(
+            self._running().engine,
+            [task_id],
+            pace=self._settings.pace,
+            timeout=seconds,
+            manager=self,
+            find_timeout=search,
+        )
 
     async def fetch_session(self, session: SessionLike) -> JobSession:
         """GET one job session, once.

@@ -14,7 +14,13 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from veeam_tasks._errors import TaskFailedError, TaskLostError, VeeamTasksError
+from veeam_tasks._errors import (
+    SessionFailedError,
+    SessionLostError,
+    TaskFailedError,
+    TaskLostError,
+    VeeamTasksError,
+)
 from veeam_tasks._job_sessions import JobSession, RunStage, TaskSession
 from veeam_tasks._model import Task, TaskState
 from veeam_tasks._redaction import of_the_package, quoted, visible
@@ -28,9 +34,11 @@ class TaskEvent:
         task_id: Whose event it is.
         task: The latest known task; None if it was lost before it was ever seen.
         previous: The state of the event delivered before; None for the first.
-        state: The state now.
+        state: The state of the task now. While its job session is searched and
+            followed it is that of the finished task; LOST once that is lost.
         is_final: Whether this is the last event of this task.
-        succeeded: True or False once finished with a result, else None.
+        succeeded: True or False once finished with a result, else None; of a followed
+            run that of the job session, with Warning as success.
         observed_at: When the reply that showed it arrived; aware, UTC.
         not_before: When the poll before was sent: the change lies between the two.
             None for the first event; never later than `observed_at`.
@@ -63,8 +71,11 @@ class TaskEvent:
     def __repr__(self) -> str:
         before = "" if self.previous is None else f"{self.previous} -> "
         parts = [self.task_id, before + _word(self)]
+        if self.stage is not RunStage.TASK:
+            parts += [self.stage.value, *_session_words(self)]
         if self.is_final and self.error is None:
             parts.append(outcome_of(self))
+        if self.is_final and self.error is None and self.session is None:
             assert self.task is not None
             result = self.task.result
             if result is None:
@@ -74,6 +85,19 @@ class TaskEvent:
         if self.error is not None:
             parts.append(quoted(str(self.error)))
         return f"<TaskEvent #{self.sequence} {visible(' '.join(parts))}>"
+
+
+def _session_words(event: TaskEvent) -> list[str]:
+    session = event.session
+    if session is None:
+        return []
+    words = [quoted(session.job_name or session.vm_name or session.name)]
+    words.append(session.raw_state)
+    if session.is_ended:
+        words.append(session.raw_result or "without a result")
+    elif session.progress is not None:
+        words.append(f"{session.progress} %")
+    return words
 
 
 def _word(seen: "TaskEvent | Observation") -> str:
@@ -89,6 +113,9 @@ class Observation:
 
     Attributes:
         generation: Of the logon session under which the task was seen last.
+        stage: How far a followed run is.
+        session: Its job session as it was seen last.
+        failures: Of a run that has ended: the machines that did not end with Success.
     """
 
     task_id: str
@@ -99,6 +126,19 @@ class Observation:
     not_before: datetime | None
     generation: int
     error: VeeamTasksError | None = None
+    stage: RunStage = RunStage.TASK
+    session: JobSession | None = None
+    failures: tuple[TaskSession, ...] = ()
+
+    @property
+    def succeeded(self) -> bool | None:
+        """Whether what it shows went well; None while that is open, or for LOST."""
+        if self.state is TaskState.LOST or self.task is None:
+            return None
+        if self.stage is RunStage.TASK:
+            is_finished = self.state is TaskState.FINISHED
+            return self.task.succeeded if is_finished else None
+        return None if self.session is None else self.session.succeeded
 
 
 _NOT_ENDED = sys.maxsize
@@ -147,22 +187,7 @@ class PendingEvent:
             return True
         if seen.is_final:
             self.ended_under = seen.generation
-        self.owed = TaskEvent(
-            task_id=seen.task_id,
-            task=seen.task,
-            previous=None if before is None else before.state,
-            state=seen.state,
-            is_final=seen.is_final,
-            succeeded=(
-                seen.task.succeeded
-                if seen.task is not None and seen.state is TaskState.FINISHED
-                else None
-            ),
-            observed_at=seen.observed_at,
-            not_before=None if before is None else seen.not_before,
-            sequence=1 if before is None else before.sequence + 1,
-            error=seen.error,
-        )
+        self.owed = _event(seen, before)
         return True
 
     def deliver(self) -> TaskEvent:
@@ -171,6 +196,89 @@ class PendingEvent:
         assert event is not None
         self.delivered, self.owed = event, None
         return event
+
+
+class PendingRun(PendingEvent):
+    """The same of a task whose job session is followed.
+
+    The end of the task is never merged with what comes after it: whoever is told that
+    a job session is lost has been told how its task ended.
+    """
+
+    __slots__ = ("_next",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: Observation | None = None
+
+    @property
+    def latest(self) -> TaskEvent | None:
+        """The latest event, delivered or owed."""
+        owed = self.owed
+        if owed is None or self._next is None:
+            return owed or self.delivered
+        return _event(self._next, owed)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the final event was observed, delivered or not."""
+        return super().is_final or (self._next is not None and self._next.is_final)
+
+    def observe(self, seen: Observation) -> bool:
+        """Merge a sighting; return whether an event is owed now."""
+        if self.is_final:
+            return self.owed is not None
+        owed, before = self.owed, self.delivered
+        is_end_owed = owed is not None and owed.stage is RunStage.SEARCHING
+        if is_end_owed and seen.stage is not RunStage.TASK:
+            assert owed is not None
+            if seen.is_final:
+                self.ended_under = seen.generation
+            self._next = seen if seen.is_final or _shows(seen) != _shows(owed) else None
+            return True
+        if seen.is_final:
+            self.ended_under = seen.generation
+        elif before is not None and _shows(before) == _shows(seen):
+            self.owed = None
+            return False
+        elif owed is not None and _shows(owed) == _shows(seen):
+            return True
+        self.owed = _event(seen, before)
+        return True
+
+    def deliver(self) -> TaskEvent:
+        """Hand out the event that is owed; afterwards another one may be."""
+        event = super().deliver()
+        if self._next is not None:
+            self.owed, self._next = _event(self._next, event), None
+        return event
+
+
+def _shows(seen: TaskEvent | Observation) -> tuple[object, ...]:
+    """Return what tells two events of a run apart: stage, words, result, progress."""
+    session = seen.session
+    if session is None:
+        return seen.stage, _word(seen)
+    return seen.stage, session.raw_state, session.raw_result, session.progress
+
+
+def _event(seen: Observation, before: TaskEvent | None) -> TaskEvent:
+    """Return the event of a sighting after the one delivered before it."""
+    return TaskEvent(
+        task_id=seen.task_id,
+        task=seen.task,
+        previous=None if before is None else before.state,
+        state=seen.state,
+        is_final=seen.is_final,
+        succeeded=seen.succeeded,
+        observed_at=seen.observed_at,
+        not_before=None if before is None else seen.not_before,
+        sequence=1 if before is None else before.sequence + 1,
+        error=seen.error,
+        stage=seen.stage,
+        session=seen.session,
+        failures=seen.failures,
+    )
 
 
 ValueT = TypeVar("ValueT")
@@ -388,20 +496,27 @@ class Report:
         """The IDs of tasks without a final event, in the order watched."""
         return self._ids("unfinished")
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The IDs of `succeeded` whose job session ended with Warning."""
+        return tuple(
+            task_id
+            for task_id in self.succeeded
+            if (event := self.outcomes[task_id]) is not None and event.has_warnings
+        )
+
     def raise_for_failures(self) -> None:
-        """Raise if a task failed or was lost; unfinished tasks raise nothing.
+        """Raise if a task or its job failed or was lost; unfinished ones raise nothing.
 
         Raises:
-            ExceptionGroup: With a `TaskFailedError` or `TaskLostError` per task.
+            ExceptionGroup: With a `TaskFailedError`, `SessionFailedError`,
+                `TaskLostError` or `SessionLostError` per task.
         """
-        errors: list[VeeamTasksError] = []
-        for task_id, event in self.outcomes.items():
-            if outcome_of(event) == "failed" and event is not None:
-                assert event.task is not None
-                errors.append(TaskFailedError(task=event.task))
-            elif outcome_of(event) == "lost" and event is not None:
-                errors.append(lost_error(event))
-                assert task_id == event.task_id
+        errors: list[VeeamTasksError] = [
+            failure_of(event)
+            for event in self.outcomes.values()
+            if event is not None and outcome_of(event) in {"failed", "lost"}
+        ]
         if errors:
             text = f"{len(errors)} of {len(self.outcomes)} tasks failed or were lost"
             raise ExceptionGroup(text, errors)
@@ -448,9 +563,21 @@ def outcome_of(event: TaskEvent | None) -> str:
     return "succeeded" if event.succeeded else "failed"
 
 
-def lost_error(event: TaskEvent) -> TaskLostError:
+def failure_of(event: TaskEvent) -> VeeamTasksError:
+    """Return the error of a final event that is no success."""
+    if event.state is TaskState.LOST:
+        return lost_error(event)
+    assert event.task is not None
+    if event.session is None:
+        return TaskFailedError(task=event.task)
+    return SessionFailedError(
+        task=event.task, session=event.session, failures=event.failures
+    )
+
+
+def lost_error(event: TaskEvent) -> TaskLostError | SessionLostError:
     """Return the error of an event whose state is LOST."""
-    if isinstance(event.error, TaskLostError):
+    if isinstance(event.error, TaskLostError | SessionLostError):
         return event.error.again()
     return TaskLostError(
         task_id=event.task_id, last_seen=event.task, reason=str(event.error)
@@ -464,6 +591,10 @@ def _told(event: TaskEvent | None) -> str:
         return str(event.error)
     task = event.task
     assert task is not None
+    if event.session is not None:
+        return " ".join(_session_words(event))
+    if event.stage is RunStage.SEARCHING:
+        return f"{task.raw_state} {task.operation}, its job session is not found yet"
     message = task.result.message if task.result and event.is_final else None
     said = "" if message is None else quoted(message)
     return f"{task.raw_state} {task.operation} {said}"

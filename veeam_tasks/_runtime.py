@@ -440,7 +440,7 @@ class Runtime:
         self.notices.tell(
             NoticeKind.RENEWED,
             "the token was refused, and a new logon session was opened",
-            self.engine.roster.records,
+            self.engine.roster.task_ids,
         )
         self.engine.renewed()
 

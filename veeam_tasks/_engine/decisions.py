@@ -89,7 +89,7 @@ def on_task(
         task=task,
         state=task.state,
         is_final=is_final,
-        observed_at=_wall(times.now_wall),
+        observed_at=wall(times.now_wall),
         not_before=not_before,
         generation=times.generation,
     )
@@ -118,7 +118,7 @@ def contradicts(record: TaskRecord, task: Task, times: PollTimes) -> bool:
 def count_unauthorized(record: PolledRecord, times: PollTimes) -> float:
     """Count a 401 for this task alone; return the pause until the next round."""
     early = (
-        _early(record, record.unauthorized_at, times)
+        early_by(record, record.unauthorized_at, times)
         if record.unauthorized_rounds
         else 0.0
     )
@@ -134,7 +134,7 @@ def count_unauthorized(record: PolledRecord, times: PollTimes) -> float:
 def _count_look(record: TaskRecord, times: PollTimes) -> float:
     """Count a look at Finished without a Result; return the pause until the next."""
     early = (
-        _early(record, record.looked_at, times)
+        early_by(record, record.looked_at, times)
         if record.finished_without_result
         else 0.0
     )
@@ -147,7 +147,7 @@ def _count_look(record: TaskRecord, times: PollTimes) -> float:
     return record.reset_pause()
 
 
-def _early(record: PolledRecord, counted_at: float, times: PollTimes) -> float:
+def early_by(record: PolledRecord, counted_at: float, times: PollTimes) -> float:
     """Return by how much this reply comes too early to count; 0.0 if it counts.
 
     A count of replies stands for a span of time: a new subscriber, a renewal or a
@@ -176,7 +176,7 @@ def on_missing(
     if record.missing_replies == 0:
         record.missing_replies, record.missing_at = 1, times.now
         return Decision(seen=None, pause=first)
-    early = _early(record, record.missing_at, times)
+    early = early_by(record, record.missing_at, times)
     if early:
         return Decision(seen=None, pause=early)
     reason = str(error)
@@ -205,6 +205,20 @@ def on_failure(
     reopened_at: float,
 ) -> Decision:
     """Decide on a reply, or none, that tells nothing about the task."""
+    pause = count_failure(record, error, times, patience, reopened_at)
+    if pause is None:
+        return Decision(seen=lost(record, times, error))
+    return Decision(seen=None, pause=pause)
+
+
+def count_failure(
+    record: PolledRecord,
+    error: VeeamTasksError,
+    times: PollTimes,
+    patience: float | None,
+    reopened_at: float,
+) -> float | None:
+    """Count a failure; return the pause until the next poll, None once it is lost."""
     record.unchanged_hash, record.trouble = None, str(error)
     if record.failures == 0:
         record.trouble_at = times.now
@@ -219,12 +233,12 @@ def on_failure(
         until = max(record.trouble_at, reopened_at) + patience
         # Not before it has failed once more to a poll sent after that.
         if times.sent >= until:
-            return Decision(seen=lost(record, times, error))
+            return None
         left = max(0.0, until - times.now)
         pause, asked = min(pause, left), min(asked, left)
     # Beside the pause, which jitter cuts and newcomers bring forward.
     record.not_before = times.now + asked
-    return Decision(seen=None, pause=pause)
+    return pause
 
 
 def lost(record: TaskRecord, times: PollTimes, error: VeeamTasksError) -> Observation:
@@ -234,7 +248,7 @@ def lost(record: TaskRecord, times: PollTimes, error: VeeamTasksError) -> Observ
         task=record.task,
         state=TaskState.LOST,
         is_final=True,
-        observed_at=_wall(times.now_wall),
+        observed_at=wall(times.now_wall),
         not_before=_not_before(record, times),
         generation=record.generation or record.first_generation,
         error=error,
@@ -296,7 +310,8 @@ def _renewed(at: datetime | None) -> str:
     return f"the logon session was renewed{when}"
 
 
-def _wall(seconds: float) -> datetime:
+def wall(seconds: float) -> datetime:
+    """Return a time of the wall clock; aware, UTC."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -310,4 +325,4 @@ def _not_before(record: TaskRecord, times: PollTimes) -> datetime | None:
         return None
     by_span = times.now_wall - (times.now - record.sent)
     earlier = min(by_span, record.sent_wall, times.now_wall)
-    return _wall(earlier)
+    return wall(earlier)

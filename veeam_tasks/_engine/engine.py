@@ -25,6 +25,8 @@ from veeam_tasks._engine.records import (
     TaskRecord,
 )
 from veeam_tasks._engine.replies import Replies
+from veeam_tasks._engine.run_records import RunRecord
+from veeam_tasks._engine.runs import Runs
 from veeam_tasks._engine.submitted import Submits
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import (
@@ -121,6 +123,7 @@ class Engine:
     sweep: CollectionPoller = attrs.field(init=False)
     health: ServerHealth = attrs.field(init=False)
     replies: Replies = attrs.field(init=False)
+    runs: Runs = attrs.field(init=False)
     pollers: Pollers[PolledRecord | CollectionPoller] = attrs.field(init=False)
     _endless: set[SubscriberRef] = attrs.field(factory=set)
     _looks: dict[Pace, float] = attrs.field(factory=dict)
@@ -166,6 +169,21 @@ class Engine:
             meet_task=self.replies.meet_task,
             on_discovered=self._discover,
             look_again=self._look_again,
+        )
+
+        self.runs = Runs(
+            roster=self.roster,
+            transport=self.transport,
+            logon=self.logon,
+            secrets=self.secrets,
+            health=self.health,
+            replies=self.replies,
+            submits=self.submits,
+            ask=self._ask,
+            limit=self.max_reply_bytes,
+            long_limit=self.max_collection_bytes,
+            patience=self.patience,
+            cut_all=self.cut_all,
         )
 
     def subscribe(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:
@@ -221,13 +239,11 @@ class Engine:
     # --- the pollers
 
     async def _work(self, me: Poller, work: PolledRecord | CollectionPoller) -> None:
-        # A further kind of polled resource joins with a class of its own that extends
-        # `PolledRecord`, a branch here, a dictionary where `Roster.drop` takes it out
-        # of, and `Roster.again` to come back: queue, pace, deadlines and the probe of
-        # an outage know of a record only what `PolledRecord` has.
         try:
             if isinstance(work, TaskRecord):
                 await self._poll(me, work)
+            elif isinstance(work, RunRecord):
+                await self.runs.poll(me, work)
             elif isinstance(work, CollectionPoller):
                 await self._sweep_once(me)
         finally:
@@ -328,7 +344,7 @@ class Engine:
     def _release_probe(self) -> None:
         """Let there be another probe, whatever became of this one, if anybody waits."""
         self.health.prober = None
-        if self.roster.records or self._has_endless():
+        if not self.roster.is_empty or self._has_endless():
             self.health.resume()
         else:
             self.health.disarm()
@@ -395,7 +411,7 @@ class Engine:
         if isinstance(swept, CertificateError):
             self.cut_all(swept)
         elif self._has_endless():
-            if not self.roster.records:
+            if self.roster.is_empty:
                 # No single poll will find out whether it is an outage.
                 now = self.loop.time()
                 self.replies.count_failure(me, "tasks", swept, now, sent=sent)

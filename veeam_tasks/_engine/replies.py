@@ -158,7 +158,7 @@ class Replies:
 
     def _is_alone(self, record: TaskRecord) -> bool:
         """Tell whether other tasks are not refused: else the server is unwell."""
-        others = [one for one in self.roster.records.values() if one is not record]
+        others = [one for one in self.roster.everything() if one is not record]
         return not others or any(one.unauthorized_rounds == 0 for one in others)
 
     def meet_trouble(
@@ -189,12 +189,12 @@ class Replies:
         sent: float,
     ) -> None:
         """Count a failure to get `what`, and tell of the outage if that begins it."""
-        watched = len(self.roster.records)
+        watched = len(self.roster.records) + len(self.roster.runs)
         if self.health.record_failure(
             what, error, now, sent=sent, watched=watched, who=me
         ):
             self.notices.tell(
-                NoticeKind.UNREACHABLE, str(error), self.roster.records, error
+                NoticeKind.UNREACHABLE, str(error), self.roster.task_ids, error
             )
 
     def _apply(self, record: TaskRecord, decision: Decision) -> None:
@@ -242,7 +242,7 @@ class Replies:
 
     def _reopen(self) -> None:
         self.notices.tell(
-            NoticeKind.RECOVERED, "the server answers again", self.roster.records
+            NoticeKind.RECOVERED, "the server answers again", self.roster.task_ids
         )
 
 

@@ -35,6 +35,7 @@ class Submitted:
         generation: Of the logon session that it was sent under.
         task: The task, as the reply had it.
         started: What is known of the start, if it started a job.
+        number: Tells which of two came first; counted from 1.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Submitted:
     generation: int
     task: Task
     started: StartedJob | None = None
+    number: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -67,12 +69,14 @@ class Submits:
     """
 
     _by_task: dict[str, Submitted] = attrs.field(factory=dict)
+    _count: int = 0
 
     def note(self, submitted: Submitted) -> None:
         """Remember a submit."""
         task_id = submitted.task.task_id
+        self._count += 1
         self._by_task.pop(task_id, None)
-        self._by_task[task_id] = submitted
+        self._by_task[task_id] = attrs.evolve(submitted, number=self._count)
         if len(self._by_task) > _KEPT:
             del self._by_task[next(iter(self._by_task))]
 

@@ -16,11 +16,14 @@ from veeam_tasks._engine.decisions import is_another
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._engine.reader import Reader
 from veeam_tasks._engine.records import TaskRecord
+from veeam_tasks._engine.run_records import RunRecord
+from veeam_tasks._engine.runs import searching
 from veeam_tasks._errors import WatchTimeoutError
 from veeam_tasks._events import (
     Observation,
     Outcomes,
     PendingEvent,
+    PendingRun,
     Report,
     TaskEvent,
     outcome_of,
@@ -42,23 +45,26 @@ _BUSY = (
 class Latest(Mapping[str, Task]):
     """The latest known tasks of a watch, in the order watched; a view of them."""
 
-    __slots__ = ("_records", "_slots", "_unseen")
+    __slots__ = ("_records", "_runs", "_slots", "_unseen")
 
     def __init__(
         self,
         slots: Mapping[str, PendingEvent],
         unseen: AbstractSet[str],
         records: Mapping[str, TaskRecord],
+        runs: Mapping[str, RunRecord],
     ) -> None:
         self._slots = slots
         self._unseen = unseen
         self._records = records
+        self._runs = runs
 
     def __getitem__(self, key: str) -> Task:
         slot = self._slots[key]
         if key in self._unseen:
             raise KeyError(key)
-        record = None if slot.is_final else self._records.get(key)
+        has_ended = slot.is_final or key in self._runs
+        record = None if has_ended else self._records.get(key)
         seen = slot.latest if record is None or record.task is None else record
         task = None if seen is None else seen.task
         assert task is not None
@@ -78,6 +84,10 @@ class Latest(Mapping[str, Task]):
 class Subscription:
     """The tasks of one watch, as the engine tells of them and a reader takes them.
 
+    Args:
+        find_timeout: How long the job session of a finished task may be searched, in
+            seconds; None if job sessions are not followed.
+
     Attributes:
         pace: How long the watch pauses between two polls of one task.
         is_endless: Whether it watches all tasks, so that it never ends by itself.
@@ -93,9 +103,13 @@ class Subscription:
         pace: Pace,
         timeout: float | None,
         is_endless: bool,
+        find_timeout: float | None = None,
     ) -> None:
         self.pace = pace
         self.is_endless = is_endless
+        self.find_timeout = find_timeout
+        # What is followed now, by the task that has started it.
+        self._runs: dict[str, RunRecord] = {}
         self._engine = engine
         self.slots: dict[str, PendingEvent] = {}
         self._owed: dict[str, PendingEvent] = {}
@@ -134,7 +148,8 @@ class Subscription:
     @property
     def tasks(self) -> Mapping[str, Task]:
         """The latest known tasks; a view."""
-        return Latest(self.slots, self._unseen, self._engine.roster.records)
+        records = self._engine.roster.records
+        return Latest(self.slots, self._unseen, records, self._runs)
 
     @property
     def owed(self) -> int:
@@ -188,11 +203,13 @@ class Subscription:
             now = self._engine.loop.time()
             self._ended.extend((now, task_id, False) for task_id in task_ids)
         self._engine.roster.discard(self._me, task_ids)
+        self._leave_runs(task_ids)
         self._wake()
 
     def close(self, error: Exception) -> None:
         """Want nothing any more, because of an error."""
         self._engine.roster.discard(self._me, self.slots)
+        self._leave_runs(list(self._runs))
         self.on_end(error)
 
     def read_by(self, reader: Reader, number: int) -> None:
@@ -251,6 +268,8 @@ class Subscription:
                 self._engine.roster.discard(self._me, [seen.task_id])
                 return
             slot = self._begin_anew(seen.task_id)
+        if seen.is_final and self.find_timeout is not None:
+            seen = self._go_on(seen, self.find_timeout)
         self._note_changed(seen.task_id)
         if seen.task is not None and self._unseen:
             self._unseen.discard(seen.task_id)
@@ -265,6 +284,33 @@ class Subscription:
                 self._engine.sweep.force_full_read()
         else:
             self._owed.pop(seen.task_id, None)
+
+    def _go_on(self, seen: Observation, find_timeout: float) -> Observation:
+        """Return what the end of a task means where its job session is followed."""
+        task_id = seen.task_id
+        if self._runs.pop(task_id, None) is not None:
+            return seen  # it was the end of the job session
+        run = self._engine.runs.begin(self._me, seen, find_timeout)
+        if run is None:
+            return seen
+        self._runs[task_id] = run
+        if run.latest is not None:
+            # Another watch has followed it for a while.
+            self._engine.loop.call_soon(self._catch_up, run)
+        return searching(seen, run)
+
+    def _catch_up(self, run: RunRecord) -> None:
+        """Take note of what others know already of a run that is followed here too."""
+        is_followed = self._runs.get(run.task_id) is run
+        if is_followed and run.latest is not None:
+            self.on_observation(run.latest)
+
+    def _leave_runs(self, task_ids: Iterable[str]) -> None:
+        if self._runs:
+            for task_id in task_ids:
+                run = self._runs.pop(task_id, None)
+                if run is not None:
+                    self._engine.runs.leave(self._me, run)
 
     def on_end(self, error: Exception) -> None:
         """Take note that nothing more will be seen, and why."""
@@ -343,8 +389,7 @@ class Subscription:
         self._timer = None  # so that whatever is added later is timed out at once
         if self._unfinished or self.is_endless:
             error = self._engine.roster.timed_out(self._timeout, self.report())
-            self._engine.roster.discard(self._me, self.slots)
-            self.on_end(error)
+            self.close(error)
 
     def add(self, task_ids: Iterable[str]) -> None:
         """Watch the tasks that are not watched yet, or that are others by now."""
@@ -356,7 +401,7 @@ class Subscription:
                 if slot.ended_under >= replies.started_under(task_id):
                     continue
                 self._retire(task_id)  # a submit since then gave it to another task
-            slots[task_id] = PendingEvent()
+            slots[task_id] = self._new_slot()
             self._note_changed(task_id)
             new.append(task_id)
         if new:
@@ -367,6 +412,9 @@ class Subscription:
             self._arm()
             self._wake()
 
+    def _new_slot(self) -> PendingEvent:
+        return PendingEvent() if self.find_timeout is None else PendingRun()
+
     def _arm(self) -> None:
         if self._deadline is not None and self._timer is None:
             self._timer = self._engine.loop.call_at(
@@ -376,7 +424,7 @@ class Subscription:
     def _begin_anew(self, task_id: str) -> PendingEvent:
         """Return the slot of another task under an ID; it is subscribed to already."""
         self._retire(task_id)
-        slot = self.slots[task_id] = PendingEvent()
+        slot = self.slots[task_id] = self._new_slot()
         self._unseen.add(task_id)
         self._note_changed(task_id)
         self._unfinished += 1
@@ -397,7 +445,8 @@ class Subscription:
         assert slot is not None
         self._doubted.discard(task_id)
         if self._owed.pop(task_id, None) is not None:
-            self._past.append(slot.deliver())
+            while slot.owed is not None:
+                self._past.append(slot.deliver())
 
     def _drop(self, task_id: str) -> PendingEvent | None:
         """Let the slot of a task go, if there is one, and what was known of it."""
@@ -413,7 +462,10 @@ class Subscription:
         if self._past:
             return self._past.popleft()
         task_id = next(iter(self._owed))
-        event = self._owed.pop(task_id).deliver()
+        slot = self._owed.pop(task_id)
+        event = slot.deliver()
+        if slot.owed is not None:
+            self._owed[task_id] = slot
         if not self._owed:
             self._owed.clear()  # or it would keep the room of all it ever held
         if self.is_endless and event.is_final:

@@ -18,6 +18,7 @@ from veeam_tasks._engine.records import (
     SubscriberRef,
     TaskRecord,
 )
+from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._errors import WatchTimeoutError
 from veeam_tasks._events import Report
 
@@ -35,11 +36,13 @@ class Roster:
 
     Attributes:
         is_together: Whether newcomers wait for the next collection.
+        runs: The runs that are followed, by their `RunRecord.key`.
     """
 
     loop: asyncio.AbstractEventLoop
     random: Random = attrs.field(factory=Random)
     records: dict[str, TaskRecord] = attrs.field(factory=dict)
+    runs: dict[tuple[str, int], RunRecord] = attrs.field(factory=dict)
     queue: DueQueue = attrs.field(init=False)
     is_together: bool = False
     _gone: deque[tuple[SubscriberRef, Iterator[str]]] = attrs.field(factory=deque)
@@ -76,8 +79,9 @@ class Roster:
 
         It tells of the first unfinished task whose last poll went wrong, if any.
         """
+        runs = {record.task_id: record for record in self.runs.values()}
         for task_id in report.unfinished:
-            record = self.records.get(task_id)
+            record = self.records.get(task_id) or runs.get(task_id)
             if record is not None and record.trouble:
                 said = f"the last poll of {task_id} went wrong: {record.trouble}"
                 return WatchTimeoutError(seconds=seconds, report=report, trouble=said)
@@ -131,8 +135,24 @@ class Roster:
     def watched(self) -> int:
         """How many tasks somebody wants; drops nothing, and may run in any thread."""
         # Copied at once, since the loop's thread may change them meanwhile.
-        wanted = (tuple(record.subscribers) for record in list(self.records.values()))
+        records = [*self.records.values(), *self.runs.values()]
+        wanted = (tuple(record.subscribers) for record in records)
         return sum(any(ref() is not None for ref in refs) for refs in wanted)
+
+    def everything(self) -> Iterator[PolledRecord]:
+        """Return whatever is polled: tasks, and runs that are followed."""
+        yield from self.records.values()
+        yield from self.runs.values()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is polled by itself."""
+        return not self.records and not self.runs
+
+    @property
+    def task_ids(self) -> list[str]:
+        """The tasks that are watched, those whose job session is followed included."""
+        return [*self.records, *[record.task_id for record in self.runs.values()]]
 
     def prune_gone(self) -> None:
         """Take those whom nobody held any more out of the records that they wanted.
@@ -152,9 +172,10 @@ class Roster:
         """Drop every record; return the subscribers that there were."""
         refs = list(self._subscribers)
         self._subscribers.clear()
-        for record in self.records.values():
+        for record in self.everything():
             record.due = DueState.DROPPED
         self.records.clear()
+        self.runs.clear()
         self.queue.clear()
         return [subscriber for ref in refs if (subscriber := ref()) is not None]
 
@@ -162,6 +183,8 @@ class Roster:
         """Poll a record no more."""
         record.due = DueState.DROPPED
         # Each kind of record is forgotten where it is kept.
+        if isinstance(record, RunRecord):
+            self.runs.pop(record.key, None)
         if (
             isinstance(record, TaskRecord)
             and self.records.get(record.task_id) is record
@@ -224,7 +247,7 @@ class Roster:
         """Return a record that is due, or else one that is not due yet."""
         record = self.take()
         if record is None:
-            idle = (r for r in self.records.values() if r.due not in BUSY)
+            idle = (r for r in self.everything() if r.due not in BUSY)
             record = next(idle, None)
             if record is not None:
                 record.due = DueState.POLLING

@@ -18,8 +18,10 @@ from veeam_tasks._events import (
     PendingEvent,
     Report,
     TaskEvent,
+    failure_of,
     lost_error,
 )
+from veeam_tasks._job_sessions import Run
 from veeam_tasks._model import Task, TaskState
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.urls import Hide, task_id_of
@@ -82,11 +84,17 @@ class Watch(NotCopyable):
         timeout: float | None,
         manager: "SessionManager",
         is_endless: bool = False,
+        find_timeout: float | None = None,
     ) -> None:
         self._engine = engine
         self._manager = manager  # it lives as long as its watches
         self._subscription = Subscription(
-            engine, task_ids, pace=pace, timeout=timeout, is_endless=is_endless
+            engine,
+            task_ids,
+            pace=pace,
+            timeout=timeout,
+            is_endless=is_endless,
+            find_timeout=find_timeout,
         )
 
     @property
@@ -227,6 +235,26 @@ def counts(reports: Iterable[Report]) -> str:
 def events_owed(number: int) -> str:
     """Return how many events there are to read, as the end of a `repr`."""
     return f"; {counted(number, 'event', 'events')} to read" if number else ""
+
+
+async def followed(watch: Watch) -> Run:
+    """Return the run of the one task of a watch, at its end; the watch is closed.
+
+    Raises:
+        TaskFailedError: The task finished without success.
+        TaskLostError: The task can no longer be learnt of.
+        SessionFailedError: The job session ended without success.
+        SessionLostError: The job session can no longer be learnt of.
+        WatchTimeoutError: The time of the watch ran out.
+    """
+    async with watch:
+        async for event in watch:
+            if event.is_final:
+                break
+    if event.state is TaskState.LOST or not event.succeeded:
+        raise failure_of(event)
+    assert event.task is not None
+    return Run(task=event.task, session=event.session, failures=event.failures)
 
 
 class Waiter:

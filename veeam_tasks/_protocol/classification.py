@@ -23,11 +23,16 @@ from veeam_tasks._model import Task
 from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.messages import Reply
-from veeam_tasks._protocol.sessions import decode_session
+from veeam_tasks._protocol.sessions import (
+    SessionPage,
+    decode_session,
+    decode_sessions,
+)
 from veeam_tasks._redaction import Secrets
 
 _OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 300, 401, 403, 404
 _UNKNOWN_TOO = (400, 500)
+_NO_QUERY = (400, 404, 501)
 _UNKNOWN_WORDS = re.compile(
     r"\bno\b.{0,80}\bwith id\b|\bsession\b.{0,120}\b(?:not found|not exist|unknown)\b",
     re.IGNORECASE | re.DOTALL,
@@ -103,3 +108,27 @@ def classify_session(
         words = said.message(secrets) or ""
         is_unknown = not is_seen or _UNKNOWN_WORDS.search(words) is not None
     return ReplyKind.UNKNOWN if is_unknown else ReplyKind.UNUSABLE, error
+
+
+def classify_query(
+    reply: Reply, secrets: Secrets
+) -> tuple[ReplyKind, SessionPage | VeeamTasksError]:
+    """Return what a reply to a query for sessions proves, with its content.
+
+    `UNKNOWN` where the server does not take the query: 400 to a filter, 404 and 501.
+    """
+    if _OK <= reply.status < _REDIRECT:
+        try:
+            return ReplyKind.SESSION, decode_sessions(reply, secrets)
+        except VeeamTasksError as malformed:
+            return ReplyKind.UNUSABLE, malformed.with_traceback(None)
+    said = _replies.ErrorReply(reply)
+    error = said.error(secrets)
+    if reply.status == _UNAUTHORIZED and said.is_own_refusal:
+        return ReplyKind.UNAUTHORIZED, error
+    if not said.is_own and reply.body.strip():
+        return ReplyKind.UNUSABLE, error
+    if reply.status == _FORBIDDEN:
+        return ReplyKind.FORBIDDEN, error
+    is_refused = reply.status in _NO_QUERY
+    return ReplyKind.UNKNOWN if is_refused else ReplyKind.UNUSABLE, error

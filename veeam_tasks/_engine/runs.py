@@ -1,0 +1,573 @@
+"""`Runs`: polls the job sessions that watched tasks have started, to their end.
+
+A run is an item of the same queue as a task, polled by the same pollers, under the same
+logon session, limits and gate. It never asks for what nobody follows.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import attrs
+from yarl import URL
+
+from veeam_tasks._engine import decisions as _decisions
+from veeam_tasks._engine import run_decisions as _runs
+from veeam_tasks._engine.decisions import Decision
+from veeam_tasks._engine.health import ServerHealth
+from veeam_tasks._engine.pollers import Poller
+from veeam_tasks._engine.records import DueState, PollTimes, SubscriberRef
+from veeam_tasks._engine.replies import Replies
+from veeam_tasks._engine.run_records import (
+    Deadline,
+    LinkRequest,
+    QueryRequest,
+    RunRecord,
+)
+from veeam_tasks._engine.session_search import (
+    SessionSource,
+    choose,
+    is_of_job,
+    session_link,
+    source_of,
+)
+from veeam_tasks._engine.submitted import Submits
+from veeam_tasks._engine.tracker import Roster
+from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
+from veeam_tasks._events import Observation
+from veeam_tasks._job_sessions import JobSession, RunStage, SessionResult, TaskSession
+from veeam_tasks._model import Task, TaskState
+from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol.classification import (
+    ReplyKind,
+    classify,
+    classify_query,
+    classify_session,
+)
+from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._protocol.session_paths import (
+    entity_path,
+    is_session_path,
+    machines_paths,
+    other_path,
+    path_of,
+)
+from veeam_tasks._protocol.sessions import (
+    SessionPage,
+    decode_failover_tasks,
+    decode_task_sessions,
+    guid_of,
+)
+from veeam_tasks._protocol.urls import resource_path
+from veeam_tasks._redaction import Secrets
+from veeam_tasks._session.collection import parsed
+from veeam_tasks._session.logon_session import LogonSession
+from veeam_tasks._transport.transport import Transport
+
+_log = logging.getLogger(__name__)
+
+_OK, _REDIRECT, _NOT_FOUND = 200, 300, 404
+_PAGES_OF_MACHINES = 10
+_TAKEN_KEPT = 10_000
+_WITH_REASONS = (SessionResult.FAILED, SessionResult.WARNING)
+
+Ask = Callable[[Poller, URL, int, str], Awaitable[Reply | VeeamTasksError]]
+
+
+@attrs.define(eq=False, kw_only=True)
+class Runs:
+    """Finds the job session of each followed task, and polls it until it is Stopped.
+
+    Args:
+        ask: Sends one GET for a poller; returns the reply, or why none came.
+        limit: How long the reply about one session may be, in bytes.
+        long_limit: How long a page of sessions may be.
+        cut_all: Ends every subscription with an error.
+
+    Attributes:
+        habits: How this server takes queries.
+    """
+
+    roster: Roster
+    transport: Transport
+    logon: LogonSession
+    secrets: Secrets
+    health: ServerHealth
+    replies: Replies
+    submits: Submits
+    ask: Ask
+    limit: int
+    long_limit: int
+    patience: float | None
+    cut_all: Callable[[Exception], None]
+    habits: _runs.QueryHabits = attrs.field(factory=_runs.QueryHabits)
+    # Which session is the run of which start, so that no two starts share one.
+    _taken: dict[str, tuple[str, int]] = attrs.field(factory=dict)
+
+    # --- who follows what
+
+    def begin(
+        self, subscriber: SubscriberRef, seen: Observation, seconds: float
+    ) -> RunRecord | None:
+        """Follow what a task that has ended has started; None if that is nothing.
+
+        Args:
+            subscriber: Who wants to know of it.
+            seen: The end of the task.
+            seconds: How long the job session may be searched.
+        """
+        submitted = self.submits.of(seen.task_id)
+        if submitted is not None and submitted.generation > seen.generation:
+            submitted = None  # it gave the ID to a later task
+        task = seen.task
+        if task is None and submitted is not None:
+            task = submitted.task
+        if task is None or not self._goes_on(seen, task):
+            return None
+        started = None if submitted is None else submitted.started
+        source = source_of(task, started)
+        link = self._path_of_link(task)
+        is_lost = seen.state is TaskState.LOST
+        if is_lost and link is None and source is not SessionSource.QUERY:
+            return None  # nothing can tell of it any more
+        if source is SessionSource.NOWHERE:
+            return None
+        number = seen.generation - 1 if submitted is None else submitted.number
+        record = self.roster.runs.get((seen.task_id, number))
+        if record is None:
+            record = RunRecord(
+                pace=subscriber.pace,
+                task_id=seen.task_id,
+                first_generation=seen.generation,
+                number=number,
+                task=task,
+                started=started,
+                source=source,
+                has_task=not is_lost,
+                lost_by=f"{seen.error}; " if is_lost else "",
+                path=link,
+                session_id=guid_of((link or "").partition("?")[0]),
+            )
+            self.roster.runs[record.key] = record
+            self.roster.queue.add(record)
+        until = self.roster.loop.time() + seconds
+        record.want(subscriber, Deadline(until, seconds))
+        self.health.resume()
+        return record
+
+    def _goes_on(self, seen: Observation, task: Task) -> bool:
+        """Tell whether a task has ended so that a job session may tell more."""
+        if seen.state is TaskState.LOST:
+            # Only if the logon session took it along: the job is not lost by that.
+            return seen.generation < self.logon.generation and task.succeeded in {
+                True,
+                None,
+            }
+        return seen.succeeded is True
+
+    def _path_of_link(self, task: Task) -> str | None:
+        link = session_link(task)
+        if link is None:
+            return None
+        try:
+            path = resource_path(link, self.transport.base)
+        except ValueError:
+            return None
+        return entity_path(path) if is_session_path(path) else None
+
+    def leave(self, subscriber: SubscriberRef, record: RunRecord) -> None:
+        """Let a subscriber follow a run no more."""
+        if subscriber in record.subscribers:
+            record.leave(subscriber)
+            if not record.subscribers:
+                self.roster.drop(record)
+
+    # --- one poll
+
+    async def poll(self, me: Poller, record: RunRecord) -> None:
+        """Ask for what tells next of a run, and act on the reply."""
+        generation = self.logon.generation
+        sent, sent_wall = self.roster.loop.time(), time.time()
+        is_same = generation == record.first_generation
+        request = _runs.next_request(record, self.habits, sent, may_ask_task=is_same)
+        if request is None:
+            reason = "its task is gone and had linked to no job session"
+            times = _times(generation, sent, sent_wall, sent)
+            self._tell(record, _runs.lost(record, times, reason))
+            return
+        limit = self.long_limit if isinstance(request, QueryRequest) else self.limit
+        url = self.transport.url(request.path)
+        reply = await self.ask(me, url, limit, "")
+        if record.due != DueState.POLLING:
+            return  # dropped meanwhile
+        times = _times(generation, sent, sent_wall, self.roster.loop.time())
+        if not isinstance(reply, Reply):
+            await self._on_trouble(me, record, reply, times)
+        elif (
+            record.unchanged_hash == hash(reply.body)
+            and generation == record.generation
+            and reply.status == _OK
+        ):
+            record.sent, record.sent_wall = sent, sent_wall
+            self.roster.again(record, record.grow())
+            if self.health.outage.has_failures:
+                self.replies.good()
+        elif isinstance(request, LinkRequest):
+            await self._on_link_reply(me, record, reply, times)
+        elif isinstance(request, QueryRequest):
+            await self._on_query_reply(me, record, request, reply, times)
+        else:
+            await self._on_task_reply(me, record, reply, times)
+
+    async def _on_link_reply(
+        self, me: Poller, record: RunRecord, reply: Reply, times: PollTimes
+    ) -> None:
+        assert record.session_id is not None
+        is_seen = record.session is not None
+        kind, value = classify_session(
+            reply, record.session_id, self.secrets, is_seen=is_seen
+        )
+        if isinstance(value, JobSession):
+            self._note_good(times)
+            self._take(record, value)
+            decision = _runs.on_session(record, value, times)
+            # Stopped without a Result is looked at each time.
+            record.unchanged_hash = None if record.resultless else hash(reply.body)
+            await self._apply(me, record, decision)
+        elif kind is ReplyKind.UNKNOWN:
+            self.replies.errors += 1
+            self._note_good(times)
+            other = None if record.path is None else other_path(record.path)
+            if other is not None:
+                record.path = other
+                self.roster.again(record, 0.0)
+            elif is_seen:
+                decision = _runs.on_unknown(record, value, times)
+                await self._apply(me, record, decision)
+            else:
+                _runs.on_answer(record, times)
+                record.trouble = str(value)
+                self._go_on(record, times)
+        else:
+            await self._on_other(me, record, kind, value, times)
+
+    async def _on_task_reply(
+        self, me: Poller, record: RunRecord, reply: Reply, times: PollTimes
+    ) -> None:
+        kind, value = classify(reply, record.task_id, self.secrets)
+        if isinstance(value, Task):
+            self._note_good(times)
+            _runs.on_answer(record, times)
+            link = self._path_of_link(value)
+            if link is not None:
+                record.task = value
+                record.path, record.steps = link, []
+                record.session_id = guid_of(link.partition("?")[0])
+                self.roster.again(record, 0.0)
+                return
+            self._go_on(record, times)
+        elif kind in {ReplyKind.UNKNOWN, ReplyKind.FORBIDDEN}:
+            # It has ended well, which is all that is wanted of it.
+            self._note_good(times)
+            _runs.on_answer(record, times)
+            record.has_task = False
+            self._go_on(record, times)
+        else:
+            await self._on_other(me, record, kind, value, times)
+
+    async def _on_query_reply(
+        self,
+        me: Poller,
+        record: RunRecord,
+        request: QueryRequest,
+        reply: Reply,
+        times: PollTimes,
+    ) -> None:
+        kind, value = await parsed(classify_query, reply, self.secrets)
+        if record.due != DueState.POLLING:
+            return
+        if isinstance(value, SessionPage):
+            self._note_good(times)
+            started = record.started
+            assert started is not None
+            if any(is_of_job(one, started.job_guid) for one in value.sessions):
+                self.habits.note_found(request)
+            taken = self._taken_by_others(record, value.sessions)
+            found = _runs.on_sessions(record, value.sessions, taken)
+            if found is None:
+                _runs.on_answer(record, times)
+                self._go_on(record, times)
+                return
+            record.path = self._path_of(found)
+            self._take(record, found)
+            decision = _runs.on_session(record, found, times)
+            await self._apply(me, record, decision)
+        elif kind is ReplyKind.UNKNOWN:
+            self.replies.errors += 1
+            self._note_good(times)
+            _runs.on_answer(record, times)
+            record.trouble = str(value)
+            if self.habits.note_refused(request):
+                record.steps.insert(0, request.kind)
+                self.roster.again(record, 0.0)
+            else:
+                self._go_on(record, times)
+        else:
+            await self._on_other(me, record, kind, value, times)
+
+    async def _on_other(
+        self,
+        me: Poller,
+        record: RunRecord,
+        kind: ReplyKind,
+        error: object,
+        times: PollTimes,
+    ) -> None:
+        assert isinstance(error, VeeamTasksError)
+        if kind is ReplyKind.FORBIDDEN:
+            self.replies.errors += 1
+            self._note_good(times)
+            reason = _runs.forbidden(record, error)
+            self._tell(record, _runs.lost(record, times, reason))
+        elif kind is ReplyKind.UNAUTHORIZED:
+            self.replies.errors += 1
+            await self._on_unauthorized(me, record, error, times)
+        else:
+            await self._on_trouble(me, record, error, times)
+
+    def _path_of(self, session: JobSession) -> str:
+        """Return where a session that a query gave is asked for."""
+        if session.href is not None:
+            try:
+                path = resource_path(session.href, self.transport.base)
+            except ValueError:
+                path = ""
+            if is_session_path(path) and guid_of(path) == session.session_id:
+                return entity_path(path)
+        return entity_path(path_of(session))
+
+    # --- which session is whose
+
+    def _take(self, record: RunRecord, session: JobSession) -> None:
+        """Remember that a session is the run of this start."""
+        if session.session_id not in self._taken:
+            self._taken[session.session_id] = record.key
+            if len(self._taken) > _TAKEN_KEPT:
+                del self._taken[next(iter(self._taken))]
+
+    def _taken_by_others(
+        self, record: RunRecord, sessions: tuple[JobSession, ...]
+    ) -> dict[str, str]:
+        """Return sessions that other starts have, or have to get first.
+
+        Of two starts of one job that are searched, the earlier takes the older run.
+        """
+        taken: dict[str, str] = {}
+        for session in sessions:
+            owner = self._taken.get(session.session_id)
+            if owner is not None and owner != record.key:
+                taken[session.session_id] = owner[0]
+        started = record.started
+        assert started is not None
+        earlier = [
+            other
+            for other in self.roster.runs.values()
+            if other.number < record.number
+            and other.path is None
+            and other.started is not None
+            and other.started.job_guid == started.job_guid
+        ]
+        for other in sorted(earlier, key=lambda one: one.number):
+            assert other.started is not None
+            left = [one for one in sessions if one.session_id not in taken]
+            theirs = choose(left, other.started)
+            if theirs is not None:
+                taken[theirs.session_id] = other.task_id
+        return taken
+
+    # --- what follows
+
+    def _go_on(self, record: RunRecord, times: PollTimes) -> None:
+        """Go on with a search, for those who still let it go on."""
+        for ref, deadline in list(record.deadlines.items()):
+            if not _runs.is_not_found(record, deadline.at):
+                continue
+            subscriber = ref()
+            reason = _runs.not_found(record, deadline.seconds)
+            seen = _runs.lost(record, times, reason)
+            record.leave(ref)
+            if subscriber is not None:
+                subscriber.on_observation(seen)
+        if not record.subscribers:
+            self.roster.drop(record)
+        elif record.due == DueState.POLLING:
+            self.roster.again(record, _runs.end_round(record, times))
+
+    async def _apply(self, me: Poller, record: RunRecord, decision: Decision) -> None:
+        seen = decision.seen
+        if seen is not None and seen.is_final and seen.error is None:
+            assert seen.session is not None
+            if seen.session.result in _WITH_REASONS:
+                failures = await self._read_failures(me, seen.session)
+                seen = attrs.evolve(seen, failures=failures)
+                if record.due != DueState.POLLING:
+                    return
+        if seen is not None:
+            self._tell(record, seen)
+        if record.due == DueState.POLLING:
+            self.roster.again(record, decision.pause)
+
+    def _tell(self, record: RunRecord, seen: Observation) -> None:
+        if seen.is_final:
+            self.roster.drop(record)
+        for ref in list(record.subscribers):
+            subscriber = ref()
+            if subscriber is not None:
+                subscriber.on_observation(seen)
+
+    def _note_good(self, times: PollTimes) -> None:
+        self.logon.mark_accepted(times.generation)
+        if self.health.outage.has_failures:
+            self.replies.good()
+
+    async def _on_trouble(
+        self, me: Poller, record: RunRecord, error: VeeamTasksError, times: PollTimes
+    ) -> None:
+        """Act on a poll that told nothing about its run; it may close the gate."""
+        self.replies.errors += 1
+        self.replies.retries += 1
+        what = f"the run of {record.task_id}"
+        _log.debug("poll for %s failed: %s", what, error)
+        if isinstance(error, CertificateError):
+            self.cut_all(error)
+            return
+        outage = self.health.outage
+        self.replies.count_failure(me, what, error, times.now, sent=times.sent)
+        patience = None if outage.is_closed else self.patience
+        pause = _decisions.count_failure(
+            record, error, times, patience, outage.reopened_at
+        )
+        if pause is None:
+            reason = f"only errors for it for {self.patience:g} s, the last: {error}"
+            self._tell(record, _runs.lost(record, times, reason))
+            return
+        record.steps, record.is_round_clean = [], False
+        if record.session is None and not outage.is_closed:
+            self._go_on(record, times)
+        if record.due == DueState.POLLING:
+            self.roster.again(record, pause)
+
+    async def _on_unauthorized(
+        self, me: Poller, record: RunRecord, error: VeeamTasksError, times: PollTimes
+    ) -> None:
+        """Ask whether the token is void; if it is not, this run alone is refused."""
+        logon = self.logon
+        if times.generation != logon.generation:
+            self.roster.again(record, 0.0)  # a late 401: the token is another by now
+            return
+        failure: VeeamTasksError | None = None
+        is_hopeless = record.unauthorized_rounds >= 4 * _decisions.UNAUTHORIZED_ROUNDS
+        is_expired = is_hopeless and not self._is_alone(record)
+        try:
+            is_expired = await logon.renew(times.generation, is_expired=is_expired)
+            self.replies.good()
+        except LogonError:
+            return  # every subscription was cut by it
+        except VeeamTasksError as caught:
+            failure = caught
+        if record.due != DueState.POLLING:
+            return
+        if failure is not None:
+            await self._on_trouble(me, record, failure, times)
+            return
+        record.unchanged_hash, record.trouble = None, str(error)
+        is_renewed = logon.generation != times.generation
+        self.replies.retries += is_renewed
+        if is_expired:
+            record.unauthorized_rounds = 0
+            self.roster.again(record, 0.0 if is_renewed else record.reset_pause())
+            return
+        pause = _decisions.count_unauthorized(record, times)
+        if record.unauthorized_rounds <= _decisions.UNAUTHORIZED_ROUNDS:
+            self.roster.again(record, pause)
+        elif self._is_alone(record):
+            reason = _runs.forbidden(record, error)
+            self._tell(record, _runs.lost(record, times, reason))
+        else:
+            await self._on_trouble(me, record, error, times)
+
+    def _is_alone(self, record: RunRecord) -> bool:
+        """Tell whether others are not refused: else the server is unwell."""
+        roster = self.roster
+        others = [one for one in roster.everything() if one is not record]
+        return not others or any(one.unauthorized_rounds == 0 for one in others)
+
+    # --- the machines of a run that did not end with Success
+
+    async def _read_failures(
+        self, me: Poller, session: JobSession
+    ) -> tuple[TaskSession, ...]:
+        """Return the machines that did not end with Success, as far as they are had.
+
+        Once, and whatever goes wrong changes nothing: how the run ended is known.
+        """
+        try:
+            if session.kind == "CloudFailoverSession":
+                reply = await self._get(me, self._path_of(session))
+                found = list(await parsed(decode_failover_tasks, reply, self.secrets))
+            else:
+                found = await self._machines(me, session)
+        except LogonError:
+            raise
+        except VeeamTasksError as error:
+            _log.info("the machines of %s could not be read: %s", session, error)
+            return ()
+        return tuple([one for one in found if one.result is not SessionResult.SUCCESS])
+
+    async def _machines(self, me: Poller, session: JobSession) -> list[TaskSession]:
+        found: list[TaskSession] = []
+        paths = list(machines_paths(session, self.transport.base))
+        path = paths.pop(0) if paths else None
+        for _ in range(_PAGES_OF_MACHINES):
+            if path is None:
+                break
+            reply = await self._get(me, path, may_miss=bool(paths))
+            if reply.status == _NOT_FOUND:
+                path = paths.pop(0)
+                continue
+            page = await parsed(decode_task_sessions, reply, self.secrets)
+            paths.clear()
+            found += page.sessions
+            path = page.next_path
+        return found
+
+    async def _get(self, me: Poller, path: str, *, may_miss: bool = False) -> Reply:
+        reply = await self.ask(me, self.transport.url(path), self.long_limit, "")
+        if not isinstance(reply, Reply):
+            raise reply
+        if reply.status >= _REDIRECT and not (may_miss and reply.status == _NOT_FOUND):
+            raise _wire.status_error(reply, self.secrets)
+        return reply
+
+
+def searching(seen: Observation, record: RunRecord) -> Observation:
+    """Return what the end of a task shows while its job session is searched."""
+    is_lost = seen.state is TaskState.LOST
+    return attrs.evolve(
+        seen,
+        task=record.task,
+        state=record.task.state if is_lost else seen.state,
+        is_final=False,
+        error=None,
+        stage=RunStage.SEARCHING,
+    )
+
+
+def _times(generation: int, sent: float, sent_wall: float, now: float) -> PollTimes:
+    return PollTimes(
+        generation=generation,
+        sent=sent,
+        sent_wall=sent_wall,
+        now=now,
+        now_wall=time.time(),
+    )
