@@ -34,23 +34,19 @@ if TYPE_CHECKING:
         WatchTimeoutError,
     )
     from veeam_tasks._events import Report, TaskEvent
-    from veeam_tasks._job_sessions import (
+    from veeam_tasks._model import (
         JobSession,
+        Link,
         Run,
         RunStage,
         SessionResult,
         SessionState,
-        TaskSession,
-    )
-    from veeam_tasks._model import (
-        Link,
-        Notice,
-        NoticeKind,
-        Statistics,
         Task,
         TaskResult,
+        TaskSession,
         TaskState,
     )
+    from veeam_tasks._notices import Notice, NoticeKind, Statistics
     from veeam_tasks._pace import Pace
     from veeam_tasks._transport.trust import Certificate
 
@@ -125,24 +121,20 @@ _ROOMS = {
         "WatchTimeoutError",
     ),
     "_events": ("Report", "TaskEvent"),
-    "_job_sessions": (
+    "_client": ("SessionManager",),
+    "_model": (
         "JobSession",
+        "Link",
         "Run",
         "RunStage",
         "SessionResult",
         "SessionState",
-        "TaskSession",
-    ),
-    "_client": ("SessionManager",),
-    "_model": (
-        "Link",
-        "Notice",
-        "NoticeKind",
-        "Statistics",
         "Task",
         "TaskResult",
+        "TaskSession",
         "TaskState",
     ),
+    "_notices": ("Notice", "NoticeKind", "Statistics"),
     "_pace": ("Pace",),
     "_transport.trust": ("Certificate",),
     "_engine.merge": ("MergedWatch", "merge"),

@@ -14,9 +14,8 @@ from veeam_tasks._engine.watch import (
     task_ids_of,
 )
 from veeam_tasks._errors import ClosedError
-from veeam_tasks._job_sessions import JobSession, Run, TaskSession
-from veeam_tasks._model import Link, Statistics, Task
-from veeam_tasks._notices import Notices
+from veeam_tasks._model import JobSession, Link, Run, Task, TaskSession
+from veeam_tasks._notices import Notices, Statistics
 from veeam_tasks._options import Options, make_settings, with_options
 from veeam_tasks._pace import Pace, check_seconds, check_timeout
 from veeam_tasks._protocol.actions import Body, action_request

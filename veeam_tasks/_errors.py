@@ -28,8 +28,7 @@ from veeam_tasks._redaction import of_the_package, quoted, visible
 
 if TYPE_CHECKING:
     from veeam_tasks._events import Report
-    from veeam_tasks._job_sessions import JobSession, TaskSession
-    from veeam_tasks._model import Task
+    from veeam_tasks._model import JobSession, Task, TaskSession
 
 TransportKind = Literal[
     "refused",

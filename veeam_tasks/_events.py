@@ -21,8 +21,7 @@ from veeam_tasks._errors import (
     TaskLostError,
     VeeamTasksError,
 )
-from veeam_tasks._job_sessions import JobSession, RunStage, TaskSession
-from veeam_tasks._model import Task, TaskState
+from veeam_tasks._model import JobSession, RunStage, Task, TaskSession, TaskState
 from veeam_tasks._redaction import of_the_package, quoted, visible
 
 

@@ -2,6 +2,11 @@
 
 The field names follow the vendor's XML schema; the sources of each server fact
 are the reference pages at https://helpcenter.veeam.com/docs/vbr/em_rest/.
+
+Tasks belong to one logon session. Job sessions and task sessions (what a started job
+is while it runs, and its machines) belong to the server: they outlive a renewal and a
+restart of the Enterprise Manager. The pages ``backupSessions``, ``replicaSessions``,
+``restoreSessions`` and ``cloud/failoverSessions`` tell of them.
 """
 
 import re
@@ -11,7 +16,7 @@ from typing import Self
 
 import attrs
 
-from veeam_tasks._errors import TaskFailedError, VeeamTasksError
+from veeam_tasks._errors import SessionFailedError, TaskFailedError
 from veeam_tasks._redaction import of_the_package, quoted, visible
 
 TASK_ID = re.compile(r"task-[0-9]{1,32}", re.ASCII)
@@ -160,105 +165,250 @@ class Task:
         return f"<Task {visible(' '.join(parts))}>"
 
 
-class NoticeKind(StrEnum):
-    """What a `Notice` is about."""
+class RunStage(StrEnum):
+    """How far a run was followed: a run is a task with the job session it started."""
 
-    LOGGED_ON = "logged_on"
-    """The account was accepted."""
-    RENEWED = "renewed"
-    """The token was refused, and a new logon session was opened."""
-    UNREACHABLE = "unreachable"
-    """The server gives no good replies; it is asked rarely until it does."""
-    RECOVERED = "recovered"
-    """It gives good replies again."""
-    LOGGED_OUT = "logged_out"
-    """The server confirmed that the logon session has ended."""
+    TASK = "task"
+    """The task is polled; in a plain watch this is the one stage."""
+    SEARCHING = "searching"
+    """The task is Finished with success, and its job session is not found yet."""
+    SESSION = "session"
+    """The job session is polled."""
+
+
+class SessionState(StrEnum):
+    """Where a job session stands. Only `STOPPED` ends it.
+
+    The words are the server's (``backupsessions_id`` reference page).
+    """
+
+    STARTING = "Starting"
+    WORKING = "Working"
+    PAUSING = "Pausing"
+    RESUMING = "Resuming"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    UNKNOWN = "Unknown"
+    """Any other word of the server, kept in `JobSession.raw_state`; polled on."""
+
+    @classmethod
+    def from_word(cls, word: str) -> "SessionState":
+        """Return the state for a word of the server; other words are `UNKNOWN`."""
+        return _SESSION_STATES.get(word, cls.UNKNOWN)
+
+
+_SESSION_STATES = {
+    state.value: state for state in SessionState if state is not SessionState.UNKNOWN
+}
+
+
+class SessionResult(StrEnum):
+    """How a job session or a task session went; no proof of its end.
+
+    A task session of recorded servers is InProgress with the Result Success.
+    """
+
+    NONE = "None"
+    """No result: the word ``None`` while it runs, or no such member."""
+    SUCCESS = "Success"
+    WARNING = "Warning"
+    """It went well, with remarks."""
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+    """Any other word of the server, kept in `raw_result`."""
+
+    @classmethod
+    def from_word(cls, word: str | None) -> "SessionResult":
+        """Return the result for a word of the server; other words are `UNKNOWN`."""
+        return cls.NONE if not word else _RESULTS.get(word, cls.UNKNOWN)
+
+
+_RESULTS = {
+    result.value: result
+    for result in SessionResult
+    if result is not SessionResult.UNKNOWN
+}
+_GOOD = (SessionResult.SUCCESS, SessionResult.WARNING)
+
+
+def _succeeded(result: SessionResult) -> bool | None:
+    """Return what the result of something that has ended says of its success."""
+    if result in _GOOD:
+        return True
+    return False if result is SessionResult.FAILED else None
 
 
 @attrs.frozen(kw_only=True)
-class Notice:
-    """Something about the server or the logon session, said once.
+class JobSession:
+    """One run of a job, a restore or a failover, as one reply described it.
 
     Attributes:
-        kind: What it is about.
-        at: When it was said; aware, UTC.
-        detail: More of it in words: the URL, or why the server is unreachable.
-        task_ids: The watched tasks at risk.
-        error: Why the server is unreachable; None in every other notice.
+        session_id: Its ID: a GUID, without the ``urn:veeam:`` around it.
+        uid: Its UID, ``urn:veeam:BackupJobSession:7e9f...``, or None.
+        kind: The name of its entity: ``BackupJobSession``, ``ReplicaJobSession``,
+            ``RestoreSession``, ``CloudFailoverSession``.
+        name: Its name, ``<job>@<time>`` as a rule; for people only.
+        job_name: The job's, or the failover plan's, name; None for a restore.
+        job_uid: The job's UID; its middle differs between pages, so compare GUIDs.
+        job_type: ``Backup``, ``BackupCopy``, ``RestoreVm``, ...: an open set.
+        vm_name: Of a restore: the machine.
+        state: Where it stands.
+        raw_state: The server's own word for that.
+        result: How it went; no proof of an end.
+        raw_result: The server's own word for that; None if it said none.
+        progress: Percent, 0 to 100, or None. It may fall, and is no proof of an end.
+        created_at: When it began by the backup server's clock; aware, UTC.
+        ended_at: When it ended, as far as the server says; no proof of an end.
+        is_retry: Whether the server started it because an earlier run failed.
+        failure_message: What it says of a failure; null even for most that failed.
+        links: Its links, in order.
+        href: Its URL as the server has it, or None.
     """
 
-    kind: NoticeKind
-    at: datetime
-    detail: str
-    task_ids: tuple[str, ...] = ()
-    error: VeeamTasksError | None = None
+    session_id: str
+    uid: str | None = None
+    kind: str
+    name: str | None = None
+    job_name: str | None = None
+    job_uid: str | None = None
+    job_type: str | None = None
+    vm_name: str | None = None
+    state: SessionState
+    raw_state: str
+    result: SessionResult = SessionResult.NONE
+    raw_result: str | None = None
+    progress: int | None = None
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    is_retry: bool | None = None
+    failure_message: str | None = None
+    links: tuple[Link, ...] = ()
+    href: str | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """True for Stopped alone: not for a result, 100 percent, or an end time."""
+        return self.state is SessionState.STOPPED
+
+    @property
+    def succeeded(self) -> bool | None:
+        """True once it ended with Success or Warning, False with Failed, else None."""
+        return _succeeded(self.result) if self.is_ended else None
+
+    @property
+    def has_warnings(self) -> bool:
+        """Whether it ended with Warning: it went well, with remarks."""
+        return self.is_ended and self.result is SessionResult.WARNING
+
+    def raise_for_failure(self) -> Self:
+        """Return the job session itself unless it ended without success.
+
+        Raises:
+            SessionFailedError: It ended, and its result is neither Success nor Warning.
+        """
+        if self.is_ended and not self.succeeded:
+            raise SessionFailedError(task=None, session=self, failures=())
+        return self
 
     def __repr__(self) -> str:
-        number = len(self.task_ids)
-        risk = f"; {number} {'task' if number == 1 else 'tasks'} at risk" * bool(number)
-        at = f"{self.at:%Y-%m-%d %H:%M:%S}"
-        return f"<Notice {self.kind} at {at}: {visible(self.detail)}{risk}>"
+        parts = [self.kind, self.session_id]
+        title = self.job_name or self.vm_name or self.name
+        if title:
+            parts.append(quoted(title))
+        parts.append(self.raw_state)
+        if self.raw_result and self.result is not SessionResult.NONE:
+            parts.append(self.raw_result)
+        if self.progress is not None and not self.is_ended:
+            parts.append(f"{self.progress} %")
+        return f"<JobSession {visible(' '.join(parts))}>"
 
 
 @attrs.frozen(kw_only=True)
-class Statistics:
-    """What a manager has done since it was made; `in_flight` and `watched` are now.
+class TaskSession:
+    """What a job session did for one machine, or one share.
 
     Attributes:
-        logons: Logons that the server accepted, renewals included.
-        renewals: Logons that replaced a refused token.
-        requests: Requests sent, of every kind.
-        polls: Requests about one watched task each, with or without a reply.
-        coalesced: Watched tasks answered by a collection instead of a request each.
-        retries: Requests sent again under a new token, and polls after a failure.
-        errors: Polls, calls and logons that ended in an error instead of a usable
-            reply.
-        in_flight: Requests under way now.
-        watched: Tasks watched now, each once however many watches want it.
-        bytes_in: Bytes of reply bodies, after decompression.
-        coalescing: How tasks are asked for now: ``"singly"`` or ``"together"``.
-        coalescing_reason: Why, in words.
-        last_request_at: When the last request was sent; aware, UTC. None without one.
-        next_request_at: When the server will be asked next for what is watched: by a
-            probe, as long as it is unreachable. None if that has no time yet.
+        vm_name: The machine, or the share.
+        vm_uid: Its UID; from version 10 on.
+        raw_state: The server's word: Pending, InProgress, Completed; an open set.
+        result: How it went; no proof of an end.
+        raw_result: The server's own word for that; None if it said none.
+        reason: The text of the failure, where the server gives one.
+        created_at: When it began; aware, UTC.
+        ended_at: When it ended, as far as the server says.
+        size: Bytes, as the server counts them, or None.
     """
 
-    logons: int = 0
-    renewals: int = 0
-    requests: int = 0
-    polls: int = 0
-    coalesced: int = 0
-    retries: int = 0
-    errors: int = 0
-    in_flight: int = 0
-    watched: int = 0
-    bytes_in: int = 0
-    coalescing: str = "singly"
-    coalescing_reason: str = ""
-    last_request_at: datetime | None = None
-    next_request_at: datetime | None = None
+    vm_name: str | None = None
+    vm_uid: str | None = None
+    raw_state: str
+    result: SessionResult = SessionResult.NONE
+    raw_result: str | None = None
+    reason: str | None = None
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    size: int | None = None
 
-    def added_to(self, past: "Statistics") -> "Statistics":
-        """Return this with the counts of an earlier open time added."""
-        return attrs.evolve(
-            self,
-            logons=past.logons + self.logons,
-            renewals=past.renewals + self.renewals,
-            requests=past.requests + self.requests,
-            polls=past.polls + self.polls,
-            coalesced=past.coalesced + self.coalesced,
-            retries=past.retries + self.retries,
-            errors=past.errors + self.errors,
-            bytes_in=past.bytes_in + self.bytes_in,
-        )
+    @property
+    def is_ended(self) -> bool:
+        """True for Completed alone; InProgress may have the result Success."""
+        return self.raw_state == "Completed"
+
+    @property
+    def succeeded(self) -> bool | None:
+        """True once it ended with Success or Warning, False with Failed, else None."""
+        return _succeeded(self.result) if self.is_ended else None
+
+    def __repr__(self) -> str:
+        parts = [self.vm_name or self.vm_uid or "?", self.raw_state]
+        if self.raw_result and self.result is not SessionResult.NONE:
+            parts.append(self.raw_result)
+        if self.reason:
+            parts.append(quoted(self.reason))
+        return f"<TaskSession {visible(' '.join(parts))}>"
+
+
+@attrs.frozen(kw_only=True)
+class Run:
+    """A task that finished with success, with the job session it started, at its end.
+
+    Attributes:
+        task: The finished task.
+        session: The job session, which has ended; None where the action makes none.
+        failures: Its machines that did not end with Success, with their reasons.
+    """
+
+    task: Task
+    session: JobSession | None = None
+    failures: tuple[TaskSession, ...] = ()
+
+    @property
+    def has_warnings(self) -> bool:
+        """Whether the job session ended with Warning."""
+        return self.session is not None and self.session.has_warnings
+
+    def __repr__(self) -> str:
+        parts = [self.task.task_id]
+        if self.task.operation:
+            parts.append(self.task.operation)
+        session = self.session
+        if session is None:
+            parts.append("without a job session")
+        else:
+            parts.append(quoted(session.job_name or session.vm_name or session.name))
+            parts.append(session.raw_result or "without a result")
+        return f"<Run {visible(' '.join(parts))}>"
 
 
 of_the_package(
+    JobSession,
     Link,
-    Notice,
-    NoticeKind,
-    Statistics,
+    Run,
+    RunStage,
+    SessionResult,
+    SessionState,
     Task,
     TaskResult,
+    TaskSession,
     TaskState,
 )

@@ -3,13 +3,107 @@
 import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from enum import StrEnum
 
 import attrs
 
 from veeam_tasks._errors import VeeamTasksError
-from veeam_tasks._model import Notice, NoticeKind
+from veeam_tasks._redaction import of_the_package, visible
 
 _log = logging.getLogger(__name__)
+
+
+class NoticeKind(StrEnum):
+    """What a `Notice` is about."""
+
+    LOGGED_ON = "logged_on"
+    """The account was accepted."""
+    RENEWED = "renewed"
+    """The token was refused, and a new logon session was opened."""
+    UNREACHABLE = "unreachable"
+    """The server gives no good replies; it is asked rarely until it does."""
+    RECOVERED = "recovered"
+    """It gives good replies again."""
+    LOGGED_OUT = "logged_out"
+    """The server confirmed that the logon session has ended."""
+
+
+@attrs.frozen(kw_only=True)
+class Notice:
+    """Something about the server or the logon session, said once.
+
+    Attributes:
+        kind: What it is about.
+        at: When it was said; aware, UTC.
+        detail: More of it in words: the URL, or why the server is unreachable.
+        task_ids: The watched tasks at risk.
+        error: Why the server is unreachable; None in every other notice.
+    """
+
+    kind: NoticeKind
+    at: datetime
+    detail: str
+    task_ids: tuple[str, ...] = ()
+    error: VeeamTasksError | None = None
+
+    def __repr__(self) -> str:
+        number = len(self.task_ids)
+        risk = f"; {number} {'task' if number == 1 else 'tasks'} at risk" * bool(number)
+        at = f"{self.at:%Y-%m-%d %H:%M:%S}"
+        return f"<Notice {self.kind} at {at}: {visible(self.detail)}{risk}>"
+
+
+@attrs.frozen(kw_only=True)
+class Statistics:
+    """What a manager has done since it was made; `in_flight` and `watched` are now.
+
+    Attributes:
+        logons: Logons that the server accepted, renewals included.
+        renewals: Logons that replaced a refused token.
+        requests: Requests sent, of every kind.
+        polls: Requests about one watched task each, with or without a reply.
+        coalesced: Watched tasks answered by a collection instead of a request each.
+        retries: Requests sent again under a new token, and polls after a failure.
+        errors: Polls, calls and logons that ended in an error instead of a usable
+            reply.
+        in_flight: Requests under way now.
+        watched: Tasks watched now, each once however many watches want it.
+        bytes_in: Bytes of reply bodies, after decompression.
+        coalescing: How tasks are asked for now: ``"singly"`` or ``"together"``.
+        coalescing_reason: Why, in words.
+        last_request_at: When the last request was sent; aware, UTC. None without one.
+        next_request_at: When the server will be asked next for what is watched: by a
+            probe, as long as it is unreachable. None if that has no time yet.
+    """
+
+    logons: int = 0
+    renewals: int = 0
+    requests: int = 0
+    polls: int = 0
+    coalesced: int = 0
+    retries: int = 0
+    errors: int = 0
+    in_flight: int = 0
+    watched: int = 0
+    bytes_in: int = 0
+    coalescing: str = "singly"
+    coalescing_reason: str = ""
+    last_request_at: datetime | None = None
+    next_request_at: datetime | None = None
+
+    def added_to(self, past: "Statistics") -> "Statistics":
+        """Return this with the counts of an earlier open time added."""
+        return attrs.evolve(
+            self,
+            logons=past.logons + self.logons,
+            renewals=past.renewals + self.renewals,
+            requests=past.requests + self.requests,
+            polls=past.polls + self.polls,
+            coalesced=past.coalesced + self.coalesced,
+            retries=past.retries + self.retries,
+            errors=past.errors + self.errors,
+            bytes_in=past.bytes_in + self.bytes_in,
+        )
 
 
 @attrs.frozen
@@ -59,3 +153,10 @@ class Notices:
                 _log.info("good replies again, %d tasks watched", watched)
             case NoticeKind.LOGGED_OUT:
                 _log.info("logged out of %s", detail)
+
+
+of_the_package(
+    Notice,
+    NoticeKind,
+    Statistics,
+)

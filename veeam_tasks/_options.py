@@ -12,7 +12,7 @@ import attrs
 from yarl import URL
 
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._model import Notice
+from veeam_tasks._notices import Notice
 from veeam_tasks._pace import Pace, check_seconds
 from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import quoted

@@ -24,8 +24,7 @@ import attrs
 
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
-from veeam_tasks._model import NoticeKind, Statistics
-from veeam_tasks._notices import Notices
+from veeam_tasks._notices import NoticeKind, Notices, Statistics
 from veeam_tasks._options import Settings
 from veeam_tasks._redaction import Secret, Secrets, visible
 from veeam_tasks._session.calls import Calls

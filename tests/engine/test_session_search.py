@@ -18,7 +18,7 @@ from veeam_tasks._engine.session_search import (
     source_of,
     why_not,
 )
-from veeam_tasks._job_sessions import JobSession, SessionResult, SessionState
+from veeam_tasks._model import JobSession, SessionResult, SessionState
 
 JOB = "1c29a0ac-7e4e-4a0b-9f45-6c7b1a0d2e33"
 OTHER = "2c29a0ac-7e4e-4a0b-9f45-6c7b1a0d2e33"

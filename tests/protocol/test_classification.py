@@ -3,8 +3,7 @@
 import pytest
 
 from veeam_tasks._errors import MalformedReplyError
-from veeam_tasks._job_sessions import JobSession
-from veeam_tasks._model import Task
+from veeam_tasks._model import JobSession, Task
 from veeam_tasks._protocol.classification import (
     ReplyKind,
     classify,

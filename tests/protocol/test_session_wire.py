@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veeam_tasks import MalformedReplyError, VeeamTasksError
-from veeam_tasks._job_sessions import SessionResult, SessionState
+from veeam_tasks._model import SessionResult, SessionState
 from veeam_tasks._protocol import sessions
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets

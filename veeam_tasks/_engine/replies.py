@@ -14,8 +14,8 @@ from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
 from veeam_tasks._events import Observation
-from veeam_tasks._model import NoticeKind, Task
-from veeam_tasks._notices import Notices
+from veeam_tasks._model import Task
+from veeam_tasks._notices import NoticeKind, Notices
 from veeam_tasks._protocol.classification import ReplyKind, classify
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets

@@ -46,8 +46,7 @@ from veeam_tasks._engine.run_records import (
 from veeam_tasks._engine.session_search import NEWEST, SessionSource, why_not
 from veeam_tasks._errors import SessionLostError, VeeamTasksError
 from veeam_tasks._events import Observation
-from veeam_tasks._job_sessions import JobSession, RunStage, SessionResult
-from veeam_tasks._model import TaskState
+from veeam_tasks._model import JobSession, RunStage, SessionResult, TaskState
 from veeam_tasks._protocol.session_paths import JobFilter, job_query
 
 TASK_LOOKS = 5

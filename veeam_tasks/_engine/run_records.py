@@ -5,8 +5,7 @@ import attrs
 from veeam_tasks._engine.records import PolledRecord, SubscriberRef
 from veeam_tasks._engine.session_search import SessionSource, StartedJob
 from veeam_tasks._events import Observation
-from veeam_tasks._job_sessions import JobSession, RunStage
-from veeam_tasks._model import Task
+from veeam_tasks._model import JobSession, RunStage, Task
 
 
 @attrs.frozen

@@ -35,8 +35,14 @@ from veeam_tasks._engine.submitted import Submits
 from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
 from veeam_tasks._events import Observation
-from veeam_tasks._job_sessions import JobSession, RunStage, SessionResult, TaskSession
-from veeam_tasks._model import Task, TaskState
+from veeam_tasks._model import (
+    JobSession,
+    RunStage,
+    SessionResult,
+    Task,
+    TaskSession,
+    TaskState,
+)
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.classification import (
     ReplyKind,

@@ -21,8 +21,7 @@ from typing import Literal
 
 import attrs
 
-from veeam_tasks._job_sessions import JobSession
-from veeam_tasks._model import Link, Task
+from veeam_tasks._model import JobSession, Link, Task
 from veeam_tasks._protocol.sessions import KINDS, guid_of
 
 SKEW = timedelta(seconds=120)

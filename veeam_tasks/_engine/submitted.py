@@ -18,8 +18,7 @@ from veeam_tasks._engine.session_search import (
     is_of_job,
     job_action_of,
 )
-from veeam_tasks._job_sessions import JobSession
-from veeam_tasks._model import Task
+from veeam_tasks._model import JobSession, Task
 
 _KEPT = 10_000
 _NEVER = datetime.max.replace(tzinfo=UTC)

@@ -21,8 +21,7 @@ from veeam_tasks._events import (
     failure_of,
     lost_error,
 )
-from veeam_tasks._job_sessions import Run
-from veeam_tasks._model import Task, TaskState
+from veeam_tasks._model import Run, Task, TaskState
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.urls import Hide, task_id_of
 from veeam_tasks._redaction import NotCopyable, of_the_package

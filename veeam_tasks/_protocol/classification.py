@@ -18,8 +18,7 @@ import re
 from enum import Enum
 
 from veeam_tasks._errors import VeeamTasksError
-from veeam_tasks._job_sessions import JobSession
-from veeam_tasks._model import Task
+from veeam_tasks._model import JobSession, Task
 from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.messages import Reply

@@ -17,8 +17,7 @@ import attrs
 from yarl import URL
 
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._job_sessions import JobSession
-from veeam_tasks._model import Link
+from veeam_tasks._model import JobSession, Link
 from veeam_tasks._protocol.sessions import GUID
 from veeam_tasks._protocol.urls import Hide, resource_path
 from veeam_tasks._redaction import quoted

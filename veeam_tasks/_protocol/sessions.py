@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from veeam_tasks._errors import MalformedReplyError
-from veeam_tasks._job_sessions import (
+from veeam_tasks._model import (
     JobSession,
     SessionResult,
     SessionState,

@@ -27,8 +27,7 @@ from veeam_tasks._errors import (
     TransportError,
     VeeamTasksError,
 )
-from veeam_tasks._job_sessions import JobSession, TaskSession
-from veeam_tasks._model import TASK_ID, Task
+from veeam_tasks._model import TASK_ID, JobSession, Task, TaskSession
 from veeam_tasks._options import Settings
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.actions import check_deleted, task_started
