@@ -1,0 +1,87 @@
+"""What a triggerer runs while a task of Airflow is deferred."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+import veeam_tasks as vt
+from veeam_tasks.airflow._managers import managers_here
+from veeam_tasks.airflow._shared_logon import LogonRefusedError
+from veeam_tasks.airflow._watching import Checkpoint, Watching
+from veeam_tasks.airflow.hooks import VeeamHook
+
+
+class VeeamTrigger(BaseTrigger):
+    """Watches tasks to their ends; it submits nothing, so it may run twice at once.
+
+    Its arguments are stored and printed by Airflow: no secret is among them.
+
+    Args:
+        veeam_conn_id: The connection.
+        reference: Stands for the logon session that the tasks belong to.
+        checkpoints: From where on each task is watched.
+        delete_on_kill: Whether the tasks are deleted when a person ends the Airflow
+            task. What they started goes on in any case.
+    """
+
+    def __init__(
+        self,
+        *,
+        veeam_conn_id: str,
+        reference: str | None,
+        checkpoints: Sequence[Checkpoint],
+        delete_on_kill: bool = False,
+    ) -> None:
+        super().__init__()
+        self.veeam_conn_id = veeam_conn_id
+        self.reference = reference
+        self.checkpoints = list(checkpoints)
+        self.delete_on_kill = delete_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what another triggerer makes this trigger from."""
+        return (
+            f"{VeeamTrigger.__module__}.{VeeamTrigger.__qualname__}",
+            {
+                "veeam_conn_id": self.veeam_conn_id,
+                "reference": self.reference,
+                "checkpoints": self.checkpoints,
+                "delete_on_kill": self.delete_on_kill,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Give one event: the outcomes, or why they cannot be known."""
+        # Nothing may be open over a yield: Airflow ends a trigger between two steps.
+        yield TriggerEvent(await self._watch())
+
+    async def _watch(self) -> dict[str, Any]:
+        watching = Watching(list(self.checkpoints), self._on_event)
+        source = VeeamHook(self.veeam_conn_id).source
+        try:
+            outcomes = await watching.to_the_end(
+                managers_here(), source, self.reference
+            )
+        except LogonRefusedError as error:
+            return {"problem": f"the logon was refused: {error}"}
+        except (vt.VeeamTasksError, ValueError) as error:
+            return {"problem": str(error)}
+        return {"outcomes": outcomes}
+
+    def _on_event(self, event: vt.TaskEvent) -> None:
+        self.log.info("%r", event)
+
+    async def on_kill(self) -> None:
+        """Delete the tasks, if the author of the DAG wants that."""
+        if not self.delete_on_kill:
+            return
+        source = VeeamHook(self.veeam_conn_id).source
+        async with managers_here().use(source, self.reference) as held:
+            for checkpoint in self.checkpoints:
+                try:
+                    await held.manager.delete(checkpoint["task"])
+                except vt.VeeamTasksError as error:
+                    self.log.warning(
+                        "%s was not deleted: %s", checkpoint["task"], error
+                    )
