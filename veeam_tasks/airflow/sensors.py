@@ -55,6 +55,7 @@ class VeeamTaskSensor(BaseSensorOperator):
 
     def execute(self, context: Any) -> Any:
         """Let a triggerer watch."""
+        del context
         hook = VeeamHook(self.veeam_conn_id)
         one = isinstance(self.tasks, (str, Mapping))
         tasks = [self.tasks] if one else list(self.tasks)
