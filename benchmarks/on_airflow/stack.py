@@ -238,15 +238,9 @@ class Stack:
         found = tool if Path(tool).exists() else shutil.which(command)
         if found is None:
             sys.exit(f"{command} is missing: apt-get install postgresql-15")
-        prefix: Sequence[str] = ()
-        if os.geteuid() == 0:
-            # PostgreSQL refuses to run as root.
-            prefix = [
-                "setpriv",
-                "--reuid=postgres",
-                "--regid=postgres",
-                "--clear-groups",
-            ]
+        # PostgreSQL refuses to run as root.
+        other = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        prefix = other if os.geteuid() == 0 else []
         run = subprocess.run(
             [*prefix, found, *arguments],
             cwd=self.folder,
