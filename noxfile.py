@@ -294,6 +294,14 @@ def strangers(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def ansible(session: nox.Session) -> None:
+    """Run playbooks by ansible-core against the simulator; build the collection."""
+    session.install("-q", f"{wheel(session)}[ansible,cli,simulator]", *group("test"))
+    asked = ("-m", "playbooks or not playbooks", "tests/ansible", *session.posargs)
+    session.run("pytest", "-q", *SPREAD, *asked, env=WHEEL)
+
+
+@nox.session(default=False)
 def mutation(session: nox.Session) -> None:
     """Break the pure rooms one line at a time; a survivor needs a reason."""
     session.install("-q", "-e", PACKAGE, *group("test"), "mutmut>=3.3")

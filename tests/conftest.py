@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "asyncio_loop: never runs on uvloop")
     config.addinivalue_line("markers", "strangers: needs clients of other people")
     config.addinivalue_line("markers", "soak: takes minutes; only runs by `-m soak`")
+    config.addinivalue_line("markers", "playbooks: runs Ansible; only on request")
     config.addinivalue_line("markers", "lengthy: takes seconds, and on each Python")
 
 
@@ -56,7 +57,10 @@ def pytest_collection_modifyitems(
     keep_share(config, items)
     if config.getoption("markexpr"):
         return
-    left_out = {"soak": "takes minutes: nox -s soak"}
+    left_out = {
+        "soak": "takes minutes: nox -s soak",
+        "playbooks": "takes half a minute: nox -s ansible",
+    }
     if os.environ.get("VEEAM_TASKS_LENGTHY") == "no":
         left_out["lengthy"] = "runs on another Python"
     for item in items:

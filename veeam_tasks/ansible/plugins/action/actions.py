@@ -7,7 +7,15 @@ from typing import Any, ClassVar
 import veeam_tasks as vt
 
 from ..plugin_utils.base import EmAction, in_words, seconds
-from ..plugin_utils.night import Step, difference, plan, send, summary, watch_to_end
+from ..plugin_utils.night import (
+    Step,
+    difference,
+    entries_of,
+    plan,
+    send,
+    summary,
+    watch_to_end,
+)
 from ..plugin_utils.server import Server
 
 VERBS = ["start", "stop", "retry", "sync", "toggleScheduleEnabled"]
@@ -46,8 +54,9 @@ class ActionModule(EmAction):
         """Find the jobs, send the actions, watch; in check mode find the jobs only."""
         timeout = seconds(args["timeout"], "timeout")
         opening = server.opening(patience=seconds(args["patience"], "patience"))
+        entries = entries_of(args)
         async with opening as em:
-            steps = await plan(em, args)
+            steps = await plan(em, entries)
             shown = {"diff": difference(steps)} if self._task.diff else {}
             if self._task.check_mode:
                 for step in steps:

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible import constants
-
 from ..plugin_utils.base import EmAction
-from ..plugin_utils.server import FACT, Server, SettingsError
-
-try:
-    from ansible.plugins.action import VariableLayer
-except ImportError:
-    VariableLayer = None
+from ..plugin_utils.server import Server, SettingsError
 
 
 class ActionModule(EmAction):
@@ -29,20 +22,5 @@ class ActionModule(EmAction):
             logon = server.fact(em)
             await em.aclose(log_out=False)
         self.tell(f"logged on at {logon['url']}")
-        return {"_ansible_no_log": True, "changed": False, "logon": logon} | self._kept(
-            {FACT: logon}
-        )
-
-    def _kept(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Make the fact known to later tasks, and to no cache on a disk."""
-        if VariableLayer is not None:
-            self.register_host_variables({}, VariableLayer.CACHEABLE_FACT)
-            self.register_host_variables(facts, VariableLayer.EPHEMERAL_FACT)
-            return {}
-        if constants.CACHE_PLUGIN in {"memory", "ansible.builtin.memory"}:
-            return {"ansible_facts": facts}
-        text = (
-            f"{FACT} is not set, for this ansible-core would write it into the fact"
-            " cache; register the result and pass logon: to later tasks"
-        )
-        return {"warnings": [text]}
+        hidden = {"_ansible_no_log": True, "changed": False, "logon": logon}
+        return hidden | self.share(logon)

@@ -18,9 +18,12 @@ class ActionModule(EmAction):
         server: Server,
         args: dict[str, Any],  # noqa: ARG002 - every action takes them
     ) -> dict[str, Any]:
-        """Send one DELETE of the logon session."""
+        """Send one DELETE of the logon session, if there is one."""
+        if not server.is_shared:
+            return {"changed": False, "msg": "there is no shared logon session"}
+        said = "the logon session has ended"
         try:
             await server.log_out()
         except vt.LogonError:
-            return {"changed": False, "msg": "the logon session had ended already"}
-        return {"changed": False, "msg": "the logon session has ended"}
+            said = "the logon session had ended already"
+        return {"changed": False, "msg": said} | self.share({})

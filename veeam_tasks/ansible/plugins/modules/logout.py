@@ -6,7 +6,7 @@ short_description: End a shared logon session
 version_added: 0.2.0
 description:
   - Ends the logon session that M(veeam_tasks.em.logon) opened. It needs no password.
-  - One that has ended already is no failure. What was started goes on at the server.
+  - One that has ended already, or none, is no failure. What was started goes on at the server.
 extends_documentation_fragment:
   - veeam_tasks.em.connection
 attributes:
@@ -27,7 +27,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: Whether it has ended now or had ended already.
+  description: Whether it has ended now, had ended already, or was not there.
   returned: success
   type: str
 """

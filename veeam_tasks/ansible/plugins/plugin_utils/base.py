@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine, Mapping
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final
 
+from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -15,7 +16,10 @@ import veeam_tasks as vt
 
 from .server import CONNECTION_SPEC, FACT, Server, SettingsError, environment_of
 
-R = TypeVar("R")
+try:
+    from ansible.plugins.action import VariableLayer
+except ImportError:
+    VariableLayer = None
 
 _PREFIX: Final = "veeam_em_"
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0}
@@ -65,7 +69,7 @@ class EmAction(ActionBase):
         except vt.VeeamTasksError as error:
             result |= {"failed": True, "msg": in_words(error, server)}
         if server.warnings:
-            result["warnings"] = server.warnings
+            result["warnings"] = [*result.get("warnings", ()), *server.warnings]
         return result
 
     def work(self, server: Server, args: dict[str, Any]) -> Coroutine[Any, Any, Any]:
@@ -75,6 +79,28 @@ class EmAction(ActionBase):
     def tell(self, text: str, level: int = 1) -> None:
         """Show a line at once, from ``-v`` (or ``-vv``, at level 2) on."""
         (display.v if level == 1 else display.vv)(text)
+
+    def share(self, logon: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a logon session known to later tasks, and to no cache on a disk.
+
+        Args:
+            logon: What they need of it; empty to have the last one forgotten.
+
+        Returns:
+            What the result needs for that.
+        """
+        facts = {FACT: dict(logon)}
+        if VariableLayer is not None:
+            self.register_host_variables({}, VariableLayer.CACHEABLE_FACT)
+            self.register_host_variables(facts, VariableLayer.EPHEMERAL_FACT)
+            return {}
+        if constants.CACHE_PLUGIN in {"memory", "ansible.builtin.memory"} or not logon:
+            return {"ansible_facts": facts}
+        text = (
+            f"{FACT} is not set, for this ansible-core would write it into the fact"
+            " cache; register the result and pass logon: to later tasks"
+        )
+        return {"warnings": [text]}
 
     def _variables(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the variables of this host that are ours, templated."""

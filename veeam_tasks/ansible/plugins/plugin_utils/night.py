@@ -135,23 +135,36 @@ def _session(session: vt.JobSession | None) -> dict[str, Any] | None:
     }
 
 
-async def plan(em: vt.SessionManager, args: Mapping[str, Any]) -> list[Step]:
-    """Return what there is to do; each job is found before anything is sent.
+Entry = Mapping[str, Any]
+
+
+def entries_of(args: Mapping[str, Any]) -> list[Entry]:
+    """Return what there is to do, before anybody has been asked.
 
     Raises:
         SettingsError: An entry says too little or too much.
-        JobNameError: A job is not there, or its name fits several.
-        VeeamTasksError: The jobs could not be read.
     """
-    entries = [{"job": name, "action": args["action"]} for name in args["jobs"] or []]
+    entries: list[Entry] = [
+        {"job": name, "action": args["action"]} for name in args["jobs"] or []
+    ]
     entries += args["actions"] or []
     for entry in entries:
         _check(entry)
+    return entries
+
+
+async def plan(em: vt.SessionManager, entries: Sequence[Entry]) -> list[Step]:
+    """Return what there is to do; each job is found before anything is sent.
+
+    Raises:
+        JobNameError: A job is not there, or its name fits several.
+        VeeamTasksError: The jobs could not be read.
+    """
     jobs = await read_jobs(em) if any(map(_needs_jobs, entries)) else []
     return [_step(entry, jobs) for entry in entries]
 
 
-def _check(entry: Mapping[str, Any]) -> None:
+def _check(entry: Entry) -> None:
     if (entry.get("job") is None) == (entry.get("path") is None):
         text = "actions: each entry has either job or path"
         raise SettingsError(text)
@@ -160,7 +173,7 @@ def _check(entry: Mapping[str, Any]) -> None:
         raise SettingsError(text)
 
 
-def _needs_jobs(entry: Mapping[str, Any]) -> bool:
+def _needs_jobs(entry: Entry) -> bool:
     """Tell whether a job has to be looked up, for its name or for its schedule."""
     job = entry.get("job")
     return job is not None and not (
@@ -168,7 +181,7 @@ def _needs_jobs(entry: Mapping[str, Any]) -> bool:
     )
 
 
-def _step(entry: Mapping[str, Any], jobs: Sequence[Job]) -> Step:
+def _step(entry: Entry, jobs: Sequence[Job]) -> Step:
     verb, enabled = entry.get("action") or _DEFAULT, None
     name, path = entry.get("job"), entry.get("path")
     if path is not None:

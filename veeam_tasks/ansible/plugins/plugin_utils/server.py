@@ -105,17 +105,17 @@ class Server:
             SettingsError: Something is missing or wrong.
         """
         options = {**self.options, **more}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                opening = self._opening(options)
-            except (ValueError, TypeError) as error:
-                raise SettingsError(str(error)) from None
-        if any(issubclass(one.category, UserWarning) for one in caught):
+        if options.get("insecure"):
             self.warnings.append(
                 "insecure: nobody is verified, so anyone on the way can read along"
             )
-        return opening
+        with warnings.catch_warnings():
+            # A worker's standard error is not for warnings: they go with the result.
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                return self._opening(options)
+            except (ValueError, TypeError) as error:
+                raise SettingsError(str(error)) from None
 
     def _opening(
         self, options: dict[str, Any]
@@ -125,7 +125,8 @@ class Server:
             token, session_id = self._logon.get("token"), self._logon.get("session_id")
             return vt.adopt(url, str(token), session_id=session_id, **options)
         username = self._required("username", r"as CORP\svc")
-        return vt.connect(
+        # Not `connect`: this one checks the arguments at once.
+        return vt.SessionManager(
             url, username=username, password=self._required("password"), **options
         )
 
@@ -136,9 +137,7 @@ class Server:
             SettingsError: Something is missing or wrong.
             VeeamTasksError: The server could not be asked, or refused.
         """
-        if self._logon is None:
-            text = f"no logon session to end: neither logon nor {FACT} is set"
-            raise SettingsError(text)
+        assert self._logon is not None
         token, session_id = self._logon.get("token"), self._logon.get("session_id")
         try:
             await vt.log_out(
