@@ -49,10 +49,6 @@ from veeam_tasks._events import Observation
 from veeam_tasks._model import JobSession, RunStage, SessionResult, TaskState
 from veeam_tasks._protocol.session_paths import JobFilter, job_query
 
-TASK_LOOKS = 5
-"""Rounds in which a task without a link is asked for once more, where the sessions of
-its job are asked for as well."""
-
 _TASK = "task"
 _REFUSED_KEPT, _REFUSED_SHOWN = 20, 3
 
@@ -145,7 +141,9 @@ def _steps(record: RunRecord) -> list[str]:
     is_queried = record.source is SessionSource.QUERY and record.started is not None
     if is_queried and record.started is not None:
         steps += record.started.kinds
-    if record.has_task and (not is_queried or record.rounds < TASK_LOOKS):
+    # A link that comes late is seen late, where the job's sessions are asked for too.
+    is_turn = not is_queried or (record.rounds + 1).bit_count() == 1
+    if record.has_task and is_turn:
         steps.append(_TASK)
     return steps
 
