@@ -30,15 +30,21 @@ SHARED = """\
 
 
 def test_many_actions_take_one_logon(play: Play, server: ThreadedServer) -> None:
-    """A task with several jobs logs on once, starts each once, and logs out."""
+    """Each is started once and followed to the end of its job; the failed one is named.
+
+    One line tells of each new state, and of no secret; it logs out at the end.
+    """
     played = play(BOTH)
-    assert played.status == 0
+    assert played.status == 2
     assert [one.accepted for one in server.logons] == [True]
     (result,) = played.results
     assert posts(server) == [one["path"] for one in result["outcomes"]]
     assert result["changed"] is True
-    assert [one["outcome"] for one in result["outcomes"]] == ["succeeded"] * 2
-    assert "Nightly: sent, task-1\n" in played.output
+    assert result["report"] == {"succeeded": ["Nightly"], "failed": ["Broken"]}
+    assert result["msg"] == "1 of 2 not well; Broken failed: db01: No space left"
+    assert result["outcomes"][1]["session"]["result"] == "Failed"
+    told = ["Nightly: sent, task-1", "Nightly: succeeded", "Broken: failed: db01: No"]
+    assert all(f"\n{line}" in played.output for line in told)
     assert not server.logon_sessions
     assert not [one for one in secrets_of(server) if one in played.output]
 
@@ -100,6 +106,37 @@ def test_a_wrong_password_is_one_refused_logon(
 
 
 @on_request
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_warning_is_a_failure_on_request(
+    play: Play, server: ThreadedServer, counts: bool
+) -> None:
+    """It is told as one in any case."""
+    server.add_job("Meh", session="Starting 1s, Stopped warning")
+    asked = f"    jobs: [Meh]\n    warnings_fail: {str(counts).lower()}\n"
+    played = play(f"- veeam_tasks.em.actions:\n{asked}")
+    assert played.status == (2 if counts else 0)
+    assert played.results[0]["report"] == {"warning": ["Meh"]}
+
+
+@on_request
+def test_without_follow_the_start_counts(play: Play, server: ThreadedServer) -> None:
+    """A job that began well is a success, whatever becomes of it."""
+    played = play(f"{BOTH}    follow: false\n")
+    assert played.status == 0
+    assert not [one for one in server.requests if "backupSessions" in one.path]
+
+
+@on_request
+def test_a_job_that_is_never_found_is_lost(play: Play) -> None:
+    """After find_timeout the task fails, and does not wait for ever."""
+    with ThreadedServer(speed=10, job_links="never", session_delay=3600) as server:
+        server.add_job("Nightly")
+        played = play(f"{ONE}    find_timeout: 2s\n", VEEAM_EM_URL=server.url)
+    assert played.status == 2
+    assert played.results[0]["outcomes"][0]["outcome"] == "lost"
+
+
+@on_request
 def test_check_mode_says_what_would_be_sent(play: Play, server: ThreadedServer) -> None:
     """Nothing is sent; the diff shows it, and a schedule before and after."""
     played = play(
@@ -134,7 +171,7 @@ def test_a_refused_action_leaves_the_others_alone(
     played = play(BOTH)
     assert played.status == 2
     outcomes = {one["name"]: one["outcome"] for one in played.results[0]["outcomes"]}
-    assert outcomes == {"Nightly": "refused", "Broken": "succeeded"}
+    assert outcomes == {"Nightly": "refused", "Broken": "failed"}
 
 
 @on_request
@@ -186,7 +223,7 @@ def test_variables_come_from_a_vault(
         'veeam_em_password: "{{ vault_em_password }}"\n'
     )
     asked = ("-vvvv", "--vault-password-file", str(key), "-e", "@vars.yml")
-    played = play(f"{SHARED}{BOTH}", *asked, account=False)
+    played = play(f"{SHARED}{ONE}", *asked, account=False)
     assert played.status == 0
     assert len(server.logons) == 2
     assert not [one for one in secrets_of(server) if one in played.output]

@@ -44,6 +44,8 @@ class ActionModule(EmAction):
         },
         "tasks": {"type": "list", "elements": "str"},
         "wait": {"type": "bool", "default": True},
+        "follow": {"type": "bool", "default": True},
+        "find_timeout": {"type": "str", "default": "20m"},
         "timeout": {"type": "str"},
         "patience": {"type": "str"},
         "warnings_fail": {"type": "bool", "default": False},
@@ -52,7 +54,11 @@ class ActionModule(EmAction):
 
     async def work(self, server: Server, args: dict[str, Any]) -> dict[str, Any]:
         """Find the jobs, send the actions, watch; in check mode find the jobs only."""
-        timeout = seconds(args["timeout"], "timeout")
+        how = {
+            "follow": args["follow"],
+            "find_timeout": seconds(args["find_timeout"], "find_timeout"),
+            "timeout": seconds(args["timeout"], "timeout"),
+        }
         opening = server.opening(patience=seconds(args["patience"], "patience"))
         entries = entries_of(args)
         async with opening as em:
@@ -67,7 +73,7 @@ class ActionModule(EmAction):
             if not args["wait"]:
                 self._warn_of_an_end(server)
                 return summary(steps, warnings_fail=False) | shown
-            cut = await watch_to_end(em, steps, self.tell, timeout=timeout)
+            cut = await watch_to_end(em, steps, self.tell, **how)
         return self._told(cut, steps, server, args) | shown
 
     def _told(

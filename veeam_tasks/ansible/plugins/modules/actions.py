@@ -11,6 +11,8 @@ description:
     it may have been carried out all the same. It is told as C(uncertain), and nothing more is sent.
   - With C(-v) a line tells of each new state at once, with C(-vv) of all progress.
   - A wait rides out outages. An account that is refused is never tried again.
+  - A task of the server that starts a job ends when the job has begun. With O(follow) it is the job session that
+    counts, so that the play fails where a backup failed, with the reason of each machine.
   - If the play is stopped or O(timeout) is over, what was started goes on at the server.
 extends_documentation_fragment:
   - veeam_tasks.em.connection
@@ -60,6 +62,16 @@ options:
     description: Whether to wait. If V(false), RV(tasks) is what O(tasks) takes later.
     type: bool
     default: true
+  follow:
+    description:
+      - Whether to wait for the ends of the jobs that were started, instead of the ends of the starts.
+      - An action that starts no job session ends with its task. So does one of O(tasks).
+    type: bool
+    default: true
+  find_timeout:
+    description: How long to search for the job session of a task that has ended. The Enterprise Manager may learn of it late.
+    type: str
+    default: 20m
   timeout:
     description: How long to wait, for example V(90), V(20m) or V(4h30m); for ever if not said.
     type: str

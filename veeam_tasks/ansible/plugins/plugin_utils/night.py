@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -95,7 +96,9 @@ class Step:
         if session is not None:
             done = "" if session.progress is None else f" {session.progress} %"
             return f"{session.raw_state}{done}"
-        return self.event.state.value if task is None else task.raw_state
+        word = self.event.state.value if task is None else task.raw_state
+        is_searched = self.event.stage is vt.RunStage.SEARCHING
+        return f"{word}, its job session is searched for" if is_searched else word
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the result of the task has of it."""
@@ -233,18 +236,46 @@ async def send(
             tell(f"{step.title}: sent, {task.task_id}")
 
 
+Tell = Callable[[str, int], None]
+
+
 async def watch_to_end(
     em: vt.SessionManager,
     steps: Sequence[Step],
-    tell: Callable[[str, int], None],
+    tell: Tell,
+    *,
+    follow: bool,
     **how: Any,
 ) -> vt.VeeamTasksError | None:
-    """Watch what was started; return what cut that short, if anything did."""
+    """Watch what was started; return what cut that short, if anything did.
+
+    What was started here is followed to the end of its job. Of a task from before
+    nobody knows here when its job was started: it is watched to its own end.
+
+    Args:
+        em: What started it.
+        steps: What was started, and tasks from before.
+        tell: What shows a line, at a level of verbosity.
+        follow: Whether to follow.
+        **how: Arguments of `SessionManager.watch`.
+    """
+    begun = [step for step in steps if step.task_id is not None]
+    followed = [step for step in begun if step.path and follow]
+    others = [step for step in begun if not (step.path and follow)]
+    cuts = await asyncio.gather(
+        _watch(em, followed, tell, follow=True, **how),
+        _watch(em, others, tell, follow=False, **how),
+    )
+    return next((cut for cut in cuts if cut is not None), None)
+
+
+async def _watch(
+    em: vt.SessionManager, steps: Sequence[Step], tell: Tell, **how: Any
+) -> vt.VeeamTasksError | None:
     mine: dict[str, list[Step]] = {}
     for step in steps:
-        if step.task_id is not None:
-            step.outcome = "unfinished"
-            mine.setdefault(step.task_id, []).append(step)
+        step.outcome = "unfinished"
+        mine.setdefault(str(step.task_id), []).append(step)
     shown: dict[str, str] = {}
     try:
         async with em.watch(*mine, **how) as watch:
