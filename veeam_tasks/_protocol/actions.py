@@ -19,14 +19,20 @@ from veeam_tasks._errors import (
 from veeam_tasks._model import Link, Task
 from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import replies as _wire
-from veeam_tasks._protocol.messages import Method, Reply, Request
+from veeam_tasks._protocol.messages import (
+    NO_CONTENT,
+    NOT_IMPLEMENTED,
+    SERVER_ERROR,
+    UNAVAILABLE,
+    Method,
+    Reply,
+    Request,
+)
 from veeam_tasks._protocol.urls import check_same_server, resource_path
 from veeam_tasks._redaction import Secrets, quoted
 
 Body = str | bytes | Mapping[str, object]
 
-_REDIRECT, _SERVER_ERROR, _NOT_IMPLEMENTED, _BUSY = 300, 500, 501, 503
-_NO_CONTENT = 204
 _METHODS: dict[str, Method] = {"POST": "POST", "PUT": "PUT", "DELETE": "DELETE"}
 
 
@@ -74,7 +80,7 @@ def task_started(reply: Reply, secrets: Secrets) -> Task:
     """
     check_carried_out(reply, secrets)
     problem = f"answered {reply.status} without a task"
-    if reply.status != _NO_CONTENT:
+    if reply.status != NO_CONTENT:
         try:
             return _wire.decode_task(reply, secrets, asked=None)
         except MalformedReplyError as error:
@@ -96,15 +102,13 @@ def check_carried_out(reply: Reply, secrets: Secrets) -> None:
         TaskNotFoundError: The server knows no such task.
         StatusError: It was refused; a 5xx other than 501 may have been carried out.
     """
-    if reply.status < _REDIRECT:
+    if reply.is_success:
         return
     error = _wire.status_error(reply, secrets)
     # A task that the server does not know is a 500 too, and nobody does what he says
     # that he cannot do.
-    is_refused = (
-        isinstance(error, TaskNotFoundError) or reply.status == _NOT_IMPLEMENTED
-    )
-    if reply.status >= _SERVER_ERROR and not is_refused:
+    is_refused = isinstance(error, TaskNotFoundError) or reply.status == NOT_IMPLEMENTED
+    if reply.status >= SERVER_ERROR and not is_refused:
         error = _uncertain_status(reply, secrets)
     raise error
 
@@ -143,7 +147,7 @@ def check_deleted(reply: Reply, secrets: Secrets) -> None:
 
 def _uncertain_status(reply: Reply, secrets: Secrets) -> StatusError:
     message = _wire.error_message(reply, secrets)
-    if reply.status == _BUSY:
+    if reply.status == UNAVAILABLE:
         return ServerBusyError(
             request=reply.request,
             status=reply.status,

@@ -21,7 +21,12 @@ from veeam_tasks._errors import VeeamTasksError
 from veeam_tasks._model import JobSession, Task
 from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import replies as _replies
-from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._protocol.messages import (
+    FORBIDDEN,
+    NOT_FOUND,
+    UNAUTHORIZED,
+    Reply,
+)
 from veeam_tasks._protocol.sessions import (
     SessionPage,
     decode_session,
@@ -29,7 +34,6 @@ from veeam_tasks._protocol.sessions import (
 )
 from veeam_tasks._redaction import Secrets
 
-_OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 300, 401, 403, 404
 _UNKNOWN_TOO = (400, 500)
 _NO_QUERY = (400, 404, 501)
 _UNKNOWN_WORDS = re.compile(
@@ -54,7 +58,7 @@ def classify(
 ) -> tuple[ReplyKind, Task | VeeamTasksError]:
     """Return what a reply proves, with the task or the error that it carries."""
     status = reply.status
-    if _OK <= status < _REDIRECT:
+    if reply.is_success:
         try:
             return ReplyKind.TASK, _replies.decode_task(reply, secrets, asked=task_id)
         except VeeamTasksError as malformed:
@@ -62,13 +66,13 @@ def classify(
             return ReplyKind.UNUSABLE, malformed.with_traceback(None)
     said = _replies.ErrorReply(reply)
     error = said.error(secrets)
-    if status == _UNAUTHORIZED and said.is_own_refusal:
+    if status == UNAUTHORIZED and said.is_own_refusal:
         return ReplyKind.UNAUTHORIZED, error
     if said.is_unknown_task:
         another = said.about_another(task_id, secrets)
         kind = ReplyKind.UNKNOWN if another is None else ReplyKind.UNUSABLE
         return kind, another or error
-    if status == _FORBIDDEN and (said.is_own or not reply.body.strip()):
+    if status == FORBIDDEN and (said.is_own or not reply.body.strip()):
         return ReplyKind.FORBIDDEN, error
     return ReplyKind.UNUSABLE, error
 
@@ -83,7 +87,7 @@ def classify_session(
     was seen, a 500 has to say that it is unknown, since 500 may mean anything.
     """
     status = reply.status
-    if _OK <= status < _REDIRECT:
+    if reply.is_success:
         try:
             session = decode_session(reply, secrets)
             if session.session_id == session_id:
@@ -97,12 +101,12 @@ def classify_session(
         return ReplyKind.UNKNOWN if is_unknown else ReplyKind.UNUSABLE, malformed
     said = _replies.ErrorReply(reply)
     error = said.error(secrets)
-    if status == _UNAUTHORIZED and said.is_own_refusal:
+    if status == UNAUTHORIZED and said.is_own_refusal:
         return ReplyKind.UNAUTHORIZED, error
     is_own = said.is_own or not reply.body.strip()
-    if status == _FORBIDDEN and is_own:
+    if status == FORBIDDEN and is_own:
         return ReplyKind.FORBIDDEN, error
-    is_unknown = status == _NOT_FOUND and is_own
+    is_unknown = status == NOT_FOUND and is_own
     if status in _UNKNOWN_TOO and said.is_own:
         words = said.message(secrets) or ""
         is_unknown = not is_seen or _UNKNOWN_WORDS.search(words) is not None
@@ -116,18 +120,18 @@ def classify_query(
 
     `UNKNOWN` where the server does not take the query: 400 to a filter, 404 and 501.
     """
-    if _OK <= reply.status < _REDIRECT:
+    if reply.is_success:
         try:
             return ReplyKind.SESSION, decode_sessions(reply, secrets)
         except VeeamTasksError as malformed:
             return ReplyKind.UNUSABLE, malformed.with_traceback(None)
     said = _replies.ErrorReply(reply)
     error = said.error(secrets)
-    if reply.status == _UNAUTHORIZED and said.is_own_refusal:
+    if reply.status == UNAUTHORIZED and said.is_own_refusal:
         return ReplyKind.UNAUTHORIZED, error
     if not said.is_own and reply.body.strip():
         return ReplyKind.UNUSABLE, error
-    if reply.status == _FORBIDDEN:
+    if reply.status == FORBIDDEN:
         return ReplyKind.FORBIDDEN, error
     is_refused = reply.status in _NO_QUERY
     return ReplyKind.UNKNOWN if is_refused else ReplyKind.UNUSABLE, error

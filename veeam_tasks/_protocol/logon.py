@@ -14,10 +14,14 @@ from urllib.parse import quote
 
 from veeam_tasks._errors import LogonError, MalformedReplyError
 from veeam_tasks._protocol import replies as _wire
-from veeam_tasks._protocol.messages import Reply, Request
+from veeam_tasks._protocol.messages import (
+    FORBIDDEN,
+    OK,
+    UNAUTHORIZED,
+    Reply,
+    Request,
+)
 from veeam_tasks._redaction import Secret, Secrets
-
-OK, REDIRECT, UNAUTHORIZED, FORBIDDEN, SERVER_ERROR = 200, 300, 401, 403, 500
 
 _ABSENT_TASK = "tasks/task-0"
 _SESSION_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}", re.ASCII)
@@ -51,7 +55,7 @@ def opened(reply: Reply, secrets: Secrets) -> tuple[Secret, Secret | None]:
         StatusError: The server answered with another error.
         MalformedReplyError: It came from something else than an Enterprise Manager.
     """
-    if not OK <= reply.status < REDIRECT:
+    if not reply.is_success:
         said = _wire.ErrorReply(reply)
         if reply.status in {UNAUTHORIZED, FORBIDDEN} and said.is_own_refusal:
             raise LogonError(

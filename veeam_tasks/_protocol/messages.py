@@ -10,6 +10,12 @@ from veeam_tasks._redaction import Secret, hidden_or_none
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
+# The HTTP statuses that mean something here; those below REDIRECT are successes.
+OK, NO_CONTENT, REDIRECT = 200, 204, 300
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 400, 401, 403, 404
+TOO_MANY_REQUESTS = 429
+SERVER_ERROR, NOT_IMPLEMENTED, UNAVAILABLE = 500, 501, 503
+
 
 @attrs.frozen(kw_only=True)
 class Request:
@@ -68,6 +74,11 @@ class Reply:
     location: str | None = None
     challenge: str | None = attrs.field(default=None, repr=False)
     date: datetime | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status says that it went well: 2xx."""
+        return OK <= self.status < REDIRECT
 
 
 class Sender(Protocol):

@@ -23,12 +23,19 @@ from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import fast_path as _plain
 from veeam_tasks._protocol import tasks as _nodes
 from veeam_tasks._protocol.limits import DocumentError
-from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._protocol.messages import (
+    BAD_REQUEST,
+    FORBIDDEN,
+    NOT_FOUND,
+    SERVER_ERROR,
+    TOO_MANY_REQUESTS,
+    UNAUTHORIZED,
+    UNAVAILABLE,
+    Reply,
+)
 from veeam_tasks._redaction import Secret, Secrets, visible
 
-_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
-_SERVER_ERROR = 500
-_BUSY = {429, 503}
+_BUSY = {TOO_MANY_REQUESTS, UNAVAILABLE}
 _REDIRECTS = range(300, 400)
 
 _MAX_MESSAGE = 500
@@ -215,7 +222,7 @@ class ErrorReply:
         reply = self.reply
         if self.is_own:
             return True
-        if reply.status != _UNAUTHORIZED:
+        if reply.status != UNAUTHORIZED:
             return False
         if reply.challenge is not None:
             return _CHALLENGE.search(reply.challenge) is not None
@@ -234,7 +241,7 @@ class ErrorReply:
     def foreign_refusal(self) -> StatusError | None:
         """Return the error of a 401 or a 403 that is not the Enterprise Manager's."""
         reply = self.reply
-        if reply.status not in {_UNAUTHORIZED, _FORBIDDEN} or self.is_own_refusal:
+        if reply.status not in {UNAUTHORIZED, FORBIDDEN} or self.is_own_refusal:
             return None
         return StatusError(
             request=reply.request, status=reply.status, message=None, advice=_BETWEEN
@@ -256,7 +263,7 @@ class ErrorReply:
         reply, body = self.reply, self._body
         message = _message(body, secrets)
         request, status = reply.request, reply.status
-        if status in {_UNAUTHORIZED, _FORBIDDEN}:
+        if status in {UNAUTHORIZED, FORBIDDEN}:
             foreign = self.foreign_refusal()
             is_silent = reply.challenge is None and not reply.body.strip()
             if foreign is not None and not is_silent:
@@ -265,7 +272,7 @@ class ErrorReply:
         # A 404 to anything else means that thing.
         one = _ONE_TASK.search(request)
         about_task = (
-            status != _NOT_FOUND if one is None else _other_than(one[1], body) is None
+            status != NOT_FOUND if one is None else _other_than(one[1], body) is None
         )
         if about_task and _is_unknown_task(reply, body):
             return TaskNotFoundError(
@@ -294,12 +301,12 @@ def _advice(reply: Reply, secrets: Secrets, *, is_own: bool) -> str:
             f"It points to {secrets.hide(visible(reply.location or 'nowhere'))},"
             " which is not followed, since the token would go there too"
         )
-    if reply.status == _NOT_FOUND and not is_own:
+    if reply.status == NOT_FOUND and not is_own:
         return (
             "This may not be an Enterprise Manager REST service: its port is 9398"
             " (9419 is another Veeam API)"
         )
-    if reply.status == _BAD_REQUEST and _is_for_tls(reply):
+    if reply.status == BAD_REQUEST and _is_for_tls(reply):
         return "The port speaks TLS; is https:// meant?"
     return ""
 
@@ -370,9 +377,9 @@ def _message(body: dict[str, Any] | None, secrets: Secrets) -> str | None:
 
 
 def _is_unknown_task(reply: Reply, body: dict[str, Any] | None) -> bool:
-    if reply.status == _NOT_FOUND:
+    if reply.status == NOT_FOUND:
         return body is not None or not reply.body.strip()
-    if reply.status not in {_SERVER_ERROR, _BAD_REQUEST}:
+    if reply.status not in {SERVER_ERROR, BAD_REQUEST}:
         return False
     return _UNKNOWN_TASK.search(_said(body) or "") is not None
 

@@ -17,17 +17,21 @@ import attrs
 from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.logon import (
-    OK,
-    REDIRECT,
-    SERVER_ERROR,
-    UNAUTHORIZED,
     is_token_valid,
     log_on_request,
     opened,
     own_session_request,
     token_checks,
 )
-from veeam_tasks._protocol.messages import Reply, Request, Sender
+from veeam_tasks._protocol.messages import (
+    OK,
+    REDIRECT,
+    SERVER_ERROR,
+    UNAUTHORIZED,
+    Reply,
+    Request,
+    Sender,
+)
 from veeam_tasks._redaction import Secret, Secrets, hidden, hidden_or_none
 from veeam_tasks._session.credentials import Credentials
 
@@ -271,7 +275,7 @@ class LogonSession:
         self.mark_accepted(generation, reply.status)
         if _is_expired(reply):
             return await self.renew(generation, is_expired=True)
-        return reply.status < REDIRECT
+        return reply.is_success
 
     async def wait_for_pending(self) -> None:
         """Wait for a logon under way, whoever asked for it, so it can be logged out."""
@@ -320,7 +324,7 @@ class LogonSession:
         if reply is None:
             _log.warning("not logged out, the server will do it: %s", failure)
             return False
-        return reply.status < REDIRECT
+        return reply.is_success
 
     async def delete(self) -> None:
         """End the logon session, whoever opened it.
@@ -338,7 +342,7 @@ class LogonSession:
                 message=_wire.error_message(reply, self.secrets),
                 advice="This logon session has ended already",
             )
-        if reply.status >= REDIRECT:
+        if not reply.is_success:
             raise _wire.status_error(reply, self.secrets)
         self.clear()
 

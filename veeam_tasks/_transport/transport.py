@@ -33,7 +33,14 @@ from veeam_tasks._errors import (
     TransportError,
     VeeamTasksError,
 )
-from veeam_tasks._protocol.messages import Reply, Request
+from veeam_tasks._protocol.messages import (
+    BAD_REQUEST,
+    OK,
+    REDIRECT,
+    UNAUTHORIZED,
+    Reply,
+    Request,
+)
 from veeam_tasks._redaction import Secret, Secrets, hidden, quoted, visible
 from veeam_tasks._transport.errors import (
     describe,
@@ -70,7 +77,6 @@ GRACE = 1.0
 _MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
 _ENCODINGS = {"", "identity", "gzip", "deflate", "br", "zstd"}
 _SECONDS = re.compile(r"[0-9]{1,18}", re.ASCII)
-_OK, _REDIRECT, _BAD_REQUEST, _REFUSED = 200, 300, 400, 401
 
 
 class Transport:
@@ -321,7 +327,7 @@ class Transport:
         date: datetime | None = None,
     ) -> Reply:
         headers, status = response.headers, response.status
-        if status < _OK:
+        if status < OK:
             drop(response)
             problem = f"status {status}, which nobody asked for"
             raise MalformedReplyError(request=request, problem=problem)
@@ -329,19 +335,19 @@ class Transport:
         if encoding is not None and encoding.lower() not in _ENCODINGS:
             problem = f"unknown Content-Encoding {quoted(visible(encoding))}"
             raise MalformedReplyError(request=request, problem=problem)
-        location = headers.get(hdrs.LOCATION) if status >= _REDIRECT else None
+        location = headers.get(hdrs.LOCATION) if status >= REDIRECT else None
         return Reply(
             request=request,
             status=status,
             content_type=_media_type(headers.get(hdrs.CONTENT_TYPE, "")),
             body=body,
             token=headers.get(TOKEN_HEADER),
-            retry_after=_retry_after(headers) if status >= _BAD_REQUEST else None,
+            retry_after=_retry_after(headers) if status >= BAD_REQUEST else None,
             location=None
             if location is None
             else visible(self._secrets.hide_in_path(location)),
             challenge=headers.get(hdrs.WWW_AUTHENTICATE)
-            if status == _REFUSED
+            if status == UNAUTHORIZED
             else None,
             date=date,
         )
