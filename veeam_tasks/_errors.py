@@ -446,7 +446,9 @@ class SessionFailedError(VeeamTasksError):
         failures: "tuple[TaskSession, ...]" = (),
     ) -> None:
         title = session.job_name or session.vm_name or session.name
-        ended = session.raw_result or "without a result"
+        ended = session.raw_result
+        if not ended or ended == "None":
+            ended = "without a result"
         text = f"{session.kind if title is None else quoted(title)} ended {ended}"
         reasons = [
             f"{one.vm_name or 'a machine'}: {one.reason or one.raw_result or 'unknown'}"

@@ -21,7 +21,14 @@ from veeam_tasks._errors import (
     TaskLostError,
     VeeamTasksError,
 )
-from veeam_tasks._model import JobSession, RunStage, Task, TaskSession, TaskState
+from veeam_tasks._model import (
+    JobSession,
+    RunStage,
+    SessionResult,
+    Task,
+    TaskSession,
+    TaskState,
+)
 from veeam_tasks._redaction import of_the_package, quoted, visible
 
 
@@ -93,7 +100,8 @@ def _session_words(event: TaskEvent) -> list[str]:
     words = [quoted(session.job_name or session.vm_name or session.name)]
     words.append(session.raw_state)
     if session.is_ended:
-        words.append(session.raw_result or "without a result")
+        has_result = session.result is not SessionResult.NONE
+        words.append(str(session.raw_result) if has_result else "without a result")
     elif session.progress is not None:
         words.append(f"{session.progress} %")
     return words
