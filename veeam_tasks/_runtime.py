@@ -192,7 +192,7 @@ class Runtime:
         if not self._stop.is_set():
             self._end = "log out" if log_out else "leave open"
             self._begin_end()
-        self.engine.cut_all(ClosedError(what="the manager", advice="it was closed"))
+        self.engine.end_all(ClosedError(what="the manager", advice="it was closed"))
         cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
             while self._task is not None and not self._task.done():
@@ -219,14 +219,14 @@ class Runtime:
             renewals=session.renewals,
             requests=transport.requests,
             polls=engine.polls,
-            coalesced=engine.sweep.coalesced,
-            retries=engine.replies.retries + session.retries,
-            errors=engine.replies.errors + self.calls.errors + session.errors,
+            coalesced=engine.collection.coalesced,
+            retries=engine.tracker.retries + session.retries,
+            errors=engine.tracker.errors + self.calls.errors + session.errors,
             in_flight=transport.in_flight,
-            watched=engine.roster.watched,
+            watched=engine.tracker.watched,
             bytes_in=transport.bytes_in,
-            coalescing="together" if engine.roster.is_together else "singly",
-            coalescing_reason=engine.sweep.choice.reason,
+            coalescing="together" if engine.tracker.is_together else "singly",
+            coalescing_reason=engine.collection.choice.reason,
             last_request_at=self._wall(last_at),
             next_request_at=self._wall(engine.next_at),
         )
@@ -262,7 +262,7 @@ class Runtime:
         if crash is not None:
             _log.error("the pollers stopped", exc_info=crash)
         advice = "it was closed" if crash is None else self._explain(crash)
-        self.engine.cut_all(ClosedError(what="the manager", advice=advice))
+        self.engine.end_all(ClosedError(what="the manager", advice=advice))
         try:
             await self._leave()
         finally:
@@ -420,7 +420,7 @@ class Runtime:
             if self.session.refused is None and not self.engine.health.is_asking:
                 try:
                     if await self.session.keep_alive():
-                        self.engine.replies.good()
+                        self.engine.health.record_success()
                 except VeeamTasksError as error:
                     _log.debug("not kept alive: %s", error)
             # A refusal, or a server that asked for a long pause, leaves nothing to do.
@@ -439,7 +439,7 @@ class Runtime:
         self.notices.tell(
             NoticeKind.RENEWED,
             "the token was refused, and a new logon session was opened",
-            self.engine.roster.task_ids,
+            self.engine.tracker.task_ids,
         )
         self.engine.renewed()
 

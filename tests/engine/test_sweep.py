@@ -266,7 +266,7 @@ async def test_the_earliest_of_two_requests_holds() -> None:
     em = Manager()
     async with RawServer(route=em) as server, door(server) as manager:
         assert manager._runtime is not None
-        sweep = manager._runtime.engine.sweep
+        sweep = manager._runtime.engine.collection
         loop = manual_loop(100.0)
         sweep = attrs.evolve(sweep, loop=loop)
         for delay, due in ((5.0, 105.0), (0.0, 100.0), (1.0, 100.0)):
@@ -283,7 +283,7 @@ async def test_one_sweep_at_a_time() -> None:
         await anyio.sleep(5)
         assert em.count("tasks") == 1
         assert manager._runtime is not None
-        sweep = manager._runtime.engine.sweep
+        sweep = manager._runtime.engine.collection
         assert not sweep.take_probe()
         sweep.request(0.0)
         await anyio.sleep(5)
@@ -380,13 +380,13 @@ async def test_a_sweep_that_only_ends_tasks_is_followed_by_another() -> None:
         for settled in (0, 3):
             ended = Settling(
                 loop=engine.loop,
-                records=engine.roster.records,
-                meet_task=engine.replies.meet_task,
-                again=engine.roster.again,
+                records=engine.tracker.records,
+                meet_task=engine.tracker.on_task,
+                again=engine.tracker.reschedule,
                 is_together=True,
                 settled=settled,
             )
-            assert engine.sweep._lowest_pause(ended) == SECOND.first
+            assert engine.collection._lowest_pause(ended) == SECOND.first
         await watch.aclose()
 
 
@@ -505,7 +505,7 @@ async def test_a_collection_under_an_older_token_is_not_settled() -> None:
         watch = manager.watch(IDS)
         await anyio.sleep(10)
         assert manager._runtime is not None
-        sweep = manager._runtime.engine.sweep
+        sweep = manager._runtime.engine.collection
         while not sweep._is_running:  # noqa: ASYNC110 - it tells nobody
             await anyio.sleep(0.05)
         settled = manager.statistics().coalesced
@@ -529,7 +529,7 @@ async def test_watch_all_begun_while_a_collection_is_settled_is_told_of_all() ->
         first = manager.watch(IDS)
         await anyio.sleep(5.5)
         assert manager._runtime is not None
-        sweep = manager._runtime.engine.sweep
+        sweep = manager._runtime.engine.collection
         asked = em.count("tasks")
         em.answered.clear()
         await em.answered.wait()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.managers import STEADY, door, targets
-from support.rosters import SLOW, Scene, Wanting
+from support.trackers import SLOW, Scene, Wanting
 
 from veeam_tasks import Pace
 from veeam_tasks._engine.records import DueState
@@ -87,7 +87,7 @@ def test_a_newcomer_or_a_renewal_puts_nothing_off(
 ) -> None:
     """What was due singly is due then at the latest, whoever has come before."""
     scene = Scene()
-    roster = scene.roster
+    tracker = scene.tracker
     wanting = Wanting(SLOW)
     scene.add(wanting, *(f"task-{number}" for number in range(newcomers)))
     watching = Wanting(Pace(first=0.5, growth=1, longest=10, jitter=0))
@@ -96,8 +96,8 @@ def test_a_newcomer_or_a_renewal_puts_nothing_off(
     scene.loop.move_to(scene.loop.now + 30)
     scene.taken()
     for task_id, delay in zip(ids, delays, strict=True):
-        roster.queue.add_after(scene.record(task_id), delay)
-    roster.is_together = together
+        tracker.queue.add_after(scene.record(task_id), delay)
+    tracker.is_together = together
     before = {task_id: scene.record(task_id).due for task_id in ids}
     others = Wanting(SLOW)
     scene.add(others, *(f"new-{number}" for number in range(newcomers)), *ids)
@@ -112,7 +112,7 @@ def test_a_stream_of_newcomers_uses_up_no_turns() -> None:
     wanting = Wanting(STEADY)
     scene.add(wanting, "task-1")
     scene.taken()
-    scene.roster.again(scene.record("task-1"), 0.05)
+    scene.tracker.reschedule(scene.record("task-1"), 0.05)
     for _ in range(1000):
         scene.add(other := Wanting(STEADY), "task-1")
     scene.add(other, "task-2")

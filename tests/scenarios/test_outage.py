@@ -22,6 +22,7 @@ from veeam_tasks import (
 )
 from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._engine.health import Outage, ServerHealth
+from veeam_tasks._notices import Notices
 from veeam_tasks._pace import LONGEST_PAUSE
 from veeam_tasks.simulator import Fault, SimulatedServer
 
@@ -61,13 +62,14 @@ class Seen:
     """What a gate told."""
 
     def __init__(self, patience: float | None = None) -> None:
-        self.probes = self.hung = self.spent = 0
+        self.probes = self.spent = 0
         self.health = ServerHealth(
             loop=asyncio.get_running_loop(),
             patience=patience,
             queue=Counting(self),
-            on_hung=self.hang,
-            on_spent=self.end,
+            watched=[f"task-{number}" for number in range(9)],
+            notices=Notices(None),
+            give_up=self.end,
             outage=outage(),
         )
 
@@ -75,22 +77,22 @@ class Seen:
         """Count that a probe may go."""
         self.probes += 1
 
-    def hang(self) -> None:
-        """Count that a probe is to be given up."""
-        self.hung += 1
-
     def end(self) -> None:
         """Count that patience is spent."""
         self.spent += 1
 
+    def take_probe(self, item: object) -> None:
+        """Let the one that may pass be the probe."""
+        assert self.health.queue.pass_through()
+        self.health.begin_probe(item)
+
     def fail(self, *, who: object = None, error: Exception = DOWN) -> bool:
-        """Count a failure; return whether the gate closes by it."""
+        """Count a failure; return whether the queue closes by it."""
         assert isinstance(error, TransportError | ServerBusyError)
+        was_closed = self.health.queue.is_closed
         now = asyncio.get_running_loop().time()
-        who = who or object()
-        return self.health.record_failure(
-            "task-1", error, now, sent=now, watched=9, who=who
-        )
+        self.health.record_failure(who or object(), error, sent=now)
+        return self.health.queue.is_closed and not was_closed
 
 
 def test_an_unreachable_server_closes_at_once() -> None:
@@ -214,11 +216,11 @@ async def test_a_last_probe_that_was_held_is_not_the_last() -> None:
     seen = Seen(patience=10.0)
     seen.fail()
     await anyio.sleep(10.5)
-    assert seen.health.take_probe("me")
+    seen.take_probe("me")
     seen.health.outage.held_until = asyncio.get_running_loop().time() + 1
     seen.fail(who="me")
     assert (seen.probes, seen.spent) == (2, 0)
-    assert seen.health.take_probe("me")
+    seen.take_probe("me")
     await anyio.sleep(2)
     seen.fail(who="me")
     assert seen.spent == 1
@@ -245,8 +247,8 @@ async def test_late_failures_neither_wake_nor_move_the_probe() -> None:
         assert not seen.fail()
     await anyio.sleep(0.6)
     assert seen.probes == 1
-    assert seen.health.take_probe("me")
-    assert not seen.health.take_probe("another")
+    seen.take_probe("me")
+    assert not seen.health.queue.pass_through()
     assert not seen.health.queue.is_probe_due
     assert not seen.fail()
     await anyio.sleep(100)
@@ -261,13 +263,13 @@ async def test_newcomers_do_not_send_a_second_probe() -> None:
     seen = Seen()
     seen.fail()
     await anyio.sleep(3)
-    assert seen.health.take_probe("me")
+    seen.take_probe("me")
     for _ in range(50):
         seen.health.resume()
         await anyio.sleep(1)
     assert seen.probes == 1
     assert seen.health.is_asking
-    seen.health.prober = None
+    seen.health.probe = None
     seen.health.resume()
     await anyio.sleep(10)
     assert seen.probes == 2
@@ -278,17 +280,18 @@ async def test_a_failed_probe_after_the_gate_opened_arms_nothing() -> None:
     seen = Seen()
     seen.fail()
     await anyio.sleep(3)
-    assert seen.health.take_probe("me")
-    assert seen.health.record_success()
-    assert not seen.health.record_success()
+    seen.take_probe("me")
+    seen.health.record_success()
+    assert not seen.health.queue.is_closed
+    seen.health.record_success()
     assert not seen.fail(who="me", error=LATE)
     await anyio.sleep(100)
     assert seen.probes == 1
     # Nor does it move the probe of the next outage, which is not its own.
     seen.fail()
-    armed = seen.health._probe
+    armed = seen.health._timer
     assert not seen.fail(who="me")
-    assert seen.health._probe is armed
+    assert seen.health._timer is armed
     seen.health.record_success()
     seen.health.resume()
     assert not seen.health.is_asking
@@ -300,13 +303,13 @@ async def test_patience_is_spent_once_and_begins_anew_for_newcomers() -> None:
     seen = Seen(patience=10.0)
     seen.fail()
     await anyio.sleep(2.5)
-    assert seen.health.take_probe("me")
+    seen.take_probe("me")
     await anyio.sleep(8)
-    assert (seen.hung, seen.spent) == (1, 0)
+    assert seen.spent == 0
     # That one was sent before patience ended: the last one goes at once.
     assert not seen.fail(who="me")
     assert (seen.probes, seen.spent) == (2, 0)
-    assert seen.health.take_probe("me")
+    seen.take_probe("me")
     assert not seen.fail(who="another")
     assert seen.spent == 0
     assert not seen.fail(who="me")
@@ -319,7 +322,7 @@ async def test_patience_is_spent_once_and_begins_anew_for_newcomers() -> None:
     await anyio.sleep(9)
     assert (seen.probes, seen.spent) == (3, 1)
     await anyio.sleep(2)
-    assert seen.health.take_probe("me")
+    seen.take_probe("me")
     assert not seen.fail(who="me")
     assert seen.spent == 2
     seen.health.disarm()
@@ -331,16 +334,17 @@ async def test_a_long_pause_ends_with_patience() -> None:
     busy = ServerBusyError(request="x", status=503, message="", retry_after=9e9)
     seen.fail()
     await anyio.sleep(3)
-    assert seen.health.take_probe("me")
+    seen.take_probe("me")
     seen.fail(who="me", error=busy)
     await anyio.sleep(6.9)
     assert seen.probes == 1
     await anyio.sleep(0.2)
     assert seen.probes == 2
-    assert seen.health.take_probe("me")
+    seen.take_probe("me")
     # Someone who comes meanwhile neither sends another nor begins patience anew.
     seen.health.resume()
-    assert seen.health.record_success()
+    seen.health.record_success()
+    assert not seen.health.queue.is_closed
     await anyio.sleep(100)
     assert (seen.probes, seen.spent) == (2, 0)
 
@@ -371,27 +375,25 @@ def test_at_most_one_probe_and_never_none(
         loop=loop,
         patience=patience,
         queue=DueQueue(loop=loop),
-        on_hung=lambda: None,
-        on_spent=cut_all,
+        watched=["a", "b", "c", "d", "e"],
+        notices=Notices(None),
+        give_up=cut_all,
         outage=outage(),
     )
     late = object()
     for what, pause in failures:
         loop.move_to(loop.now + pause)
         mine = object()
-        is_mine = health.take_probe(mine)
-        assert not health.take_probe(late)
+        is_mine = health.queue.pass_through()
+        if is_mine:
+            health.begin_probe(mine)
         timers = list(loop.timers)
-        if what in {"fail", "late"}:
+        if what in {"fail", "late"} or (what == "probe" and is_mine):
             was_closed = health.outage.is_closed
-            waiting |= health.record_failure(
-                "a", DOWN, loop.now, sent=loop.now, watched=5, who=late
-            )
-            assert not was_closed or loop.timers == timers
-        elif what == "probe" and is_mine:
-            health.record_failure(
-                "a", LATE, loop.now, sent=loop.now, watched=5, who=mine
-            )
+            who, error = (mine, LATE) if what == "probe" else (late, DOWN)
+            health.record_failure(who, error, sent=loop.now)
+            waiting |= health.outage.is_closed and not was_closed
+            assert not was_closed or what == "probe" or loop.timers == timers
         elif what == "good":
             health.record_success()
             assert loop.timers == []
@@ -400,8 +402,8 @@ def test_at_most_one_probe_and_never_none(
             health.resume()
         elif what == "all gone":
             cut_all()
-        if is_mine and health.prober is mine:
-            late, health.prober = mine, None
+        if is_mine and health.probe is mine:
+            late, health.probe = mine, None
             if waiting:
                 health.resume()
         assert len(loop.timers) <= 1 + (patience is not None)
@@ -696,7 +698,7 @@ async def test_whoever_comes_when_all_have_gone_waits_for_a_first_pause() -> Non
     seen.fail()
     for _ in range(6):
         await anyio.sleep(40)
-        assert seen.health.take_probe("me")
+        seen.take_probe("me")
         seen.fail(who="me")
     probes = seen.probes
     seen.health.disarm()

@@ -19,7 +19,7 @@ from veeam_tasks._engine.pollers import Poller, Pollers
 from veeam_tasks._engine.records import DueState, PolledRecord, PollTimes, TaskRecord
 from veeam_tasks._engine.settle import Collection, Settling
 from veeam_tasks._engine.spot_check import SpotCheck
-from veeam_tasks._engine.tracker import Roster
+from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import (
     LogonError,
     MalformedReplyError,
@@ -27,7 +27,6 @@ from veeam_tasks._errors import (
     StatusError,
     VeeamTasksError,
 )
-from veeam_tasks._model import Task
 from veeam_tasks._options import Coalesce
 from veeam_tasks._pace import LONGEST_PAUSE, Pace
 from veeam_tasks._protocol import replies as _wire
@@ -53,7 +52,6 @@ class CollectionPoller:
     Args:
         mode: "auto" chooses by itself; "never" and "always" do not.
         limit: How long the collection may be, in bytes.
-        meet_task: Told of each task that changed.
         discover: Told of every ID in the collection, for whoever watches all, and of
             the generation that it was fetched under; says whether one was new.
         look_again: Asked, with all IDs, what that said and the generation, after what
@@ -66,14 +64,13 @@ class CollectionPoller:
     """
 
     loop: asyncio.AbstractEventLoop
-    roster: Roster
+    tracker: Tracker
     transport: Transport
     logon: LogonSession
     secrets: Secrets
     pollers: "Pollers[PolledRecord | CollectionPoller]"
     mode: Coalesce
     limit: int
-    meet_task: Callable[[TaskRecord, Task, int, PollTimes], None]
     on_discovered: Callable[[Iterable[str], int], bool]
     look_again: Callable[[Container[str] | None, bool, int], float | None]
     choice: CostModel = attrs.field(factory=CostModel)
@@ -143,13 +140,13 @@ class CollectionPoller:
 
     def maybe_try(self) -> None:
         """Ask for all, if asking one by one looks dear."""
-        if self._is_running or self.roster.is_together:
+        if self._is_running or self.tracker.is_together:
             return
-        now = self.loop.time()
+        now, watched = self.loop.time(), len(self.tracker.records)
         if self.mode == "always":
             if not self.choice.is_disabled(now):
                 self.request(0.0)
-        elif self.mode == "auto" and self.choice.may_try(len(self.roster.records), now):
+        elif self.mode == "auto" and self.choice.may_try(watched, now):
             self.request(0.0)
 
     async def run(self, me: Poller) -> VeeamTasksError | bool:
@@ -251,13 +248,13 @@ class CollectionPoller:
         return self._last == (hash(reply.body), generation) and all(
             (record.due == DueState.IN_COLLECTION and record.unchanged_hash is not None)
             or record.pace in self._quick
-            for record in self.roster.records.values()
+            for record in self.tracker.records.values()
         )
 
     # --- settling
 
     async def _settle(self, collection: Collection) -> None:
-        self.roster.prune_gone()
+        self.tracker.prune_gone()
         self.proof.check(collection)
         is_together = self._choose(collection)
         self._last = None
@@ -268,15 +265,15 @@ class CollectionPoller:
         # What is as before was not read.
         listed = None if collection.is_unchanged else found
         pause = self.look_again(listed, has_news, generation)
-        self.roster.is_together = is_together
+        self.tracker.is_together = is_together
         if not is_together:
-            self.roster.leave_collection()
+            self.tracker.leave_collection()
         await asyncio.sleep(0)
         settling = Settling(
             loop=self.loop,
-            records=self.roster.records,
-            meet_task=self.meet_task,
-            again=self.roster.again,
+            records=self.tracker.records,
+            meet_task=self.tracker.on_task,
+            again=self.tracker.reschedule,
             is_together=is_together,
             quick=self._quick,
         )
@@ -291,10 +288,10 @@ class CollectionPoller:
         if is_together:
             if not collection.is_unchanged:
                 self._ask_for_missing(found)
-            proved = self.proof.choose(self.roster.records, self.loop.time())
+            proved = self.proof.choose(self.tracker.records, self.loop.time())
             if proved is not None:
-                self.roster.queue.add(proved)
-            if self.roster.records:  # none is left if all was cut meanwhile
+                self.tracker.queue.add(proved)
+            if self.tracker.records:  # none is left if all was cut meanwhile
                 lowest = self._lowest_pause(settling)
                 pause = lowest if pause is None else min(lowest, pause)
         if pause is not None and self.logon.refused is None:
@@ -305,7 +302,7 @@ class CollectionPoller:
         pause = settling.lowest
         if math.isinf(pause):
             # All have ended or were asked for singly; yet some may wait for the next.
-            pause = min(record.pause for record in self.roster.records.values())
+            pause = min(record.pause for record in self.tracker.records.values())
         return pause * (1.0 - settling.jitter * random.random())  # noqa: S311
 
     async def _tell_ids(self, found: Iterable[str], generation: int) -> bool:
@@ -323,10 +320,10 @@ class CollectionPoller:
         return has_news
 
     def _ask_for_missing(self, found: Found) -> None:
-        for task_id in self.roster.records.keys() - found.keys():
-            record = self.roster.records[task_id]
+        for task_id in self.tracker.records.keys() - found.keys():
+            record = self.tracker.records[task_id]
             if record.due == DueState.IN_COLLECTION:
-                self.roster.queue.add(record)
+                self.tracker.queue.add(record)
 
     # --- choosing
 
@@ -338,7 +335,7 @@ class CollectionPoller:
         if self.choice.is_late(collection.seconds):
             self._fall_back(None)
             return False
-        usual = _usual_pauses(self.roster.records.values())
+        usual = _usual_pauses(self.tracker.records.values())
         if not usual:
             return self.choice.is_together
         was = self.choice.is_together
@@ -346,7 +343,7 @@ class CollectionPoller:
         quick = self.choice.quick_ones(pairs, collection.seconds, collection.size)
         self._quick = frozenset(pace for _, _, pace in usual[:quick])
         now = self.choice.prefers_collection(
-            watched=len(self.roster.records),
+            watched=len(self.tracker.records),
             polls_a_second=sum(rate for _, rate in pairs),
             beside=sum(rate for _, rate in pairs[:quick]),
             pause=usual[quick][0],
@@ -374,13 +371,13 @@ class CollectionPoller:
         self.not_before = now + asked
         self.choice.give_up(why, now, for_good=for_good, at_least=asked)
         _log.warning("%s", self.choice.reason)
-        self.roster.is_together = False
-        self.roster.leave_collection()
+        self.tracker.is_together = False
+        self.tracker.leave_collection()
 
     def _due(self) -> None:
         self._timer = None
         self.is_due = True
-        self.roster.queue.wake()
+        self.tracker.queue.wake()
 
 
 def _usual_pauses(records: Iterable[TaskRecord]) -> list[tuple[float, float, Pace]]:

@@ -13,7 +13,9 @@ import anyio
 import attrs
 from yarl import URL
 
+from veeam_tasks._engine import decisions as _decisions
 from veeam_tasks._engine.collection_poll import CollectionPoller
+from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._engine.health import Outage, ServerHealth
 from veeam_tasks._engine.pollers import Poller, Pollers
 from veeam_tasks._engine.records import (
@@ -24,17 +26,17 @@ from veeam_tasks._engine.records import (
     SubscriberRef,
     TaskRecord,
 )
-from veeam_tasks._engine.replies import Replies
-from veeam_tasks._engine.run_records import RunRecord
+from veeam_tasks._engine.run_records import RunRecord, WatchedRecords
 from veeam_tasks._engine.runs import Runs
 from veeam_tasks._engine.submitted import Submits
-from veeam_tasks._engine.tracker import Roster
+from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import (
     CertificateError,
     LogonError,
     TransportError,
     VeeamTasksError,
 )
+from veeam_tasks._model import Task
 from veeam_tasks._notices import Notices
 from veeam_tasks._options import Coalesce
 from veeam_tasks._pace import Pace, next_pauses
@@ -47,6 +49,8 @@ _log = logging.getLogger(__name__)
 
 _OK = 200
 _SWEEP_AGAIN = 30.0
+# Under a token with which so many rounds in a row could read nothing, none is sound.
+_HOPELESS = 4 * _decisions.UNAUTHORIZED_ROUNDS
 # So many polls are all measured, then one in 16: the second is a mask of their count.
 _MEASURED_AT_FIRST, _MEASURED_RARELY = 64, 15
 
@@ -119,10 +123,10 @@ class Engine:
     submits: Submits = attrs.field(factory=Submits)
     coalesce: Coalesce
     max_collection_bytes: int
-    roster: Roster = attrs.field(init=False)
-    sweep: CollectionPoller = attrs.field(init=False)
+    queue: DueQueue = attrs.field(init=False)
     health: ServerHealth = attrs.field(init=False)
-    replies: Replies = attrs.field(init=False)
+    tracker: Tracker = attrs.field(init=False)
+    collection: CollectionPoller = attrs.field(init=False)
     runs: Runs = attrs.field(init=False)
     pollers: Pollers[PolledRecord | CollectionPoller] = attrs.field(init=False)
     _endless: set[SubscriberRef] = attrs.field(factory=set)
@@ -131,70 +135,70 @@ class Engine:
     _has_swept: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self.roster = Roster(loop=self.loop, is_together=self.coalesce == "always")
+        loop, watched = self.loop, WatchedRecords()
+        self.queue = DueQueue(loop=loop, random=self.random)
+        self.health = ServerHealth(
+            loop=loop,
+            patience=self.patience,
+            queue=self.queue,
+            watched=watched,
+            notices=self.notices,
+            give_up=self._give_up,
+            outage=Outage(chance=self.random.random, patience=self.patience),
+        )
+        self.tracker = Tracker(
+            loop=loop,
+            queue=self.queue,
+            health=self.health,
+            session=self.logon,
+            secrets=self.secrets,
+            patience=self.patience,
+            random=self.random,
+            watched_records=watched,
+            is_together=self.coalesce == "always",
+        )
         self.pollers = Pollers(
-            loop=self.loop,
-            queue=self.roster.queue,
+            loop=loop,
+            queue=self.queue,
             request_timeout=self.request_timeout,
             take=self._take,
             work=self._work,
             on_held=self._note_held,
         )
-        self.health = ServerHealth(
-            loop=self.loop,
-            patience=self.patience,
-            queue=self.roster.queue,
-            on_hung=self._give_up_probe,
-            on_spent=self._patience_spent,
-            outage=Outage(chance=self.random.random, patience=self.patience),
-        )
-        self.replies = Replies(
-            roster=self.roster,
-            health=self.health,
-            logon=self.logon,
-            secrets=self.secrets,
-            notices=self.notices,
-            cut_all=self.cut_all,
-            patience=self.patience,
-        )
-        self.sweep = CollectionPoller(
-            loop=self.loop,
-            roster=self.roster,
+        self.collection = CollectionPoller(
+            loop=loop,
+            tracker=self.tracker,
             transport=self.transport,
             logon=self.logon,
             secrets=self.secrets,
             pollers=self.pollers,
             mode=self.coalesce,
             limit=self.max_collection_bytes,
-            meet_task=self.replies.meet_task,
             on_discovered=self._discover,
             look_again=self._look_again,
         )
 
         self.runs = Runs(
-            roster=self.roster,
+            tracker=self.tracker,
             transport=self.transport,
             logon=self.logon,
             secrets=self.secrets,
             health=self.health,
-            replies=self.replies,
             submits=self.submits,
             ask=self._ask,
             limit=self.max_reply_bytes,
             long_limit=self.max_collection_bytes,
             patience=self.patience,
-            cut_all=self.cut_all,
+            end_all=self.end_all,
         )
 
     def subscribe(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:
         """Poll the tasks from now on for a subscriber, a first time soon."""
-        generation = self.logon.generation
-        for record in self.roster.add(subscriber, task_ids, generation):
-            self.replies.seed_from_submit(record)
-        if self.roster.is_together:
-            self.sweep.request_for_newcomers()
+        self.tracker.add(subscriber, task_ids)
+        if self.tracker.is_together:
+            self.collection.request_for_newcomers()
         else:
-            self.sweep.maybe_try()
+            self.collection.maybe_try()
         self.health.resume()
         self.wanted.set()
 
@@ -203,7 +207,7 @@ class Engine:
         """Loop time when the server is asked next for what is watched, if known."""
         if self.health.outage.is_closed:
             return self.health.next_at
-        due = [self.roster.queue.next_at, self.sweep.next_at]
+        due = [self.queue.next_at, self.collection.next_at]
         return min((at for at in due if at is not None), default=None)
 
     def check_loop(self) -> None:
@@ -214,31 +218,35 @@ class Engine:
         """
         check_loop(self.loop)
 
-    def cut_all(self, error: Exception) -> None:
+    def end_all(self, error: Exception) -> None:
         """End every subscription with an error; its tasks stay unfinished."""
-        subscribers = self.roster.clear()
+        subscribers = self.tracker.clear()
         self.health.disarm()
-        self.sweep.stop()
+        self.collection.stop()
         self._endless.clear()
         for subscriber in subscribers:
             subscriber.on_end(error)
 
     def refused(self, error: LogonError) -> None:
         """End all, since the logon session cannot go on."""
-        self.cut_all(error)
+        self.end_all(error)
 
     def renewed(self) -> None:
         """Ask for each watched task once more, under the new logon session."""
         # Soon, since a task that comes before it is listed may look like an old one.
-        if self._has_endless() or (self.roster.is_together and self.roster.records):
-            self.sweep.request(0.0)
-        for record in self.roster.records.values():
+        if self._has_endless() or (self.tracker.is_together and self.tracker.records):
+            self.collection.request(0.0)
+        for record in self.tracker.records.values():
             if record.due >= 0:
-                self.roster.schedule_first(record)
+                self.tracker.schedule_first(record)
 
     # --- the pollers
 
     async def _work(self, me: Poller, work: PolledRecord | CollectionPoller) -> None:
+        # A further kind of polled resource joins with a class of its own that extends
+        # `PolledRecord`, a branch here, a dictionary that `Tracker.drop` takes it out
+        # of, and `Tracker.reschedule` to come back: queue, pace, deadlines and the
+        # probe of an outage know of a record only what `PolledRecord` has.
         try:
             if isinstance(work, TaskRecord):
                 await self._poll(me, work)
@@ -247,8 +255,8 @@ class Engine:
             elif isinstance(work, CollectionPoller):
                 await self._sweep_once(me)
         finally:
-            if self.health.prober is me:
-                self._release_probe()
+            if self.health.probe is work:
+                self.health.end_probe(is_awaited=self._is_anything_wanted())
 
     async def _ask(
         self, me: Poller, url: URL, limit: int, shown: str = ""
@@ -263,8 +271,10 @@ class Engine:
             limit: How many bytes the reply may have.
             shown: What people see instead of the URL, if that may hold a secret.
         """
-        sent = self.loop.time()
-        self.pollers.begin(me, sent)
+        sent, health = self.loop.time(), self.health
+        # What begins while the queue is closed is the probe, which patience bounds.
+        until = health.patience_ends_at if health.outage.is_closed else math.inf
+        self.pollers.begin(me, sent, until)
         try:
             return await self.transport.poll(url, self.logon.token, limit, shown)
         except VeeamTasksError as error:
@@ -293,23 +303,88 @@ class Engine:
                 and reply.status == _OK
             ):
                 record.sent, record.sent_wall = sent, sent_wall
-                self.roster.again(record, record.grow())
+                self.tracker.reschedule(record, record.grow())
                 if self.health.outage.has_failures:
-                    self.replies.good()
+                    self.health.record_success()
                 return
         if record.due != DueState.POLLING:
             return  # dropped meanwhile
-        moment = PollTimes(
+        times = PollTimes(
             generation=generation,
             sent=sent,
             sent_wall=sent_wall,
             now=self.loop.time(),
             now_wall=time.time(),
         )
-        if isinstance(reply, Reply):
-            await self.replies.meet(me, record, reply, moment)
+        if not isinstance(reply, Reply):
+            self._on_failure(record, reply, times)
+            return
+        refusal = self.tracker.on_reply(record, reply, times)
+        if refusal is not None:
+            await self._on_unauthorized(record, refusal, times)
+
+    def _on_failure(
+        self, record: TaskRecord, error: VeeamTasksError, times: PollTimes
+    ) -> None:
+        if isinstance(error, CertificateError):
+            # Whoever answers is not to be trusted, and that does not pass by itself.
+            self.tracker.errors += 1
+            self.tracker.retries += 1
+            self.end_all(error)
         else:
-            self.replies.meet_trouble(me, record, reply, moment)
+            self.tracker.on_failure(record, error, times)
+
+    async def _on_unauthorized(
+        self, record: TaskRecord, error: VeeamTasksError, times: PollTimes
+    ) -> None:
+        """Act on a 401 of the server itself: is it the token, or this task alone?
+
+        1. The token is another by now: the reply was late, and proves nothing.
+        2. The logon session says that its token is void: it is renewed, once for all
+           who ask, and the task is asked for again at once.
+        3. The token is good, or nobody can tell: a round is counted, a pause apart.
+           After three of them the task is lost, unless all others are refused as well.
+        4. No answer came to that question: a failure like any other.
+        """
+        logon, tracker = self.logon, self.tracker
+        if times.generation != logon.generation:
+            # Were it compared with the token of today, each late 401 would make one
+            # more logon.
+            tracker.reschedule(record, 0.0)
+            return
+        is_hopeless = record.unauthorized_rounds >= _HOPELESS
+        failure: VeeamTasksError | None = None
+        is_void = is_hopeless and not tracker.is_alone(record)
+        try:
+            is_void = await logon.renew(times.generation, is_expired=is_void)
+            self.health.record_success()
+        except LogonError:
+            return  # every subscription was ended by it
+        except VeeamTasksError as caught:
+            failure = caught
+        if record.due != DueState.POLLING:
+            return  # dropped meanwhile
+        if failure is not None:
+            self._on_failure(record, failure, times)
+            return
+        # Or a good reply like the last one would not end the count.
+        record.unchanged_hash, record.trouble = None, str(error)
+        is_renewed = logon.generation != times.generation
+        tracker.retries += is_renewed
+        pause = 0.0
+        if is_void:
+            record.unauthorized_rounds = 0
+        else:
+            pause = _decisions.count_unauthorized(record, times)
+        if record.unauthorized_rounds > _decisions.UNAUTHORIZED_ROUNDS:
+            if tracker.is_alone(record):
+                tracker.on_denied(record, error, times)
+            else:
+                tracker.on_failure(record, error, times)
+            return
+        # Where it may be this task alone, others are to try a new token first.
+        is_quick = is_renewed and is_void
+        tracker.reschedule(record, 0.0 if is_quick else pause or record.reset_pause())
 
     def _url_of(self, record: TaskRecord) -> URL:
         """Return a record's URL, made when it is needed: together it needs none."""
@@ -318,51 +393,56 @@ class Engine:
             url = record.url = self.transport.url(f"tasks/{record.task_id}")
         return url
 
-    def _take(self, me: Poller) -> PolledRecord | CollectionPoller | None:
+    def _take(self, _: Poller) -> PolledRecord | CollectionPoller | None:
         if not self.health.outage.is_closed:
             return self._take_next()
-        if not self.health.take_probe(me):
-            return None
-        record = self.roster.take_any()
-        if record is not None:
-            return record
-        if self._has_endless() and self.sweep.take_probe():
-            return self.sweep
-        self._release_probe()
-        return None
+        return self._take_probe() if self.queue.pass_through() else None
+
+    def _take_probe(self) -> PolledRecord | CollectionPoller | None:
+        """Return what is polled to find out whether the server is up again.
+
+        1. A record that is due, or else one that is not due yet.
+        2. The collection, if nothing else is watched.
+        """
+        item: PolledRecord | CollectionPoller | None = self.tracker.take_any()
+        if item is None and self._has_endless() and self.collection.take_probe():
+            item = self.collection
+        self.health.begin_probe(item)
+        if item is None:
+            self.health.end_probe(is_awaited=self._is_anything_wanted())
+        return item
 
     def _take_next(self) -> PolledRecord | CollectionPoller | None:
         # With one poller, collections for newcomers would else leave no time for polls.
-        is_turn = not (self._has_swept and self.roster.queue.ready)
-        if is_turn and self.sweep.take():
+        is_turn = not (self._has_swept and self.queue.ready)
+        if is_turn and self.collection.take():
             self._has_swept = True
-            return self.sweep
+            return self.collection
         self._has_swept = False
-        record = self.roster.take()
-        return self.sweep if record is None and self.sweep.take() else record
+        record = self.tracker.take()
+        return self.collection if record is None and self.collection.take() else record
 
-    def _release_probe(self) -> None:
-        """Let there be another probe, whatever became of this one, if anybody waits."""
-        self.health.prober = None
-        if not self.roster.is_empty or self._has_endless():
-            self.health.resume()
-        else:
-            self.health.disarm()
+    def _is_anything_wanted(self) -> bool:
+        return not self.tracker.is_empty or self._has_endless()
+
+    def note_submitted(self, task: Task, generation: int) -> None:
+        """Note that a submit of ours gave this task, see `Tracker.note_submitted`."""
+        self.tracker.note_submitted(task, generation)
 
     # --- all with one request
 
     def subscribe_all(self, subscriber: SubscriberRef) -> None:
         """Tell a subscriber of every task of the logon session, later ones too."""
         self._endless.add(subscriber)
-        self.roster.admit(subscriber)
+        self.tracker.admit(subscriber)
         self._looks.clear()
         self.health.resume()
-        self.sweep.force_full_read()
+        self.collection.force_full_read()
         self.wanted.set()
 
     def _has_endless(self) -> bool:
         """Tell whether someone still watches all; forget those who do not."""
-        self._endless = {ref for ref in self._endless if self.roster.is_known(ref)}
+        self._endless = {ref for ref in self._endless if self.tracker.is_known(ref)}
         return bool(self._endless)
 
     def _all_watchers(self) -> list[AllTasksSubscriber]:
@@ -390,7 +470,7 @@ class Engine:
         for watch in watchers:
             is_awaited |= watch.on_listed(found, generation)
         if is_awaited:
-            self.sweep.force_full_read()
+            self.collection.force_full_read()
         paces = {watch.pace for watch in watchers}
         was = self._looks
         if has_news or not was:
@@ -402,43 +482,38 @@ class Engine:
 
     async def _sweep_once(self, me: Poller) -> None:
         sent = self.loop.time()
-        swept = await self.sweep.run(me)
+        swept = await self.collection.run(me)
         if isinstance(swept, bool):
             if swept:
-                self.replies.good()
+                self.health.record_success()
             return
-        self.replies.errors += 1
+        self.tracker.errors += 1
         if isinstance(swept, CertificateError):
-            self.cut_all(swept)
+            self.end_all(swept)
         elif self._has_endless():
-            if self.roster.is_empty:
+            if self.tracker.is_empty:
                 # No single poll will find out whether it is an outage.
-                now = self.loop.time()
-                self.replies.count_failure(me, "tasks", swept, now, sent=sent)
+                self.health.record_failure(self.collection, swept, sent=sent)
             if self.health.outage.is_closed:
                 # The gate knows when to ask, and that the server answers again.
-                self.sweep.not_before = 0.0
-            self.sweep.request(_SWEEP_AGAIN)
+                self.collection.not_before = 0.0
+            self.collection.request(_SWEEP_AGAIN)
 
     def _note_cost(self, seconds: float, size: int) -> None:
-        self.sweep.choice.note_single(seconds / (self.transport.in_flight + 1), size)
+        self.collection.choice.note_single(
+            seconds / (self.transport.in_flight + 1), size
+        )
         self._skip = 0 if self.polls < _MEASURED_AT_FIRST else _MEASURED_RARELY
-        self.sweep.maybe_try()
+        self.collection.maybe_try()
 
     # --- outages
 
     def _note_held(self, until: float) -> None:
         self.health.outage.held_until = until
 
-    def _give_up_probe(self) -> None:
-        prober = self.health.prober
-        # Without a deadline it waits for something else, such as a logon.
-        if isinstance(prober, Poller) and prober.deadline < math.inf:
-            prober.cancel_request()
-
-    def _patience_spent(self) -> None:
+    def _give_up(self) -> None:
         last = self.health.outage.last_error
-        self.cut_all(
+        self.end_all(
             TransportError(
                 request="the Enterprise Manager",
                 reason=f"no good reply for {self.patience:g} s, which is all the"

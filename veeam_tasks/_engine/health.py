@@ -2,12 +2,13 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import attrs
 
 from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._errors import ServerBusyError, TransportError, VeeamTasksError
+from veeam_tasks._notices import NoticeKind, Notices
 from veeam_tasks._pace import LONGEST_PAUSE, Pace
 
 PROBE_PACE = Pace(first=2.0, growth=1.5, longest=30.0, jitter=0.25)
@@ -75,7 +76,7 @@ class Outage:
     held_until: float = float("-inf")
     last_error: VeeamTasksError | None = None
     _failures: int = 0
-    _failed: set[str] = attrs.field(factory=set)
+    _failed: set[object] = attrs.field(factory=set)
     _failing_since: float = 0.0
     _share: _Share = attrs.field(factory=_Share)
     _pause: float = PROBE_PACE.first
@@ -94,7 +95,7 @@ class Outage:
 
     def fail(
         self,
-        task_id: str,
+        item: object,
         error: VeeamTasksError,
         now: float,
         *,
@@ -113,7 +114,7 @@ class Outage:
             self._failing_since = now
         self._failures += 1
         if len(self._failed) < _STREAK:
-            self._failed.add(task_id)
+            self._failed.add(item)
         if not self._is_outage(error, now, watched):
             return False
         self.since = self._failing_since
@@ -179,92 +180,102 @@ class Outage:
 class ServerHealth:
     """Whether the server answers, for all: closes the queue while it does not.
 
-    It has the timers: when the next probe is due, when patience is spent.
+    It has the timers: when the next probe is due, when patience is spent. The probe is
+    known by its item, since one item is polled by one poller at a time.
 
     Args:
         loop: Whose timers are used.
         patience: Seconds that an outage may last; None for ever.
         queue: Closed while the server is down; one is let through as the probe.
-        on_hung: Called when a probe was sent before patience ended and has no answer
-            yet; who sent it is to give it up.
-        on_spent: Called when the outage has lasted for `patience`, and a probe that
+        watched: The IDs of what is watched, which an outage puts at risk.
+        notices: Told of an outage and of its end.
+        give_up: Called when the outage has lasted for `patience`, and a probe that
             was sent after that has failed as well.
 
     Attributes:
-        prober: Who has the one probe of this outage under way; None if nobody has.
+        probe: The item of the one probe of this outage under way; None if none is.
+        patience_ends_at: Loop time when patience is spent; infinite if nobody waits
+            for that, or it is spent already. No probe is waited for any longer.
     """
 
     loop: asyncio.AbstractEventLoop
     patience: float | None
     queue: DueQueue
-    on_hung: Callable[[], None]
-    on_spent: Callable[[], None]
+    watched: Collection[str]
+    notices: Notices
+    give_up: Callable[[], None]
     outage: Outage
-    prober: object | None = None
+    probe: object | None = None
+    patience_ends_at: float = math.inf
     _is_patience_over: bool = False
     _is_last: bool = False
-    _probe: asyncio.Handle | None = None
+    _timer: asyncio.Handle | None = None
     _probe_at: float = 0.0
     _spent: asyncio.Handle | None = None
 
     @property
     def next_at(self) -> float | None:
         """Loop time of the next probe; None if it has none."""
-        return None if self._probe is None else self._probe_at
+        return None if self._timer is None else self._probe_at
 
     @property
     def is_asking(self) -> bool:
         """Whether a probe is under way or due, or the next one has its time."""
         return (
-            self._probe is not None
-            or self.queue.is_probe_due
-            or self.prober is not None
+            self._timer is not None or self.queue.is_probe_due or self.probe is not None
         )
 
     def record_failure(
-        self,
-        task_id: str,
-        error: VeeamTasksError,
-        now: float,
-        *,
-        sent: float,
-        watched: int,
-        who: object,
-    ) -> bool:
-        """Count a failed poll, arm the timers; return whether the gate closes by it."""
-        outage = self.outage
-        closes = outage.fail(task_id, error, now, sent=sent, watched=watched)
+        self, item: object, error: VeeamTasksError, *, sent: float
+    ) -> None:
+        """Count a failed poll of an item; close the queue if it begins an outage."""
+        outage, now = self.outage, self.loop.time()
+        watched = len(self.watched)
+        closes = outage.fail(item, error, now, sent=sent, watched=watched)
         if closes:
             self.queue.close()
-        # A probe of an earlier outage is a late failure like any other.
-        is_probe = self.prober is who
+        # A probe of an earlier outage is a late failure like any other: it must
+        # neither wake nor move the probe that waits.
+        is_probe = self.probe is item
         if closes or is_probe:
-            self.prober = None
+            self.probe = None
             asked = error.retry_after if isinstance(error, ServerBusyError) else None
             pause = outage.next_probe(asked)
             if is_probe and self._is_last and sent >= outage.held_until:
-                self.on_spent()
-                return False
+                self.give_up()
+                return
             self._arm(pause)
         if closes and outage.since is not None:
             self._be_patient(outage.since)
-        return closes
+            # Last, since it is the caller's function that is called.
+            self.notices.tell(NoticeKind.UNREACHABLE, str(error), self.watched, error)
 
-    def record_success(self) -> bool:
-        """Count a good reply; return whether the outage ends by it."""
+    def record_success(self) -> None:
+        """Count a good reply, to whomever; open the queue if it ends an outage."""
         if not self.outage.good(self.loop.time()):
-            return False
+            return
         self.disarm()
         self.queue.open()
-        return True
+        self.notices.tell(
+            NoticeKind.RECOVERED, "the server answers again", self.watched
+        )
 
-    def take_probe(self, who: object) -> bool:
-        """Return whether `who` may send a probe now; only one may."""
-        if not self.queue.pass_through():
-            return False
+    def begin_probe(self, item: object) -> None:
+        """Note what is polled as the probe."""
         self._is_last = self._is_patience_over
-        self.prober = who
-        return True
+        self.probe = item
+
+    def end_probe(self, *, is_awaited: bool) -> None:
+        """Let there be another probe, whatever became of this one, if one is awaited.
+
+        A probe that failed has been noted already; one whose task was dropped
+        meanwhile, or that found nothing to poll, tells nothing.
+        """
+        self.probe = None
+        if is_awaited:
+            self.resume()
+        else:
+            self.disarm()
 
     def resume(self) -> None:
         """Probe again if the gate is closed and nobody does: someone has come anew."""
@@ -279,10 +290,11 @@ class ServerHealth:
 
     def disarm(self) -> None:
         """Stop the timers."""
-        for timer in (self._probe, self._spent):
+        for timer in (self._timer, self._spent):
             if timer is not None:
                 timer.cancel()
-        self._probe = self._spent = self.prober = None
+        self._timer = self._spent = self.probe = None
+        self.patience_ends_at = math.inf
         self._is_patience_over = self._is_last = False
         self.queue.recall()
 
@@ -292,11 +304,12 @@ class ServerHealth:
             self._due()
         else:
             self._probe_at = self.loop.time() + pause
-            self._probe = self.loop.call_at(self._probe_at, self._due)
+            self._timer = self.loop.call_at(self._probe_at, self._due)
 
     def _be_patient(self, since: float) -> None:
         if self.patience is not None:
-            self._spent = self.loop.call_at(since + self.patience, self._end)
+            self.patience_ends_at = since + self.patience
+            self._spent = self.loop.call_at(self.patience_ends_at, self._end)
 
     def _end(self) -> None:
         """Ask once more, since the server may have come back since the last probe.
@@ -305,13 +318,13 @@ class ServerHealth:
         """
         self._spent = None
         self._is_patience_over = True
-        if self.prober is not None:
-            self.on_hung()
-        elif not self.queue.is_probe_due:
-            if self._probe is not None:
-                self._probe.cancel()
+        self.patience_ends_at = math.inf
+        # A probe under way has its deadline now, and the last one follows it.
+        if self.probe is None and not self.queue.is_probe_due:
+            if self._timer is not None:
+                self._timer.cancel()
             self._due()
 
     def _due(self) -> None:
-        self._probe = None
+        self._timer = None
         self.queue.let_one_through()

@@ -85,10 +85,13 @@ class Pollers(Generic[WorkT]):
                 self._timer.cancel()
                 self._timer = None
 
-    def begin(self, me: Poller, sent: float) -> None:
-        """Start the clock of a request."""
-        me.deadline = sent + self.request_timeout
+    def begin(self, me: Poller, sent: float, until: float = math.inf) -> None:
+        """Start the clock of a request, which is not waited for beyond `until`."""
+        me.deadline = min(sent + self.request_timeout, until)
         if self._timer is None:
+            self._arm(sent, me.deadline)
+        elif me.deadline < self._due:
+            self._timer.cancel()
             self._arm(sent, me.deadline)
 
     def end(self, me: Poller) -> None:

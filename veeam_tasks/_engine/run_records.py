@@ -1,8 +1,10 @@
 """`RunRecord`: what the engine knows of a followed run, from the end of its task on."""
 
+from collections.abc import Collection, Iterator
+
 import attrs
 
-from veeam_tasks._engine.records import PolledRecord, SubscriberRef
+from veeam_tasks._engine.records import PolledRecord, SubscriberRef, TaskRecord
 from veeam_tasks._engine.session_search import SessionSource, StartedJob
 from veeam_tasks._events import Observation
 from veeam_tasks._model import JobSession, RunStage, Task
@@ -126,3 +128,27 @@ class RunRecord(PolledRecord):
         """Let a subscriber go."""
         super().leave(subscriber)
         del self.deadlines[subscriber]
+
+
+@attrs.define(eq=False)
+class WatchedRecords(Collection[str]):
+    """Every record of an engine; as a collection, the IDs of the tasks.
+
+    Attributes:
+        tasks: The watched tasks, by their IDs.
+        runs: The runs that are followed, by their `RunRecord.key`.
+    """
+
+    tasks: dict[str, TaskRecord] = attrs.field(factory=dict)
+    runs: dict[tuple[str, int], RunRecord] = attrs.field(factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tasks) + len(self.runs)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.tasks
+        for task_id, _ in self.runs:
+            yield task_id
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self.tasks or any(task_id == one for one, _ in self.runs)

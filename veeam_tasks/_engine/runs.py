@@ -17,7 +17,6 @@ from veeam_tasks._engine.decisions import Decision
 from veeam_tasks._engine.health import ServerHealth
 from veeam_tasks._engine.pollers import Poller
 from veeam_tasks._engine.records import DueState, PollTimes, SubscriberRef
-from veeam_tasks._engine.replies import Replies
 from veeam_tasks._engine.run_records import (
     Deadline,
     LinkRequest,
@@ -32,7 +31,7 @@ from veeam_tasks._engine.session_search import (
     source_of,
 )
 from veeam_tasks._engine.submitted import Submits
-from veeam_tasks._engine.tracker import Roster
+from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
 from veeam_tasks._events import Observation
 from veeam_tasks._model import (
@@ -88,24 +87,23 @@ class Runs:
         ask: Sends one GET for a poller; returns the reply, or why none came.
         limit: How long the reply about one session may be, in bytes.
         long_limit: How long a page of sessions may be.
-        cut_all: Ends every subscription with an error.
+        end_all: Ends every subscription with an error.
 
     Attributes:
         habits: How this server takes queries.
     """
 
-    roster: Roster
+    tracker: Tracker
     transport: Transport
     logon: LogonSession
     secrets: Secrets
     health: ServerHealth
-    replies: Replies
     submits: Submits
     ask: Ask
     limit: int
     long_limit: int
     patience: float | None
-    cut_all: Callable[[Exception], None]
+    end_all: Callable[[Exception], None]
     habits: _runs.QueryHabits = attrs.field(factory=_runs.QueryHabits)
     # Which session is the run of which start, so that no two starts share one.
     _taken: dict[str, tuple[str, int]] = attrs.field(factory=dict)
@@ -139,7 +137,7 @@ class Runs:
         if source is SessionSource.NOWHERE:
             return None
         number = seen.generation - 1 if submitted is None else submitted.number
-        record = self.roster.runs.get((seen.task_id, number))
+        record = self.tracker.runs.get((seen.task_id, number))
         if record is None:
             record = RunRecord(
                 pace=subscriber.pace,
@@ -154,9 +152,9 @@ class Runs:
                 path=link,
                 session_id=guid_of((link or "").partition("?")[0]),
             )
-            self.roster.runs[record.key] = record
-            self.roster.queue.add(record)
-        until = self.roster.loop.time() + seconds
+            self.tracker.runs[record.key] = record
+            self.tracker.queue.add(record)
+        until = self.tracker.loop.time() + seconds
         record.want(subscriber, Deadline(until, seconds))
         self.health.resume()
         return record
@@ -186,14 +184,14 @@ class Runs:
         if subscriber in record.subscribers:
             record.leave(subscriber)
             if not record.subscribers:
-                self.roster.drop(record)
+                self.tracker.drop(record)
 
     # --- one poll
 
     async def poll(self, me: Poller, record: RunRecord) -> None:
         """Ask for what tells next of a run, and act on the reply."""
         generation = self.logon.generation
-        sent, sent_wall = self.roster.loop.time(), time.time()
+        sent, sent_wall = self.tracker.loop.time(), time.time()
         is_same = generation == record.first_generation
         request = _runs.next_request(record, self.habits, sent, may_ask_task=is_same)
         if request is None:
@@ -206,18 +204,18 @@ class Runs:
         reply = await self.ask(me, url, limit, "")
         if record.due != DueState.POLLING:
             return  # dropped meanwhile
-        times = _times(generation, sent, sent_wall, self.roster.loop.time())
+        times = _times(generation, sent, sent_wall, self.tracker.loop.time())
         if not isinstance(reply, Reply):
-            await self._on_trouble(me, record, reply, times)
+            await self._on_trouble(record, reply, times)
         elif (
             record.unchanged_hash == hash(reply.body)
             and generation == record.generation
             and reply.status == _OK
         ):
             record.sent, record.sent_wall = sent, sent_wall
-            self.roster.again(record, record.grow())
+            self.tracker.reschedule(record, record.grow())
             if self.health.outage.has_failures:
-                self.replies.good()
+                self.health.record_success()
         elif isinstance(request, LinkRequest):
             await self._on_link_reply(me, record, reply, times)
         elif isinstance(request, QueryRequest):
@@ -241,12 +239,12 @@ class Runs:
             record.unchanged_hash = None if record.resultless else hash(reply.body)
             await self._apply(me, record, decision)
         elif kind is ReplyKind.UNKNOWN:
-            self.replies.errors += 1
+            self.tracker.errors += 1
             self._note_good(times)
             other = None if record.path is None else other_path(record.path)
             if other is not None:
                 record.path = other
-                self.roster.again(record, 0.0)
+                self.tracker.reschedule(record, 0.0)
             elif is_seen:
                 decision = _runs.on_unknown(record, value, times)
                 await self._apply(me, record, decision)
@@ -255,7 +253,7 @@ class Runs:
                 record.trouble = str(value)
                 self._go_on(record, times)
         else:
-            await self._on_other(me, record, kind, value, times)
+            await self._on_other(record, kind, value, times)
 
     async def _on_task_reply(
         self, me: Poller, record: RunRecord, reply: Reply, times: PollTimes
@@ -269,7 +267,7 @@ class Runs:
                 record.task = value
                 record.path, record.steps = link, []
                 record.session_id = guid_of(link.partition("?")[0])
-                self.roster.again(record, 0.0)
+                self.tracker.reschedule(record, 0.0)
                 return
             self._go_on(record, times)
         elif kind in {ReplyKind.UNKNOWN, ReplyKind.FORBIDDEN}:
@@ -279,7 +277,7 @@ class Runs:
             record.has_task = False
             self._go_on(record, times)
         else:
-            await self._on_other(me, record, kind, value, times)
+            await self._on_other(record, kind, value, times)
 
     async def _on_query_reply(
         self,
@@ -309,21 +307,20 @@ class Runs:
             decision = _runs.on_session(record, found, times)
             await self._apply(me, record, decision)
         elif kind is ReplyKind.UNKNOWN:
-            self.replies.errors += 1
+            self.tracker.errors += 1
             self._note_good(times)
             _runs.on_answer(record, times)
             record.trouble = str(value)
             if self.habits.note_refused(request):
                 record.steps.insert(0, request.kind)
-                self.roster.again(record, 0.0)
+                self.tracker.reschedule(record, 0.0)
             else:
                 self._go_on(record, times)
         else:
-            await self._on_other(me, record, kind, value, times)
+            await self._on_other(record, kind, value, times)
 
     async def _on_other(
         self,
-        me: Poller,
         record: RunRecord,
         kind: ReplyKind,
         error: object,
@@ -331,15 +328,15 @@ class Runs:
     ) -> None:
         assert isinstance(error, VeeamTasksError)
         if kind is ReplyKind.FORBIDDEN:
-            self.replies.errors += 1
+            self.tracker.errors += 1
             self._note_good(times)
             reason = _runs.forbidden(record, error)
             self._tell(record, _runs.lost(record, times, reason))
         elif kind is ReplyKind.UNAUTHORIZED:
-            self.replies.errors += 1
-            await self._on_unauthorized(me, record, error, times)
+            self.tracker.errors += 1
+            await self._on_unauthorized(record, error, times)
         else:
-            await self._on_trouble(me, record, error, times)
+            await self._on_trouble(record, error, times)
 
     def _path_of(self, session: JobSession) -> str:
         """Return where a session that a query gave is asked for."""
@@ -377,7 +374,7 @@ class Runs:
         assert started is not None
         earlier = [
             other
-            for other in self.roster.runs.values()
+            for other in self.tracker.runs.values()
             if other.number < record.number
             and other.path is None
             and other.started is not None
@@ -405,9 +402,9 @@ class Runs:
             if subscriber is not None:
                 subscriber.on_observation(seen)
         if not record.subscribers:
-            self.roster.drop(record)
+            self.tracker.drop(record)
         elif record.due == DueState.POLLING:
-            self.roster.again(record, _runs.end_round(record, times))
+            self.tracker.reschedule(record, _runs.end_round(record, times))
 
     async def _apply(self, me: Poller, record: RunRecord, decision: Decision) -> None:
         seen = decision.seen
@@ -421,11 +418,11 @@ class Runs:
         if seen is not None:
             self._tell(record, seen)
         if record.due == DueState.POLLING:
-            self.roster.again(record, decision.pause)
+            self.tracker.reschedule(record, decision.pause)
 
     def _tell(self, record: RunRecord, seen: Observation) -> None:
         if seen.is_final:
-            self.roster.drop(record)
+            self.tracker.drop(record)
         for ref in list(record.subscribers):
             subscriber = ref()
             if subscriber is not None:
@@ -434,21 +431,21 @@ class Runs:
     def _note_good(self, times: PollTimes) -> None:
         self.logon.mark_accepted(times.generation)
         if self.health.outage.has_failures:
-            self.replies.good()
+            self.health.record_success()
 
     async def _on_trouble(
-        self, me: Poller, record: RunRecord, error: VeeamTasksError, times: PollTimes
+        self, record: RunRecord, error: VeeamTasksError, times: PollTimes
     ) -> None:
         """Act on a poll that told nothing about its run; it may close the gate."""
-        self.replies.errors += 1
-        self.replies.retries += 1
+        self.tracker.errors += 1
+        self.tracker.retries += 1
         what = f"the run of {record.task_id}"
         _log.debug("poll for %s failed: %s", what, error)
         if isinstance(error, CertificateError):
-            self.cut_all(error)
+            self.end_all(error)
             return
         outage = self.health.outage
-        self.replies.count_failure(me, what, error, times.now, sent=times.sent)
+        self.health.record_failure(record, error, sent=times.sent)
         patience = None if outage.is_closed else self.patience
         pause = _decisions.count_failure(
             record, error, times, patience, outage.reopened_at
@@ -461,22 +458,24 @@ class Runs:
         if record.session is None and not outage.is_closed:
             self._go_on(record, times)
         if record.due == DueState.POLLING:
-            self.roster.again(record, pause)
+            self.tracker.reschedule(record, pause)
 
     async def _on_unauthorized(
-        self, me: Poller, record: RunRecord, error: VeeamTasksError, times: PollTimes
+        self, record: RunRecord, error: VeeamTasksError, times: PollTimes
     ) -> None:
         """Ask whether the token is void; if it is not, this run alone is refused."""
         logon = self.logon
         if times.generation != logon.generation:
-            self.roster.again(record, 0.0)  # a late 401: the token is another by now
+            self.tracker.reschedule(
+                record, 0.0
+            )  # a late 401: the token is another by now
             return
         failure: VeeamTasksError | None = None
         is_hopeless = record.unauthorized_rounds >= 4 * _decisions.UNAUTHORIZED_ROUNDS
-        is_expired = is_hopeless and not self._is_alone(record)
+        is_expired = is_hopeless and not self.tracker.is_alone(record)
         try:
             is_expired = await logon.renew(times.generation, is_expired=is_expired)
-            self.replies.good()
+            self.health.record_success()
         except LogonError:
             return  # every subscription was cut by it
         except VeeamTasksError as caught:
@@ -484,29 +483,23 @@ class Runs:
         if record.due != DueState.POLLING:
             return
         if failure is not None:
-            await self._on_trouble(me, record, failure, times)
+            await self._on_trouble(record, failure, times)
             return
         record.unchanged_hash, record.trouble = None, str(error)
         is_renewed = logon.generation != times.generation
-        self.replies.retries += is_renewed
+        self.tracker.retries += is_renewed
         if is_expired:
             record.unauthorized_rounds = 0
-            self.roster.again(record, 0.0 if is_renewed else record.reset_pause())
+            self.tracker.reschedule(record, 0.0 if is_renewed else record.reset_pause())
             return
         pause = _decisions.count_unauthorized(record, times)
         if record.unauthorized_rounds <= _decisions.UNAUTHORIZED_ROUNDS:
-            self.roster.again(record, pause)
-        elif self._is_alone(record):
+            self.tracker.reschedule(record, pause)
+        elif self.tracker.is_alone(record):
             reason = _runs.forbidden(record, error)
             self._tell(record, _runs.lost(record, times, reason))
         else:
-            await self._on_trouble(me, record, error, times)
-
-    def _is_alone(self, record: RunRecord) -> bool:
-        """Tell whether others are not refused: else the server is unwell."""
-        roster = self.roster
-        others = [one for one in roster.everything() if one is not record]
-        return not others or any(one.unauthorized_rounds == 0 for one in others)
+            await self._on_trouble(record, error, times)
 
     # --- the machines of a run that did not end with Success
 

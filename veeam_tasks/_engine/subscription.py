@@ -134,7 +134,7 @@ class Subscription:
         self._reader = self._own_reader = Reader(engine.loop, _BUSY)
         self._number = 0
         self.ended_by: Exception | None = None
-        self._me = engine.roster.reference(self, self.slots)
+        self._me = engine.tracker.reference(self, self.slots)
         self._timeout = timeout
         self._deadline = None if timeout is None else engine.loop.time() + timeout
         self._timer: asyncio.Handle | None = None
@@ -148,7 +148,7 @@ class Subscription:
     @property
     def tasks(self) -> Mapping[str, Task]:
         """The latest known tasks; a view."""
-        records = self._engine.roster.records
+        records = self._engine.tracker.records
         return Latest(self.slots, self._unseen, records, self._runs)
 
     @property
@@ -202,13 +202,13 @@ class Subscription:
             self._doubted.difference_update(task_ids)
             now = self._engine.loop.time()
             self._ended.extend((now, task_id, False) for task_id in task_ids)
-        self._engine.roster.discard(self._me, task_ids)
+        self._engine.tracker.discard(self._me, task_ids)
         self._leave_runs(task_ids)
         self._wake()
 
     def close(self, error: Exception) -> None:
         """Want nothing any more, because of an error."""
-        self._engine.roster.discard(self._me, self.slots)
+        self._engine.tracker.discard(self._me, self.slots)
         self._leave_runs(list(self._runs))
         self.on_end(error)
 
@@ -265,7 +265,7 @@ class Subscription:
                 return
             self._doubted.discard(seen.task_id)
             if not _is_another(slot, seen):
-                self._engine.roster.discard(self._me, [seen.task_id])
+                self._engine.tracker.discard(self._me, [seen.task_id])
                 return
             slot = self._begin_anew(seen.task_id)
         if seen.is_final and self.find_timeout is not None:
@@ -281,7 +281,7 @@ class Subscription:
             self._wake()
             if self.is_endless and slot.ended_under < self._engine.logon.generation:
                 # What has its ID now is another task, perhaps listed already.
-                self._engine.sweep.force_full_read()
+                self._engine.collection.force_full_read()
         else:
             self._owed.pop(seen.task_id, None)
 
@@ -317,7 +317,7 @@ class Subscription:
         if self.ended_by is None:
             self.ended_by = error
             self._disarm()
-            self._engine.roster.forget(self._me)
+            self._engine.tracker.forget(self._me)
             self._wake()
 
     def on_discovered(self, task_ids: Iterable[str], generation: int) -> bool:
@@ -388,17 +388,17 @@ class Subscription:
         assert self._timeout is not None
         self._timer = None  # so that whatever is added later is timed out at once
         if self._unfinished or self.is_endless:
-            error = self._engine.roster.timed_out(self._timeout, self.report())
+            error = self._engine.tracker.timed_out(self._timeout, self.report())
             self.close(error)
 
     def add(self, task_ids: Iterable[str]) -> None:
         """Watch the tasks that are not watched yet, or that are others by now."""
-        slots, replies = self.slots, self._engine.replies
+        slots, tracker = self.slots, self._engine.tracker
         new: list[str] = []
         for task_id in task_ids:
             slot = slots.get(task_id)
             if slot is not None:
-                if slot.ended_under >= replies.started_under(task_id):
+                if slot.ended_under >= tracker.started_under(task_id):
                     continue
                 self._retire(task_id)  # a submit since then gave it to another task
             slots[task_id] = self._new_slot()
@@ -407,7 +407,7 @@ class Subscription:
         if new:
             self._unfinished += len(new)
             self._engine.subscribe(self._me, new)
-            records = self._engine.roster.records
+            records = self._engine.tracker.records
             self._unseen.update(one for one in new if records[one].task is None)
             self._arm()
             self._wake()

@@ -1,6 +1,8 @@
-"""Who is watched by whom, and when each record is due next."""
+"""Who watches what; what each reply means for a record, and when it is due next."""
 
 import asyncio
+import logging
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -9,48 +11,83 @@ from random import Random
 
 import attrs
 
+from veeam_tasks._engine import decisions as _decisions
+from veeam_tasks._engine.decisions import Decision
 from veeam_tasks._engine.due_queue import DueQueue
+from veeam_tasks._engine.health import ServerHealth
 from veeam_tasks._engine.records import (
     BUSY,
     DueState,
     PolledRecord,
+    PollTimes,
     Subscriber,
     SubscriberRef,
     TaskRecord,
 )
-from veeam_tasks._engine.run_records import RunRecord
-from veeam_tasks._errors import WatchTimeoutError
-from veeam_tasks._events import Report
+from veeam_tasks._engine.run_records import RunRecord, WatchedRecords
+from veeam_tasks._errors import VeeamTasksError, WatchTimeoutError
+from veeam_tasks._events import Observation, Report
+from veeam_tasks._model import Task
+from veeam_tasks._protocol.classification import ReplyKind, classify
+from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._redaction import Secrets
+from veeam_tasks._session.logon_session import ADVICE, LogonSession
+
+_log = logging.getLogger(__name__)
 
 _GONE_AT_ONCE = 64
 _FIRST_POLLS_APART = 0.001
+_STARTED_KEPT = 10_000
 
 
 @attrs.define(eq=False, kw_only=True)
-class Roster:
+class Tracker:
     """One record per watched task; its subscribers are held weakly.
 
+    It classifies each reply once, has `decisions` decide, tells the subscribers, and
+    puts the record back into the queue.
+
     Args:
-        loop: Whose clock and timer are used.
+        loop: Whose clock is used.
+        queue: Where records wait until they are due.
+        health: Is told of good and bad replies.
+        session: Is told that its token is good, and that it knows tasks.
+        patience: Seconds for which one task alone may give no usable reply; None for
+            ever.
         random: Spreads polls.
+        watched_records: Where records are kept, for health to know how many there are.
 
     Attributes:
         is_together: Whether newcomers wait for the next collection.
+        records: The watched tasks, by their IDs.
         runs: The runs that are followed, by their `RunRecord.key`.
+        retries: How often a task was asked for again since no usable reply came.
+        errors: How many replies told of no task.
     """
 
     loop: asyncio.AbstractEventLoop
-    random: Random = attrs.field(factory=Random)
-    records: dict[str, TaskRecord] = attrs.field(factory=dict)
-    runs: dict[tuple[str, int], RunRecord] = attrs.field(factory=dict)
-    queue: DueQueue = attrs.field(init=False)
+    queue: DueQueue
+    health: ServerHealth
+    session: LogonSession
+    secrets: Secrets
+    patience: float | None
+    random: Random
+    watched_records: WatchedRecords
+    records: dict[str, TaskRecord] = attrs.field(init=False)
+    runs: dict[tuple[str, int], RunRecord] = attrs.field(init=False)
     is_together: bool = False
+    retries: int = 0
+    errors: int = 0
     _gone: deque[tuple[SubscriberRef, Iterator[str]]] = attrs.field(factory=deque)
     _subscribers: set[SubscriberRef] = attrs.field(factory=set)
+    _started: dict[str, tuple[Task, PollTimes]] = attrs.field(factory=dict)
     _next_first: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        self.queue = DueQueue(loop=self.loop, random=self.random)
+        self.records = self.watched_records.tasks
+        self.runs = self.watched_records.runs
+
+    # --- who watches what
 
     def reference(
         self, subscriber: Subscriber, wanted: Iterable[str] = ()
@@ -91,27 +128,36 @@ class Roster:
         """Know a subscriber, so that it is told when nothing can go on."""
         self._subscribers.add(subscriber)
 
-    def add(
-        self, subscriber: SubscriberRef, task_ids: Iterable[str], generation: int
-    ) -> list[TaskRecord]:
-        """Poll the tasks from now on for a subscriber; return the new records."""
+    def add(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:
+        """Poll the tasks from now on for a subscriber, a first time soon."""
         self.prune_gone()
         self._subscribers.add(subscriber)
-        new: list[TaskRecord] = []
         for task_id in task_ids:
             record = self.records.get(task_id)
             if record is None:
-                record = TaskRecord(
-                    task_id=task_id, pace=subscriber.pace, first_generation=generation
-                )
-                self.records[task_id] = record
-                new.append(record)
+                record = self._new_record(task_id, subscriber)
             record.join(subscriber)
             # Also an unchanged body is news to the newcomer.
             record.unchanged_hash = None
             if record.due not in {DueState.READY, DueState.POLLING}:
                 self.schedule_first(record)
-        return new
+
+    def _new_record(self, task_id: str, subscriber: SubscriberRef) -> TaskRecord:
+        generation = self.session.generation
+        record = TaskRecord(
+            task_id=task_id, pace=subscriber.pace, first_generation=generation
+        )
+        self.records[task_id] = record
+        self._seed_from_submit(record)
+        return record
+
+    def _seed_from_submit(self, record: TaskRecord) -> None:
+        """Let a new record know what the submit that gave its ID has shown."""
+        started = self._started.get(record.task_id)
+        if started is not None:
+            record.task, times = started
+            record.first_generation = record.generation = times.generation
+            record.sent, record.sent_wall = times.sent, times.sent_wall
 
     def discard(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:
         """Stop polling the tasks for a subscriber."""
@@ -147,12 +193,12 @@ class Roster:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is polled by itself."""
-        return not self.records and not self.runs
+        return not self.watched_records
 
     @property
     def task_ids(self) -> list[str]:
         """The tasks that are watched, those whose job session is followed included."""
-        return [*self.records, *[record.task_id for record in self.runs.values()]]
+        return list(self.watched_records)
 
     def prune_gone(self) -> None:
         """Take those whom nobody held any more out of the records that they wanted.
@@ -191,7 +237,134 @@ class Roster:
         ):
             del self.records[record.task_id]
 
-    def again(self, record: PolledRecord, pause: float) -> None:
+    # --- what a reply means
+
+    def on_reply(
+        self, record: TaskRecord, reply: Reply, times: PollTimes
+    ) -> VeeamTasksError | None:
+        """Act on a reply to the GET of one task.
+
+        Args:
+            record: What was asked for.
+            reply: Not one that was as before, which tells nothing new.
+            times: When and under what it was asked and answered.
+
+        Returns:
+            The error of a 401, which nothing is decided on here: first the logon
+            session has to be asked whether it is the token or this task.
+        """
+        if times.generation < record.generation:
+            self.reschedule(record, 0.0)  # older than what is known
+            return None
+        kind, value = classify(reply, record.task_id, self.secrets)
+        if kind is ReplyKind.TASK:
+            assert isinstance(value, Task)
+            self.on_task(record, value, hash(reply.body), times)
+            return None
+        assert isinstance(value, VeeamTasksError)
+        if kind is ReplyKind.UNUSABLE:
+            self.on_failure(record, value, times)
+            return None
+        self.errors += 1
+        if kind is ReplyKind.UNAUTHORIZED:
+            return value
+        # UNKNOWN or FORBIDDEN: the server is up, and the token is good.
+        self.session.mark_accepted(times.generation)
+        self.health.record_success()
+        is_foreign = kind is ReplyKind.UNKNOWN and not self.session.knows_tasks
+        advice = ADVICE if is_foreign else ""
+        renewed_at = self.session.renewed_at
+        self._apply(
+            record, _decisions.on_missing(record, value, times, renewed_at, advice)
+        )
+        return None
+
+    def on_task(
+        self, record: TaskRecord, task: Task, unchanged_hash: int, times: PollTimes
+    ) -> None:
+        """Act on a good reply about a task, asked for singly or with all others."""
+        self.session.mark_accepted(times.generation)
+        self.session.mark_knows_tasks(times.generation)
+        if self.health.outage.has_failures:
+            self.health.record_success()
+        decision = _decisions.on_task(record, task, times, self.session.renewed_at)
+        # Finished without a Result is looked at each time.
+        record.unchanged_hash = (
+            None if record.finished_without_result else unchanged_hash
+        )
+        self._apply(record, decision)
+
+    def on_failure(
+        self, record: TaskRecord, error: VeeamTasksError, times: PollTimes
+    ) -> None:
+        """Act on a poll that told nothing about its task; it may begin an outage."""
+        self.errors += 1
+        self.retries += 1
+        _log.debug("poll of %s failed: %s", record.task_id, error)
+        health = self.health
+        health.record_failure(record, error, sent=times.sent)
+        # The patience of an outage is that of all, and health counts it.
+        patience = None if health.outage.is_closed else self.patience
+        reopened_at = health.outage.reopened_at
+        self._apply(
+            record, _decisions.on_failure(record, error, times, patience, reopened_at)
+        )
+
+    def on_denied(
+        self, record: TaskRecord, error: VeeamTasksError, times: PollTimes
+    ) -> None:
+        """End a task that alone went on to answer 401."""
+        lost = _decisions.denied_for_good(record, error)
+        self._deliver(record, _decisions.lost(record, times, lost))
+
+    def is_alone(self, record: PolledRecord) -> bool:
+        """Tell whether others are not refused: else the server is unwell."""
+        others = [one for one in self.everything() if one is not record]
+        return not others or any(one.unauthorized_rounds == 0 for one in others)
+
+    def _apply(self, record: TaskRecord, decision: Decision) -> None:
+        seen = decision.seen
+        if seen is not None:
+            self._deliver(record, seen)
+        # It may be dropped by now, by this very observation or by whoever was told.
+        if record.due == DueState.POLLING:
+            self.reschedule(record, decision.pause)
+
+    def _deliver(self, record: TaskRecord, seen: Observation) -> None:
+        if seen.is_final:
+            self.drop(record)
+            self._started.pop(record.task_id, None)
+        # Of a copy: whoever is told may go, or come anew.
+        for ref in list(record.subscribers):
+            subscriber = ref()
+            if subscriber is not None:
+                subscriber.on_observation(seen)
+
+    def note_submitted(self, task: Task, generation: int) -> None:
+        """Note that a submit of ours gave this task: an older watch of it is over.
+
+        Its reply may come when the logon session that it was sent under is no more.
+        """
+        times = _now(self.loop, generation)
+        self.session.mark_knows_tasks(generation)
+        record = self.records.get(task.task_id)
+        if record is not None and record.first_generation < times.generation:
+            error = _decisions.replaced(record, self.session.renewed_at)
+            self._deliver(record, _decisions.lost(record, times, error))
+        # Not before, since what has ended is forgotten.
+        self._started.pop(task.task_id, None)
+        self._started[task.task_id] = task, times
+        if len(self._started) > _STARTED_KEPT:
+            del self._started[next(iter(self._started))]
+
+    def started_under(self, task_id: str) -> int:
+        """Return under which generation a submit of ours gave this ID; 0 if none."""
+        started = self._started.get(task_id)
+        return 0 if started is None else started[1].generation
+
+    # --- when a record is due
+
+    def reschedule(self, record: PolledRecord, pause: float) -> None:
         """Let a record be due after a pause in seconds, cut by its jitter."""
         if pause <= 0:
             self.queue.add(record)
@@ -252,3 +425,10 @@ class Roster:
             if record is not None:
                 record.due = DueState.POLLING
         return record
+
+
+def _now(loop: asyncio.AbstractEventLoop, generation: int) -> PollTimes:
+    now, wall = loop.time(), time.time()
+    return PollTimes(
+        generation=generation, sent=now, sent_wall=wall, now=now, now_wall=wall
+    )

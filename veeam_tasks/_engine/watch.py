@@ -265,7 +265,7 @@ class Waiter:
         self._task_id = task_id
         self._end: asyncio.Future[TaskEvent | Exception] = engine.loop.create_future()
         self._slot = PendingEvent()
-        self._me = engine.roster.reference(self, (task_id,))
+        self._me = engine.tracker.reference(self, (task_id,))
 
     async def wait(self, seconds: float | None) -> Task:
         """Return the finished task.
@@ -287,8 +287,8 @@ class Waiter:
             waiting.discard(self)
             if timer is not None:
                 timer.cancel()
-            engine.roster.discard(self._me, [self._task_id])
-            engine.roster.forget(self._me)
+            engine.tracker.discard(self._me, [self._task_id])
+            engine.tracker.forget(self._me)
         if isinstance(end, Exception):
             raise fresh(end)
         if end.state is TaskState.LOST:
@@ -310,7 +310,7 @@ class Waiter:
 
     def _expire(self, seconds: float) -> None:
         report = Report(outcomes={self._task_id: self._slot.latest})
-        self.on_end(self._engine.roster.timed_out(seconds, report))
+        self.on_end(self._engine.tracker.timed_out(seconds, report))
 
 
 of_the_package(Watch)

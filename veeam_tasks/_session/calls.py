@@ -12,7 +12,6 @@ from urllib.parse import unquote
 import attrs
 
 from veeam_tasks._engine.engine import Engine
-from veeam_tasks._engine.replies import ADVICE
 from veeam_tasks._engine.session_search import job_action_of
 from veeam_tasks._engine.submitted import (
     KnownSessions,
@@ -48,7 +47,7 @@ from veeam_tasks._protocol.sessions import (
 )
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import CollectionReader, parsed
-from veeam_tasks._session.logon_session import LogonSession
+from veeam_tasks._session.logon_session import ADVICE, LogonSession
 
 _log = logging.getLogger(__name__)
 
@@ -241,7 +240,7 @@ class Calls:
             reply, generation = await self._act(request)
             at, is_server_time = self.session.time_of(reply)
             task = await parsed(task_started, reply, self.secrets)
-            self.engine.replies.note_submitted(task, generation)
+            self.engine.note_submitted(task, generation)
             started = None
             if request.method == "POST":
                 started = started_job(
@@ -286,7 +285,7 @@ class Calls:
         async with self._reads:
             reply, generation = await self.session.send(request, is_bound=is_bound)
         if reply.status < _REDIRECT:
-            self.engine.replies.good()
+            self.engine.health.record_success()
         return reply, generation
 
     async def _act(self, request: Request) -> tuple[Reply, int]:
@@ -303,11 +302,11 @@ class Calls:
         if about is not None and is_replaced and reply.status == _UNAUTHORIZED:
             raise self._lost(about[1].lower())
         if reply.status < _REDIRECT:
-            self.engine.replies.good()
+            self.engine.health.record_success()
         return reply, generation
 
     def _lost(self, task_id: str) -> TaskLostError:
-        record = self.engine.roster.records.get(task_id)
+        record = self.engine.tracker.records.get(task_id)
         return TaskLostError(
             task_id=task_id,
             last_seen=None if record is None else record.task,

@@ -37,6 +37,13 @@ from veeam_tasks._session.credentials import Credentials
 
 _log = logging.getLogger(__name__)
 
+ADVICE = (
+    "A task belongs to the logon session that started it, and this logon session knows"
+    " none of those it was asked for: start and watch tasks through one manager, or"
+    " share the logon session (em.token, aclose(log_out=False), adopt())"
+)
+"""For whoever asks for a task that this logon session does not know."""
+
 INTERRUPTIONS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """What may strike the log-out and has to wait for it: a loop that ends cancels all its
 tasks; a second Ctrl-C, or a signal handler that exits, raises in any of their steps."""

@@ -1,11 +1,10 @@
-"""A roster on a clock moved by hand, and somebody who wants tasks."""
+"""A tracker on a clock moved by hand, and somebody who wants tasks."""
 
 from collections.abc import Iterable
 
-from support.manual_loop import ManualLoop, manual_loop
+from support.engines import EngineScene
 from veeam_tasks import Pace
 from veeam_tasks._engine.records import SubscriberRef, TaskRecord
-from veeam_tasks._engine.tracker import Roster
 from veeam_tasks._events import Observation
 
 SLOW = Pace(first=10, growth=1, longest=10, jitter=0)
@@ -21,7 +20,7 @@ class Wanting:
     def on_observation(self, seen: Observation) -> None:
         """Take no note."""
 
-    def cut(self, error: Exception) -> None:
+    def on_end(self, error: Exception) -> None:
         """Take no note."""
 
     def on_discovered(self, task_ids: Iterable[str], generation: int) -> bool:
@@ -29,27 +28,23 @@ class Wanting:
         return False
 
 
-class Scene:
-    """A roster on a clock moved by hand."""
-
-    def __init__(self) -> None:
-        self.loop: ManualLoop = manual_loop(100.0)
-        self.roster = Roster(loop=self.loop)
+class Scene(EngineScene):
+    """A tracker, with no poller: a test takes what is due."""
 
     def add(self, wanting: Wanting, *task_ids: str) -> SubscriberRef:
         """Let somebody want tasks; return the reference."""
-        reference = self.roster.reference(wanting, task_ids)
-        self.roster.add(reference, task_ids, 1)
+        reference = self.tracker.reference(wanting, task_ids)
+        self.tracker.add(reference, task_ids)
         return reference
 
     def taken(self) -> list[str]:
         """Poll whatever is due; return the IDs."""
         taken = []
-        while (record := self.roster.take()) is not None:
+        while (record := self.tracker.take()) is not None:
             assert isinstance(record, TaskRecord)
             taken.append(record.task_id)
         return taken
 
     def record(self, task_id: str) -> TaskRecord:
         """Return a record that is watched."""
-        return self.roster.records[task_id]
+        return self.tracker.records[task_id]

@@ -1,4 +1,4 @@
-"""The roster: who is watched by whom, and where each record stands."""
+"""The tracker: who is watched by whom, and where each record stands."""
 
 import gc
 from itertools import pairwise
@@ -6,11 +6,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.rosters import QUICK, SLOW, Scene, Wanting
+from support.trackers import QUICK, SLOW, Scene, Wanting
 
 from veeam_tasks._engine.due_queue import GRID
 from veeam_tasks._engine.records import BUSY, DueState, TaskRecord
-from veeam_tasks._engine.tracker import Roster
+from veeam_tasks._engine.tracker import Tracker
 
 
 def test_newcomers_are_asked_for_one_after_the_other() -> None:
@@ -48,8 +48,8 @@ def test_two_watches_share_a_record_and_the_quicker_pace() -> None:
     assert (record.pace, record.pause) == (SLOW, 10)
     leaving = scene.add(quick, "task-1")
     assert (record.pace, record.pause) == (QUICK, 2)
-    assert len(scene.roster.records) == 1
-    scene.roster.discard(leaving, ["task-1"])
+    assert len(scene.tracker.records) == 1
+    scene.tracker.discard(leaving, ["task-1"])
     assert record.pace == SLOW
 
 
@@ -61,10 +61,10 @@ def test_among_many_the_pace_of_one_goes_with_it() -> None:
     refs = [scene.add(other, "task-1") for other in others]
     record = scene.record("task-1")
     assert (record.pace, leader.pace) == (QUICK, QUICK)
-    scene.roster.discard(refs[0], ["task-1"])
-    scene.roster.add(refs[1], ["task-1"], 1)
+    scene.tracker.discard(refs[0], ["task-1"])
+    scene.tracker.add(refs[1], ["task-1"])
     assert record.pace == QUICK
-    scene.roster.discard(quick, ["task-1"])
+    scene.tracker.discard(quick, ["task-1"])
     assert (record.pace, record.pause) == (SLOW, 10)
     assert len(record.subscribers) == 99
 
@@ -77,7 +77,7 @@ def test_a_newcomer_brings_the_next_poll_forward_and_forgets_the_digest() -> Non
     assert scene.taken() == ["task-1"]
     record = scene.record("task-1")
     record.unchanged_hash = 7
-    scene.roster.again(record, 10)
+    scene.tracker.reschedule(record, 10)
     scene.loop.move_to(105)
     scene.add(second, "task-1")
     assert record.unchanged_hash is None
@@ -94,10 +94,10 @@ def test_a_discard_of_what_is_not_wanted_is_nothing() -> None:
     one, other = Wanting(), Wanting()
     scene.add(one, "task-1")
     reference = scene.add(other, "task-2")
-    scene.roster.discard(reference, ["task-1", "task-9"])
-    assert list(scene.roster.records) == ["task-1", "task-2"]
-    scene.roster.discard(reference, ["task-2"])
-    assert list(scene.roster.records) == ["task-1"]
+    scene.tracker.discard(reference, ["task-1", "task-9"])
+    assert list(scene.tracker.records) == ["task-1", "task-2"]
+    scene.tracker.discard(reference, ["task-2"])
+    assert list(scene.tracker.records) == ["task-1"]
 
 
 def test_a_record_of_somebody_forgotten_is_dropped_as_it_comes_due() -> None:
@@ -106,14 +106,14 @@ def test_a_record_of_somebody_forgotten_is_dropped_as_it_comes_due() -> None:
     wanting, stays = Wanting(), Wanting()
     reference = scene.add(wanting, "task-1", "task-2")
     scene.add(stays, "task-2")
-    assert scene.roster.is_known(reference)
+    assert scene.tracker.is_known(reference)
     del wanting
     gc.collect()
-    assert not scene.roster.is_known(reference)
-    assert list(scene.roster.records) == ["task-1", "task-2"]
+    assert not scene.tracker.is_known(reference)
+    assert list(scene.tracker.records) == ["task-1", "task-2"]
     scene.loop.move_to(101)
     assert scene.taken() == ["task-2"]
-    assert list(scene.roster.records) == ["task-2"]
+    assert list(scene.tracker.records) == ["task-2"]
 
 
 def test_who_has_gone_is_taken_out_of_the_records_that_others_want() -> None:
@@ -140,13 +140,13 @@ def test_who_wanted_many_is_taken_out_in_portions() -> None:
     scene.add(stays, "task-1000")
     del wanting
     gc.collect()
-    sizes = [len(scene.roster.records)]
+    sizes = [len(scene.tracker.records)]
     while sizes[-1] > 1:
-        scene.roster.prune_gone()
-        sizes.append(len(scene.roster.records))
+        scene.tracker.prune_gone()
+        sizes.append(len(scene.tracker.records))
     assert max(before - after for before, after in pairwise(sizes)) <= 100
-    scene.roster.prune_gone()
-    assert list(scene.roster.records) == ["task-1000"]
+    scene.tracker.prune_gone()
+    assert list(scene.tracker.records) == ["task-1000"]
 
 
 def test_counting_the_watched_changes_nothing() -> None:
@@ -155,12 +155,12 @@ def test_counting_the_watched_changes_nothing() -> None:
     wanting, stays = Wanting(), Wanting()
     scene.add(wanting, "task-1", "task-2")
     scene.add(stays, "task-2", "task-3")
-    assert scene.roster.watched == 3
+    assert scene.tracker.watched == 3
     del wanting
     gc.collect()
-    before = {record: record.due for record in scene.roster.records.values()}
-    assert scene.roster.watched == 2
-    assert {one: one.due for one in scene.roster.records.values()} == before
+    before = {record: record.due for record in scene.tracker.records.values()}
+    assert scene.tracker.watched == 2
+    assert {one: one.due for one in scene.tracker.records.values()} == before
 
 
 def test_counting_the_watched_bears_changes_meanwhile() -> None:
@@ -170,24 +170,24 @@ def test_counting_the_watched_bears_changes_meanwhile() -> None:
     scene.add(stays, "task-1", "task-2")
 
     def meddle() -> None:
-        scene.add(stays, f"task-{len(scene.roster.records) + 1}")
+        scene.add(stays, f"task-{len(scene.tracker.records) + 1}")
         scene.record("task-1").subscribers[lambda: None] = None  # type: ignore[index]
 
     scene.record("task-1").subscribers = {meddle: None}  # type: ignore[dict-item]
-    assert scene.roster.watched == 1
-    assert scene.roster.watched == 2
-    assert len(scene.roster.records) == 4
+    assert scene.tracker.watched == 1
+    assert scene.tracker.watched == 2
+    assert len(scene.tracker.records) == 4
 
 
 def test_somebody_gone_before_the_add_is_harmless() -> None:
     """A dead reference wants nothing, and its record is dropped when due."""
     scene = Scene()
-    reference = scene.roster.reference(Wanting())
+    reference = scene.tracker.reference(Wanting())
     gc.collect()
-    scene.roster.add(reference, ["task-1"], 1)
+    scene.tracker.add(reference, ["task-1"])
     assert scene.record("task-1").pace == SLOW
     assert scene.taken() == []
-    assert scene.roster.records == {}
+    assert scene.tracker.records == {}
 
 
 def test_a_dropped_record_does_not_take_its_successor_along() -> None:
@@ -195,11 +195,11 @@ def test_a_dropped_record_does_not_take_its_successor_along() -> None:
     scene = Scene()
     wanting = Wanting()
     reference = scene.add(wanting, "task-1")
-    old = scene.roster.take()
+    old = scene.tracker.take()
     assert old is not None
-    scene.roster.discard(reference, ["task-1"])
+    scene.tracker.discard(reference, ["task-1"])
     scene.add(wanting, "task-1")
-    scene.roster.drop(old)
+    scene.tracker.drop(old)
     assert scene.record("task-1") is not old
     scene.loop.move_to(101)
     assert scene.taken() == ["task-1"]
@@ -210,16 +210,16 @@ def test_clear_returns_those_who_are_there() -> None:
     scene = Scene()
     one, other, gone = Wanting(), Wanting(), Wanting()
     scene.add(one, "task-1", "task-2")
-    scene.roster.admit(scene.roster.reference(other))
+    scene.tracker.admit(scene.tracker.reference(other))
     scene.add(gone, "task-3")
     forgotten = scene.add(quiet := Wanting(), "task-4")
-    scene.roster.forget(forgotten)
+    scene.tracker.forget(forgotten)
     del gone
     gc.collect()
-    assert quiet not in (told := scene.roster.clear())
+    assert quiet not in (told := scene.tracker.clear())
     assert set(map(id, told)) == {id(one), id(other)}
-    assert (scene.roster.records, scene.loop.timers) == ({}, [])
-    assert scene.roster.clear() == []
+    assert (scene.tracker.records, scene.loop.timers) == ({}, [])
+    assert scene.tracker.clear() == []
 
 
 @pytest.mark.parametrize(("pause", "due"), [(0.0, True), (-1.0, True), (0.5, False)])
@@ -228,9 +228,9 @@ def test_again_at_once_or_after_a_pause(pause: float, due: bool) -> None:
     scene = Scene()
     wanting = Wanting()
     scene.add(wanting, "task-1")
-    record = scene.roster.take()
+    record = scene.tracker.take()
     assert record is not None
-    scene.roster.again(record, pause)
+    scene.tracker.reschedule(record, pause)
     assert (scene.taken() == ["task-1"]) is due
     scene.loop.move_to(scene.loop.now + 0.5 + GRID)
     assert (scene.taken() == []) is due
@@ -239,16 +239,16 @@ def test_again_at_once_or_after_a_pause(pause: float, due: bool) -> None:
 def test_together_newcomers_wait_for_the_collection_and_are_scattered_later() -> None:
     """No timer of their own while the collection answers for all."""
     scene = Scene()
-    scene.roster.is_together = True
+    scene.tracker.is_together = True
     wanting = Wanting()
     ids = [f"task-{number}" for number in range(100)]
     scene.add(wanting, *ids)
     assert scene.loop.timers == []
-    assert {record.due for record in scene.roster.records.values()} == {
+    assert {record.due for record in scene.tracker.records.values()} == {
         DueState.IN_COLLECTION
     }
     scene.record("task-0").due = DueState.POLLING
-    scene.roster.leave_collection()
+    scene.tracker.leave_collection()
     scene.loop.move_to(102)
     first = scene.taken()
     assert 0 < len(first) < 60
@@ -264,8 +264,8 @@ def test_what_waited_behind_the_gate_comes_one_by_one() -> None:
     scene.add(wanting, *ids)
     scene.loop.move_to(200)
     scene.record("task-0").due = DueState.DROPPED
-    scene.roster.queue.open()
-    assert not scene.roster.queue.ready
+    scene.tracker.queue.open()
+    assert not scene.tracker.queue.ready
     most, taken = 0, 0
     while scene.loop.now < 202 + GRID:
         scene.loop.move_to(scene.loop.now + 0.1)
@@ -281,12 +281,12 @@ def test_a_probe_may_be_any_record_that_nobody_has() -> None:
     wanting = Wanting()
     scene.add(wanting, "task-1", "task-2", "task-3")
     assert scene.taken() == ["task-1"]
-    scene.roster.queue.add(scene.record("task-3"))
+    scene.tracker.queue.add(scene.record("task-3"))
     for expected in ("task-3", "task-2"):
-        record = scene.roster.take_any()
+        record = scene.tracker.take_any()
         assert record is not None
         assert (record.task_id, record.due) == (expected, DueState.POLLING)
-    assert scene.roster.take_any() is None
+    assert scene.tracker.take_any() is None
 
 
 STEPS = st.lists(
@@ -319,61 +319,61 @@ def test_each_wanted_task_stands_in_one_place_and_comes_due(
 ) -> None:
     """Whoever comes and goes: one record a task, in one place, due within a pause."""
     scene = Scene()
-    roster = scene.roster
+    tracker = scene.tracker
     people = [Wanting(SLOW), Wanting(QUICK), Wanting(SLOW)]
-    refs = [roster.reference(one) for one in people]
+    refs = [tracker.reference(one) for one in people]
     wanted: set[tuple[int, str]] = set()
     polled: list[TaskRecord] = []
     for what, who, number in steps:
         task_id = f"task-{number}"
         if what == "add":
-            roster.add(refs[who], [task_id], 1)
+            tracker.add(refs[who], [task_id])
             wanted.add((who, task_id))
         elif what == "discard":
-            roster.discard(refs[who], [task_id])
+            tracker.discard(refs[who], [task_id])
             wanted.discard((who, task_id))
         elif what == "take":
-            polled += [one for one in [roster.take()] if one is not None]
+            polled += [one for one in [tracker.take()] if one is not None]
         else:
             act(scene, what, number, polled)
-        assert set(roster.records) == {one for _, one in wanted}
-        assert_places(roster, polled)
-    roster.leave_collection()
+        assert set(tracker.records) == {one for _, one in wanted}
+        assert_places(tracker, polled)
+    tracker.leave_collection()
     for record in polled:
         if record.due == DueState.POLLING:
-            roster.again(record, 5)
+            tracker.reschedule(record, 5)
     scene.loop.move_to(scene.loop.now + SLOW.first + GRID)
     assert set(scene.taken()) == {one for _, one in wanted}
 
 
 def act(scene: Scene, what: str, number: int, polled: list[TaskRecord]) -> None:
     """Do one thing that changes nobody's wants."""
-    roster = scene.roster
+    tracker = scene.tracker
     if what in {"answer", "now"}:
         for record in polled[:1]:
             if record.due == DueState.POLLING:
-                roster.again(record, 0 if what == "now" else 5)
+                tracker.reschedule(record, 0 if what == "now" else 5)
         del polled[:1]
     elif what == "first":
-        for record in roster.records.values():
+        for record in tracker.records.values():
             if record.due >= 0:
-                roster.schedule_first(record)
+                tracker.schedule_first(record)
     elif what == "together":
-        roster.is_together = True
+        tracker.is_together = True
     elif what == "wait":
         scene.loop.move_to(scene.loop.now + number)
     else:
         {
-            "spread": roster.queue.open,
-            "scatter": roster.leave_collection,
-            "prune": roster.prune_gone,
+            "spread": tracker.queue.open,
+            "scatter": tracker.leave_collection,
+            "prune": tracker.prune_gone,
         }[what]()
 
 
-def assert_places(roster: Roster, polled: list[TaskRecord]) -> None:
+def assert_places(tracker: Tracker, polled: list[TaskRecord]) -> None:
     """Assert that each record is where its phase says, and only there."""
-    queue = roster.queue
-    for record in roster.records.values():
+    queue = tracker.queue
+    for record in tracker.records.values():
         ready = [one for one in queue.ready if one is record]
         timed = [
             tick

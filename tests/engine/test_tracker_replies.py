@@ -4,12 +4,11 @@ import gc
 from collections.abc import Callable, Iterable
 
 import pytest
-from support.manual_loop import manual_loop
+from support.engines import EngineScene
 
 from veeam_tasks import (
     CertificateError,
     LogonError,
-    Notice,
     NoticeKind,
     Pace,
     Task,
@@ -19,49 +18,15 @@ from veeam_tasks import (
     VeeamTasksError,
 )
 from veeam_tasks._engine.decisions import UNAUTHORIZED_ROUNDS
-from veeam_tasks._engine.health import Outage, ServerHealth
-from veeam_tasks._engine.pollers import Poller
 from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
-from veeam_tasks._engine.replies import _STARTED_KEPT, ADVICE, Replies
-from veeam_tasks._engine.tracker import Roster
+from veeam_tasks._engine.tracker import _STARTED_KEPT
 from veeam_tasks._events import Observation
-from veeam_tasks._notices import Notices
-from veeam_tasks._protocol.messages import Reply, Request
-from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.credentials import Credentials
-from veeam_tasks._session.logon_session import LogonSession
+from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._session.logon_session import ADVICE
 
 WALL = 1_750_000_000.0
 DOWN = TransportError(request="GET x", reason="reset")
 UNKNOWN = "There is no backup task with id [task-1] in current rest session"
-ME: Poller = None  # type: ignore[assignment] # only told apart from others
-
-
-class Script:
-    """Answers logons and questions about our own logon session."""
-
-    def __init__(self) -> None:
-        self.own: int | VeeamTasksError = 401
-        self.post: int | VeeamTasksError = 201
-        self.logons = 0
-
-    async def send(
-        self, request: Request, token: str | None = None, *, uncertain: bool = False
-    ) -> Reply:
-        """Give the answer of the day."""
-        answer = self.own
-        if request.method == "POST":
-            answer, self.logons = self.post, self.logons + 1
-        if isinstance(answer, VeeamTasksError):
-            raise answer
-        new = f"token-{self.logons}" if answer == 201 else None
-        return Reply(
-            request="POST x",
-            status=answer,
-            content_type="application/xml",
-            body=b"<LogonSession/>" if answer == 200 else b"",
-            token=new,
-        )
 
 
 class Watching:
@@ -86,74 +51,31 @@ class Watching:
         return False
 
 
-class Scene:
+class Scene(EngineScene):
     """One watched task under the first token, which was accepted."""
 
     def __init__(self, patience: float | None = None) -> None:
-        self.loop = manual_loop(100.0)
-        self.script = Script()
-        self.notices: list[tuple[NoticeKind, list[str]]] = []
+        super().__init__(patience)
         self.watching = Watching()
-        self.roster = Roster(
-            loop=self.loop,
-        )
-        self.logon = LogonSession(
-            transport=self.script,
-            listener=self,
-            secrets=Secrets(),
-            credentials=Credentials(username="u", password="secret"),
-            api_version="latest",
-            media_type="application/xml",
-        )
         self.on_renewed: Callable[[], object] = lambda: None
-        self.logon.adopt("token-0", "695c2c92")
-        self.logon.mark_accepted(1)
-        self.health = ServerHealth(
-            loop=self.loop,
-            patience=patience,
-            queue=self.roster.queue,
-            on_hung=lambda: None,
-            on_spent=lambda: None,
-            outage=Outage(chance=lambda: 0.0),
-        )
-        self.replies = Replies(
-            roster=self.roster,
-            health=self.health,
-            logon=self.logon,
-            secrets=self.logon.secrets,
-            notices=Notices(self.note),
-            cut_all=self.cut_all,
-            patience=patience,
-        )
-        self.me = self.roster.reference(self.watching)
+        self.me = self.tracker.reference(self.watching)
         self.record = self.watch("task-1")
 
     def watch(self, task_id: str) -> TaskRecord:
         """Watch one more task, and let a poller have it."""
-        (record,) = self.roster.add(self.me, [task_id], self.logon.generation)
-        self.replies.seed_from_submit(record)
+        self.tracker.add(self.me, [task_id])
+        record = self.tracker.records[task_id]
         record.due = DueState.POLLING
         return record
-
-    def logged_on(self) -> None:
-        """Be there."""
 
     def renewed(self) -> None:
         """Do what the test asks for."""
         self.on_renewed()
 
-    def refused(self, error: LogonError) -> None:
-        """End everything."""
-        self.cut_all(error)
-
-    def cut_all(self, error: Exception) -> None:
-        """End all, as the engine does."""
-        for subscriber in self.roster.clear():
-            subscriber.on_end(error)
-
-    def note(self, notice: Notice) -> None:
-        """Note what the caller is told."""
-        self.notices.append((notice.kind, list(notice.task_ids)))
+    @property
+    def told(self) -> list[tuple[NoticeKind, list[str]]]:
+        """What the caller was told, with the tasks at risk."""
+        return [(notice.kind, list(notice.task_ids)) for notice in self.notices]
 
     def moment(self, generation: int | None = None) -> PollTimes:
         """Return now, under the token of today or another."""
@@ -180,7 +102,10 @@ class Scene:
             self.record.due = DueState.POLLING
         kind = "application/xml" if body else ""
         given = Reply(request="GET x", status=status, content_type=kind, body=body)
-        await self.replies.meet(ME, self.record, given, self.moment(generation))
+        times = self.moment(generation)
+        refusal = self.tracker.on_reply(self.record, given, times)
+        if refusal is not None:
+            await self.engine._on_unauthorized(self.record, refusal, times)
 
     @property
     def states(self) -> list[str]:
@@ -232,7 +157,7 @@ async def test_a_task_is_told_and_asked_for_again() -> None:
     assert scene.states == ["Running"]
     assert scene.record.due >= 0
     assert scene.logon.accepted
-    assert scene.replies.logon.knows_tasks
+    assert scene.logon.knows_tasks
     assert scene.record.unchanged_hash == hash(task())
 
 
@@ -242,7 +167,7 @@ async def test_finished_is_told_and_dropped() -> None:
     await scene.meet(200, task("Finished", result='<Result Success="true"/>'))
     assert scene.states == ["Finished"]
     assert scene.record.due == DueState.DROPPED
-    assert scene.roster.records == {}
+    assert scene.tracker.records == {}
 
 
 async def test_without_a_result_each_reply_is_looked_at() -> None:
@@ -263,13 +188,13 @@ async def test_two_words_of_the_server_that_it_is_unknown() -> None:
     await scene.meet(500, error(500, UNKNOWN))
     assert scene.states == ["Lost"]
     assert ADVICE in scene.last
-    assert scene.replies.errors == 2
+    assert scene.tracker.errors == 2
 
 
 async def test_advice_is_only_for_a_logon_session_that_knows_nothing() -> None:
     """Once it knew a task, the advice would mislead."""
     scene = Scene()
-    scene.replies.logon.knows_tasks = True
+    scene.logon.knows_tasks = True
     for _ in range(2):
         await scene.meet(404)
     assert ADVICE not in scene.last
@@ -289,7 +214,7 @@ async def test_who_has_gone_is_not_told() -> None:
     """A watch that nobody held any more may go while its poll is under way."""
     scene = Scene()
     other = Watching()
-    scene.roster.add(scene.roster.reference(other), ["task-1"], 1)
+    scene.tracker.add(scene.tracker.reference(other), ["task-1"])
     del scene.watching
     gc.collect()
     await scene.meet(200, task())
@@ -328,7 +253,7 @@ async def test_a_refused_token_is_renewed_and_the_task_asked_for_at_once() -> No
     await scene.meet(401)
     assert scene.script.logons == 1
     assert (scene.logon.generation, scene.record.due) == (2, DueState.READY)
-    assert (scene.record.unauthorized_rounds, scene.replies.retries) == (0, 1)
+    assert (scene.record.unauthorized_rounds, scene.tracker.retries) == (0, 1)
 
 
 async def test_a_task_that_alone_answers_401_is_given_up_after_three_rounds() -> None:
@@ -435,13 +360,13 @@ async def test_a_refused_logon_ends_all() -> None:
     await scene.meet(401)
     assert scene.states == []
     assert [type(one) for one in scene.watching.cut_by] == [LogonError]
-    assert scene.roster.records == {}
+    assert scene.tracker.records == {}
 
 
 async def test_a_record_that_went_while_the_logon_ran_is_left_alone() -> None:
     """Discarded in mid-renewal."""
     scene = Scene()
-    scene.on_renewed = lambda: scene.roster.discard(scene.me, ["task-1"])
+    scene.on_renewed = lambda: scene.tracker.discard(scene.me, ["task-1"])
     await scene.meet(401)
     assert scene.record.due == DueState.DROPPED
     assert (scene.states, scene.record.unauthorized_rounds) == ([], 0)
@@ -454,9 +379,9 @@ async def test_a_refused_certificate_ends_all_at_once() -> None:
     """It is no outage, and nobody waits for it to go away."""
     scene = Scene()
     refused = CertificateError(request="GET x", reason="expired")
-    scene.replies.meet_trouble(ME, scene.record, refused, scene.moment())
+    scene.engine._on_failure(scene.record, refused, scene.moment())
     assert scene.watching.cut_by == [refused]
-    assert (scene.notices, scene.health.outage.is_closed) == ([], False)
+    assert (scene.told, scene.health.outage.is_closed) == ([], False)
 
 
 async def test_one_outage_is_told_once_down_and_once_up() -> None:
@@ -466,12 +391,12 @@ async def test_one_outage_is_told_once_down_and_once_up() -> None:
     for _ in range(3):
         for record in records:
             record.due = DueState.POLLING
-            scene.replies.meet_trouble(ME, record, DOWN, scene.moment())
+            scene.engine._on_failure(record, DOWN, scene.moment())
     at_risk = ["task-1", "task-2", "task-3", "task-4"]
-    assert scene.notices == [(NoticeKind.UNREACHABLE, at_risk)]
+    assert scene.told == [(NoticeKind.UNREACHABLE, at_risk)]
     for _ in range(3):
-        scene.replies.good()
-    assert scene.notices[1:] == [(NoticeKind.RECOVERED, at_risk)]
+        scene.health.record_success()
+    assert scene.told[1:] == [(NoticeKind.RECOVERED, at_risk)]
 
 
 async def test_patience_of_one_task_is_not_spent_behind_the_gate() -> None:
@@ -480,23 +405,23 @@ async def test_patience_of_one_task_is_not_spent_behind_the_gate() -> None:
     other = scene.watch("task-2")
     other.due = DueState.IN_COLLECTION
     for _ in range(2):
-        scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
+        scene.engine._on_failure(scene.record, DOWN, scene.moment())
         scene.record.due = DueState.POLLING
     unreachable = TransportError(request="GET x", reason="refused", connected=False)
     scene.loop.move_to(109)
-    scene.replies.meet_trouble(ME, scene.record, unreachable, scene.moment())
+    scene.engine._on_failure(scene.record, unreachable, scene.moment())
     assert scene.health.outage.is_closed
     scene.loop.move_to(200)
     scene.record.due = DueState.POLLING
-    scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
-    scene.replies.good()
+    scene.engine._on_failure(scene.record, DOWN, scene.moment())
+    scene.health.record_success()
     scene.loop.move_to(209)
     scene.record.due = DueState.POLLING
-    scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
+    scene.engine._on_failure(scene.record, DOWN, scene.moment())
     assert scene.states == []
     scene.loop.move_to(210)
     scene.record.due = DueState.POLLING
-    scene.replies.meet_trouble(ME, scene.record, DOWN, scene.moment())
+    scene.engine._on_failure(scene.record, DOWN, scene.moment())
     assert scene.states == ["Lost"]
     assert scene.watching.seen[0].error is DOWN
 
@@ -509,7 +434,7 @@ async def test_a_task_that_submit_gave_since_the_renewal_ends_the_old_watch() ->
     scene = Scene()
     await scene.meet(200, task())
     await scene.meet(401)
-    scene.replies.note_submitted(STARTED, 2)
+    scene.tracker.note_submitted(STARTED, 2)
     assert scene.states == ["Running", "Lost"]
     assert "submitted since then" in scene.last
     assert scene.watching.seen[-1].task is not None
@@ -527,10 +452,10 @@ async def test_a_task_that_is_watched_before_its_submit_returns_is_the_same(
     """No renewal in between, so it is the task that was meant."""
     scene = Scene()
     if generation == 2:
-        scene.roster.clear()
+        scene.tracker.clear()
         await scene.logon.renew(1, is_expired=True)
         scene.record = scene.watch("task-1")
-    scene.replies.note_submitted(STARTED, generation)
+    scene.tracker.note_submitted(STARTED, generation)
     assert scene.states == []
     assert scene.record.due == DueState.POLLING
 
@@ -538,9 +463,9 @@ async def test_a_task_that_is_watched_before_its_submit_returns_is_the_same(
 async def test_a_submit_of_an_older_logon_session_ends_no_newer_watch() -> None:
     """Its reply came after the renewal, but the task is of the session before it."""
     scene = Scene()
-    scene.roster.clear()
+    scene.tracker.clear()
     await scene.logon.renew(1, is_expired=True)
-    scene.replies.note_submitted(STARTED, 1)
+    scene.tracker.note_submitted(STARTED, 1)
     scene.record = scene.watch("task-1")
     assert (scene.record.first_generation, scene.record.generation) == (1, 1)
     # So another task under its ID is not taken for it.
@@ -560,10 +485,10 @@ async def test_what_submits_gave_is_remembered_up_to_a_bound() -> None:
             operation="StartJob",
             result=None,
         )
-        scene.replies.note_submitted(started, 1)
-    assert len(scene.replies._started) == _STARTED_KEPT
-    assert "task-104" not in scene.replies._started
-    assert "task-105" in scene.replies._started
+        scene.tracker.note_submitted(started, 1)
+    assert len(scene.tracker._started) == _STARTED_KEPT
+    assert "task-104" not in scene.tracker._started
+    assert "task-105" in scene.tracker._started
     finished = TaskResult(success=True, message=None)
     record = scene.watch("task-105")
     assert record.task is not None
@@ -574,5 +499,5 @@ async def test_what_submits_gave_is_remembered_up_to_a_bound() -> None:
         operation="StartJob",
         result=finished,
     )
-    scene.replies.meet_task(record, ended, 7, scene.moment())
-    assert "task-105" not in scene.replies._started
+    scene.tracker.on_task(record, ended, 7, scene.moment())
+    assert "task-105" not in scene.tracker._started
