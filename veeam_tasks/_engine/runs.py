@@ -188,7 +188,7 @@ class Runs:
 
     # --- one poll
 
-    async def poll(self, me: Poller, record: RunRecord) -> None:
+    async def poll(self, poller: Poller, record: RunRecord) -> None:
         """Ask for what tells next of a run, and act on the reply."""
         generation = self.logon.generation
         sent, sent_wall = self.tracker.loop.time(), time.time()
@@ -201,7 +201,7 @@ class Runs:
             return
         limit = self.long_limit if isinstance(request, QueryRequest) else self.limit
         url = self.transport.url(request.path)
-        reply = await self.ask(me, url, limit, "")
+        reply = await self.ask(poller, url, limit, "")
         if record.due != DueState.POLLING:
             return  # dropped meanwhile
         times = _times(generation, sent, sent_wall, self.tracker.loop.time())
@@ -217,14 +217,14 @@ class Runs:
             if self.health.outage.has_failures:
                 self.health.record_success()
         elif isinstance(request, LinkRequest):
-            await self._on_link_reply(me, record, reply, times)
+            await self._on_link_reply(poller, record, reply, times)
         elif isinstance(request, QueryRequest):
-            await self._on_query_reply(me, record, request, reply, times)
+            await self._on_query_reply(poller, record, request, reply, times)
         else:
-            await self._on_task_reply(me, record, reply, times)
+            await self._on_task_reply(record, reply, times)
 
     async def _on_link_reply(
-        self, me: Poller, record: RunRecord, reply: Reply, times: PollTimes
+        self, poller: Poller, record: RunRecord, reply: Reply, times: PollTimes
     ) -> None:
         assert record.session_id is not None
         is_seen = record.session is not None
@@ -237,7 +237,7 @@ class Runs:
             decision = _runs.on_session(record, value, times)
             # Stopped without a Result is looked at each time.
             record.unchanged_hash = None if record.resultless else hash(reply.body)
-            await self._apply(me, record, decision)
+            await self._apply(poller, record, decision)
         elif kind is ReplyKind.UNKNOWN:
             self.tracker.errors += 1
             self._note_good(times)
@@ -247,7 +247,7 @@ class Runs:
                 self.tracker.reschedule(record, 0.0)
             elif is_seen:
                 decision = _runs.on_unknown(record, value, times)
-                await self._apply(me, record, decision)
+                await self._apply(poller, record, decision)
             else:
                 _runs.on_answer(record, times)
                 record.trouble = str(value)
@@ -256,7 +256,7 @@ class Runs:
             await self._on_other(record, kind, value, times)
 
     async def _on_task_reply(
-        self, me: Poller, record: RunRecord, reply: Reply, times: PollTimes
+        self, record: RunRecord, reply: Reply, times: PollTimes
     ) -> None:
         kind, value = classify(reply, record.task_id, self.secrets)
         if isinstance(value, Task):
@@ -281,7 +281,7 @@ class Runs:
 
     async def _on_query_reply(
         self,
-        me: Poller,
+        poller: Poller,
         record: RunRecord,
         request: QueryRequest,
         reply: Reply,
@@ -305,7 +305,7 @@ class Runs:
             record.path = self._path_of(found)
             self._take(record, found)
             decision = _runs.on_session(record, found, times)
-            await self._apply(me, record, decision)
+            await self._apply(poller, record, decision)
         elif kind is ReplyKind.UNKNOWN:
             self.tracker.errors += 1
             self._note_good(times)
@@ -406,12 +406,14 @@ class Runs:
         elif record.due == DueState.POLLING:
             self.tracker.reschedule(record, _runs.end_round(record, times))
 
-    async def _apply(self, me: Poller, record: RunRecord, decision: Decision) -> None:
+    async def _apply(
+        self, poller: Poller, record: RunRecord, decision: Decision
+    ) -> None:
         seen = decision.seen
         if seen is not None and seen.is_final and seen.error is None:
             assert seen.session is not None
             if seen.session.result in _WITH_REASONS:
-                failures = await self._read_failures(me, seen.session)
+                failures = await self._read_failures(poller, seen.session)
                 seen = attrs.evolve(seen, failures=failures)
                 if record.due != DueState.POLLING:
                     return
@@ -504,7 +506,7 @@ class Runs:
     # --- the machines of a run that did not end with Success
 
     async def _read_failures(
-        self, me: Poller, session: JobSession
+        self, poller: Poller, session: JobSession
     ) -> tuple[TaskSession, ...]:
         """Return the machines that did not end with Success, as far as they are had.
 
@@ -512,10 +514,10 @@ class Runs:
         """
         try:
             if session.kind == "CloudFailoverSession":
-                reply = await self._get(me, self._path_of(session))
+                reply = await self._get(poller, self._path_of(session))
                 found = list(await parsed(decode_failover_tasks, reply, self.secrets))
             else:
-                found = await self._machines(me, session)
+                found = await self._machines(poller, session)
         except LogonError:
             raise
         except VeeamTasksError as error:
@@ -523,14 +525,14 @@ class Runs:
             return ()
         return tuple([one for one in found if one.result is not SessionResult.SUCCESS])
 
-    async def _machines(self, me: Poller, session: JobSession) -> list[TaskSession]:
+    async def _machines(self, poller: Poller, session: JobSession) -> list[TaskSession]:
         found: list[TaskSession] = []
         paths = list(machines_paths(session, self.transport.base))
         path = paths.pop(0) if paths else None
         for _ in range(_PAGES_OF_MACHINES):
             if path is None:
                 break
-            reply = await self._get(me, path, may_miss=bool(paths))
+            reply = await self._get(poller, path, may_miss=bool(paths))
             if reply.status == _NOT_FOUND:
                 path = paths.pop(0)
                 continue
@@ -540,8 +542,8 @@ class Runs:
             path = page.next_path
         return found
 
-    async def _get(self, me: Poller, path: str, *, may_miss: bool = False) -> Reply:
-        reply = await self.ask(me, self.transport.url(path), self.long_limit, "")
+    async def _get(self, poller: Poller, path: str, *, may_miss: bool = False) -> Reply:
+        reply = await self.ask(poller, self.transport.url(path), self.long_limit, "")
         if not isinstance(reply, Reply):
             raise reply
         if reply.status >= _REDIRECT and not (may_miss and reply.status == _NOT_FOUND):
