@@ -80,7 +80,7 @@ def posts(server: ThreadedServer) -> Counter[str]:
     return Counter(
         request.path
         for request in server.requests
-        if request.method == "POST" and "action=" in request.path
+        if request.method == "POST" and "action=" in request.query
     )
 
 

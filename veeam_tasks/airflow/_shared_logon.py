@@ -205,12 +205,11 @@ class SharedLogon:
             await self._put(attrs.asdict(refusal))
             raise LogonRefusedError(str(error)) from None
         token, session_id = manager.token, manager.session_id
+        reference = manager.reference
         assert token is not None
+        assert reference is not None
         await self.store.hide(token, session_id or "")
-        # Of no use to whoever reads it: it has nothing of the token in it.
-        logon = Logon(
-            reference=secrets.token_hex(6), token=token, session_id=session_id
-        )
+        logon = Logon(reference=reference, token=token, session_id=session_id)
         is_published = False
         try:
             await self._put(attrs.asdict(logon))

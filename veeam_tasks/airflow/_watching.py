@@ -30,7 +30,11 @@ def checkpoint_of(
 
 def resume(em: vt.SessionManager, checkpoint: Checkpoint) -> vt.Watch:
     """Watch on from there."""
-    return em.watch(checkpoint["task"])
+    return em.watch(
+        checkpoint["task"],
+        follow=checkpoint["follow"],
+        find_timeout=checkpoint["find_timeout"],
+    )
 
 
 def later(watch: vt.Watch, checkpoint: Checkpoint) -> Checkpoint:
