@@ -182,7 +182,7 @@ class Submitting:
                 self._unsent = text
             self.outcomes[position] = not_watched(action, "failed", text)
             return
-        checkpoint = checkpoint_of(
+        checkpoint = await checkpoint_of(
             em, task, follow=self.follow, find_timeout=self.find_timeout
         )
         self.checkpoints[position] = checkpoint

@@ -19,7 +19,7 @@ Checkpoint = Mapping[str, Any]
 _REASONS: Final = 3
 
 
-def checkpoint_of(
+async def checkpoint_of(
     em: vt.SessionManager, task: vt.Task | str, *, follow: bool, find_timeout: float
 ) -> dict[str, Any]:
     """Return what another process needs to watch this task from here on."""

@@ -94,7 +94,7 @@ class VeeamTaskSensor(BaseSensorOperator):
                     found.append(given)
                     continue
                 found.append(
-                    checkpoint_of(
+                    await checkpoint_of(
                         em, task, follow=self.follow, find_timeout=self.find_timeout
                     )
                 )
