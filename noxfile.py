@@ -19,7 +19,8 @@ PYTHONS = [
     for found in PROJECT["project"]["classifiers"]
     if found.startswith("Programming Language :: Python :: 3.")
 ]
-PACKAGE = ".[cli,simulator]"
+EXTRAS = "[cli,metrics,report,simulator]"
+PACKAGE = f".{EXTRAS}"
 CORE = [
     f"tests/{room}"
     for room in ("protocol", "transport", "session", "engine", "public", "scenarios")
@@ -91,7 +92,7 @@ def tests(session: nox.Session) -> None:
     of the others runs a third, and the first those of the shell and the simulator too.
     Each takes another of the three ways to ask for tasks. tests/README.md says why.
     """
-    session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
+    session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
     number = PYTHONS.index(str(session.python))
     env = WHEEL | {"VEEAM_TASKS_COALESCE": MODES[number % len(MODES)]}
     asked: Sequence[str] = session.posargs or ("--ignore=tests/test_readme.py",)
@@ -108,6 +109,8 @@ def lowest(session: nox.Session) -> None:
     bounds = [
         *PROJECT["project"]["dependencies"],
         *PROJECT["project"]["optional-dependencies"]["cli"],
+        *PROJECT["project"]["optional-dependencies"]["metrics"],
+        *PROJECT["project"]["optional-dependencies"]["report"],
         *PROJECT["project"]["optional-dependencies"]["simulator"],
     ]
     lowest_of_all = [bound.replace(">=", "~=") + ".0" for bound in bounds]
@@ -152,7 +155,7 @@ def debian(session: nox.Session) -> None:
     run_inside(session, root, f"python{version}", "-m", "venv", "--clear", "/venv")
     run_inside(session, root, "rm", "-rf", "/wheel")
     run_inside(session, root, *pip, "wheel", "-q", "--no-deps", "-w", "/wheel", ".")
-    built = f"/wheel/{next((root / 'wheel').glob('*.whl')).name}[cli,simulator]"
+    built = f"/wheel/{next((root / 'wheel').glob('*.whl')).name}{EXTRAS}"
     run_inside(session, root, *pip, "install", "-q", built, *group("test"))
     mode = MODES[PYTHONS.index(version) % len(MODES)]
     tests = ("/venv/bin/python", "-m", "pytest", "-q", *SPREAD, *args)
@@ -221,7 +224,7 @@ def run_inside(
 @nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """Run all tests and say which lines and branches of the package none reaches."""
-    session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
+    session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
     run = ("coverage", "run", "-m", "pytest", "-q", *SPREAD)
     session.run("coverage", "erase")
     session.run(*run, *session.posargs, env=WHEEL)
@@ -232,7 +235,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session(default=False)
 def modes(session: nox.Session) -> None:
     """Run all tests in each of the three ways to ask for tasks, on one Python."""
-    session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
+    session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
     for mode in MODES:
         env = WHEEL | {"VEEAM_TASKS_COALESCE": mode}
         session.run("pytest", "-q", *SPREAD, *session.posargs, env=env)
@@ -252,7 +255,7 @@ def eager(session: nox.Session) -> None:
 
 def run_on_loop(session: nox.Session, kind: str) -> None:
     """Run all tests on one kind of loop, on one Python."""
-    session.install("-q", f"{wheel(session)}[cli,simulator]", *group("test"))
+    session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
     env = WHEEL | {"VEEAM_TASKS_LOOP": kind}
     session.run("pytest", "-q", *SPREAD, *session.posargs, env=env)
 
@@ -299,6 +302,27 @@ def ansible(session: nox.Session) -> None:
     session.install("-q", f"{wheel(session)}[ansible,cli,simulator]", *group("test"))
     asked = ("-m", "playbooks or not playbooks", "tests/ansible", *session.posargs)
     session.run("pytest", "-q", *SPREAD, *asked, env=WHEEL)
+
+
+@nox.session(default=False)
+def report(session: nox.Session) -> None:
+    """Open the report in Debian's Chromium, which is installed if it is not there.
+
+    With `VEEAM_TASKS_PICTURES=folder` screenshots are left there.
+    """
+    install_from_debian(session, "chromium")
+    session.install("-q", PACKAGE, *group("test"))
+    session.run("pytest", "-q", "tests/report", *session.posargs)
+
+
+def install_from_debian(session: nox.Session, package: str) -> None:
+    """Have a program of Debian's: its name is the package's."""
+    if shutil.which(package) is not None:
+        return
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        session.error(f"this needs {package}: apt-get install {package}")
+    for command in (("update", "-qq"), ("install", "-y", "-qq", package)):
+        session.run("apt-get", *command, external=True)
 
 
 @nox.session(default=False)

@@ -1,0 +1,274 @@
+"""The report as text: what it says, what it hides, how large it is."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.deliveries import night
+
+import veeam_tasks as vt
+from veeam_tasks.report import Recorder, render, write
+
+pytest.importorskip("jinja2")
+
+AT = datetime(2026, 11, 26, 22, 0, tzinfo=UTC)
+HOSTILE = (
+    "</style></svg><script>alert(1)</script>\"'><img src=x onerror=a()>&amp;{{7*7}}"
+)
+
+
+def event(task_id: str = "task-1", **fields: Any) -> vt.TaskEvent:
+    """Give an event of a task, Running unless it is said otherwise."""
+    state = fields.pop("state", vt.TaskState.RUNNING)
+    message = fields.pop("message", None)
+    succeeded = fields.get("succeeded")
+    result = None
+    if succeeded is not None:
+        result = vt.TaskResult(success=succeeded, message=message)
+    known: dict[str, Any] = {
+        "task_id": task_id,
+        "task": vt.Task(
+            task_id=task_id,
+            state=state,
+            raw_state=state.value,
+            operation=fields.pop("operation", "StartJob"),
+            result=result,
+        ),
+        "previous": None,
+        "state": state,
+        "is_final": succeeded is not None,
+        "succeeded": succeeded,
+        "observed_at": AT,
+        "sequence": 1,
+    }
+    return vt.TaskEvent(**(known | fields))
+
+
+def ended(
+    task_id: str = "task-1", *, succeeded: bool = True, **more: Any
+) -> vt.TaskEvent:
+    """Give the final event of a task."""
+    known: dict[str, Any] = {
+        "state": vt.TaskState.FINISHED,
+        "succeeded": succeeded,
+        "observed_at": AT + timedelta(minutes=5),
+        "not_before": AT + timedelta(minutes=4),
+        "sequence": 2,
+    }
+    return event(task_id, **(known | more))
+
+
+def verdict(page: str) -> str:
+    """Return the sentence at the top."""
+    found = re.search(r"<h1[^>]*>(.*?)</h1>", page, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([], "No task was seen."),
+        ([ended()], "The one task succeeded."),
+        ([ended(), ended("task-2")], "All 2 tasks succeeded."),
+        (
+            [ended(), ended("task-2", succeeded=False), event("task-3")],
+            "Of 3 tasks, 1 failed and 1 was left unfinished; 1 succeeded.",
+        ),
+    ],
+)
+def test_the_verdict_is_one_sentence(events: list[vt.TaskEvent], said: str) -> None:
+    """It counts what went wrong first."""
+    assert verdict(render(events, zone=UTC)) == said
+
+
+def test_a_report_is_taken_as_well() -> None:
+    """What `watch.report` has is enough for a page of the ends."""
+    report = vt.Report(outcomes={"task-1": ended(), "task-2": None})
+    assert verdict(render(report)) == "The one task succeeded."
+
+
+def test_what_goes_on_is_said_so() -> None:
+    """A page that is made while the watch lasts does not call tasks left."""
+    recorder = Recorder("https://em.example:9398/api/")
+    recorder.add_event(event())
+    page = render(recorder)
+    assert verdict(page) == "Of 1 task, 1 is still under way."
+    recorder.finish(vt.TransportError(request="GET x", reason="no reply"))
+    assert "no reply" in render(recorder)
+
+
+def test_text_of_the_server_is_only_text() -> None:
+    """Nothing of it becomes an element, an attribute, or an expression."""
+    machine = vt.TaskSession(
+        vm_name=HOSTILE, raw_state=HOSTILE, raw_result=HOSTILE, reason=HOSTILE
+    )
+    session = vt.JobSession(
+        session_id="1",
+        kind="BackupJobSession",
+        job_name=HOSTILE,
+        job_type=HOSTILE,
+        state=vt.SessionState.STOPPED,
+        raw_state=HOSTILE,
+        result=vt.SessionResult.FAILED,
+        failure_message=HOSTILE,
+    )
+    events = [
+        ended(
+            "task-1",
+            succeeded=False,
+            stage=vt.RunStage.SESSION,
+            session=session,
+            failures=(machine,),
+        ),
+        ended(
+            "task-2", succeeded=False, operation=HOSTILE, message=HOSTILE + "\0\x1b[31m"
+        ),
+    ]
+    notice = vt.Notice(kind=vt.NoticeKind.UNREACHABLE, at=AT, detail=HOSTILE)
+    page = render(events, [notice], title=HOSTILE, url=HOSTILE, account=HOSTILE)
+    assert "<script" not in page
+    assert "<img" not in page
+    assert page.count("{{7*7}}") >= 8
+    assert not re.search(r"[\0\x1b]", page)
+    assert r"\x1b[31m" in page
+
+
+def test_nothing_is_asked_of_the_network_and_nothing_runs() -> None:
+    """No script, no link to elsewhere, and a policy that forbids both."""
+    page = render(night(20), zone=UTC)
+    assert "<script" not in page
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', page)
+    assert "default-src 'none'" in page
+
+
+def test_an_account_is_named_only_when_it_is_passed() -> None:
+    """Nothing else of a page knows it."""
+    assert "no account is named" in render([ended()])
+    page = render([ended()], account=r"CORP\svc")
+    assert r"as CORP\svc" in page
+
+
+def test_every_reason_of_every_machine_is_there() -> None:
+    """However long, and however many tasks there are."""
+    recorder = night(500)
+    page = render(recorder, zone=UTC)
+    said = page.replace("&#39;", "'").replace("&#34;", '"')
+    reasons = {
+        machine.reason
+        for lane in recorder.lanes
+        for machine in lane.latest.failures
+        if machine.reason
+    }
+    assert len(reasons) >= 3
+    assert [one for one in reasons if one not in said] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(scheme: str) -> None:
+    """At least 4.5 to 1, as WCAG asks, on whatever it stands."""
+    css = render([ended()])
+    light, dark = css.split("prefers-color-scheme: dark")[:2]
+    text = light if scheme == "light" else dark.split("@media print")[0]
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6});", text))
+    tones = ("succeeded", "warning", "failed", "lost", "unfinished")
+    for ink in ("ink", "soft", *tones):
+        for paper in ("paper", "card", *(f"{tone}-wash" for tone in tones)):
+            if ink in tones and paper.endswith("wash") and not paper.startswith(ink):
+                continue
+            ratio = _contrast(colours[ink], colours[paper])
+            assert ratio >= 4.5, (ink, paper, ratio)
+
+
+def _contrast(one: str, other: str) -> float:
+    lighter, darker = sorted(map(_luminance, (one, other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * one for one in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_equal_reasons_are_told_once() -> None:
+    """A thousand tasks that met the same full disk are one entry."""
+    events = [
+        ended(f"task-{at}", succeeded=False, message="Disk full") for at in range(1000)
+    ]
+    page = render(events)
+    assert page.count('class="problem failed"') == 1
+    assert "1,000 tasks" in page
+
+
+def test_an_outage_is_a_band_and_a_line_of_text() -> None:
+    """With its span and its reason; one that lasts goes to the end."""
+    recorder = Recorder(began_at=AT)
+    recorder.add_event(event())
+    for kind, minute in (("unreachable", 1), ("recovered", 3), ("unreachable", 4)):
+        recorder.add_notice(
+            vt.Notice(
+                kind=vt.NoticeKind(kind),
+                at=AT + timedelta(minutes=minute),
+                detail="refused",
+            )
+        )
+    page = render(recorder, zone=UTC, now=AT + timedelta(minutes=5))
+    assert page.count('class="band"') >= 2
+    assert "2\u00a0min\u00a000\u00a0s: refused" in page
+    assert "to the end of this report: refused" in page
+
+
+def test_what_is_not_known_for_sure_is_drawn_apart() -> None:
+    """A change lies between two polls: from the one before to the one that shows it."""
+    page = render([event(), ended()], zone=UTC)
+    bars = re.findall(
+        r'<rect class="(running[^"]*)" x="([\d.]+)%"[^>]* width="([\d.]+)%"', page
+    )
+    assert bars == [("running", "0.0", "80.0"), ("running maybe", "80.0", "20.0")]
+
+
+def test_five_thousand_tasks_are_less_than_five_megabytes() -> None:
+    """And share lanes, but for those that went wrong."""
+    page = render(night(5000), zone=UTC)
+    assert len(page.encode()) < 5_000_000
+    assert page.count('<tr id="t') == 5000
+    assert page.count('class="lanes"') < 10
+
+
+def test_a_task_under_the_id_of_another_is_one_of_its_own() -> None:
+    """IDs begin anew in each logon session."""
+    recorder = Recorder()
+    for one in (event(), ended(), event(), ended(succeeded=False)):
+        recorder.add_event(one)
+    assert recorder.counts().total() == 2
+
+
+def test_the_oldest_that_succeeded_are_only_counted() -> None:
+    """So that an endless watch does not fill the memory."""
+    recorder = Recorder()
+    recorder.add_event(ended("task-0", succeeded=False))
+    for at in range(1, 20_011):
+        recorder.add_event(ended(f"task-{at}"))
+    assert len(recorder.lanes) == 20_000
+    assert (recorder.forgotten, recorder.counts().total()) == (11, 20_011)
+    assert recorder.lanes[0].latest.task_id == "task-0"
+
+
+def test_a_file_is_whole_at_every_moment(tmp_path: Path) -> None:
+    """It is put in place of the old one, and keeps that one's rights."""
+    target = tmp_path / "report.html"
+    write(target, "old")
+    target.chmod(0o640)
+    write(target, "new")
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(FileNotFoundError):
+        write(tmp_path / "nowhere" / "report.html", "new")

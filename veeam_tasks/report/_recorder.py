@@ -1,0 +1,213 @@
+"""What was delivered, kept for the report: the changes of each task, the outages."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import attrs
+
+import veeam_tasks as vt
+
+_MOST_CHANGES = 64
+_MOST_TASKS = 20_000
+
+
+class Outcome(StrEnum):
+    """What became of a task, the worst first."""
+
+    FAILED = "failed"
+    LOST = "lost"
+    WARNING = "warning"
+    UNFINISHED = "unfinished"
+    SUCCEEDED = "succeeded"
+
+
+class Phase(StrEnum):
+    """What a task was seen to do; the names of the colours in the timeline."""
+
+    RUNNING = "running"
+    COLLECTING = "collecting"
+    SEARCHING = "searching"
+    SESSION = "session"
+    OTHER = "other"
+    ENDED = "ended"
+
+
+def outcome_of(event: vt.TaskEvent) -> Outcome:
+    """Return what became of the task of this latest event."""
+    if not event.is_final:
+        return Outcome.UNFINISHED
+    if event.state is vt.TaskState.LOST:
+        return Outcome.LOST
+    if not event.succeeded:
+        return Outcome.FAILED
+    return Outcome.WARNING if event.has_warnings else Outcome.SUCCEEDED
+
+
+_PHASES = {
+    vt.TaskState.RUNNING: Phase.RUNNING,
+    vt.TaskState.OPERATION_FINISHED: Phase.COLLECTING,
+    vt.TaskState.FINISHED: Phase.COLLECTING,
+}
+
+
+def _phase_of(event: vt.TaskEvent) -> Phase:
+    if event.is_final:
+        return Phase.ENDED
+    if event.stage is vt.RunStage.SEARCHING:
+        return Phase.SEARCHING
+    if event.stage is vt.RunStage.SESSION:
+        return Phase.SESSION
+    return _PHASES.get(event.state, Phase.OTHER)
+
+
+@attrs.frozen
+class Change:
+    """A phase that was seen to begin, between two moments.
+
+    Attributes:
+        phase: Which one.
+        not_before: The poll before; None for what was found first.
+        observed_at: The reply that showed it.
+    """
+
+    phase: Phase
+    not_before: datetime | None
+    observed_at: datetime
+
+
+@attrs.define(eq=False)
+class Lane:
+    """One task as it was delivered: its changes of phase, and its latest event.
+
+    Attributes:
+        server: The name of its server, where there are several.
+        latest: The event that was delivered last.
+    """
+
+    server: str | None
+    latest: vt.TaskEvent
+    changes: list[Change] = attrs.field(factory=list)
+
+    def add(self, event: vt.TaskEvent) -> None:
+        """Take the next event."""
+        self.latest = event
+        change = Change(_phase_of(event), event.not_before, event.observed_at)
+        if self.changes and self.changes[-1].phase is change.phase:
+            return
+        if len(self.changes) >= _MOST_CHANGES:
+            # One that goes back and forth for days; its beginning and end count.
+            del self.changes[_MOST_CHANGES // 2]
+        self.changes.append(change)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it."""
+        return outcome_of(self.latest)
+
+
+@attrs.define(eq=False)
+class Outage:
+    """A time in which the server gave no good replies.
+
+    Attributes:
+        ended_at: None while it lasts.
+    """
+
+    server: str | None
+    began_at: datetime
+    ended_at: datetime | None
+    detail: str
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@attrs.define(eq=False)
+class Recorder:
+    """Keeps what a watch delivered, and what notices told, for `render`.
+
+    It holds some hundred bytes a task, and forgets the oldest that succeeded when there
+    are more than twenty thousand; they stay counted.
+
+    Args:
+        url: Of the server, to be shown; None if there are several.
+
+    Attributes:
+        began_at: When it was made.
+        cut_short: Why the watch ended before its tasks did, in words; else None.
+        is_over: Whether nothing more is to come.
+        renewals: When the logon session was renewed.
+        forgotten: How many tasks that succeeded are only counted.
+    """
+
+    url: str | None = None
+    began_at: datetime = attrs.field(factory=_now, kw_only=True)
+    cut_short: str | None = attrs.field(default=None, kw_only=True)
+    is_over: bool = attrs.field(default=False, kw_only=True)
+    outages: list[Outage] = attrs.field(factory=list, init=False)
+    renewals: list[datetime] = attrs.field(factory=list, init=False)
+    forgotten: int = attrs.field(default=0, init=False)
+    _lanes: dict[tuple[str | None, str], Lane] = attrs.field(factory=dict, init=False)
+    _earlier: list[Lane] = attrs.field(factory=list, init=False)
+
+    def add_event(self, event: vt.TaskEvent, *, server: str | None = None) -> None:
+        """Take an event that was delivered.
+
+        Args:
+            event: The events of each task in their order.
+            server: The name of its server, where there are several.
+        """
+        key = server, event.task_id
+        lane = self._lanes.get(key)
+        if lane is not None and event.sequence == 1:
+            # Another task under the ID of one that has ended.
+            self._earlier.append(lane)
+            del self._lanes[key]
+            lane = None
+        if lane is None:
+            lane = self._lanes[key] = Lane(server, event)
+            if len(self._lanes) > _MOST_TASKS:
+                self._forget_one()
+        lane.add(event)
+
+    def add_notice(self, notice: vt.Notice, *, server: str | None = None) -> None:
+        """Take a notice; may be passed as `on_notice`."""
+        last = next((one for one in self.outages[::-1] if one.server == server), None)
+        is_open = last is not None and last.ended_at is None
+        if notice.kind is vt.NoticeKind.UNREACHABLE and not is_open:
+            self.outages.append(Outage(server, notice.at, None, notice.detail))
+        elif notice.kind is vt.NoticeKind.RECOVERED and last is not None and is_open:
+            last.ended_at = notice.at
+        elif notice.kind is vt.NoticeKind.RENEWED:
+            self.renewals.append(notice.at)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Note that nothing more comes, and what cut the watch short, if anything."""
+        self.is_over = True
+        self.cut_short = None if error is None else str(error)
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The tasks, in the order in which they were seen first."""
+        return [*self._earlier, *self._lanes.values()]
+
+    def counts(self) -> Counter[Outcome]:
+        """Return how many tasks have which outcome."""
+        counts = Counter(lane.outcome for lane in self.lanes)
+        counts[Outcome.SUCCEEDED] += self.forgotten
+        return counts
+
+    def _forget_one(self) -> None:
+        if self._earlier:
+            del self._earlier[0]
+            return
+        for key, lane in self._lanes.items():
+            if lane.outcome is Outcome.SUCCEEDED:
+                del self._lanes[key]
+                self.forgotten += 1
+                return
+
+    def __repr__(self) -> str:
+        return f"<Recorder of {len(self.lanes)} tasks, {len(self.outages)} outages>"
