@@ -12,7 +12,7 @@ from support.strategies import VEEAM, reply
 from veeam_tasks import Pace, Task
 from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.settle import Collection, Settling
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import CollectionReader
@@ -51,7 +51,7 @@ def collection(*bodies: bytes) -> Reply:
 
 def task_of(one: bytes) -> Task:
     """Return a task as it is decoded."""
-    (task,) = _wire.decode_tasks(collection(one), SECRETS).tasks
+    (task,) = _replies.decode_tasks(collection(one), SECRETS).tasks
     return task
 
 

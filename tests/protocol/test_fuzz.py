@@ -18,9 +18,9 @@ from support.strategies import VEEAM, reply
 from veeam_tasks._errors import MalformedReplyError, VeeamTasksError
 from veeam_tasks._model import Task
 from veeam_tasks._protocol import document as _document
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol import slices as _slices
-from veeam_tasks._protocol import tasks as _nodes
+from veeam_tasks._protocol import tasks as _tasks
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 
@@ -133,33 +133,33 @@ def slices_and_whole(given_reply: Reply, secrets: Secrets) -> tuple[Task, ...] |
         tasks = _slices.decode_slices(given_reply, found, secrets)
     except MalformedReplyError:
         return None
-    assert tasks == _wire.decode_tasks(given_reply, secrets).tasks
+    assert tasks == _replies.decode_tasks(given_reply, secrets).tasks
     return tasks
 
 
 def plain_and_whole(given_reply: Reply, secrets: Secrets) -> Task | None:
     """Return the task of the plain form, having compared it with the full parse."""
-    task = _wire.plain_task(given_reply.body, secrets)
+    task = _replies.plain_task(given_reply.body, secrets)
     if task is not None:
         alone = reply(given_reply.body)
-        node = _nodes.single(*_document.parse(alone, secrets))
-        assert task == _nodes.task(node, secrets)
+        node = _tasks.single(*_document.parse(alone, secrets))
+        assert task == _tasks.task_from_tree(node, secrets)
     return task
 
 
 def every_decoder(given_reply: Reply, secrets: Secrets) -> list[Callable[[], object]]:
     """Return what can be asked of a reply."""
     return [
-        lambda: _wire.decode_task(given_reply, secrets),
-        lambda: _wire.decode_task(given_reply, secrets, asked="task-7"),
-        lambda: _wire.decode_tasks(given_reply, secrets),
+        lambda: _replies.decode_task(given_reply, secrets),
+        lambda: _replies.decode_task(given_reply, secrets, asked="task-7"),
+        lambda: _replies.decode_tasks(given_reply, secrets),
         # What it returns is a secret by itself.
-        lambda: _wire.decode_logon(given_reply, Secrets()) is None,
-        lambda: _wire.decode_resource(given_reply, secrets),
-        lambda: _wire.error_message(given_reply, secrets),
-        lambda: _wire.is_error_body(given_reply),
-        lambda: _wire.is_unknown_task(given_reply),
-        lambda: _wire.status_error(given_reply, secrets),
+        lambda: _replies.decode_logon(given_reply, Secrets()) is None,
+        lambda: _replies.decode_resource(given_reply, secrets),
+        lambda: _replies.error_message(given_reply, secrets),
+        lambda: _replies.is_error_body(given_reply),
+        lambda: _replies.is_unknown_task(given_reply),
+        lambda: _replies.status_error(given_reply, secrets),
         lambda: slices_and_whole(given_reply, secrets),
         lambda: plain_and_whole(given_reply, secrets),
     ]

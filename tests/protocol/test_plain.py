@@ -11,8 +11,8 @@ from support.strategies import xml_tasks
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
 from veeam_tasks._protocol import document as _document
-from veeam_tasks._protocol import fast_path as _plain
-from veeam_tasks._protocol import tasks as _nodes
+from veeam_tasks._protocol import fast_path as _fast_path
+from veeam_tasks._protocol import tasks as _tasks
 from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
@@ -42,18 +42,20 @@ def parsed(body: bytes) -> Task:
         request="GET x", status=200, content_type="application/xml", body=body
     )
     secrets = Secrets()
-    return _nodes.task(_nodes.single(*_document.parse(reply, secrets)), secrets)
+    return _tasks.task_from_tree(
+        _tasks.single(*_document.parse(reply, secrets)), secrets
+    )
 
 
 def agrees(body: bytes) -> bool:
     """Tell whether the plain reading gives what the parser gives, or nothing."""
-    plain = _plain.task(body)
+    plain = _fast_path.parse_task(body)
     return plain is None or plain == parsed(body)
 
 
 def test_the_published_form_is_read_without_a_parser() -> None:
     """What the server sends is the plain form, so the fast way is the usual one."""
-    assert _plain.task(PUBLISHED) == parsed(PUBLISHED)
+    assert _fast_path.parse_task(PUBLISHED) == parsed(PUBLISHED)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_a_surprise_is_left_to_the_parser(old: bytes, new: bytes) -> None:
     """Whatever is not the plain form, well-formed or not, is not read here."""
     body = PUBLISHED.replace(old, new, 1)
     assert body != PUBLISHED
-    assert _plain.task(body) is None
+    assert _fast_path.parse_task(body) is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_plain_variants_are_read_as_the_parser_reads_them(
 ) -> None:
     """Absent parts, unknown words and a declaration are still the plain form."""
     body = PUBLISHED.replace(old, new, 1)
-    plain = _plain.task(body)
+    plain = _fast_path.parse_task(body)
     assert plain is not None
     assert plain == parsed(body)
 
@@ -139,7 +141,7 @@ def test_mutated_bodies_read_the_same_or_not_at_all(seed: int) -> None:
         body[at : at + chance.randint(0, 3)] = bytes(
             chance.choice(b' <>&"/=:!?]xmlnsT\x00\xff') for _ in range(2)
         )
-    plain = _plain.task(bytes(body))
+    plain = _fast_path.parse_task(bytes(body))
     if plain is not None:
         try:
             assert plain == parsed(bytes(body))
@@ -161,12 +163,15 @@ NAMES = [f"{one}{two}" for one in "abc" for two in "abcdefghijklmnopqrstuvwxyz"]
 def test_odd_attributes_are_left_to_the_parser(attributes: str) -> None:
     """The parser's limit of 64 attributes holds, and nothing large is remembered."""
     plain = b"<TaskId>task-7</TaskId><State>Running</State><Operation>A</Operation>"
-    assert _plain.task(b"<Task>" + plain + b"</Task>") is not None
-    assert _plain.task(f"<Task{attributes}>".encode() + plain + b"</Task>") is None
+    assert _fast_path.parse_task(b"<Task>" + plain + b"</Task>") is not None
+    assert (
+        _fast_path.parse_task(f"<Task{attributes}>".encode() + plain + b"</Task>")
+        is None
+    )
 
 
 def test_a_huge_body_is_left_to_the_parser() -> None:
     """A regular expression would take far more memory for it."""
     head, tail = PUBLISHED.split(b"Ok<")
-    assert _plain.task(head + b"k" * 1000 + b"<" + tail) is not None
-    assert _plain.task(head + b"k" * (1 << 16) + b"<" + tail) is None
+    assert _fast_path.parse_task(head + b"k" * 1000 + b"<" + tail) is not None
+    assert _fast_path.parse_task(head + b"k" * (1 << 16) + b"<" + tail) is None

@@ -8,7 +8,7 @@ from support.strategies import VEEAM, reply, xml_collections
 
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol import slices as _slices
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
@@ -68,7 +68,7 @@ def decoded(given_reply: Reply, found: dict[str, bytes]) -> tuple[Task, ...] | N
 def whole(given_reply: Reply) -> tuple[Task, ...] | None:
     """Return the tasks by parsing all; None if that is refused."""
     try:
-        return _wire.decode_tasks(given_reply, SECRETS).tasks
+        return _replies.decode_tasks(given_reply, SECRETS).tasks
     except MalformedReplyError:
         return None
 
@@ -117,8 +117,8 @@ def test_any_portions_give_the_same_slices() -> None:
     assert len(found) == 29
     for size in PORTIONS:
         assert cut_whole(given_reply, portion=size) == found
-    assert len(list(_slices.cut(given_reply, portion=700))) == 10
-    assert len(list(_slices.cut(given_reply, portion=1))) == 29
+    assert len(list(_slices.split(given_reply, portion=700))) == 10
+    assert len(list(_slices.split(given_reply, portion=1))) == 29
 
 
 def test_a_task_twice_is_a_surprise_across_portions() -> None:

@@ -26,7 +26,7 @@ from veeam_tasks._errors import (
     TaskNotFoundError,
 )
 from veeam_tasks._model import Link, Task, TaskResult, TaskState
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol import slices as _slices
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
@@ -82,19 +82,19 @@ NEEDED_JSON = {"TaskId": "task-7", "State": "Running", "Operation": "StartJob"}
 
 def decode(inner: str, attributes: str = "") -> Task:
     """Return the task that is described by this and what every task needs."""
-    return _wire.decode_task(task_reply(NEEDED + inner, attributes), SECRETS)
+    return _replies.decode_task(task_reply(NEEDED + inner, attributes), SECRETS)
 
 
 def decode_json(**members: object) -> Task:
     """Return the task of a JSON object with these members beside the needed ones."""
     body = json.dumps(NEEDED_JSON | members).encode()
-    return _wire.decode_task(reply(body, JSON), SECRETS)
+    return _replies.decode_task(reply(body, JSON), SECRETS)
 
 
 def refusal(given_reply: Reply, asked: str | None = None) -> str:
     """Return why a reply is no task."""
     with pytest.raises(MalformedReplyError) as caught:
-        _wire.decode_task(given_reply, SECRETS, asked=asked)
+        _replies.decode_task(given_reply, SECRETS, asked=asked)
     assert caught.value.__context__ is None
     return caught.value.problem
 
@@ -107,9 +107,9 @@ def test_a_published_task_is_read(folder: Path) -> None:
     """Each published body of a task means what its file says."""
     given_reply, expected = sample(folder)
     task = task_of(expected["task"])
-    assert _wire.decode_task(given_reply, SECRETS) == task
-    assert _wire.decode_task(given_reply, SECRETS, asked=task.task_id) == task
-    assert not _wire.is_error_body(given_reply)
+    assert _replies.decode_task(given_reply, SECRETS) == task
+    assert _replies.decode_task(given_reply, SECRETS, asked=task.task_id) == task
+    assert not _replies.is_error_body(given_reply)
 
 
 @named("page")
@@ -117,7 +117,7 @@ def test_a_published_collection_is_read(folder: Path) -> None:
     """Each published collection or query result means what its file says."""
     given_reply, expected = sample(folder)
     page = expected["page"] | {"tasks": tuple(map(task_of, expected["page"]["tasks"]))}
-    assert _wire.decode_tasks(given_reply, SECRETS) == _wire.Page(**page)
+    assert _replies.decode_tasks(given_reply, SECRETS) == _replies.Page(**page)
 
 
 def test_a_published_collection_is_sliced() -> None:
@@ -135,17 +135,17 @@ def test_a_published_error_is_read(folder: Path) -> None:
     """Each published error body gives its class, its message and what it proves."""
     given_reply, expected = sample(folder)
     said = expected["error"]
-    error = _wire.status_error(given_reply, SECRETS)
+    error = _replies.status_error(given_reply, SECRETS)
     assert type(error).__name__ == said["class"]
     assert error.message == said["message"]
     assert error.status == expected["status"]
-    assert _wire.error_message(given_reply, SECRETS) == said["message"]
-    assert _wire.is_error_body(given_reply) == (said["message"] is not None)
-    assert _wire.is_unknown_task(given_reply) == said["is_unknown_task"]
+    assert _replies.error_message(given_reply, SECRETS) == said["message"]
+    assert _replies.is_error_body(given_reply) == (said["message"] is not None)
+    assert _replies.is_unknown_task(given_reply) == said["is_unknown_task"]
     with pytest.raises(MalformedReplyError):
-        _wire.decode_task(given_reply, SECRETS)
+        _replies.decode_task(given_reply, SECRETS)
     with pytest.raises(MalformedReplyError):
-        _wire.decode_tasks(given_reply, SECRETS)
+        _replies.decode_tasks(given_reply, SECRETS)
 
 
 @named("session_id")
@@ -153,7 +153,7 @@ def test_a_published_logon_is_read(folder: Path) -> None:
     """Each published logon shows its session ID, which is hidden from then on."""
     given_reply, expected = sample(folder)
     secrets = Secrets()
-    assert _wire.decode_logon(given_reply, secrets) == expected["session_id"]
+    assert _replies.decode_logon(given_reply, secrets) == expected["session_id"]
     assert secrets.is_in(f"/logonSessions/{expected['session_id']}")
     assert "[hidden]" in secrets.excerpt(expected["session_id"].encode())
 
@@ -166,7 +166,7 @@ def test_any_task_in_xml_is_read(given_task: tuple[Task, bytes]) -> None:
     """However it is written, a task is read as what it is."""
     task, body = given_task
     given_reply = reply(body)
-    assert _wire.decode_task(given_reply, SECRETS, asked=task.task_id) == task
+    assert _replies.decode_task(given_reply, SECRETS, asked=task.task_id) == task
 
 
 @given(given_task=json_tasks())
@@ -174,7 +174,7 @@ def test_any_task_in_json_is_read(given_task: tuple[Task, bytes]) -> None:
     """Whichever version wrote it, a task is read as what it is."""
     task, body = given_task
     given_reply = reply(body, JSON)
-    assert _wire.decode_task(given_reply, SECRETS, asked=task.task_id) == task
+    assert _replies.decode_task(given_reply, SECRETS, asked=task.task_id) == task
 
 
 @given(given_collection=xml_collections())
@@ -183,7 +183,7 @@ def test_any_collection_in_xml_is_read(
 ) -> None:
     """However it is written, a collection is read in order."""
     tasks, body = given_collection
-    assert _wire.decode_tasks(reply(body), SECRETS).tasks == tuple(tasks)
+    assert _replies.decode_tasks(reply(body), SECRETS).tasks == tuple(tasks)
 
 
 @given(given_collection=json_collections())
@@ -192,7 +192,7 @@ def test_any_collection_in_json_is_read(
 ) -> None:
     """Whichever version wrote it, a collection is read in order."""
     tasks, body = given_collection
-    assert _wire.decode_tasks(reply(body, JSON), SECRETS).tasks == tuple(tasks)
+    assert _replies.decode_tasks(reply(body, JSON), SECRETS).tasks == tuple(tasks)
 
 
 # --- one task
@@ -313,7 +313,7 @@ def test_half_a_link_in_json_is_left_out(half: object) -> None:
 def test_a_task_without_an_operation_is_one(written: str) -> None:
     """What the work is called does not matter for whether it has ended."""
     inner = f"<TaskId>task-7</TaskId><State>Running</State>{written}"
-    task = _wire.decode_task(task_reply(inner), SECRETS)
+    task = _replies.decode_task(task_reply(inner), SECRETS)
     assert (task.state, task.operation) == (TaskState.RUNNING, "")
     assert repr(task) == "<Task task-7 Running>"
     assert decode_json(Operation=None) == task
@@ -321,7 +321,7 @@ def test_a_task_without_an_operation_is_one(written: str) -> None:
 
 def test_an_unknown_word_is_kept() -> None:
     """Another state is UNKNOWN, and the word stays."""
-    task = _wire.decode_task(
+    task = _replies.decode_task(
         task_reply(NEEDED.replace("Running", " Collecting ")), SECRETS
     )
     assert task.state is TaskState.UNKNOWN
@@ -332,7 +332,7 @@ def test_words_that_the_client_says_are_not_the_servers() -> None:
     """A server that says Lost or Unknown has said an unknown word."""
     for word in ("Lost", "Unknown", "running"):
         given_reply = task_reply(NEEDED.replace("Running", word))
-        assert _wire.decode_task(given_reply, SECRETS).state is TaskState.UNKNOWN
+        assert _replies.decode_task(given_reply, SECRETS).state is TaskState.UNKNOWN
 
 
 def test_repeated_texts_are_shared() -> None:
@@ -467,7 +467,7 @@ def test_a_malformed_reply_shows_where_it_came_from_and_how_it_begins() -> None:
     secrets.add("dG9rZW4tMTIzNDU2Nzg5MA==")
     given_reply = task_reply("<TaskId>dG9rZW4tMTIzNDU2Nzg5MA==</TaskId>")
     with pytest.raises(MalformedReplyError) as caught:
-        _wire.decode_task(given_reply, secrets)
+        _replies.decode_task(given_reply, secrets)
     assert caught.value.request == given_reply.request
     assert caught.value.problem == "its TaskId is no task ID: [hidden]"
     assert caught.value.excerpt.startswith("'<Task xmlns=")
@@ -486,12 +486,12 @@ def test_echoed_secrets_are_hidden_from_values() -> None:
         f'<Result Success="true"><Message>{token}</Message></Result>'
     )
     for attributes in ("", f' Href="{token}"'):
-        task = _wire.decode_task(task_reply(inner, attributes), secrets)
+        task = _replies.decode_task(task_reply(inner, attributes), secrets)
         assert "[hidden]" in repr(task)
         assert not secrets.is_in(repr(task) + repr(task.links) + str(task.href))
         assert task.links[1] == Link(rel="Delete", href="https://h/")
     quiet = task_reply(inner.replace(f"<Message>{token}</Message>", ""))
-    assert _wire.decode_task(quiet, secrets).result == TaskResult(success=True)
+    assert _replies.decode_task(quiet, secrets).result == TaskResult(success=True)
 
 
 # --- collections
@@ -514,8 +514,8 @@ def test_only_the_path_of_the_next_page_is_used(href: str, path: str) -> None:
         '<QueryResult><PagingInfo PageNum="1"><Links>'
         f'<Link Rel="next" Href="{href}"/></Links></PagingInfo></QueryResult>'
     )
-    page = _wire.decode_tasks(reply(body.encode()), SECRETS)
-    assert page == _wire.Page(tasks=(), next_path=path, number=1)
+    page = _replies.decode_tasks(reply(body.encode()), SECRETS)
+    assert page == _replies.Page(tasks=(), next_path=path, number=1)
 
 
 def query(paging: str) -> bytes:
@@ -579,16 +579,16 @@ def test_what_is_no_collection_is_malformed(
 ) -> None:
     """Doubles, other documents and links that lead astray are refused in words."""
     with pytest.raises(MalformedReplyError) as caught:
-        _wire.decode_tasks(reply(body, content_type), SECRETS)
+        _replies.decode_tasks(reply(body, content_type), SECRETS)
     assert caught.value.problem.startswith(problem)
 
 
 def test_namespaces_may_be_left_alone() -> None:
     """A reader of slices wants no document that must be resolved."""
     body = f'<v:Tasks xmlns:v="{VEEAM}"/>'.encode()
-    assert _wire.decode_tasks(reply(body), SECRETS).tasks == ()
+    assert _replies.decode_tasks(reply(body), SECRETS).tasks == ()
     with pytest.raises(MalformedReplyError, match="namespaces must be resolved"):
-        _wire.decode_tasks(reply(body), SECRETS, resolve=False)
+        _replies.decode_tasks(reply(body), SECRETS, resolve=False)
 
 
 # --- logons
@@ -617,7 +617,7 @@ def test_a_logon_whose_body_shows_no_session_id_is_still_one(
 ) -> None:
     """The token in the header is what counts, so a strange body harms nothing."""
     given_reply = reply(body, content_type, 201)
-    assert _wire.decode_logon(given_reply, Secrets()) == session_id
+    assert _replies.decode_logon(given_reply, Secrets()) == session_id
 
 
 # --- resources
@@ -625,9 +625,9 @@ def test_a_logon_whose_body_shows_no_session_id_is_still_one(
 
 def test_a_resource_is_read_as_it_is() -> None:
     """XML has its root as the one key; an empty or other body is malformed."""
-    assert _wire.decode_resource(reply(b"<Job/>"), SECRETS) == {"Job": None}
+    assert _replies.decode_resource(reply(b"<Job/>"), SECRETS) == {"Job": None}
     with pytest.raises(MalformedReplyError):
-        _wire.decode_resource(reply(b""), SECRETS)
+        _replies.decode_resource(reply(b""), SECRETS)
 
 
 # --- errors
@@ -664,19 +664,19 @@ def test_whose_error_body_it_is(
 ) -> None:
     """Bodies of proxies and of other services are not the Enterprise Manager's."""
     given_reply = reply(body, content_type, 500)
-    assert _wire.is_error_body(given_reply) == is_error
-    assert _wire.error_message(given_reply, SECRETS) == message
+    assert _replies.is_error_body(given_reply) == is_error
+    assert _replies.error_message(given_reply, SECRETS) == message
 
 
 def test_a_message_is_fit_to_be_shown() -> None:
     """Secrets hidden, control characters visible, not longer than 500."""
     secrets = Secrets()
     secrets.add("P4ss<word")
-    said = _wire.error_message(error_reply("a&#9;P4ss&lt;word\u202e"), secrets)
+    said = _replies.error_message(error_reply("a&#9;P4ss&lt;word\u202e"), secrets)
     assert said == "a\\t[hidden]\\u202e"
-    long = _wire.error_message(error_reply("x" * 600), secrets)
+    long = _replies.error_message(error_reply("x" * 600), secrets)
     assert long == "x" * 500 + "..."
-    half = _wire.error_message(error_reply("x" * 496 + "P4ss&lt;word"), secrets)
+    half = _replies.error_message(error_reply("x" * 496 + "P4ss&lt;word"), secrets)
     assert half == "x" * 496 + "[hid..."
 
 
@@ -699,8 +699,8 @@ def test_who_says_that_a_task_is_unknown(
 ) -> None:
     """Only the Enterprise Manager's own words, or its 404, mean an unknown task."""
     given_reply = error_reply(message, status)
-    assert _wire.is_unknown_task(given_reply) == is_unknown
-    error = _wire.status_error(given_reply, SECRETS)
+    assert _replies.is_unknown_task(given_reply) == is_unknown
+    error = _replies.status_error(given_reply, SECRETS)
     assert isinstance(error, TaskNotFoundError) == is_unknown
 
 
@@ -724,9 +724,9 @@ def test_another_unknown_task_than_asked_for_says_nothing(
             status,
             request=request,
         )
-        error = _wire.status_error(given_reply, SECRETS)
+        error = _replies.status_error(given_reply, SECRETS)
         assert isinstance(error, TaskNotFoundError) == (other is None)
-        malformed = _wire.about_another(given_reply, "task-1", SECRETS)
+        malformed = _replies.about_another(given_reply, "task-1", SECRETS)
         assert (malformed is None) == (other is None)
         if malformed is not None:
             problem = f"it says that {other} is unknown, although task-1 was asked for"
@@ -747,7 +747,7 @@ def test_a_404_is_believed_only_from_the_enterprise_manager(
     body: bytes, content_type: str, is_unknown: bool
 ) -> None:
     """A proxy's page does not lose a task; an empty 404 comes from the service."""
-    assert _wire.is_unknown_task(reply(body, content_type, 404)) == is_unknown
+    assert _replies.is_unknown_task(reply(body, content_type, 404)) == is_unknown
 
 
 def test_a_404_to_something_else_is_no_unknown_task() -> None:
@@ -755,14 +755,14 @@ def test_a_404_to_something_else_is_no_unknown_task() -> None:
     given_reply = error_reply(
         "Not found", 404, request="POST https://h/api/jobs/x?action=start"
     )
-    error = _wire.status_error(given_reply, SECRETS)
+    error = _replies.status_error(given_reply, SECRETS)
     assert type(error) is StatusError
     assert "9398" not in str(error)
 
 
 def test_a_404_of_no_enterprise_manager_tells_of_the_port() -> None:
     """9419 is another Veeam API, and the commonest mistake."""
-    error = _wire.status_error(reply(b"<html/>", "text/html", 404), SECRETS)
+    error = _replies.status_error(reply(b"<html/>", "text/html", 404), SECRETS)
     assert type(error) is StatusError
     assert "its port is 9398 (9419 is another Veeam API)" in str(error)
 
@@ -784,7 +784,7 @@ def test_a_400_to_plain_http_at_a_tls_port_asks_for_https(page: bytes) -> None:
         ("POST https://h:9398/api/sessionMngr/?v=latest", False),
     ):
         given_reply = attrs.evolve(reply(page, "text/html", 400), request=request)
-        error = _wire.status_error(given_reply, SECRETS)
+        error = _replies.status_error(given_reply, SECRETS)
         assert type(error) is StatusError
         assert ("speaks TLS; is https:// meant?" in str(error)) == is_told
 
@@ -792,14 +792,14 @@ def test_a_400_to_plain_http_at_a_tls_port_asks_for_https(page: bytes) -> None:
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_is_a_forbidden_error(status: int) -> None:
     """The logon room alone makes a logon error of it."""
-    error = _wire.status_error(error_reply("Access denied", status), SECRETS)
+    error = _replies.status_error(error_reply("Access denied", status), SECRETS)
     assert type(error) is ForbiddenError
     assert error.message == "Access denied"
 
 
 def test_a_busy_server_may_say_for_how_long() -> None:
     """503 is busy, with the seconds that the server asked to wait."""
-    error = _wire.status_error(error_reply("later", 503, retry_after=2.5), SECRETS)
+    error = _replies.status_error(error_reply("later", 503, retry_after=2.5), SECRETS)
     assert type(error) is ServerBusyError
     assert error.retry_after == 2.5
 
@@ -811,7 +811,7 @@ def test_a_busy_server_may_say_for_how_long() -> None:
 def test_a_redirect_names_where_it_points(location: str | None, shown: str) -> None:
     """It is not followed, and the error says where it would have led."""
     given_reply = reply(b"", "", 302, location=location)
-    error = _wire.status_error(given_reply, SECRETS)
+    error = _replies.status_error(given_reply, SECRETS)
     assert type(error) is StatusError
     assert error.status == 302
     assert f"It points to {shown}, which is not followed" in str(error)

@@ -8,7 +8,7 @@ import pytest
 from support.strategies import VEEAM, reply
 
 from veeam_tasks import MalformedReplyError
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import CollectionReader
@@ -261,7 +261,7 @@ async def test_a_long_page_that_cannot_be_cut_does_not_hold_the_loop(
     going.cancel()
     # A parse in the loop itself would let it go round two or three times.
     assert rounds > 5
-    assert await read.tasks() == list(_wire.decode_tasks(given_reply, SECRETS).tasks)
+    assert await read.tasks() == list(_replies.decode_tasks(given_reply, SECRETS).tasks)
 
 
 async def test_a_long_collection_is_cut_with_the_loop_let_go() -> None:
@@ -270,4 +270,4 @@ async def test_a_long_collection_is_cut_with_the_loop_let_go() -> None:
     read = pages()
     read.next_path()
     await read.read(given_reply)
-    assert await read.tasks() == list(_wire.decode_tasks(given_reply, SECRETS).tasks)
+    assert await read.tasks() == list(_replies.decode_tasks(given_reply, SECRETS).tasks)

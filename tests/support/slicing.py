@@ -9,7 +9,7 @@ def cut_whole(given_reply: Reply, *, portion: int = 1 << 16) -> dict[str, bytes]
     """Return all slices by ID; None at a surprise."""
     slices: dict[str, bytes] = {}
     try:
-        for part in _slices.cut(given_reply, portion=portion):
+        for part in _slices.split(given_reply, portion=portion):
             assert slices.keys().isdisjoint(part)
             slices |= part
     except DocumentError:

@@ -18,7 +18,7 @@ from veeam_tasks._errors import (
 )
 from veeam_tasks._model import Link, Task
 from veeam_tasks._protocol import document as _document
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.messages import (
     NO_CONTENT,
     NOT_IMPLEMENTED,
@@ -82,7 +82,7 @@ def task_started(reply: Reply, secrets: Secrets) -> Task:
     problem = f"answered {reply.status} without a task"
     if reply.status != NO_CONTENT:
         try:
-            return _wire.decode_task(reply, secrets, asked=None)
+            return _replies.decode_task(reply, secrets, asked=None)
         except MalformedReplyError as error:
             problem = (
                 f"answered {reply.status} without a readable task: {error.problem}"
@@ -104,7 +104,7 @@ def check_carried_out(reply: Reply, secrets: Secrets) -> None:
     """
     if reply.is_success:
         return
-    error = _wire.status_error(reply, secrets)
+    error = _replies.status_error(reply, secrets)
     # A task that the server does not know is a 500 too, and nobody does what he says
     # that he cannot do.
     is_refused = isinstance(error, TaskNotFoundError) or reply.status == NOT_IMPLEMENTED
@@ -134,7 +134,7 @@ def check_deleted(reply: Reply, secrets: Secrets) -> None:
     else:
         # The name of a root in a foreign namespace keeps that, with a colon.
         is_foreign = root.lower() == "html" or ":" in root
-        if not is_foreign and not _wire.is_error_body(reply):
+        if not is_foreign and not _replies.is_error_body(reply):
             return
         problem = f"it is {'no reply' if is_foreign else 'an error'} of the server"
     raise MalformedReplyError(
@@ -146,7 +146,7 @@ def check_deleted(reply: Reply, secrets: Secrets) -> None:
 
 
 def _uncertain_status(reply: Reply, secrets: Secrets) -> StatusError:
-    message = _wire.error_message(reply, secrets)
+    message = _replies.error_message(reply, secrets)
     if reply.status == UNAVAILABLE:
         return ServerBusyError(
             request=reply.request,

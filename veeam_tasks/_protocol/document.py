@@ -11,7 +11,7 @@ Facts (``representation`` reference page, and captures): XML is in the namespace
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from xml.parsers import expat
 
 import xmltodict
@@ -27,6 +27,8 @@ from veeam_tasks._protocol.limits import (
 )
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets, quoted, visible
+
+ValueT = TypeVar("ValueT")
 
 NAMESPACE = "http://www.veeam.com/ent/v1.0"
 
@@ -83,6 +85,34 @@ def parse(
         MalformedReplyError: It is neither XML nor JSON, or breaks a limit.
     """
     return _read(reply, secrets, _json.read, resolve=resolve)
+
+
+def decode(
+    reply: Reply,
+    secrets: Secrets,
+    read: Callable[[str, Any], ValueT],
+    *,
+    resolve: bool = True,
+) -> ValueT:
+    """Return what `read` makes of the name of the root and what it holds.
+
+    Args:
+        reply: See `parse`.
+        secrets: Hidden from messages.
+        read: Raises `DocumentError` if that is not what was expected.
+        resolve: See `parse`.
+
+    Raises:
+        MalformedReplyError: It cannot be parsed, or `read` refuses it.
+    """
+    name, value = parse(reply, secrets, resolve=resolve)
+    try:
+        return read(name, value)
+    except DocumentError as error:
+        problem = str(error)
+    # Behind the except block: else the error would have the other as its context,
+    # whose frames hold the reply.
+    raise malformed(reply, problem, secrets)
 
 
 def parse_as_is(reply: Reply, secrets: Secrets) -> dict[str, Any]:
@@ -157,7 +187,7 @@ def _is_xml(content_type: str, body: bytes) -> bool:
     """Tell XML from JSON by the first byte, since proxies and gateways change types.
 
     Raises:
-        RefusedError: It is neither.
+        DocumentError: It is neither.
     """
     if not body:
         text = f"the reply is empty (Content-Type: {content_type or 'none'})"

@@ -47,7 +47,7 @@ _MAX_BODY = 1 << 16
 _MAX_ROOT = 1024
 
 
-def task(body: bytes) -> Task | None:
+def parse_task(body: bytes) -> Task | None:
     """Return the task that a body in the plain form describes, else None."""
     match = _PLAIN.fullmatch(body) if len(body) <= _MAX_BODY else None
     if match is None:

@@ -13,7 +13,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from veeam_tasks._errors import LogonError, MalformedReplyError
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.messages import (
     FORBIDDEN,
     OK,
@@ -56,7 +56,7 @@ def opened(reply: Reply, secrets: Secrets) -> tuple[Secret, Secret | None]:
         MalformedReplyError: It came from something else than an Enterprise Manager.
     """
     if not reply.is_success:
-        said = _wire.ErrorReply(reply)
+        said = _replies.ErrorReply(reply)
         if reply.status in {UNAUTHORIZED, FORBIDDEN} and said.is_own_refusal:
             raise LogonError(
                 request=reply.request,
@@ -79,7 +79,7 @@ def opened(reply: Reply, secrets: Secrets) -> tuple[Secret, Secret | None]:
             problem=f"answered {reply.status} with an X-RestSvcSessionId that has"
             " characters which no token has",
         )
-    return reply.token, _wire.decode_logon(reply, secrets)
+    return reply.token, _replies.decode_logon(reply, secrets)
 
 
 def can_stand_in_header(secret: Secret) -> bool:
@@ -141,12 +141,12 @@ def is_token_valid(reply: Reply) -> bool | None:
     it.
     """
     if reply.status == UNAUTHORIZED:
-        return False if _wire.is_own_refusal(reply) else None
+        return False if _replies.is_own_refusal(reply) else None
     if reply.request.endswith(_ABSENT_TASK):
         is_task = reply.status == OK and b"task-0" in reply.body
-        is_shown = is_task or _wire.is_unknown_task(reply)
+        is_shown = is_task or _replies.is_unknown_task(reply)
     elif reply.status == FORBIDDEN:
-        is_shown = _wire.is_error_body(reply)
+        is_shown = _replies.is_error_body(reply)
     else:
         is_shown = reply.status == OK and b"logonsession" in reply.body.lower()
     return True if is_shown else None

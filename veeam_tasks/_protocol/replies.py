@@ -20,8 +20,8 @@ from veeam_tasks._errors import (
 )
 from veeam_tasks._model import Task
 from veeam_tasks._protocol import document as _document
-from veeam_tasks._protocol import fast_path as _plain
-from veeam_tasks._protocol import tasks as _nodes
+from veeam_tasks._protocol import fast_path as _fast_path
+from veeam_tasks._protocol import tasks as _tasks
 from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import (
     BAD_REQUEST,
@@ -100,20 +100,20 @@ def decode_task(reply: Reply, secrets: Secrets, *, asked: str | None = None) -> 
     plain = None if is_html else plain_task(reply.body, secrets)
     if plain is not None and (asked is None or plain.task_id == asked):
         return plain
-    name, value = _document.parse(reply, secrets)
-    try:
-        task = _nodes.task(_nodes.single(name, value), secrets)
+
+    def read(name: str, value: Any) -> Task:
+        task = _tasks.task_from_tree(_tasks.single(name, value), secrets)
         if asked is None or task.task_id == asked:
             return task
         problem = f"it describes {task.task_id}, although {asked} was asked for"
-    except DocumentError as error:
-        problem = str(error)
-    raise _document.malformed(reply, problem, secrets)
+        raise DocumentError(problem)
+
+    return _document.decode(reply, secrets, read)
 
 
 def plain_task(body: bytes, secrets: Secrets) -> Task | None:
     """Return the task of a body in the plain form, else None: have it parsed."""
-    task = _plain.task(body)
+    task = _fast_path.parse_task(body)
     # In the plain form every character is one byte.
     if task is None or secrets.is_in(body.decode("latin-1")):
         return None
@@ -134,22 +134,21 @@ def decode_tasks(reply: Reply, secrets: Secrets, *, resolve: bool = True) -> Pag
     Raises:
         MalformedReplyError: It is no collection of tasks, or one stands in it twice.
     """
-    name, value = _document.parse(reply, secrets, resolve=resolve)
-    try:
-        members, paging = _nodes.collection(name, value)
-        tasks = tuple([_nodes.task(item, secrets) for item in members])
+
+    def read(name: str, value: Any) -> Page:
+        members, paging = _tasks.collection(name, value)
+        tasks = tuple([_tasks.task_from_tree(item, secrets) for item in members])
         if len({task.task_id for task in tasks}) < len(tasks):
             problem = "a task stands in it twice"
-        else:
-            return Page(
-                tasks=tasks,
-                next_path=_nodes.next_path(paging),
-                number=_nodes.count(paging, "@PageNum"),
-                pages=_nodes.count(paging, "@PagesCount"),
-            )
-    except DocumentError as error:
-        problem = str(error)
-    raise _document.malformed(reply, problem, secrets)
+            raise DocumentError(problem)
+        return Page(
+            tasks=tasks,
+            next_path=_tasks.next_path(paging),
+            number=_tasks.count(paging, "@PageNum"),
+            pages=_tasks.count(paging, "@PagesCount"),
+        )
+
+    return _document.decode(reply, secrets, read, resolve=resolve)
 
 
 def decode_logon(reply: Reply, secrets: Secrets) -> Secret | None:
@@ -162,7 +161,7 @@ def decode_logon(reply: Reply, secrets: Secrets) -> Secret | None:
         name, value = _document.parse(reply, None)
         if name not in {"", "LogonSession"} or type(value) is not dict:
             return None
-        session_id = _nodes.text(value, "SessionId") or _nodes.text(value, "@SessionId")
+        session_id = _tasks.text(value, "SessionId") or _tasks.text(value, "@SessionId")
     except (MalformedReplyError, DocumentError):
         return None
     if session_id is None or len(session_id) > _MAX_SESSION_ID:

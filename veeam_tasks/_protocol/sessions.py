@@ -16,7 +16,6 @@ from typing import Any
 
 import attrs
 
-from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import (
     JobSession,
     SessionResult,
@@ -24,7 +23,7 @@ from veeam_tasks._model import (
     TaskSession,
 )
 from veeam_tasks._protocol import document as _document
-from veeam_tasks._protocol import tasks as _nodes
+from veeam_tasks._protocol import tasks as _tasks
 from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
@@ -95,12 +94,9 @@ def decode_session(reply: Reply, secrets: Secrets) -> JobSession:
         MalformedReplyError: It is no job session; a reference to one, which a GET
             without ``format=Entity`` brings, is none either.
     """
-    name, value = _document.parse(reply, secrets)
-    try:
-        return _job_session(name, value, secrets)
-    except DocumentError as error:
-        problem = str(error)
-    raise _document.malformed(reply, problem, secrets)
+    return _document.decode(
+        reply, secrets, lambda name, value: _job_session(name, value, secrets)
+    )
 
 
 def decode_sessions(reply: Reply, secrets: Secrets) -> SessionPage:
@@ -109,16 +105,15 @@ def decode_sessions(reply: Reply, secrets: Secrets) -> SessionPage:
     Raises:
         MalformedReplyError: It is neither.
     """
-    name, value = _document.parse(reply, secrets)
-    try:
+
+    def read(name: str, value: Any) -> SessionPage:
         found, paging = _members(name, value, KINDS)
         return SessionPage(
             sessions=tuple([_job_session(kind, node, secrets) for kind, node in found]),
-            next_path=_nodes.next_path(paging),
+            next_path=_tasks.next_path(paging),
         )
-    except DocumentError as error:
-        problem = str(error)
-    raise _document.malformed(reply, problem, secrets)
+
+    return _document.decode(reply, secrets, read)
 
 
 def decode_task_sessions(reply: Reply, secrets: Secrets) -> TaskSessionPage:
@@ -127,16 +122,15 @@ def decode_task_sessions(reply: Reply, secrets: Secrets) -> TaskSessionPage:
     Raises:
         MalformedReplyError: It is neither.
     """
-    name, value = _document.parse(reply, secrets)
-    try:
+
+    def read(name: str, value: Any) -> TaskSessionPage:
         found, paging = _members(name, value, _TASK_KINDS)
         return TaskSessionPage(
             sessions=tuple([_task_session(node, secrets) for _, node in found]),
-            next_path=_nodes.next_path(paging),
+            next_path=_tasks.next_path(paging),
         )
-    except DocumentError as error:
-        problem = str(error)
-    raise _document.malformed(reply, problem, secrets)
+
+    return _document.decode(reply, secrets, read)
 
 
 def decode_failover_tasks(reply: Reply, secrets: Secrets) -> tuple[TaskSession, ...]:
@@ -145,17 +139,15 @@ def decode_failover_tasks(reply: Reply, secrets: Secrets) -> tuple[TaskSession, 
     Raises:
         MalformedReplyError: It is no such session.
     """
-    name, value = _document.parse(reply, secrets)
-    try:
-        node = _mapping(value, name or "session")
-        inner = node.get("CloudFailoverTasks")
+
+    def read(name: str, value: Any) -> tuple[TaskSession, ...]:
+        inner = _tasks.mapping(value, name or "session").get("CloudFailoverTasks")
         if type(inner) is dict:
             # The name is doubled: a list of that name within itself.
             inner = inner.get("CloudFailoverTasks")
         return tuple([_task_session(item, secrets) for item in _listed(inner)])
-    except DocumentError as error:
-        problem = str(error)
-    raise _document.malformed(reply, problem, secrets)
+
+    return _document.decode(reply, secrets, read)
 
 
 def time_of(text: str | None) -> datetime | None:
@@ -179,13 +171,13 @@ def time_of(text: str | None) -> datetime | None:
 
 
 def _job_session(name: str, value: Any, secrets: Secrets) -> JobSession:
-    node = _hidden(_mapping(value, name or "session"), secrets)
-    uid, href = _nodes.text(node, "@UID") or None, _nodes.text(node, "@Href") or None
-    kind = _kind_of(name, _nodes.text(node, "@Type"), uid)
+    node = _hidden(_tasks.mapping(value, name or "session"), secrets)
+    uid, href = _tasks.text(node, "@UID") or None, _tasks.text(node, "@Href") or None
+    kind = _kind_of(name, _tasks.text(node, "@Type"), uid)
     if kind is None:
         problem = f"it is no job session, since it is {name or 'of an unknown type'}"
         raise DocumentError(problem)
-    word = _nodes.text(node, "State")
+    word = _tasks.text(node, "State")
     if not word:
         problem = "it has no State, as a reference without format=Entity has none"
         raise DocumentError(problem)
@@ -212,7 +204,7 @@ def _job_session(name: str, value: Any, secrets: Secrets) -> JobSession:
         ended_at=time_of(_text(node, "EndTimeUTC")),
         is_retry=_flag(node.get("IsRetry")),
         failure_message=_text(node, "FailureMessage"),
-        links=_nodes.links_of(node["Links"], href) if "Links" in node else (),
+        links=_tasks.links_of(node["Links"], href) if "Links" in node else (),
         href=href,
     )
 
@@ -228,7 +220,7 @@ def _kind_of(name: str, said: str | None, uid: str | None) -> str | None:
 
 
 def _task_session(value: Any, secrets: Secrets) -> TaskSession:
-    node = _hidden(_mapping(value, "task session"), secrets)
+    node = _hidden(_tasks.mapping(value, "task session"), secrets)
     raw_result = _text(node, "Result")
     return TaskSession(
         vm_name=_text(node, "@VmDisplayName", "@VmName", "@Name"),
@@ -272,12 +264,12 @@ def _members(
     """
     if name and name in {f"{kind}s" for kind in kinds}:
         return _of_kind(name[:-1], value), None
-    node = _mapping(value, name or "reply")
+    node = _tasks.mapping(value, name or "reply")
     paging = node.get("PagingInfo")
-    if "Entities" in node or name == "QueryResult":
-        node = _mapping(node.get("Entities") or {}, "Entities")
+    is_collection = "Entities" in node or name == "QueryResult"
+    if is_collection:
+        node = _tasks.mapping(node.get("Entities") or None, "Entities")
     found: list[tuple[str, Any]] = []
-    is_collection = "Entities" in value or name == "QueryResult"
     for kind in kinds:
         if f"{kind}s" in node:
             is_collection = True
@@ -300,13 +292,6 @@ def _listed(value: Any) -> list[Any]:
     return value if type(value) is list else [value]
 
 
-def _mapping(value: Any, what: str) -> dict[str, Any]:
-    if type(value) is dict:
-        return value
-    problem = f"its {what} has no members"
-    raise DocumentError(problem)
-
-
 # --- members
 
 
@@ -316,7 +301,7 @@ def _text(node: dict[str, Any], *names: str) -> str | None:
         value = node.get(name)
         if value is not None and type(value) is not list:
             found = (
-                _nodes.text(node, name) if type(value) in {str, dict} else str(value)
+                _tasks.text(node, name) if type(value) in {str, dict} else str(value)
             )
             if found:
                 return found
@@ -339,18 +324,3 @@ def _count(value: Any) -> int | None:
 
 def _flag(value: Any) -> bool | None:
     return None if value is None else _FLAGS.get(str(value).strip().lower())
-
-
-__all__ = [
-    "GUID",
-    "KINDS",
-    "MalformedReplyError",
-    "SessionPage",
-    "TaskSessionPage",
-    "decode_failover_tasks",
-    "decode_session",
-    "decode_sessions",
-    "decode_task_sessions",
-    "guid_of",
-    "time_of",
-]

@@ -13,7 +13,7 @@ that a slice counts only once `decode_slices` has read it:
    nothing that matters, and a slice that needs its namespaces resolved is refused.
 
 So if every slice could be decoded, now or when the same bytes came before, then
-`_wire.decode_tasks` gives the same tasks. At any refusal the caller has it parse all.
+`decode_tasks` gives the same tasks. At any refusal the caller has that parse all.
 """
 
 import re
@@ -26,7 +26,7 @@ import attrs
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
 from veeam_tasks._protocol import document as _document
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
@@ -48,7 +48,7 @@ _TAIL = re.compile(rb"[ \t\r\n]*</Tasks>[ \t\r\n]*")
 _ID = re.compile(rb"<TaskId>(task-[0-9]{1,32})</TaskId>")
 
 
-def cut(reply: Reply, *, portion: int = 1 << 16) -> Iterator[dict[str, bytes]]:
+def split(reply: Reply, *, portion: int = 1 << 16) -> Iterator[dict[str, bytes]]:
     """Yield each task's bytes by its ID, in order, some hundred tasks at a time.
 
     Equal bytes under the same ID mean an equal task; new bytes mean nothing before
@@ -60,7 +60,7 @@ def cut(reply: Reply, *, portion: int = 1 << 16) -> Iterator[dict[str, bytes]]:
             takes a fifth of a millisecond.
 
     Raises:
-        RefusedError: At the first surprise; what was yielded before means nothing.
+        DocumentError: At the first surprise; what was yielded before means nothing.
     """
     if _document.is_html(reply.content_type):
         _refuse("it is HTML")
@@ -121,7 +121,7 @@ def _is_plain(declarations: bytes) -> bool:
 def decode_slices(
     reply: Reply, parts: Mapping[str, bytes], secrets: Secrets
 ) -> tuple[Task, ...]:
-    """Return the tasks of some slices, in order, as `_wire.decode_tasks` would.
+    """Return the tasks of some slices, in order, as `decode_tasks` would.
 
     Args:
         reply: The reply that the slices were cut from.
@@ -133,7 +133,7 @@ def decode_slices(
     """
     plain = [
         # What a slice declares would matter to the others, if one must be resolved.
-        None if b"xmlns" in part else _wire.plain_task(part + _CUT, secrets)
+        None if b"xmlns" in part else _replies.plain_task(part + _CUT, secrets)
         for part in parts.values()
     ]
     tasks = tuple([task for task in plain if task is not None])
@@ -142,7 +142,7 @@ def decode_slices(
     if all(map(_stands_alone, parts.values())):
         whole = b"".join((_ROOT, *[part + _CUT for part in parts.values()], _END))
         alone = attrs.evolve(reply, body=whole)
-        tasks = _wire.decode_tasks(alone, secrets, resolve=False).tasks
+        tasks = _replies.decode_tasks(alone, secrets, resolve=False).tasks
         if [task.task_id for task in tasks] == list(parts):
             return tasks
     raise MalformedReplyError(

@@ -1,6 +1,6 @@
 """The neutral tree to tasks, links and paging; pure.
 
-Every function raises nothing but `RefusedError`, which says what is wrong in words.
+Every function raises nothing but `DocumentError`, which says what is wrong in words.
 Facts (``tasks``, ``tasks_id``, ``get_query_task`` reference pages, the vendor's XSD):
 a task has TaskId, State and Operation, maybe Links and a Result; a Result has Success.
 Version 12 prints null for what is absent, so whatever a task can be known without may
@@ -50,8 +50,8 @@ def collection(name: str, value: Any) -> tuple[list[Any], Any]:
     if name == "" and "Tasks" in value:
         return _members(value["Tasks"]), value.get("PagingInfo")
     if name == "QueryResult" or (name == "" and "Resources" in value):
-        found = _mapping(value, "QueryResult")
-        resources = _mapping(found.get("Resources"), "Resources")
+        found = mapping(value, "QueryResult")
+        resources = mapping(found.get("Resources"), "Resources")
         return _members(resources.get("Tasks")), found.get("PagingInfo")
     raise DocumentError(_not_a("collection of tasks", name, value))
 
@@ -76,7 +76,8 @@ def _members(value: Any) -> list[Any]:
     raise DocumentError(problem)
 
 
-def _mapping(value: Any, name: str) -> dict[str, Any]:
+def mapping(value: Any, name: str) -> dict[str, Any]:
+    """Return the members that a value has; none if it is absent or null."""
     if type(value) is dict:
         return value
     if value is None:
@@ -85,7 +86,7 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
     raise DocumentError(problem)
 
 
-def task(node: Any, secrets: Secrets) -> Task:
+def task_from_tree(node: Any, secrets: Secrets) -> Task:
     """Return the task that a node describes, with no known secret in it."""
     if type(node) is not dict:
         problem = "a task in it has no members"
@@ -230,7 +231,7 @@ def _is_nil(node: dict[str, Any]) -> bool:
 
 def count(paging: Any, name: str) -> int | None:
     """Return a number of the PagingInfo, by its name; None if the server said none."""
-    found = _mapping(paging, "PagingInfo").get(name)
+    found = mapping(paging, "PagingInfo").get(name)
     if found is None:
         return None
     text = str(found).strip()
@@ -242,7 +243,7 @@ def count(paging: Any, name: str) -> int | None:
 
 def next_path(paging: Any) -> str | None:
     """Return where the next page is, below ``/api/``; None if no link says so."""
-    links = links_of(_mapping(paging, "PagingInfo").get("Links"), None)
+    links = links_of(mapping(paging, "PagingInfo").get("Links"), None)
     hrefs = [link.href for link in links if link.rel.lower() == "next"]
     if not hrefs:
         return None

@@ -16,7 +16,7 @@ import attrs
 
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol import slices as _slices
 from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
@@ -150,7 +150,7 @@ class CollectionReader:
         self._check(page, reply, is_news=len(self.found) > before)
         await self._breath.take()
 
-    def _check(self, page: _wire.Page, reply: Reply, *, is_news: bool) -> None:
+    def _check(self, page: _replies.Page, reply: Reply, *, is_news: bool) -> None:
         """Refuse what would have all the pages that there may be asked for in vain."""
         asked = _PAGE.search(self._asked)
         if asked is not None and page.number not in {None, int(asked[1])}:
@@ -165,7 +165,7 @@ class CollectionReader:
     async def _slices_of(self, reply: Reply) -> Found | None:
         slices = Found()
         try:
-            for portion in _slices.cut(reply):
+            for portion in _slices.split(reply):
                 slices |= portion
                 if self._breath.is_due:
                     await self._breath.take()
@@ -203,9 +203,9 @@ class CollectionReader:
         whole = await self._parsed(self._cut)
         return tasks | {task.task_id: task for task in whole.tasks}
 
-    async def _parsed(self, reply: Reply) -> _wire.Page:
+    async def _parsed(self, reply: Reply) -> _replies.Page:
         """Return a page that cannot be cut."""
-        return await parsed(_wire.decode_tasks, reply, self.secrets)
+        return await parsed(_replies.decode_tasks, reply, self.secrets)
 
     async def tasks(self) -> list[Task]:
         """Return every task, in the server's order.
@@ -219,7 +219,7 @@ class CollectionReader:
         return list(tasks.values())
 
 
-def _after(page: _wire.Page, asked: str) -> str | None:
+def _after(page: _replies.Page, asked: str) -> str | None:
     """Return where the page after one without a link is; None if it is the last."""
     if page.number is None or page.pages is None or page.number >= page.pages:
         return None
