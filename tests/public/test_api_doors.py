@@ -163,7 +163,18 @@ def by_pin_with_colons(server: SimulatedServer) -> Options:
     return {"fingerprint": unchanged_hash.hex(":"), "ca_file": None}
 
 
-@pytest.mark.parametrize("trust", [by_context, by_ca_file, by_pin, by_pin_with_colons])
+def by_long_ca_file(server: SimulatedServer) -> Options:
+    """Trust by a bundle of CAs, which is read in a thread."""
+    pem = Path(server.ca_file).read_text(encoding="ascii")
+    bundle = Path(server.ca_file).with_suffix(".bundle")
+    bundle.write_text(pem * (40_000 // len(pem) + 1), encoding="ascii")
+    return {"ca_file": bundle}
+
+
+@pytest.mark.parametrize(
+    "trust",
+    [by_context, by_ca_file, by_long_ca_file, by_pin, by_pin_with_colons],
+)
 async def test_trust(trust: Callable[[SimulatedServer], Options]) -> None:
     """Trust, at most one of: `ssl`, `ca_file`, `fingerprint`; none is the system's."""
     async with SimulatedServer(tls=True) as server:

@@ -54,6 +54,33 @@ def test_a_context_is_used_as_it_is() -> None:
     assert trust(ssl=context).context is context
 
 
+async def test_a_long_ca_file_is_read_beside_the_loop(
+    ca: trustme.CA, tmp_path: Path
+) -> None:
+    """A bundle takes a thread; what has no certificate at all is told at once."""
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(ca.cert_pem.bytes() * 100)
+    named = trust(ca_file=bundle)
+    assert named.context is None
+    read = asyncio.create_task(named.make_context())
+    steps = 0
+    while not read.done():
+        steps += 1
+        await asyncio.sleep(0)
+    assert steps > 3
+    context = await read
+    assert context is not None
+    assert len(context.get_ca_certs()) == 1
+
+    broken = ca.cert_pem.bytes().replace(b"\nM", b"\n*", 1)
+    bundle.write_bytes(broken + ca.cert_pem.bytes() * 100)
+    with pytest.raises(ValueError, match=r"ca\.pem holds no certificate in PEM form"):
+        await trust(ca_file=bundle).make_context()
+    bundle.write_bytes(b"no certificate\n" * 10_000)
+    with pytest.raises(ValueError, match=r"ca\.pem holds no certificate in PEM form"):
+        trust(ca_file=bundle)
+
+
 def test_a_context_that_verifies_nothing_warns() -> None:
     """It is taken, with the warning of `insecure` and what to pass instead."""
     context = ssl.create_default_context()

@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from ssl import SSLContext
 from typing import Literal
 
 import aiohttp
@@ -136,15 +137,22 @@ class Transport:
         return f"<Transport {self._root} {word}, {self.requests} requests>"
 
     async def open(self) -> None:
-        """Make the aiohttp session, in this loop; nothing is connected yet."""
+        """Make the aiohttp session, in this loop; nothing is connected yet.
+
+        Raises:
+            ValueError: The file of CAs cannot be read.
+        """
         if self._http is not None:
             return
+        context = await self._trust.make_context()
         self._now = asyncio.get_running_loop().time
         self.sent_at = self._now()
-        self._http = self._make_http(_KEEP_ALIVE_SECONDS)
-        self._actions = self._make_http(_KEEP_FOR_ACTIONS_SECONDS)
+        self._http = self._make_http(context, _KEEP_ALIVE_SECONDS)
+        self._actions = self._make_http(context, _KEEP_FOR_ACTIONS_SECONDS)
 
-    def _make_http(self, keep_alive: float) -> aiohttp.ClientSession:
+    def _make_http(
+        self, context: SSLContext | None, keep_alive: float
+    ) -> aiohttp.ClientSession:
         trust = self._trust
         ssl: aiohttp.Fingerprint | bool = not trust.insecure
         if trust.fingerprint is not None:
@@ -153,7 +161,7 @@ class Transport:
             connector=aiohttp.TCPConnector(
                 keepalive_timeout=keep_alive,
                 limit=0,  # whoever calls bounds how many are in flight
-                ssl=trust.context or ssl,
+                ssl=context or ssl,
             ),
             # The server takes a cookie's token before the header's.
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import attrs
 from aiohappyeyeballs import start_connection
 from yarl import URL
@@ -34,6 +35,11 @@ LOOK_SECONDS = 10.0
 
 _HANG_UP_SECONDS = 1.0
 _NEXT_ADDRESS_SECONDS = 0.25
+_LONG_CA_FILE = 1 << 15
+"""Bytes of a file of CAs above which it is read in a thread: a bundle of the system's
+has 200 KiB and takes 40 ms, so this takes 6."""
+
+_PEM = re.compile(rb"^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----", re.MULTILINE)
 _SHA256_HEX = re.compile(r"[0-9A-F]{64}", re.ASCII)
 _SHORT = {
     "commonName": "CN",
@@ -53,13 +59,27 @@ class Trust:
 
     Attributes:
         context: Verifies the server; None for the system's CAs.
+        ca_file: A long file of CAs that is still to be read, or None.
         fingerprint: SHA-256 of the one certificate that is trusted, or None.
         insecure: Whether any server is trusted.
     """
 
     context: tls.SSLContext | None = attrs.field(default=None, repr=False)
+    ca_file: str | None = None
     fingerprint: bytes | None = None
     insecure: bool = False
+
+    async def make_context(self) -> tls.SSLContext | None:
+        """Return what verifies the server, None for the system's CAs.
+
+        Raises:
+            ValueError: The file of CAs cannot be read.
+        """
+        if self.ca_file is None:
+            return self.context
+        return await anyio.to_thread.run_sync(
+            _context_for, self.ca_file, abandon_on_cancel=True
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -117,7 +137,10 @@ def make_trust(
         )
         return Trust(insecure=True)
     if ca_file is not None:
-        return Trust(context=_context_for(_path_of(ca_file)))
+        path = _path_of(ca_file)
+        if _is_long(path):
+            return Trust(ca_file=path)
+        return Trust(context=_context_for(path))
     if fingerprint is not None:
         return Trust(fingerprint=_digest_of(fingerprint))
     if ssl is not None and ssl.verify_mode is tls.CERT_NONE:
@@ -178,6 +201,16 @@ def _path_of(ca_file: object) -> str:
         advice = "name a file with certificates in PEM form"
         raise ArgumentError(parameter="ca_file", problem="is empty", advice=advice)
     return path
+
+
+def _is_long(ca_file: str) -> bool:
+    """Tell whether to read it would hold a loop; not of what is no PEM file."""
+    try:
+        with open(ca_file, "rb") as file:  # noqa: PTH123 a NUL in it is a ValueError
+            content = file.read()
+    except (OSError, ValueError):
+        return False
+    return len(content) > _LONG_CA_FILE and _PEM.search(content) is not None
 
 
 def _context_for(ca_file: str) -> tls.SSLContext:
