@@ -304,6 +304,23 @@ def ansible(session: nox.Session) -> None:
     session.run("pytest", "-q", *SPREAD, *asked, env=WHEEL)
 
 
+@nox.session(default=False, python="3.12")
+def airflow(session: nox.Session) -> None:
+    """Test the provider within Airflow: discovery, DAGs, triggers, on SQLite."""
+    built = f"{wheel(session)}[cli,simulator,airflow]"
+    session.install("-q", built, *group("test"))
+    session.run("pytest", "-q", "tests/airflow", *session.posargs, env=WHEEL)
+
+
+@nox.session(default=False, python="3.12", name="airflow-full")
+def airflow_full(session: nox.Session) -> None:
+    """Run a whole Airflow on PostgreSQL 15, with deaths and renewals; print figures."""
+    built = f"{wheel(session)}[cli,simulator,airflow]"
+    session.install("-q", built, "asyncpg", "psycopg2-binary")
+    run = ("python", "benchmarks/on_airflow/run.py", *session.posargs)
+    session.run(*run, env=WHEEL)
+
+
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
     """Open the report in Debian's Chromium, which is installed if it is not there.

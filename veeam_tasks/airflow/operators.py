@@ -116,19 +116,18 @@ class _ActionsOperator(BaseOperator):
             self.log.info("%s was started", actions[position].name)
         if not self.wait:
             return self._started(context, submitting)
-        outcomes = {str(place): end for place, end in submitting.outcomes.items()}
         if not checkpoints:
-            return self._end(context, outcomes)
+            return self._end(context, submitting.outcomes)
         trigger = VeeamTrigger(
             veeam_conn_id=self.veeam_conn_id,
             reference=submitting.reference,
-            checkpoints=list(checkpoints.values()),
+            checkpoints={str(place): one for place, one in checkpoints.items()},
+            ended={str(place): one for place, one in submitting.outcomes.items()},
             delete_on_kill=self.delete_on_kill,
         )
         raise TaskDeferred(
             trigger=trigger,
             method_name="execute_complete",
-            kwargs={"positions": list(checkpoints), "outcomes": outcomes},
             timeout=self.watch_timeout,
         )
 
@@ -142,28 +141,20 @@ class _ActionsOperator(BaseOperator):
         ]
         return self._result(started)
 
-    def execute_complete(
-        self,
-        context: Any,
-        event: dict[str, Any],
-        *,
-        positions: list[int],
-        outcomes: dict[str, Outcome],
-    ) -> Any:
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """Judge what the triggerer saw."""
         if "problem" in event:
             # What was started is remembered: a retry only watches on.
             text = f"{event['problem']}. What was started goes on at the server"
             raise AirflowException(text)
-        ended = dict(zip(positions, event["outcomes"], strict=True))
-        names = self._actions()
-        for position, outcome in ended.items():
-            outcome["action"] = names[position].name
-        asyncio.run(remember_ends(TaskMemory(context), ended))
-        return self._end(context, {**outcomes, **ended})
+        outcomes = {int(place): one for place, one in event["outcomes"].items()}
+        for place, action in enumerate(self._actions()):
+            outcomes[place]["action"] = action.name
+        asyncio.run(remember_ends(TaskMemory(context), outcomes))
+        return self._end(context, outcomes)
 
-    def _end(self, context: Any, by_position: Mapping[Any, Outcome]) -> Any:
-        outcomes = [by_position[place] for place in sorted(by_position, key=int)]
+    def _end(self, context: Any, by_position: Mapping[int, Outcome]) -> Any:
+        outcomes = [by_position[place] for place in sorted(by_position)]
         result = self._result(outcomes)
         bad = [one for one in outcomes if not self._passes(one)]
         for outcome in outcomes:

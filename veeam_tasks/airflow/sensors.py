@@ -71,7 +71,7 @@ class VeeamTaskSensor(BaseSensorOperator):
         trigger = VeeamTrigger(
             veeam_conn_id=self.veeam_conn_id,
             reference=reference,
-            checkpoints=checkpoints,
+            checkpoints={str(n): one for n, one in enumerate(checkpoints)},
         )
         raise TaskDeferred(
             trigger=trigger,
@@ -106,7 +106,7 @@ class VeeamTaskSensor(BaseSensorOperator):
         """Judge what the triggerer saw."""
         if "problem" in event:
             raise AirflowException(event["problem"])
-        outcomes = event["outcomes"]
+        outcomes = list(event["outcomes"].values())
         bad = [
             one for one in outcomes if one["outcome"] not in ("succeeded", "warning")
         ]

@@ -1,6 +1,6 @@
 """What a triggerer runs while a task of Airflow is deferred."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -8,7 +8,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 import veeam_tasks as vt
 from veeam_tasks.airflow._managers import managers_here
 from veeam_tasks.airflow._shared_logon import LogonRefusedError
-from veeam_tasks.airflow._watching import Checkpoint, Watching
+from veeam_tasks.airflow._watching import Checkpoint, Outcome, Watching
 from veeam_tasks.airflow.hooks import VeeamHook
 
 
@@ -20,7 +20,9 @@ class VeeamTrigger(BaseTrigger):
     Args:
         veeam_conn_id: The connection.
         reference: Stands for the logon session that the tasks belong to.
-        checkpoints: From where on each task is watched.
+        checkpoints: From where on each task is watched, by its position.
+        ended: How those ended that need no watching. They come back with the event:
+            ``dag.test()`` hands nothing else on to the operator.
         delete_on_kill: Whether the tasks are deleted when a person ends the Airflow
             task. What they started goes on in any case.
     """
@@ -30,13 +32,15 @@ class VeeamTrigger(BaseTrigger):
         *,
         veeam_conn_id: str,
         reference: str | None,
-        checkpoints: Sequence[Checkpoint],
+        checkpoints: Mapping[str, Checkpoint],
+        ended: Mapping[str, Outcome] | None = None,
         delete_on_kill: bool = False,
     ) -> None:
         super().__init__()
         self.veeam_conn_id = veeam_conn_id
         self.reference = reference
-        self.checkpoints = list(checkpoints)
+        self.checkpoints = dict(checkpoints)
+        self.ended = dict(ended or {})
         self.delete_on_kill = delete_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -47,6 +51,7 @@ class VeeamTrigger(BaseTrigger):
                 "veeam_conn_id": self.veeam_conn_id,
                 "reference": self.reference,
                 "checkpoints": self.checkpoints,
+                "ended": self.ended,
                 "delete_on_kill": self.delete_on_kill,
             },
         )
@@ -57,7 +62,7 @@ class VeeamTrigger(BaseTrigger):
         yield TriggerEvent(await self._watch())
 
     async def _watch(self) -> dict[str, Any]:
-        watching = Watching(list(self.checkpoints), self._on_event)
+        watching = Watching(list(self.checkpoints.values()), self._on_event)
         source = VeeamHook(self.veeam_conn_id).source
         try:
             outcomes = await watching.to_the_end(
@@ -67,7 +72,12 @@ class VeeamTrigger(BaseTrigger):
             return {"problem": f"the logon was refused: {error}"}
         except (vt.VeeamTasksError, ValueError) as error:
             return {"problem": str(error)}
-        return {"outcomes": outcomes}
+        return {
+            "outcomes": {
+                **self.ended,
+                **dict(zip(self.checkpoints, outcomes, strict=True)),
+            }
+        }
 
     def _on_event(self, event: vt.TaskEvent) -> None:
         self.log.info("%r", event)
@@ -78,7 +88,7 @@ class VeeamTrigger(BaseTrigger):
             return
         source = VeeamHook(self.veeam_conn_id).source
         async with managers_here().use(source, self.reference) as held:
-            for checkpoint in self.checkpoints:
+            for checkpoint in self.checkpoints.values():
                 try:
                     await held.manager.delete(checkpoint["task"])
                 except vt.VeeamTasksError as error:
