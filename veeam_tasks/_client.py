@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, Unpack
 
+from veeam_tasks._checkpoint import read_checkpoint
 from veeam_tasks._engine.engine import running_loop
 from veeam_tasks._engine.watch import (
     TaskLike,
@@ -13,7 +14,7 @@ from veeam_tasks._engine.watch import (
     followed,
     task_ids_of,
 )
-from veeam_tasks._errors import ClosedError
+from veeam_tasks._errors import ArgumentError, ClosedError
 from veeam_tasks._model import JobSession, Link, Run, Task, TaskSession
 from veeam_tasks._notices import Notices, Statistics
 from veeam_tasks._options import Options, make_settings, with_options
@@ -297,6 +298,55 @@ class SessionManager(NotCopyable):
             manager=self,
             is_endless=True,
             find_timeout=search,
+        )
+
+    def resume(
+        self,
+        checkpoint: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        pace: Pace | None = None,
+    ) -> Watch:
+        """Go on with a watch of another process, or of an earlier one, at once.
+
+        No event is told again that was taken before the checkpoint, and sequences go
+        on. Nothing is submitted again. Under the same logon session (`adopt`) tasks go
+        on. Under another one a task that it does not know is LOST, and so is one that
+        it has under the same ID and that is not the same; a job whose session was
+        followed is still found.
+
+        Args:
+            checkpoint: What `Watch.checkpoint` returned.
+            timeout: Seconds after which the watch ends, from now on.
+            pace: Instead of the manager's.
+
+        Raises:
+            ValueError: It is damaged, of another version, or of another URL.
+            TypeError: Another argument is wrong; nothing is watched.
+            ClosedError: The manager is not open.
+            LogonError: The logon was refused before.
+            RuntimeError: Called outside the event loop that it was opened in.
+        """
+        read = read_checkpoint(checkpoint)
+        if read.url != self.url:
+            raise ArgumentError(
+                parameter="checkpoint",
+                problem=f"is one of {self._secrets.hide_in_path(read.url)}, not of"
+                f" {self.url}",
+                subject="the checkpoint",
+            )
+        seconds = check_timeout(timeout)
+        pause = self._settings.pace_for(pace)
+        engine = self._running().engine
+        return Watch(
+            engine,
+            (),
+            pace=pause,
+            timeout=seconds,
+            manager=self,
+            is_endless=read.all,
+            find_timeout=read.find_timeout,
+            checkpoint=read,
         )
 
     async def wait(

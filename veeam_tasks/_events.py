@@ -194,7 +194,7 @@ class PendingEvent:
             return True
         if seen.is_final:
             self.ended_under = seen.generation
-        self.owed = _event(seen, before)
+        self.owed = event_of(seen, before)
         return True
 
     def deliver(self) -> TaskEvent:
@@ -224,7 +224,7 @@ class PendingRun(PendingEvent):
         owed = self.owed
         if owed is None or self._next is None:
             return owed or self.delivered
-        return _event(self._next, owed)
+        return event_of(self._next, owed)
 
     @property
     def is_final(self) -> bool:
@@ -250,14 +250,18 @@ class PendingRun(PendingEvent):
             return False
         elif owed is not None and _shows(owed) == _shows(seen):
             return True
-        self.owed = _event(seen, before)
+        self.owed = event_of(seen, before)
         return True
+
+    def put_off(self, seen: Observation) -> None:
+        """Owe the end of the run after the end of the task, which is owed already."""
+        self._next = seen
 
     def deliver(self) -> TaskEvent:
         """Hand out the event that is owed; afterwards another one may be."""
         event = super().deliver()
         if self._next is not None:
-            self.owed, self._next = _event(self._next, event), None
+            self.owed, self._next = event_of(self._next, event), None
         return event
 
 
@@ -269,7 +273,7 @@ def _shows(seen: TaskEvent | Observation) -> tuple[object, ...]:
     return seen.stage, session.raw_state, session.raw_result, session.progress
 
 
-def _event(seen: Observation, before: TaskEvent | None) -> TaskEvent:
+def event_of(seen: Observation, before: TaskEvent | None) -> TaskEvent:
     """Return the event of a sighting after the one delivered before it."""
     return TaskEvent(
         task_id=seen.task_id,

@@ -69,6 +69,13 @@ async def merged(one: vt.Watch, other: vt.Watch) -> None:
     assert_type(await vt.merge([one, other]).wait(), tuple[vt.Report, ...])
 
 
+def resumed(em: vt.SessionManager, watch: vt.Watch) -> None:
+    """Go on with a watch of another process."""
+    state = watch.checkpoint()
+    assert_type(state, dict[str, Any])
+    assert_type(em.resume(state, timeout=60, pace=vt.Pace()), vt.Watch)
+
+
 async def by_line() -> None:
     """Use it as a REPL does."""
     em = await vt.connect("https://em", username="u", password=password)

@@ -30,7 +30,7 @@ from veeam_tasks._engine.session_search import (
     session_link,
     source_of,
 )
-from veeam_tasks._engine.submitted import Submits
+from veeam_tasks._engine.submitted import Submits, Submitted
 from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
 from veeam_tasks._events import Observation
@@ -111,7 +111,11 @@ class Runs:
     # --- who follows what
 
     def begin(
-        self, subscriber: SubscriberRef, seen: Observation, seconds: float
+        self,
+        subscriber: SubscriberRef,
+        seen: Observation,
+        seconds: float,
+        submitted: Submitted | None = None,
     ) -> RunRecord | None:
         """Follow what a task that has ended has started; None if that is nothing.
 
@@ -119,8 +123,9 @@ class Runs:
             subscriber: Who wants to know of it.
             seen: The end of the task.
             seconds: How long the job session may be searched.
+            submitted: Where the task came from, if a process before us submitted it.
         """
-        submitted = self.submits.of(seen.task_id)
+        submitted = submitted or self.submits.of(seen.task_id)
         if submitted is not None and submitted.generation > seen.generation:
             submitted = None  # it gave the ID to a later task
         task = seen.task
@@ -156,6 +161,22 @@ class Runs:
             self.tracker.queue.add(record)
         until = self.tracker.loop.time() + seconds
         record.want(subscriber, Deadline(until, seconds))
+        self.health.resume()
+        return record
+
+    def resume(
+        self,
+        subscriber: SubscriberRef,
+        record: RunRecord,
+        deadline: Deadline,
+    ) -> RunRecord:
+        """Follow a run that a process before us has followed; return its record."""
+        record = self.tracker.runs.setdefault(record.key, record)
+        if record.due == DueState.DROPPED:
+            self.tracker.queue.add(record)
+            if record.session is not None:
+                self._take(record, record.session)
+        record.want(subscriber, deadline)
         self.health.resume()
         return record
 

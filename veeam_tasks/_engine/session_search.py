@@ -87,6 +87,7 @@ class StartedJob:
         replied_at: When the reply came, by the server's ``Date``; aware, UTC.
         skew: How much earlier a run of ours may seem to have begun.
         known: IDs of sessions that the job had before; empty if nobody asked.
+        recent: Those of them that their time alone does not tell from our run.
         under_way: A run of the job that had not ended before, if there was one.
         kind: What the job's sessions are, if it had any; else both kinds are asked for.
     """
@@ -97,6 +98,7 @@ class StartedJob:
     replied_at: datetime
     skew: timedelta = SKEW
     known: frozenset[str] = frozenset()
+    recent: frozenset[str] = frozenset()
     under_way: JobSession | None = None
     kind: str | None = None
 

@@ -5,7 +5,7 @@ and the time of its reply are then what tells the run from others, see
 `session_search.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -51,11 +51,13 @@ class KnownSessions:
 
     Attributes:
         ids: Of the sessions that it had.
+        began: When they began, as far as the server said.
         under_way: The newest that had not ended.
         kind: What its sessions are; None if it had none.
     """
 
     ids: frozenset[str] = frozenset()
+    began: Mapping[str, datetime] = attrs.field(factory=dict)
     under_way: JobSession | None = None
     kind: str | None = None
 
@@ -100,6 +102,9 @@ def started_job(
         replied_at=at,
         skew=skew,
         known=known.ids,
+        recent=frozenset(
+            one for one in known.ids if known.began.get(one, at) >= at - skew
+        ),
         under_way=known.under_way,
         kind=known.kind,
     )
@@ -113,6 +118,7 @@ def known_sessions(sessions: Iterable[JobSession], job_guid: str) -> KnownSessio
     newest = max(dated, key=lambda one: one.created_at or _NEVER, default=None)
     return KnownSessions(
         ids=frozenset(one.session_id for one in mine),
+        began={one.session_id: one.created_at for one in mine if one.created_at},
         under_way=newest,
         kind=mine[0].kind if mine else None,
     )

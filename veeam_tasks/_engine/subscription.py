@@ -7,15 +7,31 @@ would be polled for until the garbage collector comes by.
 """
 
 import asyncio
+import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Any
 
+from veeam_tasks._checkpoint import Checkpoint
+from veeam_tasks._engine.checkpoints import (
+    Hide,
+    written_event,
+    written_run,
+    written_task,
+    written_watch,
+)
 from veeam_tasks._engine.decisions import is_another
 from veeam_tasks._engine.engine import Engine
+from veeam_tasks._engine.latest import Latest
 from veeam_tasks._engine.reader import Reader
-from veeam_tasks._engine.records import TaskRecord
+from veeam_tasks._engine.resuming import (
+    Resumed,
+    delivered_event,
+    resumed,
+    run_of,
+    slot_of,
+)
 from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._engine.runs import searching
 from veeam_tasks._errors import WatchTimeoutError
@@ -28,7 +44,7 @@ from veeam_tasks._events import (
     TaskEvent,
     outcome_of,
 )
-from veeam_tasks._model import Task, TaskState
+from veeam_tasks._model import RunStage, Task, TaskState
 from veeam_tasks._pace import Pace
 
 _LOOKS_APART, _LOOKS_AT_ONCE = 1800.0, 4096
@@ -42,51 +58,13 @@ _BUSY = (
 )
 
 
-class Latest(Mapping[str, Task]):
-    """The latest known tasks of a watch, in the order watched; a view of them."""
-
-    __slots__ = ("_records", "_runs", "_slots", "_unseen")
-
-    def __init__(
-        self,
-        slots: Mapping[str, PendingEvent],
-        unseen: AbstractSet[str],
-        records: Mapping[str, TaskRecord],
-        runs: Mapping[str, RunRecord],
-    ) -> None:
-        self._slots = slots
-        self._unseen = unseen
-        self._records = records
-        self._runs = runs
-
-    def __getitem__(self, key: str) -> Task:
-        slot = self._slots[key]
-        if key in self._unseen:
-            raise KeyError(key)
-        has_ended = slot.is_final or key in self._runs
-        record = None if has_ended else self._records.get(key)
-        seen = slot.latest if record is None or record.task is None else record
-        task = None if seen is None else seen.task
-        assert task is not None
-        return task
-
-    def __iter__(self) -> Iterator[str]:
-        # Of a copy, since it may be walked over with pauses in between.
-        return iter([one for one in self._slots if one not in self._unseen])
-
-    def __len__(self) -> int:
-        return len(self._slots) - len(self._unseen)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-
 class Subscription:
     """The tasks of one watch, as the engine tells of them and a reader takes them.
 
     Args:
         find_timeout: How long the job session of a finished task may be searched, in
             seconds; None if job sessions are not followed.
+        checkpoint: What to go on with; None to begin.
 
     Attributes:
         pace: How long the watch pauses between two polls of one task.
@@ -104,6 +82,7 @@ class Subscription:
         timeout: float | None,
         is_endless: bool,
         find_timeout: float | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.pace = pace
         self.is_endless = is_endless
@@ -138,6 +117,10 @@ class Subscription:
         self._timeout = timeout
         self._deadline = None if timeout is None else engine.loop.time() + timeout
         self._timer: asyncio.Handle | None = None
+        self._resumed: dict[str, Resumed] = {}
+        self._checkpoint = checkpoint
+        if checkpoint is not None:
+            self._restore(checkpoint)
         self.add(task_ids)
         self._arm()
         if is_endless:
@@ -268,6 +251,7 @@ class Subscription:
                 self._engine.tracker.discard(self._me, [seen.task_id])
                 return
             slot = self._begin_anew(seen.task_id)
+        seen = self._meet_resumed(seen)
         if seen.is_final and self.find_timeout is not None:
             seen = self._go_on(seen, self.find_timeout)
         self._note_changed(seen.task_id)
@@ -290,7 +274,9 @@ class Subscription:
         task_id = seen.task_id
         if self._runs.pop(task_id, None) is not None:
             return seen  # it was the end of the job session
-        run = self._engine.runs.begin(self._me, seen, find_timeout)
+        told = self._resumed.get(task_id)
+        submitted = None if told is None else told.submitted
+        run = self._engine.runs.begin(self._me, seen, find_timeout, submitted)
         if run is None:
             return seen
         self._runs[task_id] = run
@@ -415,6 +401,107 @@ class Subscription:
     def _new_slot(self) -> PendingEvent:
         return PendingEvent() if self.find_timeout is None else PendingRun()
 
+    # --- checkpoints
+
+    def checkpoint(self, url: str, logon: str | None, saved: float) -> dict[str, Any]:
+        """Return what a new process needs to go on, as JSON has it."""
+        hide = self._engine.secrets.hide
+        before = self._checkpoint
+        return written_watch(
+            url=url,
+            logon=logon,
+            saved=saved,
+            all=self.is_endless,
+            find_timeout=self.find_timeout,
+            discarded=list(self._unwanted),
+            past=[written_event(event, hide) for event in self._past],
+            tasks=[self._written(task_id, hide, saved) for task_id in self.slots],
+            extra={} if before is None else before.extra,
+        )
+
+    def _written(self, task_id: str, hide: Hide, saved: float) -> dict[str, Any]:
+        slot, run = self.slots[task_id], self._runs.get(task_id)
+        told = self._resumed.get(task_id)
+        submitted = None if told is None else told.submitted
+        if submitted is None:
+            submitted = self._engine.submits.of(task_id)
+        run_mark = None
+        if run is not None and not slot.is_final:
+            until = saved + run.deadlines[self._me].at - self._engine.loop.time()
+            run_mark = written_run(run, until, slot, hide)
+        known = None if submitted is None else submitted.task
+        record = self._engine.tracker.records.get(task_id)
+        plain = written_task(
+            task_id,
+            slot,
+            hide,
+            record=None if run is not None or slot.is_final else record,
+            run=run_mark,
+            submitted=submitted,
+            known=known,
+        )
+        return plain if told is None else {**told.mark.extra, **plain}
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Take every task as it stood, and watch those that have not ended."""
+        engine = self._engine
+        same = (
+            checkpoint.logon is not None and checkpoint.logon == engine.logon.reference
+        )
+        under = engine.logon.generation if same else 0
+        new: list[str] = []
+        for mark in checkpoint.tasks:
+            told = self._resumed[mark.id] = resumed(mark, under)
+            slot = slot_of(mark, under, is_run=self.find_timeout is not None)
+            self.slots[mark.id] = slot
+            self._note_changed(mark.id)
+            if slot.owed is not None:
+                self._owed[mark.id] = slot
+            if slot.latest is None or slot.latest.task is None:
+                self._unseen.add(mark.id)
+            if slot.is_final:
+                if self.is_endless:
+                    self._ended.append((engine.loop.time(), mark.id, False))
+                continue
+            self._unfinished += 1
+            if not self._resume_run(told):
+                new.append(mark.id)
+        self._past.extend(delivered_event(mark, under) for mark in checkpoint.past)
+        self._unwanted.update(dict.fromkeys(checkpoint.discarded, under))
+        engine.subscribe(self._me, new)
+        self._wake()
+
+    def _resume_run(self, told: Resumed) -> bool:
+        """Go on with the job session of a task; tell whether there is one."""
+        loop, find_timeout = self._engine.loop, self.find_timeout
+        if find_timeout is None:
+            return False
+        run = run_of(
+            told,
+            self.pace,
+            now=loop.time(),
+            now_wall=time.time(),
+            find_timeout=find_timeout,
+        )
+        if run is None:
+            return False
+        record = self._engine.runs.resume(self._me, *run)
+        self._runs[told.mark.id] = record
+        loop.call_soon(self._catch_up, record)
+        return True
+
+    def _meet_resumed(self, seen: Observation) -> Observation:
+        """Return what the first reply of a task that was resumed means."""
+        told = self._resumed.get(seen.task_id) if self._resumed else None
+        if told is None or told.is_found or seen.stage is not RunStage.TASK:
+            return seen
+        under = self._engine.tracker.started_under(seen.task_id)
+        met = told.meet(seen, under)
+        if met.is_final and not seen.is_final:
+            # Others may watch what has the ID now.
+            self._engine.tracker.discard(self._me, [seen.task_id])
+        return met
+
     def _arm(self) -> None:
         if self._deadline is not None and self._timer is None:
             self._timer = self._engine.loop.call_at(
@@ -456,6 +543,7 @@ class Subscription:
             if self._changed is not None:
                 self._changed.pop(task_id, None)
             self._removed.add(task_id)
+            self._resumed.pop(task_id, None)
         return slot
 
     def _deliver(self) -> TaskEvent:

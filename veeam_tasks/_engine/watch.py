@@ -5,10 +5,12 @@ called from another asyncio task, as the lines of a REPL are.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from veeam_tasks._checkpoint import Checkpoint
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._engine.reader import Reader, waiting
 from veeam_tasks._engine.subscription import Subscription, fresh
@@ -84,6 +86,7 @@ class Watch(NotCopyable):
         manager: "SessionManager",
         is_endless: bool = False,
         find_timeout: float | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self._engine = engine
         self._manager = manager  # it lives as long as its watches
@@ -94,6 +97,7 @@ class Watch(NotCopyable):
             timeout=timeout,
             is_endless=is_endless,
             find_timeout=find_timeout,
+            checkpoint=checkpoint,
         )
 
     @property
@@ -153,6 +157,19 @@ class Watch(NotCopyable):
         task_ids = task_ids_of(tasks, self._engine.secrets.hide_in_path)
         self._engine.check_loop()
         self._subscription.discard(task_ids)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return what a new process needs to go on, as values that JSON can hold.
+
+        What the reader has taken counts as told, and nothing else does. It holds the
+        URL, the tasks with what was told of them, where they came from and the job
+        sessions that are followed; no token, session ID, password or user name.
+        `SessionManager.resume` takes it. It costs a few microseconds a task.
+        """
+        manager = self._manager
+        return self._subscription.checkpoint(
+            manager.url, manager.reference, time.time()
+        )
 
     async def wait(self) -> Report:
         """Drain the watch to its end; return the report.

@@ -1,0 +1,513 @@
+"""Checkpoints: what a new process needs to go on, as JSON-able values; pure.
+
+A watch is written as its tasks, with what was delivered of each. A key is left out
+where it would say nothing, so that a task takes about a hundred bytes. Of a checkpoint
+and of its tasks the keys that are not known are kept: a later program wrote them.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import attrs
+
+from veeam_tasks._errors import (
+    ArgumentError,
+    SessionLostError,
+    TaskLostError,
+    VeeamTasksError,
+)
+from veeam_tasks._events import Observation
+from veeam_tasks._model import (
+    TASK_ID,
+    JobSession,
+    Link,
+    RunStage,
+    SessionResult,
+    SessionState,
+    Task,
+    TaskResult,
+    TaskSession,
+    TaskState,
+)
+
+VERSION = 1
+
+# What a datetime can show; servers date what has no end to the year 1.
+_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
+_STAGES = (RunStage.SEARCHING.value, RunStage.SESSION.value)
+
+MarkT = TypeVar("MarkT")
+
+
+class DamagedError(ValueError):
+    """A value is not what it has to be; becomes an `ArgumentError` that says where."""
+
+
+def _text(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    _demand(isinstance(value, str), name, "a text")
+
+
+def _flag(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    _demand(isinstance(value, bool), name, "true or false")
+
+
+def _time(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_time = is_number and _EARLIEST <= value <= _LATEST  # type: ignore[operator] # a number
+    _demand(is_time, name, "a time in seconds since 1970")
+
+
+def _count(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    _demand(is_number and value >= 0, name, "a count")  # type: ignore[operator] # an int
+
+
+def _percent(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    _count(_, name, value)
+    _demand(value <= 100, name, "a percentage")  # type: ignore[operator] # noqa: PLR2004
+
+
+def _stage(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    _demand(value in _STAGES, name, "a stage")
+
+
+def _task_id(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    _demand(isinstance(value, str) and bool(TASK_ID.fullmatch(value)), name, "an ID")
+
+
+def _texts(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    are_texts = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    _demand(are_texts, name, "a list of texts")
+
+
+def _task_ids(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    _texts(_, name, value)
+    are_ids = all(TASK_ID.fullmatch(one) for one in value)  # type: ignore[attr-defined] # a tuple
+    _demand(are_ids, name, "a list of task IDs")
+
+
+def _demand(is_so: bool, name: "attrs.Attribute[Any]", what: str) -> None:  # noqa: FBT001 - the fact itself
+    if not is_so:
+        problem = f"{name.name} is not {what}"
+        raise DamagedError(problem)
+
+
+def _maybe(check: Any) -> Any:
+    return attrs.field(default=None, validator=attrs.validators.optional(check))
+
+
+@attrs.frozen(kw_only=True)
+class SessionMark:
+    """What is kept of a job session; the words are the server's."""
+
+    id: str = attrs.field(validator=_text)
+    kind: str = attrs.field(validator=_text)
+    job: str | None = _maybe(_text)
+    vm: str | None = _maybe(_text)
+    state: str = attrs.field(validator=_text)
+    result: str | None = _maybe(_text)
+    progress: int | None = _maybe(_percent)
+    began: float | None = _maybe(_time)
+    ended: float | None = _maybe(_time)
+    failure: str | None = _maybe(_text)
+    href: str | None = _maybe(_text)
+
+    def session(self) -> JobSession:
+        """Return the job session."""
+        return JobSession(
+            session_id=self.id,
+            uid=f"urn:veeam:{self.kind}:{self.id}",
+            kind=self.kind,
+            job_name=self.job,
+            vm_name=self.vm,
+            state=SessionState.from_word(self.state),
+            raw_state=self.state,
+            result=SessionResult.from_word(self.result),
+            raw_result=self.result,
+            progress=self.progress,
+            created_at=_moment(self.began),
+            ended_at=_moment(self.ended),
+            failure_message=self.failure,
+            href=self.href,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class MachineMark:
+    """What is kept of a machine of a job session that has ended."""
+
+    vm: str | None = _maybe(_text)
+    state: str = attrs.field(validator=_text)
+    result: str | None = _maybe(_text)
+    reason: str | None = _maybe(_text)
+
+    def machine(self) -> TaskSession:
+        """Return what the job session did for it."""
+        return TaskSession(
+            vm_name=self.vm,
+            raw_state=self.state,
+            result=SessionResult.from_word(self.result),
+            raw_result=self.result,
+            reason=self.reason,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class EventMark:
+    """What is kept of an event.
+
+    Attributes:
+        state: The server's word; None for a task that was lost before it was seen.
+        at: When it was observed, in seconds since 1970.
+        before: When the poll before was sent; only where the event is owed.
+        final: Whether it was the last.
+        success: What the Result said; None without one.
+        message: That of the Result.
+        lost: Why the task, or its job session, was lost; None if it was not.
+        stage: How far a followed run was; None for the task itself.
+        session: Its job session.
+        failures: Its machines that did not end with Success.
+    """
+
+    state: str | None = _maybe(_text)
+    at: float = attrs.field(validator=_time)
+    before: float | None = _maybe(_time)
+    final: bool = attrs.field(default=False, validator=_flag)
+    success: bool | None = _maybe(_flag)
+    message: str | None = _maybe(_text)
+    lost: str | None = _maybe(_text)
+    stage: str | None = _maybe(_stage)
+    session: SessionMark | None = None
+    failures: tuple[MachineMark, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.state is None and (self.lost is None or self.stage is not None):
+            problem = "state is missing"
+            raise DamagedError(problem)
+        if self.lost is not None and not self.final:
+            problem = "what is lost is not final"
+            raise DamagedError(problem)
+        if self.stage == RunStage.SESSION.value and self.session is None:
+            problem = "session is missing"
+            raise DamagedError(problem)
+
+    def observation(
+        self, task_id: str, operation: str, links: tuple[Link, ...], generation: int
+    ) -> Observation:
+        """Return what it has shown, as far as that was kept."""
+        task = None
+        if self.state is not None:
+            result = None
+            if self.success is not None:
+                result = TaskResult(success=self.success, message=self.message)
+            task = task_of(task_id, self.state, operation, links, result)
+        session = None if self.session is None else self.session.session()
+        stage = RunStage.TASK if self.stage is None else RunStage(self.stage)
+        error: VeeamTasksError | None = None
+        state = TaskState.LOST if task is None else task.state
+        if self.lost is not None:
+            state = TaskState.LOST
+            error = TaskLostError(task_id=task_id, last_seen=task, reason=self.lost)
+            if stage is not RunStage.TASK:
+                error = SessionLostError(
+                    task_id=task_id, task=task, last_seen=session, reason=self.lost
+                )
+        observed_at = _moment(self.at)
+        assert observed_at is not None
+        return Observation(
+            task_id=task_id,
+            task=task,
+            state=state,
+            is_final=self.final,
+            observed_at=observed_at,
+            not_before=_moment(self.before),
+            generation=generation,
+            error=error,
+            stage=stage,
+            session=session,
+            failures=tuple(one.machine() for one in self.failures),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class StartMark:
+    """What is kept of the submit that a task came from.
+
+    Attributes:
+        path: Of the action, below ``/api/``.
+        at: When the server answered it, in seconds since 1970.
+        skew: By how much the backup server's clock may be behind; None as a rule.
+        known: Sessions of the job that time alone does not tell from its run.
+        under_way: A run of the job that had not ended before.
+        kind: What the job's sessions are, as far as known.
+    """
+
+    path: str = attrs.field(validator=_text)
+    at: float = attrs.field(validator=_time)
+    skew: float | None = _maybe(_time)
+    known: tuple[str, ...] = attrs.field(default=(), validator=_texts)
+    under_way: SessionMark | None = None
+    kind: str | None = _maybe(_text)
+
+
+@attrs.frozen(kw_only=True)
+class RunMark:
+    """What is kept of a job session that is searched or followed.
+
+    Attributes:
+        path: Of the job session, below ``/api/``; None until it is known.
+        until: Until when it may be searched, in seconds since 1970.
+        session: As it was seen last, where no event has told of it.
+    """
+
+    path: str | None = _maybe(_text)
+    until: float = attrs.field(validator=_time)
+    session: SessionMark | None = None
+
+
+@attrs.frozen(kw_only=True)
+class TaskMark:
+    """What is kept of a watched task.
+
+    Attributes:
+        id: Its ID.
+        sequence: Of the last event that the reader took; 0 before the first.
+        delivered: That event.
+        owed: The end of the task, where it was observed and not taken yet.
+        next: The end of its run, where both were observed and not taken yet.
+        operation: The task's; None if it was never seen.
+        related: Where its Related links lead.
+        seen: The latest known word of its state, where no event has told it.
+        asked: When the poll was sent that showed it so, in seconds since 1970.
+        start: The submit that it came from, if that is known.
+        run: Its job session, once that is searched.
+        extra: What is not known here.
+    """
+
+    id: str = attrs.field(validator=_task_id)
+    sequence: int = attrs.field(default=0, validator=_count)
+    delivered: EventMark | None = None
+    owed: EventMark | None = None
+    next: EventMark | None = None
+    operation: str | None = _maybe(_text)
+    related: tuple[str, ...] = attrs.field(default=(), validator=_texts)
+    seen: str | None = _maybe(_text)
+    asked: float | None = _maybe(_time)
+    start: StartMark | None = None
+    run: RunMark | None = None
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        problem = ""
+        events = (self.delivered, self.owed, self.next)
+        told = [one for one in events if one is not None]
+        if bool(self.sequence) != (self.delivered is not None):
+            problem = "sequence and state do not belong together"
+        elif any(one.final for one in told[:-1]):
+            problem = "something comes after its final event"
+        elif self.next is not None and self.owed is None:
+            problem = "next comes after nothing"
+        elif self.operation is None and any(one.state is not None for one in told):
+            problem = "operation is missing"
+        if problem:
+            raise DamagedError(problem)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """The Related links, as far as they were kept."""
+        return tuple([Link(rel="Related", href=href) for href in self.related])
+
+    @property
+    def latest(self) -> EventMark | None:
+        """What was observed last, of that which was kept."""
+        return self.next or self.owed or self.delivered
+
+    def task(self) -> Task | None:
+        """Return the task as it was seen last; None if it never was."""
+        operation = self.operation or ""
+        if self.seen is not None:
+            return task_of(self.id, self.seen, operation, self.links, None)
+        if self.latest is None:
+            return None
+        return self.latest.observation(self.id, operation, self.links, 0).task
+
+
+@attrs.frozen(kw_only=True)
+class Checkpoint:
+    """A watch, as far as its reader had read it.
+
+    Attributes:
+        url: Of the Enterprise Manager, ending in ``/api/``.
+        logon: The reference of the logon session; None if there was none.
+        saved: When it was made, in seconds since 1970.
+        all: Whether the watch was one of all tasks.
+        find_timeout: How long a job session may be searched; None if none was followed.
+        discarded: IDs that a watch of all tasks is not to tell of.
+        tasks: The watched tasks, in the order watched.
+        past: Tasks whose end is owed, and whose IDs are other tasks by now.
+        extra: What is not known here.
+    """
+
+    url: str = attrs.field(validator=_text)
+    logon: str | None = _maybe(_text)
+    saved: float = attrs.field(validator=_time)
+    all: bool = attrs.field(default=False, validator=_flag)
+    find_timeout: float | None = _maybe(_time)
+    discarded: tuple[str, ...] = attrs.field(default=(), validator=_task_ids)
+    tasks: tuple[TaskMark, ...] = ()
+    past: tuple[TaskMark, ...] = ()
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+def task_of(
+    task_id: str,
+    word: str,
+    operation: str,
+    links: tuple[Link, ...],
+    result: TaskResult | None,
+) -> Task:
+    """Return a task as far as it was kept."""
+    return Task(
+        task_id=task_id,
+        state=TaskState.from_word(word),
+        raw_state=word,
+        operation=operation,
+        result=result,
+        links=links,
+    )
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+_EVENT_KEYS = frozenset(one.name for one in attrs.fields(EventMark))
+_TASK_KEYS = frozenset(one.name for one in attrs.fields(TaskMark)) - {"extra"}
+_KEYS = frozenset(one.name for one in attrs.fields(Checkpoint)) - {"extra"}
+
+
+def read_checkpoint(value: object) -> Checkpoint:
+    """Return a checkpoint that was written as JSON, checked.
+
+    Raises:
+        ValueError: It is damaged, or of another version.
+    """
+    if not isinstance(value, Mapping):
+        problem = f"it is {type(value).__name__}, not an object"
+        raise refusal(problem)
+    version = value.get("version")
+    if type(version) is not int:
+        problem = "it has no version"
+        raise refusal(problem)
+    if version != VERSION:
+        raise ArgumentError(
+            parameter="checkpoint",
+            problem=f"is of version {version}, and this program reads {VERSION}",
+            subject="the checkpoint",
+        )
+    try:
+        return _made(
+            Checkpoint,
+            _known(value, _KEYS - {"tasks", "past"}),
+            tasks=tuple(_read_tasks(value.get("tasks"), "tasks", are_sole=True)),
+            past=tuple(_read_tasks(value.get("past", []), "past", are_sole=False)),
+            extra=_others(value, _KEYS | {"version"}),
+        )
+    except DamagedError as error:
+        problem = str(error)
+    raise refusal(problem)
+
+
+def refusal(problem: str) -> ArgumentError:
+    """Return the error of a damaged checkpoint."""
+    return ArgumentError(
+        parameter="checkpoint", problem=problem, subject="the checkpoint is damaged:"
+    )
+
+
+def _read_tasks(value: object, where: str, *, are_sole: bool) -> Iterator[TaskMark]:
+    ids: set[str] = set()
+    for number, one in enumerate(_list(value, where)):
+        try:
+            mark = _read_task(_object(one, "it"))
+        except DamagedError as error:
+            problem = f"{where}[{number}]: {error}"
+        else:
+            problem = f"{mark.id} is in it twice" if mark.id in ids else ""
+            ids.update([mark.id] if are_sole else [])
+        if problem:
+            raise DamagedError(problem)
+        yield mark
+
+
+def _read_task(value: Mapping[str, Any]) -> TaskMark:
+    known = _known(value, _TASK_KEYS - {"delivered"})
+    has_event = not _EVENT_KEYS.isdisjoint(value)
+    known["delivered"] = _read_event(value) if has_event else None
+    for key in ("owed", "next"):
+        if key in known:
+            known[key] = _read_event(_object(known[key], key))
+    if "start" in known:
+        known["start"] = _read(StartMark, known["start"], "start", "under_way")
+    if "run" in known:
+        known["run"] = _read(RunMark, known["run"], "run", "session")
+    return _made(TaskMark, known, extra=_others(value, _TASK_KEYS | _EVENT_KEYS))
+
+
+def _read_event(value: Mapping[str, Any]) -> EventMark:
+    known = _known(value, _EVENT_KEYS)
+    if "session" in known:
+        known["session"] = _read(SessionMark, known["session"], "session")
+    machines = _list(known.get("failures", []), "failures")
+    known["failures"] = tuple([_read(MachineMark, one, "failures") for one in machines])
+    return _made(EventMark, known)
+
+
+def _read(
+    kind: type[MarkT], value: object, name: str, session: str | None = None
+) -> MarkT:
+    """Return a mark of a simple kind, which may hold a session under a key."""
+    known = _known(_object(value, name), {one.name for one in attrs.fields(kind)})  # type: ignore[arg-type] # an attrs class
+    try:
+        if session is not None and known.get(session) is not None:
+            known[session] = _read(SessionMark, known[session], session)
+        return _made(kind, known)
+    except DamagedError as error:
+        problem = f"{name}: {error}"
+    raise DamagedError(problem)
+
+
+def _known(value: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key: value[key] for key in keys if key in value}
+
+
+def _others(value: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return copy.deepcopy({key: value[key] for key in value if key not in keys})
+
+
+def _object(value: object, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        problem = f"{name} is not an object"
+        raise DamagedError(problem)
+    return value
+
+
+def _list(value: object, name: str) -> list[object]:
+    if not isinstance(value, list | tuple):
+        problem = f"{name} is not a list"
+        raise DamagedError(problem)
+    return list(value)
+
+
+def _made(kind: type[MarkT], known: Mapping[str, Any], **more: Any) -> MarkT:
+    """Return an instance; a list becomes a tuple, since a mark never changes."""
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in known.items()}
+    try:
+        return kind(**{**plain, **more})
+    except TypeError as error:
+        # A key that has to be there is not.
+        missing = str(error).rpartition(":")[2].strip()
+        problem = f"{missing} is missing"
+    raise DamagedError(problem)
