@@ -1,5 +1,6 @@
 """Playbooks, run by ansible-core: what administrators rely on."""
 
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -196,6 +197,42 @@ def test_a_timeout_names_what_is_unfinished(play: Play, server: ThreadedServer) 
         "Nightly unfinished: not finished in time, last seen Running"
         in (played.results[0]["msg"])
     )
+    assert not server.logon_sessions
+
+
+@on_request
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_play_that_is_stopped_logs_out(
+    server: ThreadedServer,
+    ansible_environment: Mapping[str, str],
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    """Ctrl-C and SIGTERM end the wait and leave no logon session open."""
+    server.add_job("Long", session="Working 1h, Stopped")
+    (tmp_path / "play.yml").write_text(
+        "- hosts: localhost\n  gather_facts: false\n  tasks:\n"
+        "    - veeam_tasks.em.actions:\n        jobs: [Long]\n"
+        f"        url: {server.url}\n        username: {server.username}\n"
+        f"        password: {server.password}\n"
+    )
+    started = subprocess.Popen(
+        ["ansible-playbook", "play.yml", "-v"],
+        env={**ansible_environment},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with started as playing:
+        assert playing.stdout is not None
+        for line in playing.stdout:
+            if line.startswith("Long: Working"):
+                break
+        playing.send_signal(number)
+        playing.stdout.read()
+        playing.wait(30)
+    assert [one.method for one in server.requests][-1] == "DELETE"
     assert not server.logon_sessions
 
 

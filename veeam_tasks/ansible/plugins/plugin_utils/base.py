@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from ansible import constants
@@ -21,6 +24,7 @@ try:
 except ImportError:
     VariableLayer = None
 
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _PREFIX: Final = "veeam_em_"
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _SPAN: Final = re.compile(r"(?:\d+(?:\.\d+)?[hms])+", re.ASCII)
@@ -63,7 +67,7 @@ class EmAction(ActionBase):
                 environment_of(self._templar.template(self._task.environment)),
                 own=self.OWN_LOGON,
             )
-            result |= asyncio.run(self.work(server, args))
+            result |= run_stoppable(self.work(server, args))
         except SettingsError as error:
             raise AnsibleActionFail(str(error)) from None
         except vt.VeeamTasksError as error:
@@ -113,6 +117,43 @@ class EmAction(ActionBase):
         if FACT in facts and "logon" not in found:
             found["logon"] = facts[FACT]
         return found
+
+
+def run_stoppable(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine; a signal that ends Ansible's worker ends it in good order first.
+
+    Ansible's own handler kills the worker at once, so that the logon session would stay
+    open. It gets its signal when the log-out is over.
+    """
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    received: list[signal.Signals] = []
+
+    async def stoppable() -> Any:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def stop(number: signal.Signals) -> None:
+            if not received:
+                task.cancel()
+            received.append(number)
+
+        # Only the main thread may: a strategy that uses threads goes without.
+        with suppress(ValueError, RuntimeError):
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, stop, number)
+        return await work
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        text = "it was stopped; what was started goes on at the server"
+        raise AnsibleActionFail(text) from None
+    finally:
+        with suppress(ValueError):
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+        if received:
+            os.kill(os.getpid(), received[0])
 
 
 def in_words(error: vt.VeeamTasksError, server: Server | None = None) -> str:
