@@ -136,7 +136,7 @@ class Runtime:
         )
         self.calls = Calls(
             session=self.session,
-            engine=self.engine,
+            observer=self.engine,
             secrets=self.secrets,
             settings=settings,
         )

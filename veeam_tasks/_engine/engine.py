@@ -28,7 +28,6 @@ from veeam_tasks._engine.records import (
 )
 from veeam_tasks._engine.run_records import RunRecord, WatchedRecords
 from veeam_tasks._engine.runs import Runs
-from veeam_tasks._engine.submitted import Submits
 from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import (
     CertificateError,
@@ -43,6 +42,7 @@ from veeam_tasks._pace import Pace, next_pauses
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.logon_session import LogonSession
+from veeam_tasks._session.submitted import Submits, Submitted
 from veeam_tasks._transport.transport import Transport
 
 _log = logging.getLogger(__name__)
@@ -425,9 +425,21 @@ class Engine:
     def _is_anything_wanted(self) -> bool:
         return not self.tracker.is_empty or self._has_endless()
 
-    def note_submitted(self, task: Task, generation: int) -> None:
-        """Note that a submit of ours gave this task, see `Tracker.note_submitted`."""
-        self.tracker.note_submitted(task, generation)
+    # --- what single requests show, see `CallObserver`
+
+    def record_success(self) -> None:
+        """Take note that the server gave a good reply to someone else."""
+        self.health.record_success()
+
+    def note_submitted(self, submitted: Submitted) -> None:
+        """Take note of the task that a submit gave, and of where it came from."""
+        self.tracker.note_submitted(submitted.task, submitted.generation)
+        self.submits.note(submitted)
+
+    def last_seen(self, task_id: str) -> Task | None:
+        """Return a watched task as it was seen last; None if it never was."""
+        record = self.tracker.records.get(task_id)
+        return None if record is None else record.task
 
     # --- all with one request
 

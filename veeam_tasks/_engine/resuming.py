@@ -13,8 +13,6 @@ import attrs
 from veeam_tasks._checkpoint import EventMark, SessionMark, StartMark, TaskMark
 from veeam_tasks._engine.decisions import is_another
 from veeam_tasks._engine.run_records import Deadline, RunRecord
-from veeam_tasks._engine.session_search import SKEW, SessionSource, source_of
-from veeam_tasks._engine.submitted import KnownSessions, Submitted, started_job
 from veeam_tasks._errors import TaskLostError
 from veeam_tasks._events import (
     Observation,
@@ -26,6 +24,8 @@ from veeam_tasks._events import (
 from veeam_tasks._model import JobSession, RunStage, Task, TaskState
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.sessions import guid_of
+from veeam_tasks._session.session_search import SKEW, SessionSource, source_of
+from veeam_tasks._session.submitted import KnownSessions, Submitted, started_job
 
 _OTHER = "this is another logon session than that of the checkpoint"
 _GOES_ON = "the operation may well go on"

@@ -43,11 +43,11 @@ from veeam_tasks._engine.run_records import (
     RunRequest,
     TaskRequest,
 )
-from veeam_tasks._engine.session_search import NEWEST, SessionSource, why_not
 from veeam_tasks._errors import SessionLostError, VeeamTasksError
 from veeam_tasks._events import Observation
 from veeam_tasks._model import JobSession, RunStage, SessionResult, TaskState
 from veeam_tasks._protocol.session_paths import JobFilter, job_query
+from veeam_tasks._session.session_search import NEWEST, SessionSource, why_not
 
 _TASK = "task"
 _REFUSED_KEPT, _REFUSED_SHOWN = 20, 3

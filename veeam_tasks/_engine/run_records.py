@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterator
 import attrs
 
 from veeam_tasks._engine.records import PolledRecord, SubscriberRef, TaskRecord
-from veeam_tasks._engine.session_search import SessionSource, StartedJob
 from veeam_tasks._events import Observation
 from veeam_tasks._model import JobSession, RunStage, Task
+from veeam_tasks._session.session_search import SessionSource, StartedJob
 
 
 @attrs.frozen

@@ -23,14 +23,6 @@ from veeam_tasks._engine.run_records import (
     QueryRequest,
     RunRecord,
 )
-from veeam_tasks._engine.session_search import (
-    SessionSource,
-    choose,
-    is_of_job,
-    session_link,
-    source_of,
-)
-from veeam_tasks._engine.submitted import Submits, Submitted
 from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
 from veeam_tasks._events import Observation
@@ -67,6 +59,14 @@ from veeam_tasks._protocol.urls import resource_path
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import parsed
 from veeam_tasks._session.logon_session import LogonSession
+from veeam_tasks._session.session_search import (
+    SessionSource,
+    choose,
+    is_of_job,
+    session_link,
+    source_of,
+)
+from veeam_tasks._session.submitted import Submits, Submitted
 from veeam_tasks._transport.transport import Transport
 
 _log = logging.getLogger(__name__)

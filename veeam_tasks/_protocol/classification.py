@@ -53,6 +53,15 @@ class ReplyKind(Enum):
     UNUSABLE = "nothing about the task"
 
 
+def refuses_token(reply: Reply) -> bool:
+    """Tell whether the Enterprise Manager, not a proxy or a portal, refuses the token.
+
+    No other 401 is a reason to log on anew.
+    """
+    # The body is not parsed for any other status.
+    return reply.status == UNAUTHORIZED and _replies.ErrorReply(reply).refuses_token
+
+
 def classify(
     reply: Reply, task_id: str, secrets: Secrets
 ) -> tuple[ReplyKind, Task | VeeamTasksError]:
@@ -66,7 +75,7 @@ def classify(
             return ReplyKind.UNUSABLE, malformed.with_traceback(None)
     said = _replies.ErrorReply(reply)
     error = said.error(secrets)
-    if status == UNAUTHORIZED and said.is_own_refusal:
+    if said.refuses_token:
         return ReplyKind.UNAUTHORIZED, error
     if said.is_unknown_task:
         another = said.about_another(task_id, secrets)
@@ -101,7 +110,7 @@ def classify_session(
         return ReplyKind.UNKNOWN if is_unknown else ReplyKind.UNUSABLE, malformed
     said = _replies.ErrorReply(reply)
     error = said.error(secrets)
-    if status == UNAUTHORIZED and said.is_own_refusal:
+    if said.refuses_token:
         return ReplyKind.UNAUTHORIZED, error
     is_own = said.is_own or not reply.body.strip()
     if status == FORBIDDEN and is_own:
@@ -127,7 +136,7 @@ def classify_query(
             return ReplyKind.UNUSABLE, malformed.with_traceback(None)
     said = _replies.ErrorReply(reply)
     error = said.error(secrets)
-    if reply.status == UNAUTHORIZED and said.is_own_refusal:
+    if said.refuses_token:
         return ReplyKind.UNAUTHORIZED, error
     if not said.is_own and reply.body.strip():
         return ReplyKind.UNUSABLE, error

@@ -228,6 +228,11 @@ class ErrorReply:
         return not reply.body.strip()
 
     @property
+    def refuses_token(self) -> bool:
+        """Whether it is the Enterprise Manager's own 401, and no proxy's."""
+        return self.reply.status == UNAUTHORIZED and self.is_own_refusal
+
+    @property
     def is_unknown_task(self) -> bool:
         """Whether the Enterprise Manager itself says that it does not know the ID.
 

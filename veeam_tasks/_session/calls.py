@@ -6,19 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import attrs
 
-from veeam_tasks._engine.engine import Engine
-from veeam_tasks._engine.session_search import job_action_of
-from veeam_tasks._engine.submitted import (
-    KnownSessions,
-    Submitted,
-    known_sessions,
-    started_job,
-)
 from veeam_tasks._errors import (
     MalformedReplyError,
     TaskLostError,
@@ -28,10 +20,10 @@ from veeam_tasks._errors import (
 )
 from veeam_tasks._model import TASK_ID, JobSession, Task, TaskSession
 from veeam_tasks._options import Settings
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.actions import check_deleted, task_started
-from veeam_tasks._protocol.classification import ReplyKind, classify
-from veeam_tasks._protocol.messages import Reply, Request
+from veeam_tasks._protocol.classification import ReplyKind, classify, refuses_token
+from veeam_tasks._protocol.messages import NOT_FOUND, Reply, Request
 from veeam_tasks._protocol.session_paths import (
     JobFilter,
     job_query,
@@ -48,15 +40,34 @@ from veeam_tasks._protocol.sessions import (
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import CollectionReader, parsed
 from veeam_tasks._session.logon_session import ADVICE, LogonSession
+from veeam_tasks._session.session_search import job_action_of
+from veeam_tasks._session.submitted import (
+    KnownSessions,
+    Submitted,
+    known_sessions,
+    started_job,
+)
 
 _log = logging.getLogger(__name__)
 
-_REDIRECT, _UNAUTHORIZED, _NOT_FOUND = 300, 401, 404
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 # Of those a job had before: what began in the minutes before the start is among them.
 _NEWEST_KNOWN = 30
 _MOST_COLLECTIONS = 5
 _OF_A_TASK = re.compile(rf"tasks/({TASK_ID.pattern})(?:[/?].*)?", re.IGNORECASE)
+
+
+class CallObserver(Protocol):
+    """Is told what single requests show: the engine, which polls the same server."""
+
+    def record_success(self) -> None:
+        """Take note that the server gave a good reply."""
+
+    def note_submitted(self, submitted: Submitted) -> None:
+        """Take note of an action that was answered with a task."""
+
+    def last_seen(self, task_id: str) -> Task | None:
+        """Return a watched task as it was seen last; None if it never was."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -65,14 +76,14 @@ class Calls:
 
     Args:
         session: Sends them under the token.
-        engine: Is told what they show of the server and of tasks.
+        observer: Is told what they show of the server and of tasks.
 
     Attributes:
         errors: How many of them ended in an error.
     """
 
     session: LogonSession
-    engine: Engine
+    observer: CallObserver
     secrets: Secrets
     settings: Settings
     errors: int = 0
@@ -97,7 +108,7 @@ class Calls:
                 raise TaskNotFoundError(
                     request=reply.request,
                     status=reply.status,
-                    message=_wire.error_message(reply, self.secrets),
+                    message=_replies.error_message(reply, self.secrets),
                     advice=ADVICE,
                 )
             raise value
@@ -124,7 +135,7 @@ class Calls:
     async def _collection(self, shown: str) -> CollectionReader | None:
         """Return the pages of one logon session; None if it was renewed meanwhile."""
         pages = CollectionReader(
-            loop=self.engine.loop,
+            loop=asyncio.get_running_loop(),
             shown=shown,
             limit=self.settings.collection_bytes,
             secrets=self.secrets,
@@ -136,7 +147,7 @@ class Calls:
                 is_bound=first is not None,
             )
             first = generation if first is None else first
-            is_refused = reply.status == _UNAUTHORIZED
+            is_refused = refuses_token(reply)
             if generation != first or (is_refused and first != self.session.generation):
                 return None
             self._check(reply)
@@ -149,14 +160,14 @@ class Calls:
             request = self._get(path, self.settings.collection_bytes)
             reply, _ = await self._read(request)
             self._check(reply)
-            return await parsed(_wire.decode_resource, reply, self.secrets)
+            return await parsed(_replies.decode_resource, reply, self.secrets)
 
     async def fetch_session(self, path: str) -> JobSession:
         """GET one job session; one of an agent's or a NAS job's also where all are."""
         with self._counted():
             reply = await self._plain(path)
             other = other_path(path)
-            if reply.status == _NOT_FOUND and other is not None:
+            if reply.status == NOT_FOUND and other is not None:
                 reply = await self._plain(other)
             self._check(reply)
             return await parsed(decode_session, reply, self.secrets)
@@ -173,7 +184,7 @@ class Calls:
             paths = machines_paths(session, self.settings.base)
             for path in paths:
                 reply = await self._plain(path, is_long=True)
-                if reply.status != _NOT_FOUND or path == paths[-1]:
+                if reply.status != NOT_FOUND or path == paths[-1]:
                     return await self._machines(reply)
             return ()
 
@@ -240,13 +251,12 @@ class Calls:
             reply, generation = await self._act(request)
             at, is_server_time = self.session.time_of(reply)
             task = await parsed(task_started, reply, self.secrets)
-            self.engine.note_submitted(task, generation)
             started = None
             if request.method == "POST":
                 started = started_job(
                     request.path, at, is_server_time=is_server_time, known=known
                 )
-            self.engine.submits.note(
+            self.observer.note_submitted(
                 Submitted(
                     path=request.shown,
                     at=at,
@@ -284,8 +294,8 @@ class Calls:
     ) -> tuple[Reply, int]:
         async with self._reads:
             reply, generation = await self.session.send(request, is_bound=is_bound)
-        if reply.status < _REDIRECT:
-            self.engine.health.record_success()
+        if reply.is_success:
+            self.observer.record_success()
         return reply, generation
 
     async def _act(self, request: Request) -> tuple[Reply, int]:
@@ -299,17 +309,16 @@ class Calls:
                 request, uncertain=True, is_bound=about is not None
             )
         is_replaced = generation != self.session.generation
-        if about is not None and is_replaced and reply.status == _UNAUTHORIZED:
+        if about is not None and is_replaced and refuses_token(reply):
             raise self._lost(about[1].lower())
-        if reply.status < _REDIRECT:
-            self.engine.health.record_success()
+        if reply.is_success:
+            self.observer.record_success()
         return reply, generation
 
     def _lost(self, task_id: str) -> TaskLostError:
-        record = self.engine.tracker.records.get(task_id)
         return TaskLostError(
             task_id=task_id,
-            last_seen=None if record is None else record.task,
+            last_seen=self.observer.last_seen(task_id),
             reason="its logon session has ended, and in the new one this ID may be"
             " another task's; so the request was not sent there",
         )
@@ -322,8 +331,8 @@ class Calls:
         return reply
 
     def _check(self, reply: Reply) -> None:
-        if reply.status >= _REDIRECT:
-            raise _wire.status_error(reply, self.secrets)
+        if not reply.is_success:
+            raise _replies.status_error(reply, self.secrets)
 
     def _get(self, path: str, limit: int) -> Request:
         return Request(

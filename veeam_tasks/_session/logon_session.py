@@ -15,7 +15,8 @@ import anyio
 import attrs
 
 from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol import replies as _replies
+from veeam_tasks._protocol.classification import refuses_token
 from veeam_tasks._protocol.logon import (
     is_token_valid,
     log_on_request,
@@ -196,7 +197,7 @@ class LogonSession:
         generation = self.check()
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
         self._note_time(reply)
-        if not _is_expired(reply):
+        if not refuses_token(reply):
             self.mark_accepted(generation, reply.status)
             return reply, generation
         await self.renew(generation)
@@ -207,7 +208,7 @@ class LogonSession:
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
         self._note_time(reply)
         self.mark_accepted(generation, reply.status)
-        if _is_expired(reply) and generation == self.generation:
+        if refuses_token(reply) and generation == self.generation:
             await self._single_flight(self._check_new_token)
         return reply, generation
 
@@ -280,7 +281,7 @@ class LogonSession:
         generation = self.check()
         reply = await self.transport.send(self._own("GET"), self.token)
         self.mark_accepted(generation, reply.status)
-        if _is_expired(reply):
+        if refuses_token(reply):
             return await self.renew(generation, is_expired=True)
         return reply.is_success
 
@@ -342,15 +343,15 @@ class LogonSession:
         """
         self.check()
         reply = await self.transport.send(self._own("DELETE"), self.token)
-        if _is_expired(reply):
+        if refuses_token(reply):
             raise LogonError(
                 request=reply.request,
                 status=reply.status,
-                message=_wire.error_message(reply, self.secrets),
+                message=_replies.error_message(reply, self.secrets),
                 advice="This logon session has ended already",
             )
         if not reply.is_success:
-            raise _wire.status_error(reply, self.secrets)
+            raise _replies.status_error(reply, self.secrets)
         self.clear()
 
     def clear(self) -> None:
@@ -438,7 +439,7 @@ class LogonSession:
             is_good = is_good or shown
             is_foreign = reply.status == UNAUTHORIZED
             if shown is None and (is_foreign or reply.status >= SERVER_ERROR):
-                failure = _wire.status_error(reply, self.secrets)
+                failure = _replies.status_error(reply, self.secrets)
         if failure is not None and not is_good:
             raise failure
         if is_good:
@@ -505,8 +506,3 @@ class LogonSession:
         self.token, self.session_id = token, session_id
         self.generation += 1
         self.accepted = self.knows_tasks = False
-
-
-def _is_expired(reply: Reply) -> bool:
-    """Tell whether the Enterprise Manager itself refuses the token."""
-    return reply.status == UNAUTHORIZED and _wire.is_own_refusal(reply)

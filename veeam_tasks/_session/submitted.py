@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from veeam_tasks._engine.session_search import (
+from veeam_tasks._model import JobSession, Task
+from veeam_tasks._session.session_search import (
     SKEW,
     WIDE_SKEW,
     StartedJob,
@@ -18,7 +19,6 @@ from veeam_tasks._engine.session_search import (
     is_of_job,
     job_action_of,
 )
-from veeam_tasks._model import JobSession, Task
 
 _KEPT = 10_000
 _NEVER = datetime.max.replace(tzinfo=UTC)

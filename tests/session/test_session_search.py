@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veeam_tasks import Link, Task, TaskResult, TaskState
-from veeam_tasks._engine.session_search import (
+from veeam_tasks._model import JobSession, SessionResult, SessionState
+from veeam_tasks._session.session_search import (
     SKEW,
     SessionSource,
     StartedJob,
@@ -18,7 +19,6 @@ from veeam_tasks._engine.session_search import (
     source_of,
     why_not,
 )
-from veeam_tasks._model import JobSession, SessionResult, SessionState
 
 JOB = "1c29a0ac-7e4e-4a0b-9f45-6c7b1a0d2e33"
 OTHER = "2c29a0ac-7e4e-4a0b-9f45-6c7b1a0d2e33"
