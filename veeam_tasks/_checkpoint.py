@@ -207,6 +207,9 @@ class EventMark:
         stage = RunStage.TASK if self.stage is None else RunStage(self.stage)
         error: VeeamTasksError | None = None
         state = TaskState.LOST if task is None else task.state
+        if stage is RunStage.SESSION:
+            # Also where the task was lost before it was seen Finished.
+            state = TaskState.FINISHED
         if self.lost is not None:
             state = TaskState.LOST
             error = TaskLostError(task_id=task_id, last_seen=task, reason=self.lost)
