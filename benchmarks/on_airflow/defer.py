@@ -1,0 +1,63 @@
+"""Defer the mapped tasks of a DAG at once, as their workers would one by one.
+
+A worker takes about a second of processor time for each; a thousand of them would
+measure Airflow's workers. Runs with the settings of the stack: ``defer.py DAG KIND``.
+"""
+
+import json
+import sys
+from typing import Any
+
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from naive import NaiveTrigger
+from sqlalchemy import select
+
+from veeam_tasks.airflow.triggers import VeeamTrigger
+
+
+def trigger_of(kind: str, number: int, started: list[dict[str, Any]]) -> Any:
+    """Return the trigger of one task."""
+    task = f"task-{number + 1}"
+    if kind == "naive":
+        return NaiveTrigger("em_plain", task)
+    if kind == "plain":
+        checkpoint = {"task": task, "follow": False, "find_timeout": 60.0}
+        return VeeamTrigger(
+            veeam_conn_id="em_plain", reference=None, checkpoints={"0": checkpoint}
+        )
+    checkpoint = dict(started[number])
+    reference = checkpoint.pop("reference")
+    return VeeamTrigger(
+        veeam_conn_id="em", reference=reference, checkpoints={"0": checkpoint}
+    )
+
+
+def main(dag: str, kind: str) -> None:
+    """Give each task its trigger."""
+    with create_session() as session:
+        started: list[dict[str, Any]] = []
+        if kind == "started":
+            query = select(XComModel).where(
+                XComModel.dag_id == "start_all", XComModel.key == "return_value"
+            )
+            value = session.scalars(query).one().value
+            started = json.loads(value) if isinstance(value, str) else value
+        tasks = session.scalars(
+            select(TaskInstance).where(TaskInstance.dag_id == dag)
+        ).all()
+        for task in tasks:
+            trigger = Trigger.from_object(trigger_of(kind, task.map_index, started))
+            session.add(trigger)
+            session.flush()
+            task.trigger_id = trigger.id
+            task.next_method = "execute_complete"
+            task.next_kwargs = {}
+            task.state = "deferred"
+    print(len(tasks))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
