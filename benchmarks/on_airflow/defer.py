@@ -4,7 +4,9 @@ A worker takes about a second of processor time for each; a thousand of them wou
 measure Airflow's workers. Runs with the settings of the stack: ``defer.py DAG KIND``.
 """
 
+import asyncio
 import json
+import os
 import sys
 from typing import Any
 
@@ -15,7 +17,16 @@ from airflow.utils.session import create_session
 from naive import NaiveTrigger
 from sqlalchemy import select
 
+import veeam_tasks as vt
+from veeam_tasks.airflow._watching import checkpoint_of
 from veeam_tasks.airflow.triggers import VeeamTrigger
+
+
+async def checkpoint_of_first() -> dict[str, Any]:
+    """Return a checkpoint of task-1 of the plain server; nothing is asked of it."""
+    url = os.environ["VEEAM_BENCH_PLAIN"]
+    async with vt.adopt(url, "nobody's", keep_alive=False) as em:
+        return await checkpoint_of(em, "task-1", follow=False, find_timeout=60.0)
 
 
 def trigger_of(kind: str, number: int, started: list[dict[str, Any]]) -> Any:
@@ -24,9 +35,11 @@ def trigger_of(kind: str, number: int, started: list[dict[str, Any]]) -> Any:
     if kind == "naive":
         return NaiveTrigger("em_plain", task)
     if kind == "plain":
-        checkpoint = {"task": task, "follow": False, "find_timeout": 60.0}
+        text = json.dumps(started[0]).replace('"task-1"', f'"{task}"')
         return VeeamTrigger(
-            veeam_conn_id="em_plain", reference=None, checkpoints={"0": checkpoint}
+            veeam_conn_id="em_plain",
+            reference=None,
+            checkpoints={"0": json.loads(text)},
         )
     checkpoint = dict(started[number])
     reference = checkpoint.pop("reference")
@@ -45,6 +58,8 @@ def main(dag: str, kind: str) -> None:
             )
             value = session.scalars(query).one().value
             started = json.loads(value) if isinstance(value, str) else value
+        if kind == "plain":
+            started = [asyncio.run(checkpoint_of_first())]
         tasks = session.scalars(
             select(TaskInstance).where(TaskInstance.dag_id == dag)
         ).all()

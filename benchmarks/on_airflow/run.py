@@ -269,6 +269,7 @@ def main() -> None:
         os.environ["VEEAM_BENCH_JOBS"] = ",".join(jobs)
         os.environ["VEEAM_BENCH_WRONG"] = str(given.wrong)
         os.environ["VEEAM_BENCH_MANY"] = str(given.many)
+        os.environ["VEEAM_BENCH_PLAIN"] = plain.url
         os.environ["PYTHONPATH"] = str(HERE)
         stack = Stack(
             base / "airflow",

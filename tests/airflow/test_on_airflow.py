@@ -163,7 +163,7 @@ def test_a_trigger_survives_the_database_and_holds_no_secret() -> None:
 
     from veeam_tasks.airflow.triggers import VeeamTrigger
 
-    checkpoint = {"task": "task-1", "follow": True, "find_timeout": 60.0}
+    checkpoint = {"task": "task-1", "watch": {"version": 1, "tasks": [1, None]}}
     trigger = VeeamTrigger(
         veeam_conn_id="em", reference="abc", checkpoints={"0": checkpoint}
     )

@@ -58,7 +58,7 @@ async def watch(
 @pytest.mark.virtual_time
 async def test_triggers_share_a_manager_and_read_the_connection_once() -> None:
     """One logon session, one connection to the API of Airflow; all ends are right."""
-    async with SimulatedServer(job_links="always") as simulated:
+    async with SimulatedServer() as simulated:
         source, managers = source_of(simulated), Managers()
         reference, checkpoints = await start(simulated, source, 30)
         before = source.reads
@@ -81,7 +81,7 @@ async def test_triggers_share_a_manager_and_read_the_connection_once() -> None:
 @pytest.mark.virtual_time
 async def test_a_renewal_in_the_middle_is_made_once_for_all_triggers() -> None:
     """Jobs belong to the server: their ends are learnt under the next logon session."""
-    async with SimulatedServer(job_links="always") as simulated:
+    async with SimulatedServer() as simulated:
         source, managers = source_of(simulated), Managers()
         reference, checkpoints = await start(simulated, source, 10)
         ends: list[Outcome] = []
@@ -103,7 +103,7 @@ async def test_a_renewal_in_the_middle_is_made_once_for_all_triggers() -> None:
 @pytest.mark.virtual_time
 async def test_the_last_user_of_all_processes_logs_out() -> None:
     """Not before 30 s without a user, and not while another process is at it."""
-    async with SimulatedServer(job_links="always") as simulated:
+    async with SimulatedServer() as simulated:
         source = source_of(simulated)
         reference, checkpoints = await start(simulated, source)
         one, other = Managers(), Managers()
@@ -124,7 +124,7 @@ async def test_the_last_user_of_all_processes_logs_out() -> None:
 @pytest.mark.virtual_time
 async def test_a_task_that_waits_for_a_triggerer_keeps_the_logon_session() -> None:
     """A worker has used it less than 15 minutes ago, so its task may be deferred."""
-    async with SimulatedServer(job_links="always") as simulated:
+    async with SimulatedServer() as simulated:
         source, managers = source_of(simulated), Managers()
         reference, checkpoints = await start(simulated, source)
         await watch(managers, source, reference, checkpoints)
@@ -166,7 +166,7 @@ async def test_a_process_that_goes_on_renews_its_note() -> None:
 
 async def test_a_trigger_of_a_logon_session_that_is_gone_takes_the_next() -> None:
     """What its tasks have become is known there, or lost; the Variable is the truth."""
-    async with SimulatedServer(job_links="always") as simulated:
+    async with SimulatedServer() as simulated:
         source, managers = source_of(simulated), Managers(keep=0)
         await start(simulated, source)
         before = source.reads

@@ -22,25 +22,17 @@ _REASONS: Final = 3
 async def checkpoint_of(
     em: vt.SessionManager, task: vt.Task | str, *, follow: bool, find_timeout: float
 ) -> dict[str, Any]:
-    """Return what another process needs to watch this task from here on."""
-    del em
+    """Return what another process needs to watch this task from here on.
+
+    No secret is in it: Airflow keeps it in plain text.
+    """
+    watch = em.watch(task, follow=follow, find_timeout=find_timeout)
+    try:
+        saved = watch.checkpoint()
+    finally:
+        await watch.aclose()
     task_id = task if isinstance(task, str) else task.task_id
-    return {"task": task_id, "follow": follow, "find_timeout": find_timeout}
-
-
-def resume(em: vt.SessionManager, checkpoint: Checkpoint) -> vt.Watch:
-    """Watch on from there."""
-    return em.watch(
-        checkpoint["task"],
-        follow=checkpoint["follow"],
-        find_timeout=checkpoint["find_timeout"],
-    )
-
-
-def later(watch: vt.Watch, checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint of a watch that was cut short."""
-    del watch
-    return checkpoint
+    return {"task": task_id, "watch": saved}
 
 
 @attrs.define
@@ -99,14 +91,14 @@ class Watching:
 
     async def _watch_one(self, em: vt.SessionManager, position: int) -> None:
         checkpoint = self.checkpoints[position]
-        watch = resume(em, checkpoint)
+        watch = em.resume(checkpoint["watch"])
         try:
             async for event in watch:
                 self.on_event(event)
                 if event.is_final:
                     self.outcomes[position] = outcome_of(event)
         except vt.LogonError:
-            self.checkpoints[position] = later(watch, checkpoint)
+            self.checkpoints[position] = {**checkpoint, "watch": watch.checkpoint()}
             self._is_dead = True
         finally:
             with anyio.CancelScope(shield=True):
