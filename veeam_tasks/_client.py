@@ -17,7 +17,7 @@ from veeam_tasks._engine.watch import (
 from veeam_tasks._errors import ArgumentError, ClosedError
 from veeam_tasks._model import JobSession, Link, Run, Task, TaskSession
 from veeam_tasks._notices import Notices, Statistics
-from veeam_tasks._options import Options, make_settings, with_options
+from veeam_tasks._options import Options, hide_proxy, make_settings, with_options
 from veeam_tasks._pace import Pace, check_seconds, check_timeout
 from veeam_tasks._protocol.actions import Body, action_request
 from veeam_tasks._protocol.messages import Request
@@ -77,6 +77,7 @@ class SessionManager(NotCopyable):
         # Or whoever prints the locals of a traceback would show it.
         secret = hidden(password)
         del password
+        hide_proxy(options)
         self._prepare(url, Credentials(username=username, password=secret), options)
 
     def _prepare(self, url: str, account: Credentials | None, options: Options) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn, Unpack
 
 from veeam_tasks._client import SessionManager
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._options import Options, check_proxy, with_options
+from veeam_tasks._options import Options, check_proxy, hide_proxy, with_options
 from veeam_tasks._pace import check_seconds
 from veeam_tasks._protocol.logon import can_stand_in_header, session_id_in
 from veeam_tasks._protocol.urls import base_url
@@ -74,6 +74,7 @@ def connect(
     # Or whoever prints the locals of a traceback would show it.
     secret = hidden(password)
     del password
+    hide_proxy(options)
     return Connecting(
         SessionManager(url, username=username, password=secret, **options)  # type: ignore[arg-type] # hidden
     )
@@ -104,6 +105,7 @@ def adopt(
     """
     secrets = hidden(token), hidden_or_none(session_id)
     del token, session_id
+    hide_proxy(options)
     return Connecting(_Adopted(url, *secrets, options))
 
 
@@ -131,6 +133,7 @@ async def log_out(
     """
     secret, secret_id = hidden(token), hidden_or_none(session_id)
     del token, session_id
+    hide_proxy(options)
     manager = _Adopted(url, secret, secret_id, {**options, "keep_alive": False})
     if secret_id is None and session_id_in(secret) is None:
         raise ArgumentError(
@@ -164,14 +167,16 @@ async def inspect_certificate(
         RequestTimeoutError: It did not answer in time.
         ValueError, TypeError: An argument is wrong; nothing was sent.
     """
+    by = hidden_or_none(proxy)
+    del proxy
     base = base_url(url, insecure=True)
     check_seconds("timeout", timeout)
-    if proxy is not None:
-        check_proxy(proxy)
+    if by is not None:
+        check_proxy(by)
     if base.scheme != "https" or base.host is None or base.port is None:
         problem = "speaks no TLS, so it has no certificate"
         raise ArgumentError(parameter="url", problem=problem, shown=str(base.origin()))
-    return await look_at(base.host, base.port, seconds=timeout, proxy=proxy)
+    return await look_at(base.host, base.port, seconds=timeout, proxy=by)
 
 
 class _Adopted(SessionManager):

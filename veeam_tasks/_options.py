@@ -15,7 +15,7 @@ from veeam_tasks._errors import ArgumentError
 from veeam_tasks._notices import Notice
 from veeam_tasks._pace import Pace, check_seconds
 from veeam_tasks._protocol.urls import base_url
-from veeam_tasks._redaction import quoted
+from veeam_tasks._redaction import Secret, hidden, quoted
 from veeam_tasks._transport.trust import Trust, make_trust
 
 Coalesce = Literal["auto", "never", "always"]
@@ -94,7 +94,7 @@ class Settings:
     keep_alive: bool = True
     max_reply_bytes: int | None = None
     coalesce: Coalesce = "auto"
-    proxy: str | None = attrs.field(default=None, repr=False)
+    proxy: Secret | None = None
     on_notice: Callable[[Notice], object] | None = None
 
     @property
@@ -126,6 +126,16 @@ class Settings:
         return self.max_reply_bytes or _COLLECTION_BYTES
 
 
+def hide_proxy(options: Options) -> Options:
+    """Hide the proxy, whose URL may hold a password, in place; return the options.
+
+    Whoever prints the locals of a traceback would show it.
+    """
+    if options.get("proxy") is not None:
+        options["proxy"] = hidden(options["proxy"])  # type: ignore[typeddict-item] # hidden
+    return options
+
+
 def make_settings(url: str, options: Options) -> Settings:
     """Return the settings, checked before anything is sent.
 
@@ -136,7 +146,7 @@ def make_settings(url: str, options: Options) -> Settings:
     unknown = sorted(set(options) - Options.__optional_keys__)
     if unknown:
         raise TypeError(_unexpected(unknown[0]))
-    rest = dict(options)
+    rest = dict(hide_proxy(options))
     insecure = options.get("insecure", False)
     if not isinstance(insecure, bool):
         text = f"insecure must be True or False, not {quoted(insecure)}"
@@ -211,27 +221,30 @@ def _check_plain_function(name: str, value: object) -> None:
     raise TypeError(text)
 
 
-def check_proxy(proxy: object) -> None:
+def check_proxy(proxy: Secret) -> None:
     """Raise unless it is the URL of an HTTP proxy.
 
     Raises:
         ValueError: It is no such URL.
         TypeError: It is no string.
     """
-    if not isinstance(proxy, str):
-        text = f"proxy must be a URL, not {type(proxy).__name__}"
+    if not isinstance(proxy.reveal(), str):
+        text = f"proxy must be a URL, not {type(proxy.reveal()).__name__}"
         raise TypeError(text)
-    try:
-        parsed = URL(proxy)
-        is_good = parsed.scheme in {"http", "https"} and bool(parsed.host)
-    except ValueError:
-        is_good = False
-    if not is_good:
+    if not _is_proxy(proxy):
         # Not repeated: it may hold the proxy's password.
         advice = "write http://proxy.example:3128"
         raise ArgumentError(
             parameter="proxy", problem="is no http:// URL", advice=advice
         )
+
+
+def _is_proxy(proxy: Secret) -> bool:
+    try:
+        parsed = URL(proxy.reveal())
+        return parsed.scheme in {"http", "https"} and bool(parsed.host)
+    except ValueError:
+        return False
 
 
 def _unexpected(name: str) -> str:

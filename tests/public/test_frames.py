@@ -10,8 +10,16 @@ from support.managers import direct, door
 from support.secrets_guard import forms
 
 import veeam_tasks
-from veeam_tasks import SessionManager, VeeamTasksError, adopt, connect
+from veeam_tasks import (
+    SessionManager,
+    VeeamTasksError,
+    _late,
+    adopt,
+    connect,
+    inspect_certificate,
+)
 from veeam_tasks._doors import log_out
+from veeam_tasks._options import Options
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
@@ -190,3 +198,56 @@ async def test_no_local_shows_a_secret_when_a_certificate_is_refused() -> None:
     async with SimulatedServer(tls=True, password=PASSWORD) as server:
         shown = await shown_by(lambda: door(server, ca_file=None))
     assert leaks(shown, [PASSWORD, f"admin:{PASSWORD}"]) == []
+
+
+PROXY_PASSWORD = "prxy-secret"
+BY_PROXY: Options = {"proxy": f"http://me:{PROXY_PASSWORD}@127.0.0.1:9"}
+ODD_PROXY: Options = {"proxy": f"ftp://me:{PROXY_PASSWORD}@127.0.0.1:9"}
+NOWHERE = "https://127.0.0.1:9"
+
+
+CALLS: dict[str, Callable[[], Awaitable[object]]] = {
+    "nobody is there": lambda: connect(
+        NOWHERE, username="u", password=PASSWORD, **BY_PROXY
+    ),
+    "no proxy": lambda: connect(NOWHERE, username="u", password=PASSWORD, **ODD_PROXY),
+    "no URL": lambda: connect("-", username="u", password=PASSWORD, **BY_PROXY),
+    "no account": lambda: connect(NOWHERE, username=":", password="p", **BY_PROXY),
+    "no patience": lambda: connect(
+        NOWHERE, username="u", password=PASSWORD, patience=-1, **BY_PROXY
+    ),
+    "manager": lambda: SessionManager(
+        "-", username="u", password=PASSWORD, **BY_PROXY
+    ).open(),
+    "late": lambda: _late.connect("-", username="u", password=PASSWORD, **BY_PROXY),
+    "no token": lambda: adopt(NOWHERE, "token ", **BY_PROXY),
+    "adopt": lambda: adopt("-", "token", **ODD_PROXY),
+    "log out": lambda: log_out(NOWHERE, "dG9r", session_id="one", **BY_PROXY),
+    "log out of what": lambda: log_out(NOWHERE, "dG9r", **BY_PROXY),
+    "look": lambda: inspect_certificate(NOWHERE, proxy=BY_PROXY["proxy"]),
+    "look by no proxy": lambda: inspect_certificate(NOWHERE, proxy=ODD_PROXY["proxy"]),
+    "look nowhere": lambda: inspect_certificate("-", proxy=BY_PROXY["proxy"]),
+}
+
+
+@pytest.mark.parametrize("what", CALLS)
+async def test_no_local_shows_the_password_of_a_proxy(what: str) -> None:
+    """Neither where it is refused, nor where something else is wrong."""
+
+    async def called() -> None:
+        await CALLS[what]()
+
+    shown = await shown_by(called)
+    assert leaks(shown, [PROXY_PASSWORD, PASSWORD]) == []
+
+
+async def test_no_local_shows_the_password_of_a_proxy_that_is_slow() -> None:
+    """A look at a certificate is cancelled while the proxy says nothing."""
+    async with SimulatedServer() as server:
+        server.faults.add(Fault("stall"))
+        proxy = server.url.replace("http://", f"http://me:{PROXY_PASSWORD}@")
+        looking = asyncio.ensure_future(inspect_certificate(NOWHERE, proxy=proxy))
+        await anyio.sleep(1)
+        looking.cancel()
+        shown = await shown_by(lambda: looking)
+    assert leaks(shown, [PROXY_PASSWORD]) == []

@@ -38,7 +38,7 @@ from veeam_tasks._errors import (
 )
 from veeam_tasks._protocol.messages import Method, Reply, Request
 from veeam_tasks._protocol.urls import base_url
-from veeam_tasks._redaction import Secrets
+from veeam_tasks._redaction import Secrets, hidden_or_none
 from veeam_tasks._transport.errors import describe, error_class
 from veeam_tasks._transport.transport import Transport
 from veeam_tasks._transport.trust import Trust, make_trust
@@ -99,7 +99,7 @@ async def opened(
         trust or Trust(),
         secrets=secrets,
         request_timeout=timeout,
-        proxy=proxy,
+        proxy=hidden_or_none(proxy),
     )
     await transport.open()
     try:

@@ -108,7 +108,7 @@ class Transport:
         accept: Literal["xml", "json"] = "xml",
         request_timeout: float = 30.0,
         max_reply_bytes: int = 1 << 20,
-        proxy: str | None = None,
+        proxy: Secret | None = None,
     ) -> None:
         self.base = base
         self.media_type = _MEDIA_TYPES[accept]
@@ -130,7 +130,7 @@ class Transport:
         self._token: object = None
         self._token_headers: Mapping[str, str] = {}
         if proxy is not None:
-            secrets.keep(URL(proxy).password)
+            secrets.keep(URL(proxy.reveal()).password)
 
     def __repr__(self) -> str:
         word = "closed" if self._http is None else f"{self.in_flight} in flight"
@@ -170,7 +170,7 @@ class Transport:
                 hdrs.ACCEPT_ENCODING: "identity",
                 hdrs.USER_AGENT: "veeam-tasks",
             },
-            proxy=self._proxy,
+            proxy=None if self._proxy is None else self._proxy.reveal(),
             request_class=tracking_request_class(self._opened),
             response_class=Response,
             timeout=aiohttp.ClientTimeout(),

@@ -27,7 +27,7 @@ from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from veeam_tasks._errors import ArgumentError, RequestTimeoutError, TransportError
-from veeam_tasks._redaction import of_the_package, quoted, visible
+from veeam_tasks._redaction import Secret, of_the_package, quoted, visible
 from veeam_tasks._transport.errors import transport_kind as error_class
 
 LOOK_SECONDS = 10.0
@@ -260,7 +260,7 @@ async def inspect_certificate(
     port: int,
     *,
     seconds: float = LOOK_SECONDS,
-    proxy: str | None = None,
+    proxy: Secret | None = None,
 ) -> Certificate:
     """Return the certificate that a server shows; no request is sent to it.
 
@@ -272,7 +272,7 @@ async def inspect_certificate(
         RequestTimeoutError: It did not answer within `seconds`.
     """
     request = f"TLS handshake with {visible(host)}:{port}"
-    shake_hands = _shake_hands if proxy is None else partial(_shake_by, URL(proxy))
+    shake_hands = _shake_hands if proxy is None else partial(_shake_by, proxy)
     found: Certificate | None = None
     failure: TransportError | None = None
     with anyio.move_on_after(seconds):
@@ -363,14 +363,15 @@ class _ProxyError(ConnectionError):
 
 
 async def _shake_by(
-    proxy: URL, host: str, port: int, context: tls.SSLContext
+    proxy: Secret, host: str, port: int, context: tls.SSLContext
 ) -> tuple[bytes, dict[str, Any]]:
     """Do as `_shake_hands`, through a tunnel of an HTTP proxy."""
+    way = URL(proxy.reveal()).origin()  # without account and password
     try:
         reader, writer = await asyncio.open_connection(
-            sock=await _connected(proxy.host or "", proxy.port or 0),
-            ssl=True if proxy.scheme == "https" else None,
-            server_hostname=proxy.host if proxy.scheme == "https" else None,
+            sock=await _connected(way.host or "", way.port or 0),
+            ssl=True if way.scheme == "https" else None,
+            server_hostname=way.host if way.scheme == "https" else None,
         )
     except OSError as error:
         raise _ProxyError(str(error)) from None
@@ -394,7 +395,8 @@ async def _shake_by(
         writer.transport.abort()
 
 
-def _connect_request(proxy: URL, host: str, port: int) -> bytes:
+def _connect_request(secret: Secret, host: str, port: int) -> bytes:
+    proxy = URL(secret.reveal())
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
     if proxy.user is not None:
