@@ -22,6 +22,7 @@ from veeam_tasks.cli._command import (
 )
 from veeam_tasks.cli._config import NamedServer, named_server
 from veeam_tasks.cli._logs import logging_to
+from veeam_tasks.cli._onlookers import ReportFile
 from veeam_tasks.cli._password import PasswordSource, split_command
 from veeam_tasks.cli._reporters import OutputMode
 from veeam_tasks.cli._server import Server, checking
@@ -40,6 +41,7 @@ class Watching:
             before the first logon.
         on_failure: A command for each task that failed or was lost.
         pace: How long to pause between two polls of one task.
+        report: Is told of everything, for the file of `--report`.
     """
 
     timeout: float | None
@@ -47,11 +49,21 @@ class Watching:
     patience: float | None
     on_failure: str | None
     pace: "vt.Pace"
+    report: ReportFile | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The arguments of `Server.session`."""
-        return {"pace": self.pace, "patience": self.patience}
+        return {
+            "pace": self.pace,
+            "patience": self.patience,
+            "onlookers": self.onlookers,
+        }
+
+    @property
+    def onlookers(self) -> list[ReportFile]:
+        """Who else is told of all that happens."""
+        return [self.report] if self.report is not None else []
 
 
 _TRUST: Final = ("ca_file", "fingerprint", "insecure")
@@ -357,6 +369,13 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
         " on its standard input.",
     )
     @option(
+        "--report",
+        group=UNATTENDED,
+        type=click.Path(),
+        metavar="FILE",
+        help="Write a page for people to FILE, each minute and at the end.",
+    )
+    @option(
         "--first-pause",
         group=PACE,
         type=Duration(),
@@ -377,6 +396,7 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
         fail_fast: bool,
         patience: float | None,
         on_failure: str | None,
+        report: str | None,
         first_pause: float | None,
         longest_pause: float | None,
         **given: Any,
@@ -389,6 +409,7 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
             patience=patience,
             on_failure=on_failure,
             pace=_pace(first_pause, longest_pause),
+            report=ReportFile.parse(report),
         )
         return command(watching=watching, **given)
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
@@ -14,6 +14,7 @@ import click
 import veeam_tasks as vt
 from veeam_tasks.cli._explain import outage, wrong_argument
 from veeam_tasks.cli._messages import say, span, warn
+from veeam_tasks.cli._onlookers import ReportFile, both
 from veeam_tasks.cli._password import PasswordSource, has_terminal
 
 _SILENCE_SECONDS = 1.0
@@ -95,12 +96,19 @@ class Server:
             raise click.UsageError(text)
         return self.url
 
-    def session(self, *, patience: float | None = None, **more: Any) -> "LogonSession":
+    def session(
+        self,
+        *,
+        patience: float | None = None,
+        onlookers: Sequence[ReportFile] = (),
+        **more: Any,
+    ) -> "LogonSession":
         """Return what logs on when it is entered, or adopts the logon session.
 
         Args:
             patience: How long the server may be away before the first logon; None for
                 not at all.
+            onlookers: Are told of the manager once it is open, and of each notice.
             **more: Arguments of `connect`.
 
         Raises:
@@ -109,12 +117,18 @@ class Server:
         url, options = self.required_url(), {**self.options, **more}
         if patience is not None:
             options["patience"] = patience
+        if onlookers:
+            told = [one.notice for one in onlookers]
+            options["on_notice"] = both(*filter(None, [more.get("on_notice")]), *told)
+        began = [one.begin for one in onlookers]
         if self.token is not None:
             with checking(self):
                 adopted = vt.adopt(
                     url, self.token, session_id=self.session_id, **options
                 )
-            return LogonSession(adopted, server=self, shown=url, patience=patience)
+            return LogonSession(
+                adopted, server=self, shown=url, patience=patience, began=began
+            )
         username = self.username
         if username is None and has_terminal():
             username = click.prompt("User name", err=True)
@@ -129,7 +143,9 @@ class Server:
             )
         root = manager.url.removesuffix("/").removesuffix("/api")
         self.password.prepare(url=root, username=username)
-        return LogonSession(manager, server=self, shown=root, patience=patience)
+        return LogonSession(
+            manager, server=self, shown=root, patience=patience, began=began
+        )
 
 
 class LogonSession:
@@ -140,15 +156,23 @@ class LogonSession:
         server: Which server that is.
         shown: Its URL, for people.
         patience: How long the server may be away before the first logon.
+        began: Are told of the manager once it is open.
     """
 
     def __init__(
-        self, opening: Any, *, server: Server, shown: str, patience: float | None
+        self,
+        opening: Any,
+        *,
+        server: Server,
+        shown: str,
+        patience: float | None,
+        began: "Sequence[Callable[[vt.SessionManager], object]]" = (),
     ) -> None:
         self._opening = opening
         self._server = server
         self._shown = shown
         self._patience = patience
+        self._began = began
 
     async def __aenter__(self) -> "vt.SessionManager":
         loop = asyncio.get_running_loop()
@@ -158,6 +182,8 @@ class LogonSession:
             manager: vt.SessionManager = await self._open(loop.time())
         finally:
             timer.cancel()
+        for tell in self._began:
+            tell(manager)
         return manager
 
     async def __aexit__(

@@ -208,8 +208,7 @@ class _Action:
     examples=(
         'veeam-tasks submit --job "Oracle Backup"',
         "veeam-tasks submit 'jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=stop'",
-        "echo '<RebuildScopeJobSpec xmlns=\"http://www.veeam.com/ent/v1.0\"/>' |",
-        "    veeam-tasks submit 'security/accounts?action=rebuildScope' --body -",
+        "veeam-tasks submit 'security/accounts?action=rebuildScope' --body spec.xml",
     ),
 )
 @click.argument("path", required=False)

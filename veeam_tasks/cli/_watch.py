@@ -15,6 +15,7 @@ from veeam_tasks.cli._explain import explain, outage
 from veeam_tasks.cli._hooks import FailureHook
 from veeam_tasks.cli._input import TaskName, checked_ids, read_names
 from veeam_tasks.cli._messages import complain, counted, warn
+from veeam_tasks.cli._onlookers import both
 from veeam_tasks.cli._options import (
     Watching,
     output_options,
@@ -175,7 +176,7 @@ async def follow(watch: "vt.Watch", reporter: Reporter, watching: Watching) -> E
     is_heard = True
     hook = FailureHook.parse(watching.on_failure)
     try:
-        failure = await _read(watch, reporter, hook, fail_fast=watching.fail_fast)
+        failure = await _read(watch, reporter, hook, watching)
         if hook is not None:
             await hook.finish()
     except BrokenPipeError:
@@ -184,6 +185,7 @@ async def follow(watch: "vt.Watch", reporter: Reporter, watching: Watching) -> E
     except asyncio.CancelledError:
         reporter.close()
         reporter.summary(watch.report.unfinished)
+        await _finish(watching, "It was interrupted; the tasks go on.")
         raise
     finally:
         reporter.close()
@@ -192,27 +194,36 @@ async def follow(watch: "vt.Watch", reporter: Reporter, watching: Watching) -> E
         reporter.summary(watch.report.unfinished)
     verdict = _verdict(reporter.progress)
     if failure is None:
+        await _finish(watching)
         return verdict
-    complain(_why_cut_short(failure, reporter.progress))
+    why = _why_cut_short(failure, reporter.progress)
+    await _finish(watching, why)
+    complain(why)
     return first_of(status_of(failure), verdict)
+
+
+async def _finish(watching: Watching, why: str | None = None) -> None:
+    if watching.report is not None:
+        await watching.report.finish(why)
 
 
 async def _read(
     watch: "vt.Watch",
     reporter: Reporter,
     hook: FailureHook | None,
-    *,
-    fail_fast: bool,
+    watching: Watching,
 ) -> vt.VeeamTasksError | None:
     """Return what cut the watch short, if anything did."""
     try:
         async for event in watch:
             log_event(event)
+            if watching.report is not None:
+                watching.report.event(event)
             is_bad = outcome_of(event) in _ENDED_BADLY
             if is_bad and hook is not None:
                 hook.start(event)
             await reporter.event(event)
-            if fail_fast and is_bad:
+            if watching.fail_fast and is_bad:
                 break
     except vt.VeeamTasksError as error:
         return error
@@ -267,8 +278,12 @@ class _Simulation:
                 username=server.username,
                 password=server.password,
                 pace=self._pace(),
-                on_notice=reporter.notice,
+                on_notice=both(
+                    reporter.notice, *[one.notice for one in watching.onlookers]
+                ),
             ) as em:
+                for one in watching.onlookers:
+                    one.begin(em)
                 watch = em.watch(
                     [task.task_id for task in tasks], timeout=watching.timeout
                 )

@@ -1,0 +1,146 @@
+"""What else is told of a watch: the file of `--report`."""
+
+import asyncio
+import os
+import tempfile
+import threading
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import click
+
+import veeam_tasks as vt
+from veeam_tasks.cli._messages import visible, warn
+
+if TYPE_CHECKING:
+    from veeam_tasks.report import Recorder
+
+_BETWEEN_PAGES = 60.0
+_NEEDS: Final = {"jinja2": "report"}
+
+
+def require(module: str, option: str) -> None:
+    """Refuse an option whose extra is not installed.
+
+    Raises:
+        click.UsageError: Its module is not there.
+    """
+    if find_spec(module) is None:
+        extra = _NEEDS[module]
+        text = f"{option} needs the extra '{extra}': pip install 'veeam-tasks[{extra}]'"
+        raise click.UsageError(text)
+
+
+@attrs.define(eq=False)
+class ReportFile:
+    """Keeps what is delivered, and writes the page each minute and at the end.
+
+    A page that cannot be written is told once, and harms nothing: the watch counts.
+
+    Args:
+        path: Of the file.
+    """
+
+    path: str
+    _recorder: "Recorder" = attrs.field(init=False)
+    _writer: asyncio.Task[None] | None = None
+    _is_told: bool = False
+    _lock: threading.Lock = attrs.field(factory=threading.Lock)
+    _is_last_written: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        from veeam_tasks.report import Recorder  # noqa: PLC0415 - only if asked for
+
+        self._recorder = Recorder()
+
+    @classmethod
+    def parse(cls, path: str | None) -> "ReportFile | None":
+        """Return what writes the file, if one is named.
+
+        Raises:
+            click.UsageError: It cannot be written, or jinja2 is not there.
+        """
+        if path is None:
+            return None
+        require("jinja2", "--report")
+        problem = _problem_of(path)
+        if problem:
+            text = f"--report: {visible(path)} cannot be written: {problem}"
+            raise click.UsageError(text)
+        return cls(path)
+
+    def begin(self, manager: "vt.SessionManager") -> None:
+        """Begin to write, now that it is known of which server."""
+        recorder = self._recorder
+        recorder.url = manager.url if recorder.url in {None, manager.url} else None
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._keep_writing())
+
+    def notice(self, notice: "vt.Notice") -> None:
+        """Take a notice."""
+        self._recorder.add_notice(notice)
+
+    def event(self, event: "vt.TaskEvent", server: str | None = None) -> None:
+        """Take an event."""
+        self._recorder.add_event(event, server=server)
+
+    async def finish(self, why: str | None = None) -> None:
+        """Write the last page; `why` says what cut the watch short."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.cancel()
+            await asyncio.wait([writer])
+        self._recorder.is_over = True
+        self._recorder.cut_short = why
+        # Not in a thread: after Ctrl-C nothing is waited for.
+        self._write(is_last=True)
+
+    async def _keep_writing(self) -> None:
+        while True:
+            # In a thread, since a page of thousands of tasks takes half a second.
+            await asyncio.to_thread(self._write)
+            await asyncio.sleep(_BETWEEN_PAGES)
+
+    def _write(self, *, is_last: bool = False) -> None:
+        from veeam_tasks.report import render, write  # noqa: PLC0415 - only if asked for
+
+        page = render(self._recorder)
+        try:
+            with self._lock:
+                # A thread that nobody waited for may come after the last page.
+                if is_last or not self._is_last_written:
+                    self._is_last_written = is_last
+                    write(self.path, page)
+        except OSError as error:
+            if not self._is_told:
+                self._is_told = True
+                shown = visible(self.path)
+                warn(f"--report: {shown} cannot be written: {error.strerror}")
+
+
+def _problem_of(path: str) -> str:
+    """Return why a file cannot be put there, or nothing."""
+    target = Path(path)
+    if target.is_dir():
+        return "it is a folder"
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        return error.strerror or str(error)
+    os.close(handle)
+    with suppress(OSError):
+        Path(name).unlink()
+    return ""
+
+
+def both(*listeners: Any) -> Any:
+    """Return a function that tells a notice to each of these."""
+
+    def tell(notice: "vt.Notice") -> None:
+        for listener in listeners:
+            listener(notice)
+
+    return tell
