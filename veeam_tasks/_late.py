@@ -11,7 +11,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from veeam_tasks._redaction import NotCopyable
+from veeam_tasks._redaction import NotCopyable, hidden, hidden_or_none, unexpected
 
 if TYPE_CHECKING:
     from veeam_tasks._client import SessionManager
@@ -21,11 +21,19 @@ if TYPE_CHECKING:
 # codec of host names.
 _ROOMS = "veeam_tasks._doors", "anyio._backends._asyncio", "encodings.idna"
 
+OPTIONS = (
+    *("ssl", "ca_file", "fingerprint", "insecure", "api_version", "accept", "pace"),
+    *("request_timeout", "max_in_flight", "patience", "keep_alive", "max_reply_bytes"),
+    *("coalesce", "proxy", "on_notice"),
+)
+"""The keys of `Options`, which cannot be loaded here."""
+
 
 class LateConnecting(NotCopyable):
     """A manager that is not even made yet: await it, or use it by ``async with``.
 
-    A wrong argument is told then, before anything is sent.
+    A name that no argument has is told at once, a wrong value then, before anything is
+    sent: what checks values takes as long to load as the rest.
     """
 
     _what = "what connect() and adopt() return holds a SessionManager"
@@ -75,11 +83,29 @@ def _load() -> None:
         import_module(name)
 
 
-def connect(*args: Any, **options: Any) -> LateConnecting:
+def connect(
+    url: str, *, username: str, password: Any, **options: Any
+) -> LateConnecting:
     """Log on to an Enterprise Manager; see `connect` once it is loaded."""
-    return LateConnecting("connect", args, options)
+    account = {"username": username, "password": hidden(password)}
+    del password
+    _check_names(options)
+    return LateConnecting("connect", (url,), account | options)
 
 
-def adopt(*args: Any, **options: Any) -> LateConnecting:
+def adopt(
+    url: str, token: Any, *, session_id: Any = None, **options: Any
+) -> LateConnecting:
     """Use a logon session that someone else opened; see `adopt` once it is loaded."""
-    return LateConnecting("adopt", args, options)
+    logon_session = {"session_id": hidden_or_none(session_id)}
+    args = url, hidden(token)
+    del token, session_id
+    _check_names(options)
+    return LateConnecting("adopt", args, logon_session | options)
+
+
+def _check_names(options: dict[str, Any]) -> None:
+    """Raise where `connect` would, as far as that can be told without the rooms."""
+    for name in sorted(options):
+        if name not in OPTIONS:
+            raise TypeError(unexpected(name, OPTIONS))

@@ -1,6 +1,5 @@
 """The keyword arguments of `connect`, `adopt` and `SessionManager`, checked."""
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from veeam_tasks._errors import ArgumentError
 from veeam_tasks._notices import Notice
 from veeam_tasks._pace import Pace, check_seconds
 from veeam_tasks._protocol.urls import base_url
-from veeam_tasks._redaction import Secret, hidden, quoted
+from veeam_tasks._redaction import Secret, hidden, quoted, unexpected
 from veeam_tasks._transport.trust import Trust, make_trust
 
 Coalesce = Literal["auto", "never", "always"]
@@ -145,7 +144,7 @@ def make_settings(url: str, options: Options) -> Settings:
     """
     unknown = sorted(set(options) - Options.__optional_keys__)
     if unknown:
-        raise TypeError(_unexpected(unknown[0]))
+        raise TypeError(unexpected(unknown[0], Options.__optional_keys__))
     rest = dict(hide_proxy(options))
     insecure = options.get("insecure", False)
     if not isinstance(insecure, bool):
@@ -245,14 +244,6 @@ def _is_proxy(proxy: Secret) -> bool:
         return parsed.scheme in {"http", "https"} and bool(parsed.host)
     except ValueError:
         return False
-
-
-def _unexpected(name: str) -> str:
-    """Return what to say of a keyword that there is none of; the nearest one too."""
-    text = f"unexpected keyword argument {quoted(name)}"
-    known = (*Options.__optional_keys__, "username", "password", "token", "session_id")
-    near = difflib.get_close_matches(name, known, 1)
-    return f"{text}; did you mean {near[0]!r}?" if near else text
 
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])

@@ -10,7 +10,7 @@ import binascii
 import contextlib
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NoReturn
 from urllib.parse import quote, unquote
 
@@ -63,6 +63,16 @@ def hidden(value: object) -> Secret:
 def hidden_or_none(value: object) -> Secret | None:
     """Return a value as a secret, or None for none."""
     return None if value is None else hidden(value)
+
+
+def unexpected(name: str, known: Iterable[str]) -> str:
+    """Return what to say of an option that there is none of; the nearest one too."""
+    import difflib  # noqa: PLC0415 - half of what this module would cost
+
+    text = f"unexpected keyword argument {quoted(name)}"
+    names = (*known, "username", "password", "token", "session_id")
+    near = difflib.get_close_matches(name, names, 1)
+    return f"{text}; did you mean {near[0]!r}?" if near else text
 
 
 class Secrets:

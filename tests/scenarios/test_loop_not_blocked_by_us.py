@@ -10,6 +10,7 @@ import pytest
 from support.raw_server import RawServer, Seen, reply
 
 from veeam_tasks import SessionManager, _late, connect
+from veeam_tasks._options import Options
 
 NS = 'xmlns="http://www.veeam.com/ent/v1.0"'
 LOGON = reply(
@@ -160,6 +161,18 @@ async def test_a_late_door_says_what_it_is() -> None:
         copy.copy(late)
     with pytest.raises(ValueError, match="has no scheme"):
         await _late.connect("em.example", username="u", password="pass-word")
+
+
+async def test_a_late_door_knows_the_names_of_arguments_at_once() -> None:
+    """A misspelt or missing argument is told before anything is awaited."""
+    assert set(_late.OPTIONS) == set(Options.__optional_keys__)
+    for door, args in ((_late.connect, ("u",)), (_late.adopt, ("u", "token", "x"))):
+        with pytest.raises(TypeError):
+            door(*args)
+    with pytest.raises(TypeError, match="'patients'; did you mean 'patience'"):
+        _late.connect("u", username="u", password="p", patients=5)
+    with pytest.raises(TypeError, match="'sesion_id'; did you mean 'session_id'"):
+        _late.adopt("u", "token", sesion_id="x")
 
 
 async def test_a_late_door_logs_on_once() -> None:
