@@ -12,9 +12,17 @@ from veeam_tasks import (
     MalformedReplyError,
     SessionManager,
     StatusError,
+    Task,
+    TaskLostError,
     TaskNotFoundError,
     VeeamTasksError,
 )
+from veeam_tasks._options import make_settings
+from veeam_tasks._protocol.messages import Reply, Request
+from veeam_tasks._redaction import Secrets
+from veeam_tasks._session.calls import Calls
+from veeam_tasks._session.logon_session import LogonSession
+from veeam_tasks._session.submitted import Submitted
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
@@ -143,3 +151,67 @@ async def test_a_good_reply_to_any_call_opens_the_gate(name: str) -> None:
         if name != "delete":
             with anyio.fail_after(5):
                 assert (await anext(watch)).task_id == task_id
+
+
+class Renewing:
+    """Answers each DELETE with a 401, while the token is replaced by another call.
+
+    It is the observer and the listener of the calls, too, and takes no note of them.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.session = LogonSession(
+            transport=self,
+            listener=self,
+            secrets=Secrets(),
+            credentials=None,
+            api_version="latest",
+            media_type="application/xml",
+        )
+        self.session.adopt("token-1", None)
+        self.calls = Calls(
+            session=self.session,
+            observer=self,
+            secrets=Secrets(),
+            settings=make_settings("https://em.example", {}),
+        )
+
+    async def send(
+        self, request: Request, token: object = None, *, uncertain: bool = False
+    ) -> Reply:
+        """Answer 401, under a token that is not the current one any more."""
+        self.session.adopt("token-2", None)
+        return Reply(
+            request=f"{request.method} {request.shown}",
+            status=401,
+            content_type="text/html",
+            body=self.body,
+        )
+
+    def logged_on(self) -> None:
+        """See the class."""
+
+    def renewed(self) -> None:
+        """See the class."""
+
+    def refused(self, error: VeeamTasksError) -> None:
+        """See the class."""
+
+    def record_success(self) -> None:
+        """See the class."""
+
+    def note_submitted(self, submitted: Submitted) -> None:
+        """See the class."""
+
+    def last_seen(self, task_id: str) -> Task | None:
+        """Know no task."""
+
+
+async def test_a_task_is_lost_to_a_delete_by_the_servers_own_401_alone() -> None:
+    """A portal's page says nothing of the logon session that the task belonged to."""
+    with pytest.raises(TaskLostError, match="its logon session has ended"):
+        await Renewing(b"").calls.delete("task-1")
+    with pytest.raises(StatusError, match="something in between") as caught:
+        await Renewing(b"<html>Sign in</html>").calls.delete("task-1")
+    assert caught.value.status == 401
