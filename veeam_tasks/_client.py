@@ -23,7 +23,14 @@ from veeam_tasks._protocol.actions import Body, action_request
 from veeam_tasks._protocol.messages import Request
 from veeam_tasks._protocol.session_paths import SessionLike, session_path
 from veeam_tasks._protocol.urls import resource_path, task_id_of
-from veeam_tasks._redaction import NotCopyable, Secret, Secrets, hidden, of_the_package
+from veeam_tasks._redaction import (
+    NotCopyable,
+    Secret,
+    Secrets,
+    counted,
+    hidden,
+    of_the_package,
+)
 from veeam_tasks._runtime import Opening, Runtime
 from veeam_tasks._session.credentials import Credentials, Password
 
@@ -634,7 +641,7 @@ class SessionManager(NotCopyable):
         if self._account is not None:
             account = self._account.username
         count = self.statistics().watched
-        state = f"logged on, {count} {'task' if count == 1 else 'tasks'} watched"
+        state = f"logged on, {counted(count, 'task')} watched"
         if self._runtime is not None and self._runtime.session.refused is not None:
             state = "logon refused: open() tries again"
         elif self._runtime is None or not self._runtime.is_open:

@@ -8,7 +8,11 @@ from enum import StrEnum
 import attrs
 
 from veeam_tasks._errors import VeeamTasksError
-from veeam_tasks._redaction import of_the_package, visible
+from veeam_tasks._redaction import (
+    counted,
+    of_the_package,
+    visible,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +52,7 @@ class Notice:
 
     def __repr__(self) -> str:
         number = len(self.task_ids)
-        risk = f"; {number} {'task' if number == 1 else 'tasks'} at risk" * bool(number)
+        risk = f"; {counted(number, 'task')} at risk" if number else ""
         at = f"{self.at:%Y-%m-%d %H:%M:%S}"
         return f"<Notice {self.kind} at {at}: {visible(self.detail)}{risk}>"
 

@@ -226,6 +226,11 @@ def quoted(value: object) -> str:
     return f"{mark}{visible(text)}{mark}"
 
 
+def counted(number: int, one: str, more: str | None = None) -> str:
+    """Return a number with its noun: ``1 task``, ``2 tasks``."""
+    return f"{number} {one if number == 1 else more or f'{one}s'}"
+
+
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 

@@ -20,7 +20,8 @@ from veeam_tasks import (
     TransportError,
     WatchTimeoutError,
 )
-from veeam_tasks._events import Observation, PendingEvent, lost_error, outcome_of
+from veeam_tasks._engine.pending_event import PendingEvent
+from veeam_tasks._events import Observation, lost_error, outcome_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WORDS = ("Running", "OperationFinished", "Queued", "Paused")

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from veeam_tasks._checkpoint import VERSION
+from veeam_tasks._engine.pending_event import PendingEvent
 from veeam_tasks._engine.records import TaskRecord
 from veeam_tasks._engine.run_records import RunRecord
-from veeam_tasks._events import PendingEvent, TaskEvent
+from veeam_tasks._events import TaskEvent
 from veeam_tasks._model import JobSession, RunStage, Task, TaskSession, TaskState
 from veeam_tasks._session.session_search import SKEW
 from veeam_tasks._session.submitted import Submitted

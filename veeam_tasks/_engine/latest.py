@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
+from veeam_tasks._engine.pending_event import PendingEvent
 from veeam_tasks._engine.records import TaskRecord
 from veeam_tasks._engine.run_records import RunRecord
-from veeam_tasks._events import PendingEvent
 from veeam_tasks._model import Task
 
 

@@ -7,10 +7,10 @@ from typing import NoReturn, Self
 from veeam_tasks._engine.engine import check_loop, running_loop
 from veeam_tasks._engine.reader import Reader
 from veeam_tasks._engine.subscription import Subscription
-from veeam_tasks._engine.watch import Watch, counted, counts, events_owed
+from veeam_tasks._engine.watch import Watch, counts, events_owed
 from veeam_tasks._errors import VeeamTasksError
 from veeam_tasks._events import Report, TaskEvent
-from veeam_tasks._redaction import NotCopyable, of_the_package
+from veeam_tasks._redaction import NotCopyable, counted, of_the_package
 
 _BUSY = (
     "another coroutine is reading these watches, merged: one reader at a time; make a"
@@ -178,7 +178,7 @@ class MergedWatch(NotCopyable):
         cut = [type(one.ended_by).__name__ for one in subscriptions if one.is_cut]
         if cut:
             parts.append(f"{len(cut)} cut short ({', '.join(dict.fromkeys(cut))})")
-        tasks = counted(sum(len(one.outcomes) for one in reports), "task", "tasks")
+        tasks = counted(sum(len(one.outcomes) for one in reports), "task")
         owed = events_owed(sum(one.owed for one in subscriptions))
         return f"<MergedWatch of {', '.join(parts)}: {tasks}: {counts(reports)}{owed}>"
 

@@ -12,15 +12,10 @@ import attrs
 
 from veeam_tasks._checkpoint import EventMark, SessionMark, StartMark, TaskMark
 from veeam_tasks._engine.decisions import is_another
+from veeam_tasks._engine.pending_event import PendingEvent, PendingRun, event_of
 from veeam_tasks._engine.run_records import Deadline, RunRecord
 from veeam_tasks._errors import TaskLostError
-from veeam_tasks._events import (
-    Observation,
-    PendingEvent,
-    PendingRun,
-    TaskEvent,
-    event_of,
-)
+from veeam_tasks._events import Observation, TaskEvent
 from veeam_tasks._model import JobSession, RunStage, Task, TaskState
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.sessions import guid_of

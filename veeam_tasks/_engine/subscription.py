@@ -24,6 +24,7 @@ from veeam_tasks._engine.checkpoints import (
 from veeam_tasks._engine.decisions import is_another
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._engine.latest import Latest
+from veeam_tasks._engine.pending_event import PendingEvent, PendingRun
 from veeam_tasks._engine.reader import Reader
 from veeam_tasks._engine.resuming import (
     Resumed,
@@ -35,15 +36,7 @@ from veeam_tasks._engine.resuming import (
 from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._engine.runs import searching
 from veeam_tasks._errors import WatchTimeoutError
-from veeam_tasks._events import (
-    Observation,
-    Outcomes,
-    PendingEvent,
-    PendingRun,
-    Report,
-    TaskEvent,
-    outcome_of,
-)
+from veeam_tasks._events import Observation, Outcomes, Report, TaskEvent, outcome_of
 from veeam_tasks._model import RunStage, Task, TaskState
 from veeam_tasks._pace import Pace
 

@@ -12,21 +12,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from veeam_tasks._checkpoint import Checkpoint
 from veeam_tasks._engine.engine import Engine
+from veeam_tasks._engine.pending_event import PendingEvent
 from veeam_tasks._engine.reader import Reader, waiting
 from veeam_tasks._engine.subscription import Subscription, fresh
 from veeam_tasks._errors import ClosedError
-from veeam_tasks._events import (
-    Observation,
-    PendingEvent,
-    Report,
-    TaskEvent,
-    failure_of,
-    lost_error,
-)
+from veeam_tasks._events import Observation, Report, TaskEvent, failure_of, lost_error
 from veeam_tasks._model import Run, Task, TaskState
 from veeam_tasks._pace import Pace
 from veeam_tasks._protocol.urls import Hide, task_id_of
-from veeam_tasks._redaction import NotCopyable, of_the_package
+from veeam_tasks._redaction import (
+    NotCopyable,
+    counted,
+    of_the_package,
+)
 
 if TYPE_CHECKING:
     from veeam_tasks._client import SessionManager
@@ -225,16 +223,11 @@ class Watch(NotCopyable):
         ended_by = subscription.ended_by
         state = "" if ended_by is None else f"; ended: {type(ended_by).__name__}"
         number = len(subscription.slots)
-        what = counted(number, "task", "tasks")
+        what = counted(number, "task")
         if self.is_endless:
             what = f"all tasks, {number} so far"
         owed = events_owed(subscription.owed)
         return f"<Watch of {what}: {counts([report])}{owed}{state}>"
-
-
-def counted(number: int, one: str, more: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {one if number == 1 else more}"
 
 
 def counts(reports: Iterable[Report]) -> str:
@@ -250,7 +243,7 @@ def counts(reports: Iterable[Report]) -> str:
 
 def events_owed(number: int) -> str:
     """Return how many events there are to read, as the end of a `repr`."""
-    return f"; {counted(number, 'event', 'events')} to read" if number else ""
+    return f"; {counted(number, 'event')} to read" if number else ""
 
 
 async def followed(watch: Watch) -> Run:

@@ -1,0 +1,159 @@
+"""What one watch owes of one task: observations merged for a slow reader; pure."""
+
+import sys
+
+from veeam_tasks._events import Observation, TaskEvent, state_word
+from veeam_tasks._model import (
+    RunStage,
+)
+
+_NOT_ENDED = sys.maxsize
+
+
+class PendingEvent:
+    """What one watch has delivered of one task, and what it owes.
+
+    Attributes:
+        ended_under: The generation of the logon session whose task ended, as known
+            last; greater than any until then.
+    """
+
+    __slots__ = ("delivered", "ended_under", "owed")
+
+    def __init__(self) -> None:
+        self.delivered: TaskEvent | None = None
+        self.owed: TaskEvent | None = None
+        self.ended_under = _NOT_ENDED
+
+    @property
+    def latest(self) -> TaskEvent | None:
+        """The latest event, delivered or owed."""
+        return self.owed or self.delivered
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the final event was observed, delivered or not."""
+        latest = self.owed or self.delivered
+        return latest is not None and latest.is_final
+
+    def observe(self, seen: Observation) -> bool:
+        """Merge a sighting; return whether an event is owed now.
+
+        The event is made against the state delivered last, so a change that
+        returns to that state takes back what was owed.
+        """
+        before = self.delivered
+        if self.is_final:
+            return self.owed is not None
+        if (
+            before is not None
+            and not seen.is_final
+            and state_word(before) == state_word(seen)
+        ):
+            self.owed = None
+            return False
+        same = self.owed
+        if (
+            same is not None
+            and not seen.is_final
+            and state_word(same) == state_word(seen)
+        ):
+            return True
+        if seen.is_final:
+            self.ended_under = seen.generation
+        self.owed = event_of(seen, before)
+        return True
+
+    def deliver(self) -> TaskEvent:
+        """Hand out the event that is owed."""
+        event = self.owed
+        assert event is not None
+        self.delivered, self.owed = event, None
+        return event
+
+
+class PendingRun(PendingEvent):
+    """The same of a task whose job session is followed.
+
+    The end of the task is never merged with what comes after it: whoever is told that
+    a job session is lost has been told how its task ended.
+    """
+
+    __slots__ = ("_next",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: Observation | None = None
+
+    @property
+    def latest(self) -> TaskEvent | None:
+        """The latest event, delivered or owed."""
+        owed = self.owed
+        if owed is None or self._next is None:
+            return owed or self.delivered
+        return event_of(self._next, owed)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the final event was observed, delivered or not."""
+        return super().is_final or (self._next is not None and self._next.is_final)
+
+    def observe(self, seen: Observation) -> bool:
+        """Merge a sighting; return whether an event is owed now."""
+        if self.is_final:
+            return self.owed is not None
+        owed, before = self.owed, self.delivered
+        is_end_owed = owed is not None and owed.stage is RunStage.SEARCHING
+        if is_end_owed and seen.stage is not RunStage.TASK:
+            assert owed is not None
+            if seen.is_final:
+                self.ended_under = seen.generation
+            self._next = seen if seen.is_final or _shows(seen) != _shows(owed) else None
+            return True
+        if seen.is_final:
+            self.ended_under = seen.generation
+        elif before is not None and _shows(before) == _shows(seen):
+            self.owed = None
+            return False
+        elif owed is not None and _shows(owed) == _shows(seen):
+            return True
+        self.owed = event_of(seen, before)
+        return True
+
+    def put_off(self, seen: Observation) -> None:
+        """Owe the end of the run after the end of the task, which is owed already."""
+        self._next = seen
+
+    def deliver(self) -> TaskEvent:
+        """Hand out the event that is owed; afterwards another one may be."""
+        event = super().deliver()
+        if self._next is not None:
+            self.owed, self._next = event_of(self._next, event), None
+        return event
+
+
+def _shows(seen: TaskEvent | Observation) -> tuple[object, ...]:
+    """Return what tells two events of a run apart: stage, words, result, progress."""
+    session = seen.session
+    if session is None:
+        return seen.stage, state_word(seen)
+    return seen.stage, session.raw_state, session.raw_result, session.progress
+
+
+def event_of(seen: Observation, before: TaskEvent | None) -> TaskEvent:
+    """Return the event of a sighting after the one delivered before it."""
+    return TaskEvent(
+        task_id=seen.task_id,
+        task=seen.task,
+        previous=None if before is None else before.state,
+        state=seen.state,
+        is_final=seen.is_final,
+        succeeded=seen.succeeded,
+        observed_at=seen.observed_at,
+        not_before=None if before is None else seen.not_before,
+        sequence=1 if before is None else before.sequence + 1,
+        error=seen.error,
+        stage=seen.stage,
+        session=seen.session,
+        failures=seen.failures,
+    )
