@@ -308,7 +308,7 @@ def ansible(session: nox.Session) -> None:
 def airflow(session: nox.Session) -> None:
     """Test the provider within Airflow: discovery, DAGs, triggers, on SQLite."""
     built = f"{wheel(session)}[cli,simulator,airflow]"
-    session.install("-q", built, *group("test"))
+    session.install("-q", built, *group("test"), "temporalio>=1.20")
     session.run("pytest", "-q", "tests/airflow", *session.posargs, env=WHEEL)
 
 
