@@ -156,4 +156,4 @@ def test_a_watch_offers_what_is_the_callers() -> None:
     """Completion at a prompt shows no name that only the engine calls."""
     offered = {name for name in dir(Watch) if not name.startswith("_")}
     members = {"tasks", "report", "add", "discard", "wait", "aclose"}
-    assert offered == members | {"pace", "is_endless", "manager"}
+    assert offered == members | {"pace", "is_endless", "manager", "checkpoint"}
