@@ -10,7 +10,7 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veeam_tasks._client import SessionManager
-    from veeam_tasks._doors import adopt, connect, inspect_certificate, log_out
+    from veeam_tasks._connect import adopt, connect, inspect_certificate, log_out
     from veeam_tasks._engine.merge import MergedWatch, merge
     from veeam_tasks._engine.watch import Watch
     from veeam_tasks._errors import (
@@ -98,8 +98,8 @@ __all__ = [
     "merge",
 ]
 
-_ROOMS = {
-    "_doors": ("adopt", "connect", "inspect_certificate", "log_out"),
+_MODULES = {
+    "_connect": ("adopt", "connect", "inspect_certificate", "log_out"),
     "_errors": (
         "ArgumentError",
         "CertificateError",
@@ -140,25 +140,25 @@ _ROOMS = {
     "_engine.merge": ("MergedWatch", "merge"),
     "_engine.watch": ("Watch",),
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    room = _ROOM_OF.get(name)
-    if room is None:
+    module = _MODULE_OF.get(name)
+    if module is None:
         text = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(text)
     if name in {"adopt", "connect"} and _would_hold_a_loop():
-        # Not kept: the next one who asks may have the door itself.
-        return getattr(import_module(f"{__name__}._late"), name)
-    value: object = getattr(import_module(f"{__name__}.{room}"), name)
+        # Not kept: the next one who asks may have the function itself.
+        return getattr(import_module(f"{__name__}._late_connect"), name)
+    value: object = getattr(import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
 
 
 def _would_hold_a_loop() -> bool:
-    """Tell whether the rooms are still to be loaded, inside of a running loop."""
-    if f"{__name__}._doors" in sys.modules:
+    """Tell whether the rest is still to be loaded, inside of a running loop."""
+    if f"{__name__}._connect" in sys.modules:
         return False
     # Whoever runs a loop has imported it.
     asyncio = sys.modules.get("asyncio")

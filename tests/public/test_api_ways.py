@@ -1,6 +1,6 @@
 """Three ways to use it: awaited, as a bulk watcher, and line by line.
 
-The third over a terminal is in test_repl, sharing a logon session in test_api_doors.
+The third over a terminal is in test_repl, sharing a logon session in test_api_connect.
 """
 
 import asyncio

@@ -18,7 +18,7 @@ from veeam_tasks import (
     connect,
     inspect_certificate,
 )
-from veeam_tasks._doors import log_out
+from veeam_tasks._connect import log_out
 from veeam_tasks._options import Options
 from veeam_tasks.simulator import Fault, SimulatedServer
 

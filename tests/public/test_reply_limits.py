@@ -13,7 +13,7 @@ from veeam_tasks import (
     SubmitUncertainError,
     connect,
 )
-from veeam_tasks._doors import log_out
+from veeam_tasks._connect import log_out
 from veeam_tasks._runtime import KEEP_ALIVE_SECONDS
 
 pytestmark = pytest.mark.virtual_time

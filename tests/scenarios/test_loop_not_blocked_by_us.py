@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.raw_server import RawServer, Seen, reply
 
-from veeam_tasks import SessionManager, _late, connect
+from veeam_tasks import SessionManager, connect
+from veeam_tasks import _late_connect as _late
 from veeam_tasks._options import Options
 
 NS = 'xmlns="http://www.veeam.com/ent/v1.0"'
@@ -127,7 +128,7 @@ async def main():
     took = loop.time() - began
     await asyncio.sleep(0.002)
     ticking.cancel()
-    assert vt.connect.__module__ == "veeam_tasks._doors"
+    assert vt.connect.__module__ == "veeam_tasks._connect"
     print(longest / took)
 
 asyncio.run(main())
@@ -166,7 +167,10 @@ async def test_a_late_door_says_what_it_is() -> None:
 async def test_a_late_door_knows_the_names_of_arguments_at_once() -> None:
     """A misspelt or missing argument is told before anything is awaited."""
     assert set(_late.OPTIONS) == set(Options.__optional_keys__)
-    for door, args in ((_late.connect, ("u",)), (_late.adopt, ("u", "token", "x"))):
+    for door, args in (
+        (_late.connect, ("u",)),
+        (_late.adopt, ("u", "token", "x")),
+    ):
         with pytest.raises(TypeError):
             door(*args)
     with pytest.raises(TypeError, match="'patients'; did you mean 'patience'"):

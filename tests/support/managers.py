@@ -6,7 +6,7 @@ from typing import Literal, Unpack
 import attrs
 
 from veeam_tasks import Pace, SessionManager, connect
-from veeam_tasks._doors import Connecting
+from veeam_tasks._connect import Connecting
 from veeam_tasks._options import Options
 from veeam_tasks.simulator import SimulatedServer
 

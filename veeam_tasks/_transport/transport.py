@@ -1,6 +1,6 @@
-"""`Request` -> `Reply` over one aiohttp session; the only user of aiohttp's client.
+"""`Request` -> `Reply` over the connections of one aiohttp session.
 
-Measured facts of aiohttp 3.14 that shape this room:
+Measured facts of aiohttp 3.14 that shape this file:
 
 * It sends PUT and DELETE again by itself after a disconnect; `NoResend` stops that.
 * The `repr` of its errors holds the request's headers, so what stands for them is

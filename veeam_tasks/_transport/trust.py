@@ -153,7 +153,7 @@ def make_trust(
 
 
 def _warn(text: str) -> None:
-    """Warn, and name the line that called this package, by whichever door."""
+    """Warn, and name the line that called this package, whichever way in it took."""
     level, frame = 1, inspect.currentframe()
     while frame is not None and _is_ours(frame):
         level, frame = level + 1, frame.f_back

@@ -1,7 +1,8 @@
-"""Doors for a first call from a running loop: the rooms are loaded in a thread.
+"""`connect` and `adopt` for a first call from a running loop: a thread loads the rest.
 
-Measured: aiohttp and the rest take 0.3 s to import, CA certificates included, and as a
-door that is first named inside a loop imports them there, the loop would be held.
+Measured: aiohttp and the rest take 0.3 s to import, CA certificates included, and what
+is first named inside a loop is imported there, so the loop would be held. Hence a file
+of its own, which imports nothing but the standard library and `_redaction`.
 """
 
 import asyncio
@@ -15,11 +16,11 @@ from veeam_tasks._redaction import NotCopyable, hidden, hidden_or_none, unexpect
 
 if TYPE_CHECKING:
     from veeam_tasks._client import SessionManager
-    from veeam_tasks._doors import Connecting
+    from veeam_tasks._connect import Connecting
 
 # What is imported by the first request otherwise: anyio's half for asyncio, and the
 # codec of host names.
-_ROOMS = "veeam_tasks._doors", "anyio._backends._asyncio", "encodings.idna"
+_MODULES = "veeam_tasks._connect", "anyio._backends._asyncio", "encodings.idna"
 
 OPTIONS = (
     *("ssl", "ca_file", "fingerprint", "insecure", "api_version", "accept", "pace"),
@@ -73,13 +74,13 @@ class LateConnecting(NotCopyable):
                 await loop.run_in_executor(executor, _load)
             finally:
                 executor.shutdown(wait=False)
-            door = getattr(import_module(_ROOMS[0]), self._name)
-            self._connecting = door(*self._args, **self._options)
+            connect = getattr(import_module(_MODULES[0]), self._name)
+            self._connecting = connect(*self._args, **self._options)
         return await self._connecting
 
 
 def _load() -> None:
-    for name in _ROOMS:
+    for name in _MODULES:
         import_module(name)
 
 
@@ -105,7 +106,7 @@ def adopt(
 
 
 def _check_names(options: dict[str, Any]) -> None:
-    """Raise where `connect` would, as far as that can be told without the rooms."""
+    """Raise where `connect` would, as far as that can be told without the rest."""
     for name in sorted(options):
         if name not in OPTIONS:
             raise TypeError(unexpected(name, OPTIONS))

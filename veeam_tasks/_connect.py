@@ -1,4 +1,7 @@
-"""The doors: `connect` and `adopt`, both to be awaited or entered."""
+"""The ways in: `connect`, `adopt`, `log_out` and `inspect_certificate`.
+
+They are no part of `_client`, which they stand over: they make managers.
+"""
 
 from collections.abc import Generator
 from types import TracebackType

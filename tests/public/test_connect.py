@@ -1,4 +1,4 @@
-"""The doors: unawaited, entered, and the one that ends what was left open."""
+"""`connect` and `adopt` unawaited and entered, and `log_out` for what was left open."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from support.managers import direct, door
 
 import veeam_tasks as vt
 from veeam_tasks import LogonError, Pace, TransportError
-from veeam_tasks._doors import log_out
+from veeam_tasks._connect import log_out
 from veeam_tasks._options import Options, Settings
 from veeam_tasks.simulator import Fault, SimulatedServer
 

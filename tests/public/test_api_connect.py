@@ -1,4 +1,4 @@
-"""The doors and their logons, and the loops that a manager lives in."""
+"""`connect` and `adopt`, their logons, and the loops that a manager lives in."""
 
 import asyncio
 import base64
