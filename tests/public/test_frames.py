@@ -13,7 +13,7 @@ import veeam_tasks
 from veeam_tasks import (
     SessionManager,
     VeeamTasksError,
-    _late,
+    _late_connect,
     adopt,
     connect,
     inspect_certificate,
@@ -219,7 +219,9 @@ CALLS: dict[str, Callable[[], Awaitable[object]]] = {
     "manager": lambda: SessionManager(
         "-", username="u", password=PASSWORD, **BY_PROXY
     ).open(),
-    "late": lambda: _late.connect("-", username="u", password=PASSWORD, **BY_PROXY),
+    "late": lambda: _late_connect.connect(
+        "-", username="u", password=PASSWORD, **BY_PROXY
+    ),
     "no token": lambda: adopt(NOWHERE, "token ", **BY_PROXY),
     "adopt": lambda: adopt("-", "token", **ODD_PROXY),
     "log out": lambda: log_out(NOWHERE, "dG9r", session_id="one", **BY_PROXY),
