@@ -226,7 +226,7 @@ class Runtime:
             watched=engine.tracker.watched,
             bytes_in=transport.bytes_in,
             coalescing="together" if engine.tracker.is_together else "singly",
-            coalescing_reason=engine.collection.choice.reason,
+            coalescing_reason=engine.collection.cost.reason,
             last_request_at=self._wall(last_at),
             next_request_at=self._wall(engine.next_at),
         )

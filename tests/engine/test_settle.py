@@ -80,19 +80,21 @@ class Scene:
         self.after = 1
         self.settling = Settling(
             loop=Restless(),  # type: ignore[arg-type] # nothing but its clock is used
-            records=self.records,
-            meet_task=self.meet,
-            again=lambda record, _: self.singly.append(record.task_id),
+            tracker=self,  # type: ignore[arg-type] # what it has of one is enough
             is_together=is_together,
         )
 
-    def meet(
-        self, record: TaskRecord, task: Task, unchanged_hash: int, moment: PollTimes
+    def reschedule(self, record: TaskRecord, _: float) -> None:
+        """Take note of what is asked for singly."""
+        self.singly.append(record.task_id)
+
+    def on_task(
+        self, record: TaskRecord, task: Task, unchanged_hash: int, times: PollTimes
     ) -> None:
-        """Take note of a changed task, as the replies' room does."""
+        """Take note of a changed task, as the tracker does."""
         assert record.task_id == task.task_id
         self.met.append(task.task_id)
-        record.unchanged_hash, record.sent = unchanged_hash, moment.sent
+        record.unchanged_hash, record.sent = unchanged_hash, times.sent
         record.finished_without_result += task.is_finished and task.result is None
 
     async def settle(
@@ -108,12 +110,12 @@ class Scene:
         )
         pages.next_path()
         await pages.read(given)
-        moment = PollTimes(
+        times = PollTimes(
             generation=generation, sent=sent, sent_wall=sent, now=sent, now_wall=sent
         )
         other = asyncio.create_task(self.act())
         await self.settling.settle(
-            Collection(pages=pages, moment=moment, seconds=0.1, size=1)
+            Collection(pages=pages, times=times, seconds=0.1, size=1)
         )
         await other
 
@@ -128,7 +130,7 @@ BODIES = [body(number) for number in range(COUNT)]
 
 
 async def test_what_is_as_before_is_not_decoded() -> None:
-    """Its pause grows, and it counts as asked for at that moment."""
+    """Its pause grows, and it counts as asked for at that times."""
     scene = Scene()
     await scene.settle(*BODIES)
     assert scene.met == []

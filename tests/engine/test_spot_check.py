@@ -1,12 +1,14 @@
 """The proof of collections: which task is asked for, and what contradicts it."""
 
+from random import Random
+
 import pytest
 from support.strategies import VEEAM, reply
 
 from veeam_tasks import MalformedReplyError, Pace, Task, TaskState
+from veeam_tasks._engine.collection_poll import SpotCheck
 from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.settle import Collection
-from veeam_tasks._engine.spot_check import SpotCheck
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import CollectionReader
 
@@ -36,8 +38,8 @@ async def collection(*elements: str, sent: float = 20.0) -> Collection:
     )
     pages.next_path()
     await pages.read(reply(body))
-    moment = PollTimes(generation=1, sent=sent, sent_wall=sent, now=sent, now_wall=sent)
-    return Collection(pages=pages, moment=moment, seconds=0.1, size=len(body))
+    times = PollTimes(generation=1, sent=sent, sent_wall=sent, now=sent, now_wall=sent)
+    return Collection(pages=pages, times=times, seconds=0.1, size=len(body))
 
 
 class Still:
@@ -58,7 +60,7 @@ def element(state: str, task_id: str = "task-1") -> str:
 
 def test_one_task_a_minute_that_waits_for_a_collection() -> None:
     """One that is asked for singly anyway proves nothing."""
-    proof = SpotCheck()
+    proof = SpotCheck(Random(0))
     records = watched()
     assert proof.choose(records, 0.0) is records["task-1"]
     assert proof.choose(records, 59.9) is None
@@ -70,7 +72,7 @@ def test_one_task_a_minute_that_waits_for_a_collection() -> None:
 @pytest.mark.parametrize("state", ["Running", "OperationFinished", "Odd"])
 async def test_a_task_that_has_ended_and_is_shown_as_before(state: str) -> None:
     """The collection is not to be relied on, and the error says why."""
-    proof = SpotCheck()
+    proof = SpotCheck(Random(0))
     records = watched()
     record = proof.choose(records, 0.0)
     assert record is not None
@@ -86,7 +88,7 @@ async def test_a_task_that_has_ended_and_is_shown_as_before(state: str) -> None:
 )
 async def test_what_is_no_contradiction(elements: list[str]) -> None:
     """It shows the end as well, or the task not at all."""
-    proof = SpotCheck()
+    proof = SpotCheck(Random(0))
     records = watched()
     record = proof.choose(records, 0.0)
     assert record is not None
@@ -97,7 +99,7 @@ async def test_what_is_no_contradiction(elements: list[str]) -> None:
 
 async def test_an_older_collection_proves_nothing_yet() -> None:
     """It was asked for before the task was."""
-    proof = SpotCheck()
+    proof = SpotCheck(Random(0))
     records = watched()
     record = proof.choose(records, 0.0)
     assert record is not None
@@ -108,7 +110,7 @@ async def test_an_older_collection_proves_nothing_yet() -> None:
 
 async def test_a_task_that_goes_on_waits_for_collections_again() -> None:
     """Unless it is doubted, or a Result is asked for, or nothing was chosen."""
-    proof = SpotCheck()
+    proof = SpotCheck(Random(0))
     proof.check(await collection(element("Running")))
     for missing_replies, finished_without_result, due in [
         (0, 0, DueState.IN_COLLECTION),
@@ -116,7 +118,7 @@ async def test_a_task_that_goes_on_waits_for_collections_again() -> None:
         (0, 1, 77),
     ]:
         records = watched()
-        proof = SpotCheck()
+        proof = SpotCheck(Random(0))
         record = proof.choose(records, 0.0)
         assert record is not None
         record.due, record.missing_replies, record.finished_without_result = (

@@ -5,10 +5,10 @@ import contextlib
 import logging
 
 import anyio
-import attrs
 import pytest
-from support.manual_loop import manual_loop
+from support.engines import EngineScene
 from support.raw_server import STALL, Answer, RawServer, Seen, reply
+from support.trackers import Scene, Wanting
 
 from veeam_tasks import (
     ClosedError,
@@ -19,6 +19,7 @@ from veeam_tasks import (
     TaskState,
     Watch,
 )
+from veeam_tasks._engine.records import DueState
 from veeam_tasks._engine.settle import Settling
 from veeam_tasks._options import Coalesce
 
@@ -261,20 +262,43 @@ async def test_newcomers_do_not_make_sweeps_follow_one_another() -> None:
         assert em.count("tasks") - before <= 1 + 18 * 0.005 / 0.02
 
 
-async def test_the_earliest_of_two_requests_holds() -> None:
-    """Whatever the loop's handles say of when they are due."""
-    em = Manager()
-    async with RawServer(route=em) as server, door(server) as manager:
-        assert manager._runtime is not None
-        sweep = manager._runtime.engine.collection
-        loop = manual_loop(100.0)
-        sweep = attrs.evolve(sweep, loop=loop)
-        for delay, due in ((5.0, 105.0), (0.0, 100.0), (1.0, 100.0)):
-            sweep.request(delay)
-            assert loop.timers == [due]
+def test_the_earliest_of_two_requests_holds() -> None:
+    """It is due once, whoever asks for it later."""
+    scene = EngineScene()
+    collection = scene.engine.collection
+    for delay, due in ((5.0, 105.0), (1.0, 101.0), (3.0, 101.0)):
+        collection.request(delay)
+        assert scene.loop.timers == [pytest.approx(due)]
+    collection.request(0.0)
+    collection.request(1.0)
+    assert list(scene.queue.ready) == [collection]
+    assert collection.due == DueState.READY
 
 
-async def test_one_sweep_at_a_time() -> None:
+def test_what_is_asked_for_meanwhile_comes_behind_what_is_ready() -> None:
+    """Else collections asked for again and again leave one poller no time for polls."""
+    scene = Scene()
+    scene.add(wanting := Wanting(), "task-1")
+    scene.queue.add(collection := scene.engine.collection)
+    assert scene.tracker.take() is collection
+    collection.force_full_read()
+    collection.request(5.0)
+    assert collection.due == DueState.POLLING
+    collection._reschedule()
+    assert scene.tracker.take() is scene.record("task-1")
+    assert scene.tracker.take() is collection
+    assert wanting is not None
+
+
+def test_a_collection_that_nobody_wants_is_not_polled() -> None:
+    """Whatever it was asked for has gone meanwhile."""
+    scene = EngineScene()
+    scene.engine.collection.request(0.0)
+    assert scene.tracker.take() is None
+    assert scene.engine.collection.due == DueState.DROPPED
+
+
+async def test_one_collection_at_a_time() -> None:
     """Also the probe of an outage waits for one that is under way."""
     em = Manager()
     em.stalled = True
@@ -283,12 +307,12 @@ async def test_one_sweep_at_a_time() -> None:
         await anyio.sleep(5)
         assert em.count("tasks") == 1
         assert manager._runtime is not None
-        sweep = manager._runtime.engine.collection
-        assert not sweep.take_probe()
-        sweep.request(0.0)
+        engine = manager._runtime.engine
+        assert engine._take_probe() is None
+        engine.collection.request(0.0)
         await anyio.sleep(5)
-        assert sweep.is_due
-        assert not sweep.take()
+        assert engine.collection.due == DueState.POLLING
+        assert engine.tracker.take() is None
         em.stalled = False
         await anyio.sleep(60)
         assert len(watch.tasks) == COUNT
@@ -380,9 +404,7 @@ async def test_a_sweep_that_only_ends_tasks_is_followed_by_another() -> None:
         for settled in (0, 3):
             ended = Settling(
                 loop=engine.loop,
-                records=engine.tracker.records,
-                meet_task=engine.tracker.on_task,
-                again=engine.tracker.reschedule,
+                tracker=engine.tracker,
                 is_together=True,
                 settled=settled,
             )
@@ -505,8 +527,8 @@ async def test_a_collection_under_an_older_token_is_not_settled() -> None:
         watch = manager.watch(IDS)
         await anyio.sleep(10)
         assert manager._runtime is not None
-        sweep = manager._runtime.engine.collection
-        while not sweep._is_running:  # noqa: ASYNC110 - it tells nobody
+        collection = manager._runtime.engine.collection
+        while collection.due != DueState.POLLING:  # noqa: ASYNC110 - it tells nobody
             await anyio.sleep(0.05)
         settled = manager.statistics().coalesced
         em.void = True
@@ -529,16 +551,16 @@ async def test_watch_all_begun_while_a_collection_is_settled_is_told_of_all() ->
         first = manager.watch(IDS)
         await anyio.sleep(5.5)
         assert manager._runtime is not None
-        sweep = manager._runtime.engine.collection
+        collection = manager._runtime.engine.collection
         asked = em.count("tasks")
         em.answered.clear()
         await em.answered.wait()
         # From here to the end no time goes by: only steps of the loop.
         for _ in range(100):
-            if sweep._is_running and sweep._last is None:
+            if collection.due == DueState.POLLING and collection._last is None:
                 break
             await asyncio.sleep(0)
-        assert sweep._last is None
+        assert collection._last is None
         assert em.count("tasks") == asked + 1
         late = manager.watch_all()
         await anyio.sleep(3)

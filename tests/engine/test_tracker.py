@@ -283,10 +283,12 @@ def test_a_probe_may_be_any_record_that_nobody_has() -> None:
     assert scene.taken() == ["task-1"]
     scene.tracker.queue.add(scene.record("task-3"))
     for expected in ("task-3", "task-2"):
-        record = scene.tracker.take_any()
-        assert record is not None
+        record = scene.engine._take_probe()
+        assert isinstance(record, TaskRecord)
         assert (record.task_id, record.due) == (expected, DueState.POLLING)
-    assert scene.tracker.take_any() is None
+        assert scene.health.probe is record
+    assert scene.engine._take_probe() is None
+    assert scene.health.probe is None
 
 
 STEPS = st.lists(

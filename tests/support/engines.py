@@ -2,6 +2,8 @@
 
 from random import Random
 
+from yarl import URL
+
 from support.manual_loop import ManualLoop, manual_loop
 from veeam_tasks import Notice, VeeamTasksError
 from veeam_tasks._engine.engine import Engine
@@ -19,6 +21,10 @@ class Script:
         self.own: int | VeeamTasksError = 401
         self.post: int | VeeamTasksError = 201
         self.logons = 0
+
+    def url(self, path: str) -> URL:
+        """Return a URL below the API's."""
+        return URL("https://h:9398/api/") / path
 
     async def send(
         self, request: Request, token: str | None = None, *, uncertain: bool = False

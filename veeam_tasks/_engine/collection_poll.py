@@ -1,4 +1,4 @@
-"""The sweep: one ``GET /tasks`` for all watched tasks, when that is cheaper.
+"""The collection: one ``GET /tasks`` for all watched tasks, when that is cheaper.
 
 The collection holds the tasks of the logon session (``tasks`` reference page). A task
 that is missing from it is asked for singly before anything is said of it.
@@ -7,184 +7,343 @@ that is missing from it is asked for singly before anything is said of it.
 import asyncio
 import logging
 import math
-import random
+import re
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from itertools import islice
+from operator import itemgetter
+from random import Random
+from typing import ClassVar
 
 import attrs
+from yarl import URL
 
 from veeam_tasks._engine.cost_model import CostModel
-from veeam_tasks._engine.pollers import Poller, Pollers
-from veeam_tasks._engine.records import DueState, PolledRecord, PollTimes, TaskRecord
+from veeam_tasks._engine.records import (
+    AllTasksSubscriber,
+    DueItem,
+    DueState,
+    PollTimes,
+    SubscriberRef,
+    TaskRecord,
+)
 from veeam_tasks._engine.settle import Collection, Settling
-from veeam_tasks._engine.spot_check import SpotCheck
 from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import (
+    CertificateError,
     LogonError,
     MalformedReplyError,
     ServerBusyError,
     StatusError,
     VeeamTasksError,
 )
+from veeam_tasks._model import Task
 from veeam_tasks._options import Coalesce
-from veeam_tasks._pace import LONGEST_PAUSE, Pace
+from veeam_tasks._pace import LONGEST_PAUSE, Pace, next_pauses
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.collection import CollectionReader, Found, TimeSlice
+from veeam_tasks._session.collection import (
+    CollectionReader,
+    Found,
+    TimeSlice,
+    read_collection,
+)
 from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._transport.transport import Transport
 
 _log = logging.getLogger(__name__)
 
-_REDIRECT, _UNAUTHORIZED = 300, 401
+_UNAUTHORIZED = 401
 _SOON = 0.02
+_AFTER_A_FAILURE = 30.0
 _IDS_AT_ONCE = 64
-# How many times what the last sweep took, and how many seconds at most, newcomers wait.
+# How many times what the last one took, and how many seconds at most, newcomers wait.
 _REST, _LONGEST_REST = 4.0, 5.0
+
+_SPOT_CHECKS_APART = 60.0
+"""Seconds."""
+
+_FINISHED = re.compile(rb"<State>\s*Finished\s*</State>")
+
+
+Ask = Callable[[URL, int, str], Awaitable[Reply | VeeamTasksError]]
+"""GETs a URL of so many bytes at most, shown so; gives the reply, or why none came."""
+
+
+@attrs.define(eq=False)
+class SpotCheck:
+    """Compares what a collection says of one task with what that task says itself.
+
+    A cache in between, or a server that is slow to list what has ended, would else hold
+    a watch for ever: its collections agree with each other, so no single poll is sent.
+
+    Args:
+        random: Chooses the task.
+    """
+
+    random: Random
+    _record: TaskRecord | None = None
+    _next_at: float = 0.0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the task asked for singly is Finished, and no collection was read."""
+        task = None if self._record is None else self._record.task
+        return task is not None and task.is_finished
+
+    def choose(
+        self, records: Mapping[str, TaskRecord], now: float
+    ) -> TaskRecord | None:
+        """Return a record to be asked for singly; None while it is not time."""
+        if now < self._next_at or not records:
+            return None
+        self._next_at = now + _SPOT_CHECKS_APART
+        record = self.random.choice(list(records.values()))
+        if record.due != DueState.IN_COLLECTION:
+            return None
+        self._record = record
+        return record
+
+    def check(self, collection: Collection) -> None:
+        """Compare with a collection that was asked for later; one check is enough.
+
+        Raises:
+            MalformedReplyError: It shows a task as it was before it was Finished.
+        """
+        record = self._record
+        if record is None:
+            return
+        if (
+            record.due >= 0
+            and not record.missing_replies
+            and not record.finished_without_result
+        ):
+            record.due = DueState.IN_COLLECTION
+        if not self.is_finished or collection.times.sent <= record.sent:
+            return
+        self._record = None
+        piece = collection.pages.found.get(record.task_id)
+        if isinstance(piece, Task):
+            is_same = piece.is_finished
+        else:
+            is_same = piece is None or _FINISHED.search(piece) is not None
+        if not is_same:
+            problem = f"it shows {record.task_id} unfinished, which is Finished"
+            raise MalformedReplyError(request=collection.pages.shown, problem=problem)
 
 
 @attrs.define(eq=False, kw_only=True)
-class CollectionPoller:
-    """Fetches the collection, settles every watched task with it, chooses the mode.
+class CollectionPoller(DueItem):
+    """Polls the collection, applies it to every watched task, chooses when to.
+
+    It is an item of the queue as each record is: taken by a poller when it is due, one
+    poller at a time. Those who watch all tasks are its subscribers.
 
     Args:
         mode: "auto" chooses by itself; "never" and "always" do not.
         limit: How long the collection may be, in bytes.
-        discover: Told of every ID in the collection, for whoever watches all, and of
-            the generation that it was fetched under; says whether one was new.
-        look_again: Asked, with all IDs, what that said and the generation, after what
-            pause to look for new ones.
 
     Attributes:
-        choice: What was chosen, and why.
-        coalesced: Watched tasks that were answered by a sweep.
-        not_before: Monotonic time before which the server asked not to be asked.
+        cost: What was chosen, and why.
+        coalesced: Watched tasks that were answered by a collection.
     """
+
+    # Before what is due singly: where there is too much of that, it is what helps.
+    goes_first: ClassVar[bool] = True
 
     loop: asyncio.AbstractEventLoop
     tracker: Tracker
     transport: Transport
-    logon: LogonSession
+    session: LogonSession
     secrets: Secrets
-    pollers: "Pollers[PolledRecord | CollectionPoller]"
     mode: Coalesce
     limit: int
-    on_discovered: Callable[[Iterable[str], int], bool]
-    look_again: Callable[[Container[str] | None, bool, int], float | None]
-    choice: CostModel = attrs.field(factory=CostModel)
+    cost: CostModel = attrs.field(factory=CostModel)
     coalesced: int = 0
-    is_due: bool = False
-    not_before: float = 0.0
-    _is_running: bool = False
+    _spot_check: SpotCheck = attrs.field(init=False)
+    # What is asked for while one is under way; infinite if nothing is.
+    _again_at: float = math.inf
+    # The body that was applied last, by its hash, and under which generation; None
+    # if the next one has to be read even if it is the same.
     _last: tuple[int, int] | None = None
-    _looks: int = 0
-    proof: SpotCheck = attrs.field(factory=SpotCheck)
+    _full_reads: int = 0
     _took: float = 0.0
-    _quick: frozenset[Pace] = frozenset()
     _ended_at: float = 0.0
-    _timer: asyncio.Handle | None = None
-    _timer_at: float = 0.0
+    _quick: frozenset[Pace] = frozenset()
+    _subscribers: set[SubscriberRef] = attrs.field(factory=set)
+    _pauses: dict[Pace, float] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
+        self._spot_check = SpotCheck(self.tracker.random)
         if self.mode != "auto":
-            self.choice.reason = f"coalesce={self.mode!r} was asked for"
+            self.cost.reason = f"coalesce={self.mode!r} was asked for"
+
+    # --- who watches all tasks
+
+    def subscribe(self, subscriber: SubscriberRef) -> None:
+        """Tell a subscriber of every task of the logon session, later ones too."""
+        self._subscribers.add(subscriber)
+        self.tracker.admit(subscriber)
+        self._pauses.clear()
+        self.force_full_read()
 
     @property
-    def next_at(self) -> float | None:
-        """Loop time when a sweep is due next; None if none is."""
-        return None if self._timer is None else self._timer_at
+    def has_subscribers(self) -> bool:
+        """Whether someone still watches all; forgets those who do not."""
+        known = self.tracker.is_known
+        self._subscribers = {ref for ref in self._subscribers if known(ref)}
+        return bool(self._subscribers)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anything is watched that it could tell of."""
+        return bool(self.tracker.records) or self.has_subscribers
+
+    def _present(self) -> list[AllTasksSubscriber]:
+        refs = self._subscribers
+        return [one for ref in refs if isinstance(one := ref(), AllTasksSubscriber)]
+
+    async def _discover(self, found: Iterable[str], generation: int) -> bool:
+        """Tell whoever watches all of every ID; return whether one was new."""
+        time_slice = TimeSlice(self.loop)
+        has_news = False
+        ids = iter(found)
+        while portion := tuple(islice(ids, _IDS_AT_ONCE)):
+            again_at = self._again_at
+            for watch in self._present():
+                has_news |= watch.on_discovered(portion, generation)
+            # What was discovered has asked for a collection; this one answers it.
+            self._again_at = again_at
+            if time_slice.is_due:
+                await time_slice.take()
+        return has_news
+
+    def _pause_for_new(
+        self, found: Container[str] | None, generation: int, *, has_news: bool
+    ) -> float | None:
+        """Return after what pause to look for new tasks; None if nobody does."""
+        if not self.has_subscribers:
+            return None
+        watches = self._present()
+        is_awaited = False
+        for watch in watches:
+            is_awaited |= watch.on_listed(found, generation)
+        if is_awaited:
+            self.force_full_read()
+        paces = {watch.pace for watch in watches}
+        was = self._pauses
+        if has_news or not was:
+            self._pauses = {pace: pace.first for pace in paces}
+        else:
+            self._pauses = next_pauses({p: was.get(p, p.first) for p in paces})
+        pace, pause = min(self._pauses.items(), key=itemgetter(1))
+        return pace.jittered(pause, self.tracker.random.random())
+
+    # --- when it is due
 
     def request_for_newcomers(self) -> None:
-        """Let a sweep be due soon, but not while it would take most of the time."""
+        """Let it be due soon, but not while it would take most of the time."""
         since = self.loop.time() - self._ended_at
         self.request(max(_SOON, min(self._took * _REST, _LONGEST_REST) - since))
 
     def request(self, delay: float = _SOON) -> None:
-        """Let a sweep be due in `delay` seconds, or earlier if one is due already."""
-        at = max(self.loop.time() + delay, self.not_before)
-        if self.is_due or (self._timer is not None and self._timer_at <= at):
-            return
-        self.stop()
-        # Kept here: a loop may answer a time that has come with a handle without one.
-        self._timer_at = at
-        self._timer = self.loop.call_at(at, self._due)
+        """Let it be due in `delay` seconds, or earlier if it is due then already."""
+        if self.due == DueState.POLLING:
+            # What this one shows was fetched before it was asked for.
+            self._again_at = min(self._again_at, self.loop.time() + delay)
+        elif self.due != DueState.READY:
+            if delay > 0:
+                self.tracker.queue.bring_forward(self, delay)
+            else:
+                self.tracker.queue.add(self)
 
     def force_full_read(self) -> None:
-        """Sweep soon, and read the collection even if it is as before."""
-        self._looks += 1
+        """Let it be due now, and be read even if it is as before."""
+        self._full_reads += 1
         self._last = None
         self.request(0.0)
 
     def stop(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.is_due = False
-
-    def take(self) -> bool:
-        """Return whether a sweep may go now; one at a time."""
-        if not self.is_due or self._is_running:
-            return False
-        self.is_due = False
-        return True
-
-    def take_probe(self) -> bool:
-        """Return whether a sweep may go now as the probe of an outage."""
-        if self._is_running:
-            return False
-        self.stop()
-        return True
+        """Let it be due no more, and nobody be told; one under way comes to its end."""
+        self._subscribers.clear()
+        self._again_at = math.inf
+        if self.due != DueState.POLLING:
+            self.due = DueState.DROPPED
 
     def maybe_try(self) -> None:
         """Ask for all, if asking one by one looks dear."""
-        if self._is_running or self.tracker.is_together:
+        if self.due == DueState.POLLING or self.tracker.is_together:
             return
         now, watched = self.loop.time(), len(self.tracker.records)
         if self.mode == "always":
-            if not self.choice.is_disabled(now):
+            if not self.cost.is_disabled(now):
                 self.request(0.0)
-        elif self.mode == "auto" and self.choice.may_try(watched, now):
+        elif self.mode == "auto" and self.cost.may_try(watched, now):
             self.request(0.0)
 
-    async def run(self, me: Poller) -> VeeamTasksError | bool:
-        """Sweep once; return why it failed, or whether a collection was settled.
+    def _reschedule(self) -> None:
+        """Go back into the queue if it was asked for meanwhile.
 
-        It is not when the token changed meanwhile, or the logon was refused.
+        At the end of what is ready: with one poller, collections that are asked for
+        again and again would else leave no time for polls.
         """
-        self._is_running = True
+        self.due = DueState.DROPPED
+        again_at, self._again_at = self._again_at, math.inf
+        delay = again_at - self.loop.time()
+        if delay <= 0:
+            self.tracker.queue.add(self, is_last=True)
+        elif delay < math.inf:
+            self.tracker.queue.add_after(self, delay)
+
+    # --- one poll
+
+    async def poll(self, ask: Ask) -> VeeamTasksError | None:
+        """Poll the collection, which is taken from the queue; return why that failed.
+
+        1. It came, and was applied: a good reply.
+        2. The token was renewed meanwhile: nothing is proved, and it is due again.
+        3. The logon was refused: everything has ended by that.
+        4. It failed. Tasks are asked for singly from now on, and find out by themselves
+           whether it is an outage; where none is watched, it counts itself.
+        """
         started = self.loop.time()
         failure: VeeamTasksError | None = None
-        collection: Collection | None = None
         try:
-            collection = await self._fetch(me)
+            collection = await self._fetch(ask)
             if collection is not None:
-                await self._settle(collection)
+                await self._apply(collection)
+                self.tracker.health.record_success()
         except LogonError:
-            return False  # every subscription was cut by it
+            pass
         except VeeamTasksError as error:
-            me.is_late()  # if so, that has become this error
             failure = error
         finally:
-            self._is_running = False
             self._ended_at = self.loop.time()
             self._took = self._ended_at - started
-        if failure is not None:
-            self._fall_back(failure)
-            return failure
-        return collection is not None
+            if failure is not None:
+                self._on_failure(failure, started)
+            self._reschedule()
+        return failure
 
-    # --- fetching
+    def _on_failure(self, failure: VeeamTasksError, sent: float) -> None:
+        self._fall_back(failure)
+        self.tracker.errors += 1
+        # A certificate that is refused is no outage, and ends all.
+        if isinstance(failure, CertificateError) or not self.has_subscribers:
+            return
+        health = self.tracker.health
+        if self.tracker.is_empty:
+            # No single poll will find out whether it is an outage.
+            health.record_failure(self, failure, sent=sent)
+        if health.outage.is_closed:
+            # Health knows when to ask, and that the server answers again.
+            self.not_before = 0.0
+        self.request(_AFTER_A_FAILURE)
 
-    async def _fetch(self, me: Poller) -> Collection | None:
-        generation, sent, sent_wall = (
-            self.logon.generation,
-            self.loop.time(),
-            time.time(),
-        )
-        held = self.pollers.held
+    async def _fetch(self, ask: Ask) -> Collection | None:
+        generation = self.session.generation
+        sent, sent_wall = self.loop.time(), time.time()
         pages = CollectionReader(
             loop=self.loop,
             shown=f"GET {self.transport.url('tasks')}",
@@ -192,58 +351,50 @@ class CollectionPoller:
             secrets=self.secrets,
         )
         is_unchanged = False
-        reply: Reply | None = None
-        while not is_unchanged and (path := pages.next_path()) is not None:
-            reply = await self._ask(me, path)
+
+        async def send(path: str) -> Reply | None:
+            url = self.transport.url(path)
+            # A further page is where the server says, in whatever words.
+            shown = "" if path == "tasks" else self.secrets.hide_in_path(str(url))
+            reply = await ask(url, self.limit, shown)
+            if not isinstance(reply, Reply):
+                raise reply
             if reply.status == _UNAUTHORIZED and _wire.is_own_refusal(reply):
-                await self.logon.renew(generation)
-            if generation != self.logon.generation:
-                self.request(0.0)
-                return None
-            if reply.status >= _REDIRECT:
-                raise _wire.status_error(reply, self.secrets)
+                await self.session.renew(generation)
+            # All pages of one generation, since IDs begin anew in each.
+            return reply if generation == self.session.generation else None
+
+        def is_known(reply: Reply) -> bool:
+            nonlocal is_unchanged
             is_unchanged = self._is_unchanged(reply, generation)
-            if not is_unchanged:
-                await pages.read(reply)
-        assert reply is not None
-        self.logon.mark_accepted(generation)
+            return is_unchanged
+
+        reply = await read_collection(pages, send, is_known)
+        if reply is None:
+            self.request(0.0)
+            return None
+        self.session.mark_accepted(generation)
         now = self.loop.time()
+        was_held = self.tracker.health.outage.held_until >= sent
         return Collection(
             pages=pages,
-            moment=PollTimes(
+            times=PollTimes(
                 generation=generation,
                 sent=sent,
                 sent_wall=sent_wall,
                 now=now,
                 now_wall=time.time(),
             ),
-            seconds=now - sent if self.pollers.held == held else None,
+            seconds=None if was_held else now - sent,
             size=len(reply.body) if is_unchanged else pages.size,
             is_unchanged=is_unchanged,
             # More than one page is not compared as a whole.
             unchanged_hash=hash(reply.body) if pages.count == 1 else None,
         )
 
-    async def _ask(self, me: Poller, path: str) -> Reply:
-        url = self.transport.url(path)
-        # A further page is where the server says, in whatever words.
-        shown = "" if path == "tasks" else self.secrets.hide_in_path(str(url))
-        sent = self.loop.time()
-        self.pollers.begin(me, sent)
-        try:
-            return await self.transport.poll(
-                url, self.logon.token, self.limit, shown=shown
-            )
-        except asyncio.CancelledError:
-            if not me.is_late():
-                raise
-        finally:
-            self.pollers.end(me)
-        raise self.pollers.late_error(shown or url, sent)
-
     def _is_unchanged(self, reply: Reply, generation: int) -> bool:
         """Tell whether the last collection has settled all that this one could."""
-        if self.proof.is_finished:
+        if self._spot_check.is_finished:
             return False  # as before may be what is wrong with it
         return self._last == (hash(reply.body), generation) and all(
             (record.due == DueState.IN_COLLECTION and record.unchanged_hash is not None)
@@ -251,29 +402,31 @@ class CollectionPoller:
             for record in self.tracker.records.values()
         )
 
-    # --- settling
+    async def _apply(self, collection: Collection) -> None:
+        """Tell whoever watches all, and settle every watched task.
 
-    async def _settle(self, collection: Collection) -> None:
-        self.tracker.prune_gone()
-        self.proof.check(collection)
+        The loop is let go in between. So whoever comes meanwhile is looked for again at
+        each step, and what they have asked for is not lost: see `request`.
+        """
+        tracker = self.tracker
+        tracker.prune_gone()
+        self._spot_check.check(collection)
         is_together = self._choose(collection)
         self._last = None
-        looks = self._looks
+        full_reads = self._full_reads
         found = collection.pages.found
-        generation = collection.moment.generation
-        has_news = await self._tell_ids(found, generation)
+        generation = collection.times.generation
+        has_news = await self._discover(found, generation)
         # What is as before was not read.
         listed = None if collection.is_unchanged else found
-        pause = self.look_again(listed, has_news, generation)
-        self.tracker.is_together = is_together
+        pause = self._pause_for_new(listed, generation, has_news=has_news)
+        tracker.is_together = is_together
         if not is_together:
-            self.tracker.leave_collection()
+            tracker.leave_collection()
         await asyncio.sleep(0)
         settling = Settling(
             loop=self.loop,
-            records=self.tracker.records,
-            meet_task=self.tracker.on_task,
-            again=self.tracker.reschedule,
+            tracker=tracker,
             is_together=is_together,
             quick=self._quick,
         )
@@ -282,19 +435,19 @@ class CollectionPoller:
             is_together = False
             self._fall_back(settling.stale)
         # Whoever began to watch all meanwhile has not been told of what is as before.
-        if collection.unchanged_hash is not None and looks == self._looks:
-            self._last = collection.unchanged_hash, collection.moment.generation
+        if collection.unchanged_hash is not None and full_reads == self._full_reads:
+            self._last = collection.unchanged_hash, generation
         self.coalesced += settling.settled
         if is_together:
             if not collection.is_unchanged:
                 self._ask_for_missing(found)
-            proved = self.proof.choose(self.tracker.records, self.loop.time())
-            if proved is not None:
-                self.tracker.queue.add(proved)
-            if self.tracker.records:  # none is left if all was cut meanwhile
+            checked = self._spot_check.choose(tracker.records, self.loop.time())
+            if checked is not None:
+                tracker.queue.add(checked)
+            if tracker.records:  # none is left if all was ended meanwhile
                 lowest = self._lowest_pause(settling)
                 pause = lowest if pause is None else min(lowest, pause)
-        if pause is not None and self.logon.refused is None:
+        if pause is not None and self.session.refused is None:
             self.request(pause)
 
     def _lowest_pause(self, settling: Settling) -> float:
@@ -303,21 +456,7 @@ class CollectionPoller:
         if math.isinf(pause):
             # All have ended or were asked for singly; yet some may wait for the next.
             pause = min(record.pause for record in self.tracker.records.values())
-        return pause * (1.0 - settling.jitter * random.random())  # noqa: S311
-
-    async def _tell_ids(self, found: Iterable[str], generation: int) -> bool:
-        """Tell whoever watches all of every ID; return whether one was new."""
-        breath = TimeSlice(self.loop)
-        has_news = False
-        ids = iter(found)
-        while portion := tuple(islice(ids, _IDS_AT_ONCE)):
-            was_requested = self._timer is not None or self.is_due
-            has_news |= self.on_discovered(portion, generation)
-            if not was_requested:
-                self.stop()  # what was discovered is settled at once
-            if breath.is_due:
-                await breath.take()
-        return has_news
+        return pause * (1.0 - settling.jitter * self.tracker.random.random())
 
     def _ask_for_missing(self, found: Found) -> None:
         for task_id in self.tracker.records.keys() - found.keys():
@@ -331,18 +470,18 @@ class CollectionPoller:
         if self.mode != "auto":
             return self.mode == "always"
         if collection.seconds is None:
-            return self.choice.is_together
-        if self.choice.is_late(collection.seconds):
+            return self.cost.is_together
+        if self.cost.is_late(collection.seconds):
             self._fall_back(None)
             return False
         usual = _usual_pauses(self.tracker.records.values())
         if not usual:
-            return self.choice.is_together
-        was = self.choice.is_together
+            return self.cost.is_together
+        was = self.cost.is_together
         pairs = [(pause, rate) for pause, rate, _ in usual]
-        quick = self.choice.quick_ones(pairs, collection.seconds, collection.size)
+        quick = self.cost.quick_ones(pairs, collection.seconds, collection.size)
         self._quick = frozenset(pace for _, _, pace in usual[:quick])
-        now = self.choice.prefers_collection(
+        now = self.cost.prefers_collection(
             watched=len(self.tracker.records),
             polls_a_second=sum(rate for _, rate in pairs),
             beside=sum(rate for _, rate in pairs[:quick]),
@@ -352,7 +491,7 @@ class CollectionPoller:
             now=self.loop.time(),
         )
         if was != now:
-            _log.info("%s", self.choice.reason)
+            _log.info("%s", self.cost.reason)
         return now
 
     def _fall_back(self, failure: VeeamTasksError | None) -> None:
@@ -369,15 +508,10 @@ class CollectionPoller:
         if isinstance(failure, ServerBusyError):
             asked = min(failure.retry_after or 0.0, LONGEST_PAUSE)
         self.not_before = now + asked
-        self.choice.give_up(why, now, for_good=for_good, at_least=asked)
-        _log.warning("%s", self.choice.reason)
+        self.cost.give_up(why, now, for_good=for_good, at_least=asked)
+        _log.warning("%s", self.cost.reason)
         self.tracker.is_together = False
         self.tracker.leave_collection()
-
-    def _due(self) -> None:
-        self._timer = None
-        self.is_due = True
-        self.tracker.queue.wake()
 
 
 def _usual_pauses(records: Iterable[TaskRecord]) -> list[tuple[float, float, Pace]]:

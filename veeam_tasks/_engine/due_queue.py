@@ -8,7 +8,7 @@ from random import Random
 
 import attrs
 
-from veeam_tasks._engine.records import DueState, PolledRecord
+from veeam_tasks._engine.records import DueItem, DueState
 
 GRID = 0.02
 """Seconds. Due times are rounded up to it, so that one wake serves many tasks."""
@@ -18,11 +18,14 @@ _RESUMED_APART = 0.002
 
 @attrs.define(eq=False, kw_only=True)
 class DueQueue:
-    """Records by due time; those that are due wait in `ready`, pollers in `wait`.
+    """Items by due time; those that are due wait in `ready`, pollers in `wait`.
 
-    A record stands in one place only, named by its `phase`; entries left behind when
-    it moves are skipped when their time comes. While the server is down the queue is
+    An item stands in one place only, named by its `due`; entries left behind when it
+    moves are skipped when their time comes. While the server is down the queue is
     closed: whatever is due stays, and one poller at a time is let through as the probe.
+
+    A poller that waits is not given an item but woken: an item that is handed over to
+    a poller which is cancelled in the same step would be lost.
 
     Args:
         loop: Whose clock and timer are used.
@@ -33,8 +36,8 @@ class DueQueue:
     """
 
     loop: asyncio.AbstractEventLoop
-    ready: deque[PolledRecord] = attrs.field(factory=deque)
-    _buckets: dict[int, list[PolledRecord]] = attrs.field(factory=dict)
+    ready: deque[DueItem] = attrs.field(factory=deque)
+    _buckets: dict[int, list[DueItem]] = attrs.field(factory=dict)
     _ticks: list[int] = attrs.field(factory=list)
     _timer: asyncio.Handle | None = None
     _armed: float = math.inf
@@ -96,10 +99,21 @@ class DueQueue:
         waiting = [one for one in self.ready if one.due == DueState.READY]
         self.ready.clear()
         window = max(1.0, len(waiting) * _RESUMED_APART)
-        for record in waiting:
-            self.add_after(record, window * self.random.random())
-        # A collection may be due that no timer announces any more.
-        self.wake()
+        for item in waiting:
+            if item.goes_first:
+                self.add(item)
+            else:
+                self.add_after(item, window * self.random.random())
+
+    def pop(self) -> DueItem | None:
+        """Return the next item that is due, which whoever asks is to poll; or None."""
+        ready = self.ready
+        while ready:
+            item = ready.popleft()
+            if item.due == DueState.READY:  # else it has moved since
+                item.due = DueState.POLLING
+                return item
+        return None
 
     # --- due times
 
@@ -108,41 +122,49 @@ class DueQueue:
         """Loop time when something is due next; None if nothing is."""
         return None if self._timer is None else self._armed * GRID
 
-    def add_after(self, record: PolledRecord, delay: float) -> None:
-        """Let `record` be due in `delay` seconds, instead of when it was due."""
+    def add_after(self, item: DueItem, delay: float) -> None:
+        """Let `item` be due in `delay` seconds, instead of when it was due."""
         tick = math.ceil((self.loop.time() + delay) / GRID)
-        if record.not_before > 0.0:
+        if item.not_before > 0.0:
             # Half a grid later, since that is how early what is due may be taken.
-            tick = max(tick, math.ceil(record.not_before / GRID + 0.5))
-        record.due = tick
+            tick = max(tick, math.ceil(item.not_before / GRID + 0.5))
+        item.due = tick
         bucket = self._buckets.get(tick)
         if bucket is not None:
-            bucket.append(record)
+            bucket.append(item)
             return
-        self._buckets[tick] = [record]
+        self._buckets[tick] = [item]
         heapq.heappush(self._ticks, tick)
         if tick < self._armed:
             self._arm(tick)
 
-    def bring_forward(self, record: PolledRecord, delay: float) -> None:
-        """Let `record` be due in `delay` seconds, or when it was due if that is sooner.
+    def bring_forward(self, item: DueItem, delay: float) -> None:
+        """Let `item` be due in `delay` seconds, or when it was due if that is sooner.
 
         Whoever comes anew must not put a poll off: with enough of them it never comes.
         """
-        if record.due < 0 or record.due * GRID > self.loop.time() + delay:
-            self.add_after(record, delay)
+        if item.due < 0 or item.due * GRID > self.loop.time() + delay:
+            self.add_after(item, delay)
 
-    def add(self, record: PolledRecord) -> None:
-        """Let `record` be due now, or when the server may be asked for it again."""
-        if record.not_before > self.loop.time():
-            self.add_after(record, 0.0)
+    def add(self, item: DueItem, *, is_last: bool = False) -> None:
+        """Let `item` be due now, or when the server may be asked for it again.
+
+        Args:
+            item: What is due.
+            is_last: Whether what is due already goes before it in any case.
+        """
+        if item.not_before > self.loop.time():
+            self.add_after(item, 0.0)
             return
-        record.due = DueState.READY
-        self.ready.append(record)
+        item.due = DueState.READY
+        if item.goes_first and not is_last:
+            self.ready.appendleft(item)
+        else:
+            self.ready.append(item)
         self.wake()
 
     def clear(self) -> None:
-        """Forget all records and stop the timer."""
+        """Forget all items and stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
@@ -164,10 +186,14 @@ class DueQueue:
         self._armed = math.inf
         while self._ticks and self._ticks[0] <= now:
             tick = heapq.heappop(self._ticks)
-            for record in self._buckets.pop(tick):
-                if record.due == tick:
-                    record.due = DueState.READY
-                    self.ready.append(record)
+            for item in self._buckets.pop(tick):
+                if item.due != tick:
+                    continue
+                item.due = DueState.READY
+                if item.goes_first:
+                    self.ready.appendleft(item)
+                else:
+                    self.ready.append(item)
         if self._ticks:
             self._arm(self._ticks[0])
         if self.ready:

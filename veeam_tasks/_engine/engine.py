@@ -5,8 +5,8 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Container, Iterable
-from operator import itemgetter
+from collections.abc import Iterable
+from functools import partial
 from random import Random
 
 import anyio
@@ -19,9 +19,8 @@ from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._engine.health import Outage, ServerHealth
 from veeam_tasks._engine.pollers import Poller, Pollers
 from veeam_tasks._engine.records import (
-    AllTasksSubscriber,
+    DueItem,
     DueState,
-    PolledRecord,
     PollTimes,
     SubscriberRef,
     TaskRecord,
@@ -38,7 +37,6 @@ from veeam_tasks._errors import (
 from veeam_tasks._model import Task
 from veeam_tasks._notices import Notices
 from veeam_tasks._options import Coalesce
-from veeam_tasks._pace import Pace, next_pauses
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.logon_session import LogonSession
@@ -48,7 +46,6 @@ from veeam_tasks._transport.transport import Transport
 _log = logging.getLogger(__name__)
 
 _OK = 200
-_SWEEP_AGAIN = 30.0
 # Under a token with which so many rounds in a row could read nothing, none is sound.
 _HOPELESS = 4 * _decisions.UNAUTHORIZED_ROUNDS
 # So many polls are all measured, then one in 16: the second is a mask of their count.
@@ -99,7 +96,7 @@ class Engine:
         request_timeout: Seconds until a poll without a reply is given up.
         patience: Seconds that an outage may last; None for ever.
         max_reply_bytes: How long the reply about one task may be.
-        coalesce: The ways to ask that there may be, see `Sweep.mode`.
+        coalesce: The ways to ask that there may be, see `CollectionPoller.mode`.
         max_collection_bytes: How long the collection may be, all pages together.
 
     Attributes:
@@ -128,11 +125,8 @@ class Engine:
     tracker: Tracker = attrs.field(init=False)
     collection: CollectionPoller = attrs.field(init=False)
     runs: Runs = attrs.field(init=False)
-    pollers: Pollers[PolledRecord | CollectionPoller] = attrs.field(init=False)
-    _endless: set[SubscriberRef] = attrs.field(factory=set)
-    _looks: dict[Pace, float] = attrs.field(factory=dict)
+    pollers: Pollers[DueItem] = attrs.field(init=False)
     _skip: int = 0
-    _has_swept: bool = False
 
     def __attrs_post_init__(self) -> None:
         loop, watched = self.loop, WatchedRecords()
@@ -169,15 +163,11 @@ class Engine:
             loop=loop,
             tracker=self.tracker,
             transport=self.transport,
-            logon=self.logon,
+            session=self.logon,
             secrets=self.secrets,
-            pollers=self.pollers,
             mode=self.coalesce,
             limit=self.max_collection_bytes,
-            on_discovered=self._discover,
-            look_again=self._look_again,
         )
-
         self.runs = Runs(
             tracker=self.tracker,
             transport=self.transport,
@@ -207,8 +197,7 @@ class Engine:
         """Loop time when the server is asked next for what is watched, if known."""
         if self.health.outage.is_closed:
             return self.health.next_at
-        due = [self.queue.next_at, self.collection.next_at]
-        return min((at for at in due if at is not None), default=None)
+        return self.queue.next_at
 
     def check_loop(self) -> None:
         """Raise unless called in the event loop that the manager was opened in.
@@ -223,7 +212,6 @@ class Engine:
         subscribers = self.tracker.clear()
         self.health.disarm()
         self.collection.stop()
-        self._endless.clear()
         for subscriber in subscribers:
             subscriber.on_end(error)
 
@@ -234,7 +222,9 @@ class Engine:
     def renewed(self) -> None:
         """Ask for each watched task once more, under the new logon session."""
         # Soon, since a task that comes before it is listed may look like an old one.
-        if self._has_endless() or (self.tracker.is_together and self.tracker.records):
+        tracker = self.tracker
+        is_together = tracker.is_together and bool(tracker.records)
+        if is_together or self.collection.has_subscribers:
             self.collection.request(0.0)
         for record in self.tracker.records.values():
             if record.due >= 0:
@@ -242,23 +232,33 @@ class Engine:
 
     # --- the pollers
 
-    async def _work(self, me: Poller, work: PolledRecord | CollectionPoller) -> None:
+    async def _work(self, me: Poller, item: DueItem) -> None:
         # A further kind of polled resource joins with a class of its own that extends
         # `PolledRecord`, a branch here, a dictionary that `Tracker.drop` takes it out
         # of, and `Tracker.reschedule` to come back: queue, pace, deadlines and the
         # probe of an outage know of a record only what `PolledRecord` has.
         try:
-            if isinstance(work, TaskRecord):
-                await self._poll(me, work)
-            elif isinstance(work, RunRecord):
-                await self.runs.poll(me, work)
-            elif isinstance(work, CollectionPoller):
-                await self._sweep_once(me)
+            if isinstance(item, TaskRecord):
+                await self._poll(me, item)
+            elif isinstance(item, RunRecord):
+                await self.runs.poll(me, item)
+            else:
+                failure = await self.collection.poll(partial(self._get, me))
+                if isinstance(failure, CertificateError):
+                    self.end_all(failure)
         finally:
-            if self.health.probe is work:
+            if self.health.probe is item:
                 self.health.end_probe(is_awaited=self._is_anything_wanted())
 
     async def _ask(
+        self, me: Poller, url: URL, limit: int, shown: str = ""
+    ) -> Reply | VeeamTasksError:
+        """GET something and count it as a poll, see `_get`."""
+        reply = await self._get(me, url, limit, shown)
+        self.polls += 1
+        return reply
+
+    async def _get(
         self, me: Poller, url: URL, limit: int, shown: str = ""
     ) -> Reply | VeeamTasksError:
         """GET something within `request_timeout`; return the reply, or why none came.
@@ -286,13 +286,13 @@ class Engine:
             return self.pollers.late_error(shown or url, sent)
         finally:
             self.pollers.end(me)
-            self.polls += 1
 
     async def _poll(self, me: Poller, record: TaskRecord) -> None:
         generation = self.logon.generation
         sent, sent_wall = self.loop.time(), time.time()
         held = self.pollers.held
-        reply = await self._ask(me, self._url_of(record), self.max_reply_bytes)
+        reply = await self._get(me, self._url_of(record), self.max_reply_bytes)
+        self.polls += 1
         if isinstance(reply, Reply):
             if self.polls & self._skip == 0 and self.pollers.held == held:
                 self._note_cost(self.loop.time() - sent, len(reply.body))
@@ -393,37 +393,39 @@ class Engine:
             url = record.url = self.transport.url(f"tasks/{record.task_id}")
         return url
 
-    def _take(self, _: Poller) -> PolledRecord | CollectionPoller | None:
+    def _take(self, _: Poller) -> DueItem | None:
         if not self.health.outage.is_closed:
-            return self._take_next()
+            return self.tracker.take()
         return self._take_probe() if self.queue.pass_through() else None
 
-    def _take_probe(self) -> PolledRecord | CollectionPoller | None:
+    def _take_probe(self) -> DueItem | None:
         """Return what is polled to find out whether the server is up again.
 
-        1. A record that is due, or else one that is not due yet.
-        2. The collection, if nothing else is watched.
+        1. A record that is due.
+        2. One that is not due yet, and not being polled.
+        3. The collection, if somebody watches all: last, since a server may answer for
+           each task and yet not for all of them.
         """
-        item: PolledRecord | CollectionPoller | None = self.tracker.take_any()
-        if item is None and self._has_endless() and self.collection.take_probe():
-            item = self.collection
+        collection = self.collection
+        item = self.tracker.take()
+        if item is collection:
+            item = self.tracker.take() or self.tracker.take_idle()
+            if item is None:
+                item = collection
+            else:
+                self.queue.add(collection)
+        elif item is None:
+            item = self.tracker.take_idle()
+            is_free = collection.due != DueState.POLLING
+            if item is None and is_free and collection.has_subscribers:
+                item, collection.due = collection, DueState.POLLING
         self.health.begin_probe(item)
         if item is None:
             self.health.end_probe(is_awaited=self._is_anything_wanted())
         return item
 
-    def _take_next(self) -> PolledRecord | CollectionPoller | None:
-        # With one poller, collections for newcomers would else leave no time for polls.
-        is_turn = not (self._has_swept and self.queue.ready)
-        if is_turn and self.collection.take():
-            self._has_swept = True
-            return self.collection
-        self._has_swept = False
-        record = self.tracker.take()
-        return self.collection if record is None and self.collection.take() else record
-
     def _is_anything_wanted(self) -> bool:
-        return not self.tracker.is_empty or self._has_endless()
+        return not self.tracker.is_empty or self.collection.has_subscribers
 
     # --- what single requests show, see `CallObserver`
 
@@ -445,76 +447,12 @@ class Engine:
 
     def subscribe_all(self, subscriber: SubscriberRef) -> None:
         """Tell a subscriber of every task of the logon session, later ones too."""
-        self._endless.add(subscriber)
-        self.tracker.admit(subscriber)
-        self._looks.clear()
+        self.collection.subscribe(subscriber)
         self.health.resume()
-        self.collection.force_full_read()
         self.wanted.set()
 
-    def _has_endless(self) -> bool:
-        """Tell whether someone still watches all; forget those who do not."""
-        self._endless = {ref for ref in self._endless if self.tracker.is_known(ref)}
-        return bool(self._endless)
-
-    def _all_watchers(self) -> list[AllTasksSubscriber]:
-        refs = self._endless
-        return [one for ref in refs if isinstance(one := ref(), AllTasksSubscriber)]
-
-    def _discover(self, found: Iterable[str], generation: int) -> bool:
-        """Tell whoever watches all of IDs; return whether one of them is new."""
-        has_news = False
-        for watch in self._all_watchers():
-            has_news |= watch.on_discovered(found, generation)
-        return has_news
-
-    def _look_again(
-        self,
-        found: Container[str] | None,
-        has_news: bool,  # noqa: FBT001 - one fact
-        generation: int,
-    ) -> float | None:
-        """Return after what pause to look for new tasks again; None if nobody does."""
-        if not self._has_endless():
-            return None
-        watchers = self._all_watchers()
-        is_awaited = False
-        for watch in watchers:
-            is_awaited |= watch.on_listed(found, generation)
-        if is_awaited:
-            self.collection.force_full_read()
-        paces = {watch.pace for watch in watchers}
-        was = self._looks
-        if has_news or not was:
-            self._looks = {pace: pace.first for pace in paces}
-        else:
-            self._looks = next_pauses({p: was.get(p, p.first) for p in paces})
-        pace, pause = min(self._looks.items(), key=itemgetter(1))
-        return pace.jittered(pause, self.random.random())
-
-    async def _sweep_once(self, me: Poller) -> None:
-        sent = self.loop.time()
-        swept = await self.collection.run(me)
-        if isinstance(swept, bool):
-            if swept:
-                self.health.record_success()
-            return
-        self.tracker.errors += 1
-        if isinstance(swept, CertificateError):
-            self.end_all(swept)
-        elif self._has_endless():
-            if self.tracker.is_empty:
-                # No single poll will find out whether it is an outage.
-                self.health.record_failure(self.collection, swept, sent=sent)
-            if self.health.outage.is_closed:
-                # The gate knows when to ask, and that the server answers again.
-                self.collection.not_before = 0.0
-            self.collection.request(_SWEEP_AGAIN)
-
     def _note_cost(self, seconds: float, size: int) -> None:
-        self.collection.choice.note_single(
-            seconds / (self.transport.in_flight + 1), size
-        )
+        self.collection.cost.note_single(seconds / (self.transport.in_flight + 1), size)
         self._skip = 0 if self.polls < _MEASURED_AT_FIRST else _MEASURED_RARELY
         self.collection.maybe_try()
 

@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Container, Iterable
 from enum import IntEnum
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import attrs
 from yarl import URL
@@ -70,7 +70,27 @@ BUSY = (DueState.POLLING, DueState.DROPPED)
 
 
 @attrs.define(eq=False, kw_only=True)
-class PolledRecord:
+class DueItem:
+    """Something that is due now and then: a record, or the collection of all tasks.
+
+    Attributes:
+        due: A `DueState`, or the grid tick when it is due.
+        not_before: Monotonic time before which the server asked not to be asked.
+        goes_first: Whether it is taken before whatever else is due.
+    """
+
+    due: int = DueState.DROPPED
+    not_before: float = 0.0
+    goes_first: ClassVar[bool] = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody is there who wants it."""
+        return True
+
+
+@attrs.define(eq=False, kw_only=True)
+class PolledRecord(DueItem):
     """What the engine knows of one polled resource, however many watches want it.
 
     A task is one kind of it. What any resource that is asked for again and again has
@@ -81,7 +101,6 @@ class PolledRecord:
         pause: How long that one pauses now.
         url: Where it is asked for singly; None until it is.
         subscribers: Who wants it, in order; a dict, since there may be ten thousand.
-        due: A `DueState`, or the grid tick when it is due.
         unchanged_hash: Hash of the last body, if an equal one would mean nothing new.
         generation: The generation under which the last good reply was asked for.
         sent: Monotonic time when the last good poll was sent, and by the wall clock.
@@ -92,14 +111,12 @@ class PolledRecord:
         failures: Replies, or none, since the last good one that told nothing.
         trouble: What went wrong last since then; an error itself would hold too much.
         trouble_at: Monotonic time of the first failure since the last good reply.
-        not_before: Monotonic time before which the server asked not to be asked.
     """
 
     pace: Pace
     pause: float = 0.0
     url: URL | None = None
     subscribers: dict[SubscriberRef, None] = attrs.field(factory=dict)
-    due: int = DueState.DROPPED
     unchanged_hash: int | None = None
     generation: int = 0
     sent: float = 0.0
@@ -111,7 +128,6 @@ class PolledRecord:
     failures: int = 0
     trouble: str = ""
     trouble_at: float = 0.0
-    not_before: float = 0.0
     # Only where its subscribers ask for several paces.
     _pauses: dict[Pace, float] | None = None
     _paces: dict[Pace, int] | None = None

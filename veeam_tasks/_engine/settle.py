@@ -1,13 +1,14 @@
 """What a collection of tasks means for each watched task, settled in slices of time."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 import attrs
 
 from veeam_tasks._engine.decisions import contradicts
 from veeam_tasks._engine.records import BUSY, DueState, PollTimes, TaskRecord
+from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
 from veeam_tasks._pace import Pace
@@ -25,12 +26,12 @@ class Collection:
         seconds: What it took to fetch and to cut them; None if the loop was held, which
             tells nothing of that.
         size: Bytes of all pages.
-        is_as_before: The whole body is that of the last one; then nothing was cut.
-        digest: Hash of the whole body, if it was one page.
+        is_unchanged: The whole body is that of the last one; then nothing was cut.
+        unchanged_hash: Hash of the whole body, if it was one page.
     """
 
     pages: CollectionReader
-    moment: PollTimes
+    times: PollTimes
     seconds: float | None
     size: int
     is_unchanged: bool = False
@@ -45,9 +46,8 @@ class Settling:
     record is looked at again before it is touched.
 
     Args:
-        records: What is watched, by ID.
-        meet_task: Told of each task that changed.
-        again: Lets a record be asked for singly, after a pause.
+        tracker: Has the records, acts on tasks that changed, and lets a record be asked
+            for singly.
         is_together: Whether what is settled waits for the next collection.
         quick: Paces whose tasks are asked for singly beside it.
 
@@ -60,19 +60,17 @@ class Settling:
     """
 
     loop: asyncio.AbstractEventLoop
-    records: Mapping[str, TaskRecord]
-    meet_task: Callable[[TaskRecord, Task, int, PollTimes], None]
-    again: Callable[[TaskRecord, float], None]
+    tracker: Tracker
     is_together: bool
     quick: frozenset[Pace] = frozenset()
     settled: int = 0
     lowest: float = float("inf")
     jitter: float = 0.0
     stale: MalformedReplyError | None = None
-    _breath: TimeSlice = attrs.field(init=False)
+    _time_slice: TimeSlice = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._breath = TimeSlice(self.loop)
+        self._time_slice = TimeSlice(self.loop)
 
     async def settle(self, collection: Collection) -> None:
         """Compare, decode what changed, and tell.
@@ -80,45 +78,45 @@ class Settling:
         Raises:
             MalformedReplyError: It is no collection after all.
         """
-        moment, pages = collection.moment, collection.pages
+        times, pages = collection.times, collection.pages
         if collection.is_unchanged:
-            await self._meet_same(list(self.records.values()), moment)
+            await self._on_same(list(self.tracker.records.values()), times)
             return
-        same, changed = await self._compare(pages.found, moment)
+        same, changed = await self._compare(pages.found, times)
         tasks = await pages.decode(changed)
         if tasks is None:
             # A slice does not stand for itself, so none is relied on.
             tasks = await pages.decode_whole()
-            same, changed = await self._compare(tasks, moment)
-        await self._meet_same(same, moment)
-        await self._meet_changed(changed, tasks, collection)
+            same, changed = await self._compare(tasks, times)
+        await self._on_same(same, times)
+        await self._on_changed(changed, tasks, collection)
 
     async def _compare(
-        self, found: Mapping[str, bytes | Task], moment: PollTimes
+        self, found: Mapping[str, bytes | Task], times: PollTimes
     ) -> tuple[list[TaskRecord], Found]:
         """Return the watched records that did not change, and what did."""
-        records, same, changed = self.records, list[TaskRecord](), Found()
-        breath = self._breath
+        records, same, changed = self.tracker.records, list[TaskRecord](), Found()
+        time_slice = self._time_slice
         items = iter(found.items())
         while portion := list(islice(items, _PORTION)):
             for task_id, piece in portion:
                 record = records.get(task_id)
-                if record is None or _is_known_better(record, moment):
+                if record is None or _is_known_better(record, times):
                     continue
                 if record.due >= 0 and record.pace in self.quick:
                     continue  # its own polls tell more; a hash of theirs is another
                 if record.unchanged_hash == hash(piece) and (
-                    moment.generation == record.generation
+                    times.generation == record.generation
                 ):
                     same.append(record)
-                elif moment.generation >= record.generation:
+                elif times.generation >= record.generation:
                     changed[task_id] = piece
-            if breath.is_due:
-                await breath.take()
+            if time_slice.is_due:
+                await time_slice.take()
         return same, changed
 
-    async def _meet_same(self, same: Iterable[TaskRecord], moment: PollTimes) -> None:
-        breath = self._breath
+    async def _on_same(self, same: Iterable[TaskRecord], times: PollTimes) -> None:
+        time_slice = self._time_slice
         items = iter(same)
         while portion := list(islice(items, _PORTION)):
             for record in portion:
@@ -126,10 +124,10 @@ class Settling:
                 if record.unchanged_hash is None or record.due in BUSY:
                     continue
                 self.settled += 1
-                record.sent, record.sent_wall = moment.sent, moment.sent_wall
+                record.sent, record.sent_wall = times.sent, times.sent_wall
                 if self.is_together and record.pace in self.quick:
                     if record.due == DueState.IN_COLLECTION:
-                        self.again(record, record.pause)
+                        self.tracker.reschedule(record, record.pause)
                     continue
                 if record.due == DueState.IN_COLLECTION:
                     record.grow()
@@ -137,27 +135,27 @@ class Settling:
                     record.due = DueState.IN_COLLECTION
                 if record.pause < self.lowest:
                     self.lowest, self.jitter = record.pause, record.pace.jitter
-            if breath.is_due:
-                await breath.take()
+            if time_slice.is_due:
+                await time_slice.take()
 
-    async def _meet_changed(
+    async def _on_changed(
         self, changed: Found, tasks: Mapping[str, Task], collection: Collection
     ) -> None:
-        breath, moment = self._breath, collection.moment
+        time_slice, times = self._time_slice, collection.times
         for task_id, piece in changed.items():
-            record = self.records.get(task_id)
-            if record is None or _is_known_better(record, moment):
+            record = self.tracker.records.get(task_id)
+            if record is None or _is_known_better(record, times):
                 continue
             task = tasks[task_id]
-            if contradicts(record, task, moment):
-                self._meet_contradiction(record, task, collection)
+            if contradicts(record, task, times):
+                self._on_contradiction(record, task, collection)
                 continue
             record.contradicted = None
             self.settled += 1
-            self.meet_task(record, task, hash(piece), moment)
+            self.tracker.on_task(record, task, hash(piece), times)
             self._place(record)
-            if breath.is_due:
-                await breath.take()
+            if time_slice.is_due:
+                await time_slice.take()
 
     def _place(self, record: TaskRecord) -> None:
         """Let a record that was told of something new wait for what is next."""
@@ -166,18 +164,18 @@ class Settling:
         is_quick = self.is_together and record.pace in self.quick
         # The collection may leave out the Result that the task itself has.
         if record.finished_without_result or is_quick:
-            self.again(record, record.pause)
+            self.tracker.reschedule(record, record.pause)
             return
         if record.pause < self.lowest:
             self.lowest, self.jitter = record.pause, record.pace.jitter
         if self.is_together:
             record.due = DueState.IN_COLLECTION
 
-    def _meet_contradiction(
+    def _on_contradiction(
         self, record: TaskRecord, task: Task, collection: Collection
     ) -> None:
         """Ask the task itself; once it has denied this, it is not asked again."""
-        sent = collection.moment.sent
+        sent = collection.times.sent
         if (
             record.contradicted == task.raw_state
             and record.sent > record.contradicted_at
@@ -193,10 +191,10 @@ class Settling:
             return
         record.contradicted, record.contradicted_at = task.raw_state, sent
         if record.due != DueState.READY:
-            self.again(record, 0.0)
+            self.tracker.reschedule(record, 0.0)
 
 
-def _is_known_better(record: TaskRecord, moment: PollTimes) -> bool:
+def _is_known_better(record: TaskRecord, times: PollTimes) -> bool:
     """Tell whether the task is or was asked for singly since, or has to be."""
-    is_newer = moment.sent < record.sent
+    is_newer = times.sent < record.sent
     return is_newer or record.due in BUSY or record.finished_without_result > 0

@@ -17,6 +17,7 @@ from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._engine.health import ServerHealth
 from veeam_tasks._engine.records import (
     BUSY,
+    DueItem,
     DueState,
     PolledRecord,
     PollTimes,
@@ -225,7 +226,7 @@ class Tracker:
         self.queue.clear()
         return [subscriber for ref in refs if (subscriber := ref()) is not None]
 
-    def drop(self, record: PolledRecord) -> None:
+    def drop(self, record: DueItem) -> None:
         """Poll a record no more."""
         record.due = DueState.DROPPED
         # Each kind of record is forgotten where it is kept.
@@ -401,29 +402,22 @@ class Tracker:
             if record.due == DueState.IN_COLLECTION:
                 self.queue.add_after(record, record.pause * self.random.random())
 
-    def take(self) -> PolledRecord | None:
-        """Return the next record that is due and still wanted."""
+    def take(self) -> DueItem | None:
+        """Return the next item that is due and still wanted, to be polled."""
         if self._gone:
             self.prune_gone()
-        ready = self.queue.ready
-        while ready:
-            record = ready.popleft()
-            if record.due != DueState.READY:
-                continue
-            if record.is_wanted:
-                record.due = DueState.POLLING
-                return record
-            self.drop(record)
+        while (item := self.queue.pop()) is not None:
+            if item.is_wanted:
+                return item
+            self.drop(item)
         return None
 
-    def take_any(self) -> PolledRecord | None:
-        """Return a record that is due, or else one that is not due yet."""
-        record = self.take()
-        if record is None:
-            idle = (r for r in self.everything() if r.due not in BUSY)
-            record = next(idle, None)
-            if record is not None:
-                record.due = DueState.POLLING
+    def take_idle(self) -> DueItem | None:
+        """Return a record that is not due yet, to be polled all the same."""
+        idle = (one for one in self.everything() if one.due not in BUSY)
+        record = next(idle, None)
+        if record is not None:
+            record.due = DueState.POLLING
         return record
 
 

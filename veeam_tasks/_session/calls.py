@@ -38,7 +38,7 @@ from veeam_tasks._protocol.sessions import (
     decode_task_sessions,
 )
 from veeam_tasks._redaction import Secrets
-from veeam_tasks._session.collection import CollectionReader, parsed
+from veeam_tasks._session.collection import CollectionReader, parsed, read_collection
 from veeam_tasks._session.logon_session import ADVICE, LogonSession
 from veeam_tasks._session.session_search import job_action_of
 from veeam_tasks._session.submitted import (
@@ -141,18 +141,18 @@ class Calls:
             secrets=self.secrets,
         )
         first: int | None = None
-        while (path := pages.next_path()) is not None:
-            reply, generation = await self._read(
-                self._get(path, self.settings.collection_bytes),
-                is_bound=first is not None,
-            )
+
+        async def send(path: str) -> Reply | None:
+            nonlocal first
+            request = self._get(path, self.settings.collection_bytes)
+            reply, generation = await self._read(request, is_bound=first is not None)
             first = generation if first is None else first
             is_refused = refuses_token(reply)
             if generation != first or (is_refused and first != self.session.generation):
                 return None
-            self._check(reply)
-            await pages.read(reply)
-        return pages
+            return reply
+
+        return None if await read_collection(pages, send) is None else pages
 
     async def read(self, path: str) -> Mapping[str, Any]:
         """GET any resource below ``/api/``, decoded."""

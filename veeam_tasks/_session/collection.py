@@ -7,7 +7,7 @@ page that is not the last of its PagesCount is followed without one.
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from typing import TypeVar, TypeVarTuple, Unpack
 
@@ -26,6 +26,7 @@ LONGEST_HOLD = 0.003
 """Seconds of work after which the loop is let go. It is to be held for less than 10 ms,
 and the piece of work under way comes on top of this."""
 
+_REDIRECT = 300
 _MOST_PAGES = 10_000
 _PAGE = re.compile(r"[?&]page=([0-9]{1,9})(?=&|$)", re.ASCII | re.IGNORECASE)
 _PORTION = 64
@@ -217,6 +218,39 @@ class CollectionReader:
         if tasks is None:
             tasks = await self.decode_whole()
         return list(tasks.values())
+
+
+async def read_collection(
+    pages: CollectionReader,
+    send: Callable[[str], Awaitable[Reply | None]],
+    is_known: Callable[[Reply], bool] = lambda _: False,
+) -> Reply | None:
+    """Read all pages of a collection that belong to one logon session.
+
+    Args:
+        pages: What reads them.
+        send: GETs a page; None if the logon session is another than that of the first.
+        is_known: Tells whether a page says nothing new, so that it need not be read,
+            nor any further one.
+
+    Returns:
+        The last page; None if the logon session was renewed meanwhile.
+
+    Raises:
+        StatusError, MalformedReplyError: A page is none.
+        VeeamTasksError: Whatever `send` raises.
+    """
+    reply: Reply | None = None
+    while (path := pages.next_path()) is not None:
+        reply = await send(path)
+        if reply is None:
+            return None
+        if reply.status >= _REDIRECT:
+            raise _replies.status_error(reply, pages.secrets)
+        if is_known(reply):
+            break
+        await pages.read(reply)
+    return reply
 
 
 def _after(page: _replies.Page, asked: str) -> str | None:
