@@ -409,7 +409,7 @@ class Runtime:
         """Start the pollers once there is something to watch."""
         await self.engine.wanted.wait()
         for _ in range(self.engine.max_in_flight):
-            self._start_worker(self.engine.pollers.run())
+            self._start_worker(self.engine.run_poller())
 
     async def _keep_alive(self) -> None:
         while True:

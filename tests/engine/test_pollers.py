@@ -1,62 +1,66 @@
-"""The pollers: who is woken, who is called off, and no timer for each request."""
+"""The pollers: who is woken, whose request is cancelled, and no timer for each."""
 
 import asyncio
 import math
-from collections import deque
 
 import anyio
+import attrs
 import pytest
+from support.engines import EngineScene, Script
+from yarl import URL
 
-from veeam_tasks._engine.due_queue import DueQueue
-from veeam_tasks._engine.pollers import Poller, Pollers
+from veeam_tasks._engine.engine import Engine, Poller
+from veeam_tasks._engine.records import DueItem
+from veeam_tasks._protocol.messages import Reply
 
 pytestmark = pytest.mark.virtual_time
 
 
-class Shop:
-    """Some pollers that do what they are given: seconds of work each."""
+class Slow(Script):
+    """Answers each poll after as many seconds as its URL says."""
 
-    def __init__(self, count: int, timeout: float = 5.0) -> None:
-        self.due: deque[float] = deque()
-        self.events: list[tuple[str, float, float]] = []
-        self.loop = asyncio.get_running_loop()
-        self.queue = DueQueue(loop=self.loop)
-        self.pollers = Pollers[float](
-            loop=self.loop,
-            queue=self.queue,
-            request_timeout=timeout,
-            take=self.take,
-            work=self.work,
-        )
-        self.tasks = [asyncio.create_task(self.pollers.run()) for _ in range(count)]
+    async def poll(self, url: URL, token: object, limit: int, shown: str = "") -> Reply:
+        """Answer, in time."""
+        await asyncio.sleep(float(url.name))
+        return Reply(request="GET x", status=200, content_type="", body=b"")
 
-    def take(self, _: Poller) -> float | None:
-        """Give what is due next."""
-        return self.due.popleft() if self.due else None
 
-    async def work(self, me: Poller, seconds: float) -> None:
-        """Take so many seconds, or be called off."""
-        self.pollers.begin(me, self.loop.time())
+@attrs.define(eq=False, kw_only=True)
+class Job(DueItem):
+    """Something to be polled that takes so many seconds."""
+
+    seconds: float
+
+
+class Shop(Engine):
+    """An engine whose items are jobs; it notes what became of each."""
+
+    async def _work(self, poller: Poller, item: DueItem) -> None:
+        """Poll, and note it."""
+        assert isinstance(item, Job)
+        what = "cancelled"
         try:
-            await asyncio.sleep(seconds)
-            self.note("came", seconds)
-        except asyncio.CancelledError:
-            if not me.is_late():
-                self.note("cancelled", seconds)
-                raise
-            self.note("late", seconds)
+            url = URL(f"https://h:9398/api/{item.seconds}")
+            reply = await self._get(poller, url, 1)
+            what = "came" if isinstance(reply, Reply) else "late"
         finally:
-            self.pollers.end(me)
+            self.events.append((what, item.seconds, self.loop.time() - self.began))
 
-    def note(self, what: str, seconds: float) -> None:
-        """Remember what became of a piece of work, and when."""
-        self.events.append((what, seconds, round(self.loop.time() - self.began, 3)))
+    def begin(self, count: int) -> None:
+        """Start the pollers."""
+        self.events: list[tuple[str, float, float]] = []
+        self.began = 0.0
+        self.tasks = [asyncio.create_task(self.run_poller()) for _ in range(count)]
 
-    async def give(self, *work: float) -> None:
+    def noted(self) -> list[tuple[str, float, float]]:
+        """Return what became of each, and when."""
+        return [(what, job, round(at, 3)) for what, job, at in self.events]
+
+    def give(self, *jobs: float) -> None:
         """Let work be due."""
         self.began = self.loop.time()
-        self.due += work
-        self.queue.wake(len(work))
+        for seconds in jobs:
+            self.queue.add(Job(seconds=seconds))
 
     async def close(self) -> None:
         """Cancel the pollers, as the group that runs them does."""
@@ -65,31 +69,43 @@ class Shop:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
+def make_shop(count: int, timeout: float = 5.0) -> Shop:
+    """Return a shop with some pollers."""
+    scene = EngineScene(
+        loop=asyncio.get_running_loop(),
+        transport=Slow(),
+        engine_class=Shop,
+        request_timeout=timeout,
+    )
+    assert isinstance(scene.engine, Shop)
+    scene.engine.begin(count)
+    return scene.engine
+
+
 async def test_as_many_are_woken_as_there_is_work() -> None:
     """Two pieces of work wake two of five; all pollers work at once if need be."""
-    shop = Shop(5)
+    shop = make_shop(5)
     await anyio.wait_all_tasks_blocked()
-    await shop.give(1, 2)
+    shop.give(1, 2)
     assert len(shop.queue._waiting) == 3
     await asyncio.sleep(3)
-    assert shop.events == [("came", 1, 1), ("came", 2, 2)]
-    await shop.give(*[1] * 7)
+    assert shop.noted() == [("came", 1, 1), ("came", 2, 2)]
+    shop.give(*[1] * 7)
     await asyncio.sleep(3)
-    assert [at for _, _, at in shop.events[2:]] == [1] * 5 + [2] * 2
+    assert [at for _, _, at in shop.noted()[2:]] == [1] * 5 + [2] * 2
     shop.queue.wake(0)
     await shop.close()
 
 
 async def test_a_late_request_is_called_off_and_its_poller_goes_on() -> None:
     """After `request_timeout`, and no other request with it."""
-    shop = Shop(3)
+    shop = make_shop(3)
     await anyio.wait_all_tasks_blocked()
-    await shop.give(100, 4)
+    shop.give(100, 4)
     await asyncio.sleep(2)
-    shop.due.append(4.5)
-    shop.queue.wake(1)
+    shop.queue.add(Job(seconds=4.5))
     await asyncio.sleep(10)
-    assert shop.events == [("came", 4, 4), ("late", 100, 5), ("came", 4.5, 6.5)]
+    assert shop.noted() == [("came", 4, 4), ("late", 100, 5), ("came", 4.5, 6.5)]
     assert not any(task.done() for task in shop.tasks)
     assert not any(task.cancelling() for task in shop.tasks)
     await shop.close()
@@ -97,51 +113,51 @@ async def test_a_late_request_is_called_off_and_its_poller_goes_on() -> None:
 
 async def test_one_timer_serves_all_requests() -> None:
     """It is set when none is, looks on twice a second, and ends with the last."""
-    shop = Shop(10)
+    shop = make_shop(10)
     await anyio.wait_all_tasks_blocked()
-    await shop.give(*[100] * 5)
+    shop.give(*[100] * 5)
     await asyncio.sleep(1.1)
-    timer = shop.pollers._timer
+    timer = shop._timer
     assert timer is not None
-    await shop.give(*[100] * 5)
+    shop.give(*[100] * 5)
     await asyncio.sleep(0.1)
-    assert shop.pollers._timer is timer
+    assert shop._timer is timer
     await asyncio.sleep(4.3)
-    assert [what for what, _, _ in shop.events] == ["late"] * 5
-    assert shop.pollers._timer is not None
+    assert [what for what, _, _ in shop.noted()] == ["late"] * 5
+    assert shop._timer is not None
     await asyncio.sleep(2)
     assert len(shop.events) == 10
     # It finds nothing under way, and is not set again for nothing.
-    assert shop.pollers._timer is None
+    assert shop._timer is None
     await shop.close()
 
 
 async def test_no_timer_is_left_when_the_last_poller_has_gone() -> None:
     """A close in mid-request leaves nothing to be run later."""
-    shop = Shop(2)
+    shop = make_shop(2)
     await anyio.wait_all_tasks_blocked()
-    await shop.give(100, 100)
+    shop.give(100, 100)
     await asyncio.sleep(1)
-    timer = shop.pollers._timer
+    timer = shop._timer
     assert timer is not None
     await shop.close()
-    assert [what for what, _, _ in shop.events] == ["cancelled"] * 2
+    assert [what for what, _, _ in shop.noted()] == ["cancelled"] * 2
     assert timer.cancelled()
-    assert (shop.pollers._timer, shop.pollers._all) == (None, [])
+    assert (shop._timer, shop.pollers) == (None, [])
 
 
 async def test_a_cancellation_at_the_same_moment_goes_on() -> None:
     """Called off and cancelled by somebody else in one step: the latter counts."""
-    shop = Shop(1)
+    shop = make_shop(1)
     await anyio.wait_all_tasks_blocked()
-    await shop.give(100)
+    shop.give(100)
     await asyncio.sleep(1)
-    (me,) = shop.pollers._all
+    (me,) = shop.pollers
     me.cancel_request()
     shop.tasks[0].cancel()
     await asyncio.wait(shop.tasks)
     assert shop.tasks[0].cancelled()
-    assert [what for what, _, _ in shop.events] == ["cancelled"]
+    assert [what for what, _, _ in shop.noted()] == ["cancelled"]
 
 
 async def test_called_off_counts_once() -> None:
@@ -151,13 +167,13 @@ async def test_called_off_counts_once() -> None:
         current = asyncio.current_task()
         assert current is not None
         me = Poller(current, deadline=1.0)
-        told = [me.is_late()]
+        told = [me.consume_timeout()]
         me.cancel_request()
         assert me.deadline == math.inf
         try:
             await asyncio.sleep(1)
         except asyncio.CancelledError:
-            told += [me.is_late(), me.is_late()]
+            told += [me.consume_timeout(), me.consume_timeout()]
         return told
 
     assert await asyncio.create_task(wait()) == [False, True, False]

@@ -21,6 +21,7 @@ from veeam_tasks._engine.decisions import UNAUTHORIZED_ROUNDS
 from veeam_tasks._engine.records import DueState, PollTimes, TaskRecord
 from veeam_tasks._engine.tracker import _STARTED_KEPT
 from veeam_tasks._events import Observation
+from veeam_tasks._protocol.classification import classify
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._session.logon_session import ADVICE
 
@@ -103,7 +104,8 @@ class Scene(EngineScene):
         kind = "application/xml" if body else ""
         given = Reply(request="GET x", status=status, content_type=kind, body=body)
         times = self.moment(generation)
-        refusal = self.tracker.on_reply(self.record, given, times)
+        verdict = classify(given, "task-1", self.logon.secrets)
+        refusal = self.tracker.on_reply(self.record, verdict, hash(body), times)
         if refusal is not None:
             await self.engine._on_unauthorized(self.record, refusal, times)
 

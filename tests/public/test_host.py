@@ -5,6 +5,7 @@ import gc
 import logging
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -17,6 +18,7 @@ import pytest
 from support.managers import direct, door, targets
 
 from veeam_tasks import ClosedError, SessionManager, VeeamTasksError, connect
+from veeam_tasks._engine.records import DueItem
 from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._transport.transport import Transport
@@ -35,10 +37,11 @@ async def test_a_crash_reaches_every_reader(caplog: pytest.LogCaptureFixture) ->
         host = em._runtime
         assert host is not None
 
-        def crash(_: object) -> None:
-            raise KeyError(host)
+        class Crashing(deque[DueItem]):
+            def popleft(self) -> DueItem:
+                raise KeyError(host)
 
-        host.engine.pollers.take = crash
+        host.engine.queue.ready = Crashing()
         with pytest.raises(ClosedError, match="KeyError"), anyio.fail_after(60):
             await watch.wait()
         await anyio.sleep(1)

@@ -1,6 +1,7 @@
 """An engine on a clock moved by hand, over a transport that a test scripts."""
 
 from random import Random
+from typing import Any
 
 from yarl import URL
 
@@ -48,9 +49,17 @@ class Script:
 class EngineScene:
     """An engine under its first token, which was accepted; nothing polls by itself."""
 
-    def __init__(self, patience: float | None = None) -> None:
-        self.loop: ManualLoop = manual_loop(100.0)
-        self.script = Script()
+    def __init__(
+        self,
+        patience: float | None = None,
+        *,
+        loop: Any = None,
+        transport: Script | None = None,
+        engine_class: type[Engine] = Engine,
+        request_timeout: float = 30.0,
+    ) -> None:
+        self.loop: ManualLoop = loop or manual_loop(100.0)
+        self.script = transport or Script()
         self.notices: list[Notice] = []
         self.logon = LogonSession(
             transport=self.script,  # type: ignore[arg-type] # what is sent, no more
@@ -63,14 +72,14 @@ class EngineScene:
         # As `adopt` does, which asks the running loop for the time.
         self.logon.token, self.logon.session_id = Secret("token-0"), Secret("695c2c92")
         self.logon.generation, self.logon.accepted = 1, True
-        self.engine = Engine(
+        self.engine = engine_class(
             loop=self.loop,  # type: ignore[arg-type] # a clock and timers
             transport=self.script,  # type: ignore[arg-type] # what is sent, no more
             logon=self.logon,
             secrets=self.logon.secrets,
             notices=Notices(self.notices.append),
             max_in_flight=1,
-            request_timeout=30.0,
+            request_timeout=request_timeout,
             patience=patience,
             max_reply_bytes=1 << 20,
             random=Random(0),

@@ -17,7 +17,6 @@ from veeam_tasks._engine import decisions as _decisions
 from veeam_tasks._engine.collection_poll import CollectionPoller
 from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._engine.health import Outage, ServerHealth
-from veeam_tasks._engine.pollers import Poller, Pollers
 from veeam_tasks._engine.records import (
     DueItem,
     DueState,
@@ -31,21 +30,25 @@ from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import (
     CertificateError,
     LogonError,
+    RequestTimeoutError,
     TransportError,
     VeeamTasksError,
 )
 from veeam_tasks._model import Task
 from veeam_tasks._notices import Notices
 from veeam_tasks._options import Coalesce
+from veeam_tasks._protocol.classification import classify
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
+from veeam_tasks._session.collection import parsed
 from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._session.submitted import Submits, Submitted
-from veeam_tasks._transport.transport import Transport
+from veeam_tasks._transport.transport import GRACE, HELD, Transport, tick_of
 
 _log = logging.getLogger(__name__)
 
 _OK = 200
+_CLOCK_TICK = 0.001
 # Under a token with which so many rounds in a row could read nothing, none is sound.
 _HOPELESS = 4 * _decisions.UNAUTHORIZED_ROUNDS
 # So many polls are all measured, then one in 16: the second is a mask of their count.
@@ -83,6 +86,34 @@ def check_loop(loop: asyncio.AbstractEventLoop) -> None:
         raise RuntimeError(text)
 
 
+@attrs.define(eq=False)
+class Poller:
+    """One long-lived coroutine that polls whatever is due next.
+
+    Attributes:
+        asyncio_task: What runs it.
+        deadline: Loop time until which its request may take; infinite if it has none.
+    """
+
+    asyncio_task: "asyncio.Task[object]"
+    deadline: float = math.inf
+    _was_cancelled: bool = False
+
+    def cancel_request(self) -> None:
+        """Cancel the request under way, since its deadline has passed."""
+        self._was_cancelled = True
+        self.deadline = math.inf
+        self.asyncio_task.cancel()
+
+    def consume_timeout(self) -> bool:
+        """Tell a cancellation by `cancel_request` from one by somebody else, once.
+
+        If both came at once, the other one goes on and this returns False.
+        """
+        was, self._was_cancelled = self._was_cancelled, False
+        return was and self.asyncio_task.uncancel() == 0
+
+
 @attrs.define(eq=False, kw_only=True)
 class Engine:
     """Polls every watched task once, however many subscribers want it.
@@ -103,6 +134,7 @@ class Engine:
         polls: How many single polls there were, with or without a reply.
         wanted: The signal that there is something to watch; set once and for all.
         submits: Where the tasks came from that submits of this manager gave.
+        pollers: Those that run; idle ones wait at the queue.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -125,8 +157,11 @@ class Engine:
     tracker: Tracker = attrs.field(init=False)
     collection: CollectionPoller = attrs.field(init=False)
     runs: Runs = attrs.field(init=False)
-    pollers: Pollers[DueItem] = attrs.field(init=False)
+    pollers: list[Poller] = attrs.field(factory=list)
     _skip: int = 0
+    # One timer for the deadlines of all requests, and when it is due.
+    _timer: asyncio.Handle | None = None
+    _timer_at: float = 0.0
 
     def __attrs_post_init__(self) -> None:
         loop, watched = self.loop, WatchedRecords()
@@ -145,19 +180,10 @@ class Engine:
             queue=self.queue,
             health=self.health,
             session=self.logon,
-            secrets=self.secrets,
             patience=self.patience,
             random=self.random,
             watched_records=watched,
             is_together=self.coalesce == "always",
-        )
-        self.pollers = Pollers(
-            loop=loop,
-            queue=self.queue,
-            request_timeout=self.request_timeout,
-            take=self._take,
-            work=self._work,
-            on_held=self._note_held,
         )
         self.collection = CollectionPoller(
             loop=loop,
@@ -175,7 +201,6 @@ class Engine:
             secrets=self.secrets,
             health=self.health,
             submits=self.submits,
-            ask=self._ask,
             limit=self.max_reply_bytes,
             long_limit=self.max_collection_bytes,
             patience=self.patience,
@@ -191,6 +216,30 @@ class Engine:
             self.collection.maybe_try()
         self.health.resume()
         self.wanted.set()
+
+    def subscribe_all(self, subscriber: SubscriberRef) -> None:
+        """Tell a subscriber of every task of the logon session, later ones too."""
+        self.collection.subscribe(subscriber)
+        self.health.resume()
+        self.wanted.set()
+
+    # --- what single requests show, see `CallObserver`
+
+    def record_success(self) -> None:
+        """Take note that the server gave a good reply to someone else."""
+        self.health.record_success()
+
+    def note_submitted(self, submitted: Submitted) -> None:
+        """Take note of the task that a submit gave, and of where it came from."""
+        self.tracker.note_submitted(submitted.task, submitted.generation)
+        self.submits.note(submitted)
+
+    def last_seen(self, task_id: str) -> Task | None:
+        """Return a watched task as it was seen last; None if it never was."""
+        record = self.tracker.records.get(task_id)
+        return None if record is None else record.task
+
+    # --- for the runtime
 
     @property
     def next_at(self) -> float | None:
@@ -230,72 +279,93 @@ class Engine:
             if record.due >= 0:
                 self.tracker.schedule_first(record)
 
-    # --- the pollers
+    # --- what a poller does: request -> reply
 
-    async def _work(self, me: Poller, item: DueItem) -> None:
+    async def run_poller(self) -> None:
+        """Be one of the pollers, each of which polls what is due next, until cancelled.
+
+        They live as long as the engine: a task of its own for each poll would cost more
+        than all that the engine does for one.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        poller = Poller(task)
+        self.pollers.append(poller)
+        try:
+            while True:
+                item = self._take()
+                if item is not None:
+                    await self._work(poller, item)
+                else:
+                    await self.queue.wait()
+        finally:
+            self.pollers.remove(poller)
+            if not self.pollers and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _take(self) -> DueItem | None:
+        if not self.health.outage.is_closed:
+            return self.tracker.take()
+        return self._take_probe() if self.queue.pass_through() else None
+
+    def _take_probe(self) -> DueItem | None:
+        """Return what is polled to find out whether the server is up again.
+
+        1. A record that is due.
+        2. One that is not due yet, and not being polled.
+        3. The collection, if somebody watches all: last, since a server may answer for
+           each task and yet not for all of them.
+        """
+        collection = self.collection
+        item = self.tracker.take()
+        if item is collection:
+            item = self.tracker.take() or self.tracker.take_idle()
+            if item is None:
+                item = collection
+            else:
+                self.queue.add(collection)
+        elif item is None:
+            item = self.tracker.take_idle()
+            is_free = collection.due != DueState.POLLING
+            if item is None and is_free and collection.has_subscribers:
+                item, collection.due = collection, DueState.POLLING
+        self.health.begin_probe(item)
+        if item is None:
+            self.health.end_probe(is_awaited=self._is_anything_wanted())
+        return item
+
+    def _is_anything_wanted(self) -> bool:
+        return not self.tracker.is_empty or self.collection.has_subscribers
+
+    async def _work(self, poller: Poller, item: DueItem) -> None:
         # A further kind of polled resource joins with a class of its own that extends
         # `PolledRecord`, a branch here, a dictionary that `Tracker.drop` takes it out
         # of, and `Tracker.reschedule` to come back: queue, pace, deadlines and the
         # probe of an outage know of a record only what `PolledRecord` has.
         try:
             if isinstance(item, TaskRecord):
-                await self._poll(me, item)
+                await self._poll(poller, item)
             elif isinstance(item, RunRecord):
-                await self.runs.poll(me, item)
+                await self.runs.poll(partial(self._ask, poller), item)
             else:
-                failure = await self.collection.poll(partial(self._get, me))
+                failure = await self.collection.poll(partial(self._get, poller))
                 if isinstance(failure, CertificateError):
                     self.end_all(failure)
         finally:
             if self.health.probe is item:
                 self.health.end_probe(is_awaited=self._is_anything_wanted())
 
-    async def _ask(
-        self, me: Poller, url: URL, limit: int, shown: str = ""
-    ) -> Reply | VeeamTasksError:
-        """GET something and count it as a poll, see `_get`."""
-        reply = await self._get(me, url, limit, shown)
-        self.polls += 1
-        return reply
-
-    async def _get(
-        self, me: Poller, url: URL, limit: int, shown: str = ""
-    ) -> Reply | VeeamTasksError:
-        """GET something within `request_timeout`; return the reply, or why none came.
-
-        A cancellation by the deadline becomes an error; any other one goes on.
-
-        Args:
-            me: Who asks.
-            url: What to ask for.
-            limit: How many bytes the reply may have.
-            shown: What people see instead of the URL, if that may hold a secret.
-        """
-        sent, health = self.loop.time(), self.health
-        # What begins while the queue is closed is the probe, which patience bounds.
-        until = health.patience_ends_at if health.outage.is_closed else math.inf
-        self.pollers.begin(me, sent, until)
-        try:
-            return await self.transport.poll(url, self.logon.token, limit, shown)
-        except VeeamTasksError as error:
-            me.is_late()  # if so, that has become this error
-            return error
-        except asyncio.CancelledError:
-            if not me.is_late():
-                raise
-            return self.pollers.late_error(shown or url, sent)
-        finally:
-            self.pollers.end(me)
-
-    async def _poll(self, me: Poller, record: TaskRecord) -> None:
+    async def _poll(self, poller: Poller, record: TaskRecord) -> None:
         generation = self.logon.generation
         sent, sent_wall = self.loop.time(), time.time()
-        held = self.pollers.held
-        reply = await self._get(me, self._url_of(record), self.max_reply_bytes)
+        reply = await self._get(poller, self._url_of(record), self.max_reply_bytes)
         self.polls += 1
         if isinstance(reply, Reply):
-            if self.polls & self._skip == 0 and self.pollers.held == held:
-                self._note_cost(self.loop.time() - sent, len(reply.body))
+            if self.polls & self._skip == 0:
+                self._note_cost(sent, len(reply.body))
+            # Of nearly every poll this is the end: nobody is told, and no subscriber is
+            # touched, since to walk over weak references would cost a seventh of all.
             if (
                 record.unchanged_hash == hash(reply.body)
                 and record.due == DueState.POLLING
@@ -319,13 +389,33 @@ class Engine:
         if not isinstance(reply, Reply):
             self._on_failure(record, reply, times)
             return
-        refusal = self.tracker.on_reply(record, reply, times)
+        verdict = await parsed(classify, reply, record.task_id, self.secrets)
+        if record.due != DueState.POLLING:
+            return  # dropped while a long reply was read in a thread
+        refusal = self.tracker.on_reply(record, verdict, hash(reply.body), times)
         if refusal is not None:
             await self._on_unauthorized(record, refusal, times)
+
+    def _note_cost(self, sent: float, size: int) -> None:
+        """Note what a poll cost, unless other code has held the loop meanwhile."""
+        if self.health.outage.held_until >= sent:
+            return
+        seconds = self.loop.time() - sent
+        self.collection.cost.note_single(seconds / (self.transport.in_flight + 1), size)
+        self._skip = 0 if self.polls < _MEASURED_AT_FIRST else _MEASURED_RARELY
+        self.collection.maybe_try()
+
+    def _url_of(self, record: TaskRecord) -> URL:
+        """Return a record's URL, made when it is needed: together it needs none."""
+        url = record.url
+        if url is None:
+            url = record.url = self.transport.url(f"tasks/{record.task_id}")
+        return url
 
     def _on_failure(
         self, record: TaskRecord, error: VeeamTasksError, times: PollTimes
     ) -> None:
+        """Act on a poll without a usable reply."""
         if isinstance(error, CertificateError):
             # Whoever answers is not to be trusted, and that does not pass by itself.
             self.tracker.errors += 1
@@ -386,80 +476,92 @@ class Engine:
         is_quick = is_renewed and is_void
         tracker.reschedule(record, 0.0 if is_quick else pause or record.reset_pause())
 
-    def _url_of(self, record: TaskRecord) -> URL:
-        """Return a record's URL, made when it is needed: together it needs none."""
-        url = record.url
-        if url is None:
-            url = record.url = self.transport.url(f"tasks/{record.task_id}")
-        return url
+    async def _ask(
+        self, poller: Poller, url: URL, limit: int, shown: str = ""
+    ) -> Reply | VeeamTasksError:
+        """GET something and count it as a poll, see `_get`."""
+        reply = await self._get(poller, url, limit, shown)
+        self.polls += 1
+        return reply
 
-    def _take(self, _: Poller) -> DueItem | None:
-        if not self.health.outage.is_closed:
-            return self.tracker.take()
-        return self._take_probe() if self.queue.pass_through() else None
+    async def _get(
+        self, poller: Poller, url: URL, limit: int, shown: str = ""
+    ) -> Reply | VeeamTasksError:
+        """GET something within `request_timeout`; return the reply, or why none came.
 
-    def _take_probe(self) -> DueItem | None:
-        """Return what is polled to find out whether the server is up again.
+        A cancellation by the deadline becomes an error; any other one goes on.
 
-        1. A record that is due.
-        2. One that is not due yet, and not being polled.
-        3. The collection, if somebody watches all: last, since a server may answer for
-           each task and yet not for all of them.
+        Args:
+            poller: Who asks.
+            url: What to ask for.
+            limit: How many bytes the reply may have.
+            shown: What people see instead of the URL, if that may hold a secret.
         """
-        collection = self.collection
-        item = self.tracker.take()
-        if item is collection:
-            item = self.tracker.take() or self.tracker.take_idle()
-            if item is None:
-                item = collection
+        sent, health = self.loop.time(), self.health
+        poller.deadline = sent + self.request_timeout
+        if health.outage.is_closed:
+            # It is the probe, and nobody is patient with it for longer than that.
+            poller.deadline = min(poller.deadline, health.patience_ends_at)
+        if self._timer is None or poller.deadline < self._timer_at:
+            self._arm(sent, poller.deadline)
+        try:
+            return await self.transport.poll(url, self.logon.token, limit, shown)
+        except VeeamTasksError as error:
+            poller.consume_timeout()  # if there was one, it has become this error
+            return error
+        except asyncio.CancelledError:
+            if not poller.consume_timeout():
+                raise
+            return self._timeout_error(shown or url, sent)
+        finally:
+            poller.deadline = math.inf
+
+    def _timeout_error(self, url: URL | str, sent: float) -> RequestTimeoutError:
+        # A probe may be given up earlier, when patience ends.
+        waited = min(self.loop.time() - sent, self.request_timeout)
+        return RequestTimeoutError(
+            request=f"GET {url}",
+            reason=f"no reply within {waited:.3g} s",
+            kind="timeout",
+        )
+
+    # --- deadlines of requests: one timer, since one each would cost more than a poll
+
+    def _arm(self, now: float, earliest: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        # Not only at the deadline: else nobody could tell that the loop was held.
+        self._timer_at = min(now + tick_of(self.request_timeout), earliest)
+        self._timer = self.loop.call_at(self._timer_at, self._cancel_late_requests)
+
+    def _cancel_late_requests(self) -> None:
+        now = self.loop.time()
+        late = now - self._timer_at
+        if late > HELD:
+            self._extend_deadlines(late, now)
+        earliest = math.inf
+        for poller in self.pollers:
+            if poller.deadline <= now + _CLOCK_TICK:
+                poller.cancel_request()
             else:
-                self.queue.add(collection)
-        elif item is None:
-            item = self.tracker.take_idle()
-            is_free = collection.due != DueState.POLLING
-            if item is None and is_free and collection.has_subscribers:
-                item, collection.due = collection, DueState.POLLING
-        self.health.begin_probe(item)
-        if item is None:
-            self.health.end_probe(is_awaited=self._is_anything_wanted())
-        return item
+                earliest = min(earliest, poller.deadline)
+        self._timer = None
+        if earliest < math.inf:
+            self._arm(now, earliest)
 
-    def _is_anything_wanted(self) -> bool:
-        return not self.tracker.is_empty or self.collection.has_subscribers
+    def _extend_deadlines(self, late: float, now: float) -> None:
+        """Move the deadlines by the time for which other code held the loop.
 
-    # --- what single requests show, see `CallObserver`
-
-    def record_success(self) -> None:
-        """Take note that the server gave a good reply to someone else."""
-        self.health.record_success()
-
-    def note_submitted(self, submitted: Submitted) -> None:
-        """Take note of the task that a submit gave, and of where it came from."""
-        self.tracker.note_submitted(submitted.task, submitted.generation)
-        self.submits.note(submitted)
-
-    def last_seen(self, task_id: str) -> Task | None:
-        """Return a watched task as it was seen last; None if it never was."""
-        record = self.tracker.records.get(task_id)
-        return None if record is None else record.task
-
-    # --- all with one request
-
-    def subscribe_all(self, subscriber: SubscriberRef) -> None:
-        """Tell a subscriber of every task of the logon session, later ones too."""
-        self.collection.subscribe(subscriber)
-        self.health.resume()
-        self.wanted.set()
-
-    def _note_cost(self, seconds: float, size: int) -> None:
-        self.collection.cost.note_single(seconds / (self.transport.in_flight + 1), size)
-        self._skip = 0 if self.polls < _MEASURED_AT_FIRST else _MEASURED_RARELY
-        self.collection.maybe_try()
+        What has come meanwhile is still to be read, which takes some steps. And what
+        fails by it tells of us, not of the server.
+        """
+        at_least = now + min(GRACE, self.request_timeout)
+        for poller in self.pollers:
+            if poller.deadline < math.inf:
+                poller.deadline = max(poller.deadline + late, at_least)
+        self.health.outage.held_until = now
 
     # --- outages
-
-    def _note_held(self, until: float) -> None:
-        self.health.outage.held_until = until
 
     def _give_up(self) -> None:
         last = self.health.outage.last_error

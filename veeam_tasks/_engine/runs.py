@@ -15,7 +15,6 @@ from veeam_tasks._engine import decisions as _decisions
 from veeam_tasks._engine import run_decisions as _runs
 from veeam_tasks._engine.decisions import Decision
 from veeam_tasks._engine.health import ServerHealth
-from veeam_tasks._engine.pollers import Poller
 from veeam_tasks._engine.records import DueState, PollTimes, SubscriberRef
 from veeam_tasks._engine.run_records import (
     Deadline,
@@ -76,7 +75,7 @@ _PAGES_OF_MACHINES = 10
 _TAKEN_KEPT = 10_000
 _WITH_REASONS = (SessionResult.FAILED, SessionResult.WARNING)
 
-Ask = Callable[[Poller, URL, int, str], Awaitable[Reply | VeeamTasksError]]
+Ask = Callable[[URL, int, str], Awaitable[Reply | VeeamTasksError]]
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -84,7 +83,6 @@ class Runs:
     """Finds the job session of each followed task, and polls it until it is Stopped.
 
     Args:
-        ask: Sends one GET for a poller; returns the reply, or why none came.
         limit: How long the reply about one session may be, in bytes.
         long_limit: How long a page of sessions may be.
         end_all: Ends every subscription with an error.
@@ -99,7 +97,6 @@ class Runs:
     secrets: Secrets
     health: ServerHealth
     submits: Submits
-    ask: Ask
     limit: int
     long_limit: int
     patience: float | None
@@ -209,7 +206,7 @@ class Runs:
 
     # --- one poll
 
-    async def poll(self, poller: Poller, record: RunRecord) -> None:
+    async def poll(self, ask: Ask, record: RunRecord) -> None:
         """Ask for what tells next of a run, and act on the reply."""
         generation = self.logon.generation
         sent, sent_wall = self.tracker.loop.time(), time.time()
@@ -222,7 +219,7 @@ class Runs:
             return
         limit = self.long_limit if isinstance(request, QueryRequest) else self.limit
         url = self.transport.url(request.path)
-        reply = await self.ask(poller, url, limit, "")
+        reply = await ask(url, limit, "")
         if record.due != DueState.POLLING:
             return  # dropped meanwhile
         times = _times(generation, sent, sent_wall, self.tracker.loop.time())
@@ -238,14 +235,14 @@ class Runs:
             if self.health.outage.has_failures:
                 self.health.record_success()
         elif isinstance(request, LinkRequest):
-            await self._on_link_reply(poller, record, reply, times)
+            await self._on_link_reply(ask, record, reply, times)
         elif isinstance(request, QueryRequest):
-            await self._on_query_reply(poller, record, request, reply, times)
+            await self._on_query_reply(ask, record, request, reply, times)
         else:
             await self._on_task_reply(record, reply, times)
 
     async def _on_link_reply(
-        self, poller: Poller, record: RunRecord, reply: Reply, times: PollTimes
+        self, ask: Ask, record: RunRecord, reply: Reply, times: PollTimes
     ) -> None:
         assert record.session_id is not None
         is_seen = record.session is not None
@@ -258,7 +255,7 @@ class Runs:
             decision = _runs.on_session(record, value, times)
             # Stopped without a Result is looked at each time.
             record.unchanged_hash = None if record.resultless else hash(reply.body)
-            await self._apply(poller, record, decision)
+            await self._apply(ask, record, decision)
         elif kind is ReplyKind.UNKNOWN:
             self.tracker.errors += 1
             self._note_good(times)
@@ -268,7 +265,7 @@ class Runs:
                 self.tracker.reschedule(record, 0.0)
             elif is_seen:
                 decision = _runs.on_unknown(record, value, times)
-                await self._apply(poller, record, decision)
+                await self._apply(ask, record, decision)
             else:
                 _runs.on_answer(record, times)
                 record.trouble = str(value)
@@ -302,7 +299,7 @@ class Runs:
 
     async def _on_query_reply(
         self,
-        poller: Poller,
+        ask: Ask,
         record: RunRecord,
         request: QueryRequest,
         reply: Reply,
@@ -326,7 +323,7 @@ class Runs:
             record.path = self._path_of(found)
             self._take(record, found)
             decision = _runs.on_session(record, found, times)
-            await self._apply(poller, record, decision)
+            await self._apply(ask, record, decision)
         elif kind is ReplyKind.UNKNOWN:
             self.tracker.errors += 1
             self._note_good(times)
@@ -427,14 +424,12 @@ class Runs:
         elif record.due == DueState.POLLING:
             self.tracker.reschedule(record, _runs.end_round(record, times))
 
-    async def _apply(
-        self, poller: Poller, record: RunRecord, decision: Decision
-    ) -> None:
+    async def _apply(self, ask: Ask, record: RunRecord, decision: Decision) -> None:
         seen = decision.seen
         if seen is not None and seen.is_final and seen.error is None:
             assert seen.session is not None
             if seen.session.result in _WITH_REASONS:
-                failures = await self._read_failures(poller, seen.session)
+                failures = await self._read_failures(ask, seen.session)
                 seen = attrs.evolve(seen, failures=failures)
                 if record.due != DueState.POLLING:
                     return
@@ -527,7 +522,7 @@ class Runs:
     # --- the machines of a run that did not end with Success
 
     async def _read_failures(
-        self, poller: Poller, session: JobSession
+        self, ask: Ask, session: JobSession
     ) -> tuple[TaskSession, ...]:
         """Return the machines that did not end with Success, as far as they are had.
 
@@ -535,10 +530,10 @@ class Runs:
         """
         try:
             if session.kind == "CloudFailoverSession":
-                reply = await self._get(poller, self._path_of(session))
+                reply = await self._get(ask, self._path_of(session))
                 found = list(await parsed(decode_failover_tasks, reply, self.secrets))
             else:
-                found = await self._machines(poller, session)
+                found = await self._machines(ask, session)
         except LogonError:
             raise
         except VeeamTasksError as error:
@@ -546,14 +541,14 @@ class Runs:
             return ()
         return tuple([one for one in found if one.result is not SessionResult.SUCCESS])
 
-    async def _machines(self, poller: Poller, session: JobSession) -> list[TaskSession]:
+    async def _machines(self, ask: Ask, session: JobSession) -> list[TaskSession]:
         found: list[TaskSession] = []
         paths = list(machines_paths(session, self.transport.base))
         path = paths.pop(0) if paths else None
         for _ in range(_PAGES_OF_MACHINES):
             if path is None:
                 break
-            reply = await self._get(poller, path, may_miss=bool(paths))
+            reply = await self._get(ask, path, may_miss=bool(paths))
             if reply.status == _NOT_FOUND:
                 path = paths.pop(0)
                 continue
@@ -563,8 +558,8 @@ class Runs:
             path = page.next_path
         return found
 
-    async def _get(self, poller: Poller, path: str, *, may_miss: bool = False) -> Reply:
-        reply = await self.ask(poller, self.transport.url(path), self.long_limit, "")
+    async def _get(self, ask: Ask, path: str, *, may_miss: bool = False) -> Reply:
+        reply = await ask(self.transport.url(path), self.long_limit, "")
         if not isinstance(reply, Reply):
             raise reply
         if reply.status >= _REDIRECT and not (may_miss and reply.status == _NOT_FOUND):

@@ -29,9 +29,7 @@ from veeam_tasks._engine.run_records import RunRecord, WatchedRecords
 from veeam_tasks._errors import VeeamTasksError, WatchTimeoutError
 from veeam_tasks._events import Observation, Report
 from veeam_tasks._model import Task
-from veeam_tasks._protocol.classification import ReplyKind, classify
-from veeam_tasks._protocol.messages import Reply
-from veeam_tasks._redaction import Secrets
+from veeam_tasks._protocol.classification import ReplyKind
 from veeam_tasks._session.logon_session import ADVICE, LogonSession
 
 _log = logging.getLogger(__name__)
@@ -70,7 +68,6 @@ class Tracker:
     queue: DueQueue
     health: ServerHealth
     session: LogonSession
-    secrets: Secrets
     patience: float | None
     random: Random
     watched_records: WatchedRecords
@@ -241,37 +238,43 @@ class Tracker:
     # --- what a reply means
 
     def on_reply(
-        self, record: TaskRecord, reply: Reply, times: PollTimes
+        self,
+        record: TaskRecord,
+        verdict: tuple[ReplyKind, Task | VeeamTasksError],
+        unchanged_hash: int,
+        times: PollTimes,
     ) -> VeeamTasksError | None:
         """Act on a reply to the GET of one task.
 
         Args:
             record: What was asked for.
-            reply: Not one that was as before, which tells nothing new.
+            verdict: What the reply proves, and the task or the error in it.
+            unchanged_hash: Hash of the body.
             times: When and under what it was asked and answered.
 
         Returns:
             The error of a 401, which nothing is decided on here: first the logon
             session has to be asked whether it is the token or this task.
         """
+        # 1. Older than what is known: it may be of another task under this ID.
         if times.generation < record.generation:
-            self.reschedule(record, 0.0)  # older than what is known
+            self.reschedule(record, 0.0)
             return None
-        kind, value = classify(reply, record.task_id, self.secrets)
-        if kind is ReplyKind.TASK:
-            assert isinstance(value, Task)
-            self.on_task(record, value, hash(reply.body), times)
+        # 2. The task.
+        kind, value = verdict
+        if isinstance(value, Task):
+            self.on_task(record, value, unchanged_hash, times)
             return None
-        assert isinstance(value, VeeamTasksError)
+        # 3. Nothing about the task, and perhaps an outage.
         if kind is ReplyKind.UNUSABLE:
             self.on_failure(record, value, times)
             return None
         self.errors += 1
+        # 4. The token is refused, or this task is under it.
         if kind is ReplyKind.UNAUTHORIZED:
             return value
-        # UNKNOWN or FORBIDDEN: the server is up, and the token is good.
-        self.session.mark_accepted(times.generation)
-        self.health.record_success()
+        # 5. UNKNOWN or FORBIDDEN: the server is up, and the token is good.
+        self._note_good(times)
         is_foreign = kind is ReplyKind.UNKNOWN and not self.session.knows_tasks
         advice = ADVICE if is_foreign else ""
         renewed_at = self.session.renewed_at
@@ -280,14 +283,18 @@ class Tracker:
         )
         return None
 
+    def _note_good(self, times: PollTimes) -> None:
+        """Note that the server is up, and the token good."""
+        self.session.mark_accepted(times.generation)
+        if self.health.outage.has_failures:
+            self.health.record_success()
+
     def on_task(
         self, record: TaskRecord, task: Task, unchanged_hash: int, times: PollTimes
     ) -> None:
         """Act on a good reply about a task, asked for singly or with all others."""
-        self.session.mark_accepted(times.generation)
+        self._note_good(times)
         self.session.mark_knows_tasks(times.generation)
-        if self.health.outage.has_failures:
-            self.health.record_success()
         decision = _decisions.on_task(record, task, times, self.session.renewed_at)
         # Finished without a Result is looked at each time.
         record.unchanged_hash = (
