@@ -389,6 +389,7 @@ class SessionManager(NotCopyable):
         body: Body | None = None,
         *,
         method: Literal["POST", "PUT", "DELETE"] = "POST",
+        follow: bool = False,
     ) -> Task:
         """Send an action that the server answers with a task; carry it out once.
 
@@ -401,6 +402,9 @@ class SessionManager(NotCopyable):
             body: XML as `str` or `bytes`, or a mapping of its one root element, to
                 which the namespace is added; the order is kept.
             method: "POST", "PUT" or "DELETE".
+            follow: Whether its job session is to be followed: then it asks first which
+                sessions the job has already, as `run` does. A refusal of that question
+                is no error.
 
         Returns:
             The task, which may be Finished already.
@@ -413,7 +417,11 @@ class SessionManager(NotCopyable):
             ValueError, TypeError: An argument is wrong; nothing was sent.
         """
         request = self._action(path, body, method)
-        return await self._running().calls.submit(request)
+        calls = self._running().calls
+        known = None
+        if follow and request.method == "POST":
+            known = await calls.known_sessions(request.path)
+        return await calls.submit(request, known=known)
 
     def _action(self, path: str | Link, body: Body | None, method: str) -> Request:
         settings = self._settings

@@ -224,7 +224,7 @@ def test_help_has_groups_and_the_exit_statuses(bare: Here) -> None:
     text = bare("help", "watch").out
     heads = [line for line in text.splitlines() if line.endswith(":") and line[0] > " "]
     assert heads == [
-        *("Examples:", "Options:", "Unattended:", "Pace:"),
+        *("Examples:", "Options:", "Job:", "Unattended:", "Pace:"),
         *("Connection:", "Trust:", "Output:"),
     ]
     assert "    4    logon or permission refused: stop" in bare("help").out

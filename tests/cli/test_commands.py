@@ -26,7 +26,7 @@ SHORT = "Running 100ms, OperationFinished 100ms, Finished"
 EVENT_KEYS = {
     *("task_id", "sequence", "previous", "state", "raw_state", "operation"),
     *("is_final", "succeeded", "outcome", "message", "error", "observed_at"),
-    *("not_before", "related"),
+    *("not_before", "related", "stage", "session"),
 }
 TASK_KEYS = {
     *("task_id", "state", "raw_state", "operation", "is_finished", "succeeded"),
@@ -76,7 +76,9 @@ def test_watch_writes_an_object_for_each_event(
     task = server.add_task(SHORT, operation="StartVMRestore", shared=True)
     ran = shell("watch", task.task_id, *QUICK)
     assert ran.status == 0
-    assert all(set(line) == EVENT_KEYS for line in ran.objects)
+    *others, last = ran.objects
+    assert all(set(line) == EVENT_KEYS for line in others)
+    assert set(last) == {*EVENT_KEYS, "failures"}
     count = len(ran.objects)
     assert [line["sequence"] for line in ran.objects] == list(range(1, count + 1))
     states = [None, *(line["state"] for line in ran.objects)]

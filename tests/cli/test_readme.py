@@ -157,7 +157,7 @@ def secure(tmp_path: Path) -> Iterator[tuple[ThreadedServer, dict[str, str]]]:
 def test_cron_mails_what_went_wrong_and_nothing_else(
     secure: tuple[ThreadedServer, dict[str, str]], tmp_path: Path
 ) -> None:
-    """A start that failed is one line and status 1; a refused logon stops it, aloud."""
+    """A backup that failed is a line and status 1; a refused logon stops it, aloud."""
     server, places = secure
     script = tmp_path / "nightly.sh"
     script.write_text(
@@ -186,11 +186,17 @@ def test_cron_mails_what_went_wrong_and_nothing_else(
         )
         return done.returncode, done.stdout
 
-    server.set_script("Running 1s, Finished")
+    (job,) = [one for one in server.jobs if one.name == "SQL Replication"]
+    job.session = "Working 1s, Stopped"
     assert night() == (0, "")
+    job.session = "Working 1s, Stopped failed"
+    status, mail = night()
+    assert (status, mail.count("\n")) == (1, 1)
+    assert mail.startswith("task-2 failed (SQL Replication): Failed")
+    assert "task-2 Stopped, failed: Failed" in (tmp_path / "log").read_text()
     server.set_script("Running 1s, Finished failed 'Disk full'")
-    assert night() == (1, "task-2 failed (StartJob): Disk full\n")
-    assert "task-2 Finished, failed: Disk full" in (tmp_path / "log").read_text()
+    assert night() == (1, "task-3 failed (StartJob): Disk full\n")
+    assert "task-3 Finished, failed: Disk full" in (tmp_path / "log").read_text()
     Path(places["/etc/veeam/password"]).write_text("wrong\n")
     status, mail = night()
     assert (status, mail.count("\n")) == (4, 1)

@@ -57,6 +57,30 @@ async def sessions(em: vt.SessionManager, link: vt.Link) -> None:
     assert_type(await em.fetch_session_tasks(session), tuple[vt.TaskSession, ...])
 
 
+async def runs(em: vt.SessionManager, path: str) -> None:
+    """Follow a task to the end of its job."""
+    run = await em.run(path, timeout=4 * 3600, find_timeout=600)
+    assert_type(run, vt.Run)
+    assert_type(run.session, vt.JobSession | None)
+    assert_type(run.failures, tuple[vt.TaskSession, ...])
+    task = await em.submit(path, follow=True)
+    assert_type(await em.follow(task, timeout=60), vt.Run)
+    async with em.watch(task, follow=True, find_timeout=900) as watch:
+        async for event in watch:
+            assert_type(event.stage, vt.RunStage)
+            assert_type(event.session, vt.JobSession | None)
+            assert_type(event.failures, tuple[vt.TaskSession, ...])
+            assert_type(event.has_warnings, bool)
+    assert_type(watch.report.warnings, tuple[str, ...])
+    assert_type(em.watch_all(60, follow=True), vt.Watch)
+    try:
+        await em.run(path)
+    except vt.SessionFailedError as error:
+        assert_type(error.session, vt.JobSession)
+    except vt.SessionLostError as error:
+        assert_type(error.last_seen, vt.JobSession | None)
+
+
 async def merged(one: vt.Watch, other: vt.Watch) -> None:
     """Read watches of several managers as one."""
     async with vt.merge(one, other) as both:

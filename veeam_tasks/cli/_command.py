@@ -12,13 +12,14 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import click
 
+FOLLOW: Final = "Job"
 UNATTENDED: Final = "Unattended"
 CONNECTION: Final = "Connection"
 TRUST: Final = "Trust"
 OUTPUT: Final = "Output"
 PACE: Final = "Pace"
 SIMULATION: Final = "Simulation"
-_GROUPS: Final = (UNATTENDED, PACE, SIMULATION, CONNECTION, TRUST, OUTPUT)
+_GROUPS: Final = (FOLLOW, UNATTENDED, PACE, SIMULATION, CONNECTION, TRUST, OUTPUT)
 _UNIT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)?", re.ASCII)
 _UNITS: Final = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 P = ParamSpec("P")

@@ -91,8 +91,14 @@ def explain(  # noqa: PLR0911 - one sentence for each class
 
 def why_lost(error: vt.VeeamTasksError) -> str:
     """Return why a task is lost, without what is the same for every such task."""
-    if not isinstance(error, vt.TaskLostError):
-        return explain(error)
+    if isinstance(error, vt.SessionLostError):
+        return visible(error.reason)
+    return (
+        _why_task_lost(error) if isinstance(error, vt.TaskLostError) else explain(error)
+    )
+
+
+def _why_task_lost(error: vt.TaskLostError) -> str:
     last, said = error.last_error, ""
     if isinstance(last, vt.StatusError) and last.message:
         said = f": {visible(last.message)}"

@@ -36,7 +36,7 @@ def event_object(event: vt.TaskEvent) -> dict[str, object]:
     """Return what a watch prints of an event."""
     task = event.task
     result = None if task is None else task.result
-    return {
+    found: dict[str, object] = {
         "task_id": event.task_id,
         "sequence": event.sequence,
         "previous": None if event.previous is None else event.previous.value,
@@ -51,7 +51,36 @@ def event_object(event: vt.TaskEvent) -> dict[str, object]:
         "observed_at": iso_time(event.observed_at),
         "not_before": None if event.not_before is None else iso_time(event.not_before),
         "related": [] if task is None else [_link(link) for link in task.related],
+        "stage": event.stage.value,
+        "session": None if event.session is None else _session(event.session),
     }
+    if event.is_final:
+        found["failures"] = [
+            {"vm": one.vm_name, "result": one.raw_result, "reason": one.reason}
+            for one in event.failures
+        ]
+    return found
+
+
+def _session(session: vt.JobSession) -> dict[str, object]:
+    has_result = session.result is not vt.SessionResult.NONE
+    return {
+        "uid": session.uid,
+        "kind": session.kind,
+        "name": session.name,
+        "job_name": session.job_name,
+        "state": session.raw_state,
+        "result": session.raw_result if has_result else None,
+        "progress": session.progress,
+        "created_at": _time(session.created_at),
+        "ended_at": _time(session.ended_at),
+        "is_retry": session.is_retry,
+        "href": session.href,
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else iso_time(at)
 
 
 def iso_time(at: datetime) -> str:

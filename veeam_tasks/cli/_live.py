@@ -26,6 +26,7 @@ import veeam_tasks as vt
 from veeam_tasks.cli._explain import outage
 from veeam_tasks.cli._messages import visible
 from veeam_tasks.cli._progress import (
+    GOES_ON,
     Progress,
     Row,
     clock,
@@ -40,6 +41,7 @@ from veeam_tasks.cli._progress import (
 from veeam_tasks.cli._streams import TerminalScreen
 from veeam_tasks.cli._tables import (
     COLUMNS,
+    RUN_COLUMNS,
     STYLES,
     has_messages,
     make_console,
@@ -150,17 +152,18 @@ class Display:
         picked = progress.pick(max(_FEWEST_ROWS, size.height - fixed))
         now = datetime.now(UTC)
         is_old = progress.outage is not None
+        draw = run_cells if progress.follows else cells
         shown = [
-            *(cells(row, clock(row.span.total_seconds())) for row in picked.failures),
+            *(draw(row, clock(row.span.total_seconds())) for row in picked.failures),
             *(
-                cells(row, clock((now - row.first).total_seconds()), is_old=is_old)
+                draw(row, clock((now - row.first).total_seconds()), is_old=is_old)
                 for row in picked.running
             ),
-            *(cells(row, clock(row.span.total_seconds())) for row in picked.succeeded),
+            *(draw(row, clock(row.span.total_seconds())) for row in picked.succeeded),
         ]
         lines: list[RenderableType] = [self._head(), *self._totals(size.width)]
         if shown:
-            lines += [Text(""), make_table(COLUMNS, shown, size.width)]
+            lines += [Text(""), self._table(shown, size.width)]
         more = [
             f"{count} more {word}"
             for count, word in (
@@ -174,6 +177,11 @@ class Display:
         if notes:
             lines += [Text(""), *notes]
         return Group(*lines)
+
+    def _table(self, shown: list[tuple[Text, ...]], width: int) -> Table:
+        if self._progress.follows:
+            return make_table(RUN_COLUMNS, shown, width, last="STATE")
+        return make_table(COLUMNS, shown, width)
 
     def _notes(self) -> list[Text]:
         if self._held is None:
@@ -261,6 +269,26 @@ def cells(row: Row, age: str, *, is_old: bool = False) -> tuple[Text, ...]:
     )
 
 
+def run_cells(row: Row, age: str, *, is_old: bool = False) -> tuple[Text, ...]:
+    """Return what stands in the columns of one followed run; see `cells`."""
+    event = row.latest
+    outcome = outcome_of(event)
+    style = ("dim" if is_old else "") if outcome is None else STYLES[outcome]
+    if event.has_warnings:
+        style = STYLES["unfinished"]
+    plain = "dim" if is_old and outcome is None else ""
+    state = word_of(event) if outcome is None else reason_of(event) or outcome
+    if outcome is not None and event.session is None:
+        state = outcome if state == outcome else f"{outcome}: {state}"
+    return (
+        Text(event.task_id, style=plain),
+        Text(row.operation, style=plain),
+        Text(row.job, style=plain),
+        Text(state, style=style),
+        Text(age, style=plain),
+    )
+
+
 def counts_line(progress: Progress) -> Text:
     """Return the counts, of which none is ever cut."""
     line = Text()
@@ -329,15 +357,23 @@ class LiveReporter:
             console.print(Text(unfinished_line(left), style=STYLES["unfinished"]))
         if progress.advice:
             console.print(Text(progress.advice))
-        is_good = progress.counts["succeeded"] == progress.ended and not left
+        is_good = progress.is_good and not left
         console.print(
             Text(counts_text(progress, len(left)), style="green" if is_good else "bold")
         )
+        if progress.begun:
+            console.print(Text(GOES_ON, style=STYLES["unfinished"]))
 
     def _print_rows(self, rows: list[Row]) -> bool:
         """Print a table of tasks; return whether it tells why they failed."""
-        drawn = [cells(row, clock(row.span.total_seconds())) for row in rows]
-        table = make_table(COLUMNS, drawn, self._console.size.width, is_whole=True)
+        follows, width = self.progress.follows, self._console.size.width
+        draw = run_cells if follows else cells
+        drawn = [draw(row, clock(row.span.total_seconds())) for row in rows]
+        if follows:
+            table = make_table(RUN_COLUMNS, drawn, width, is_whole=True, last="STATE")
+            self._console.print(table)
+            return True
+        table = make_table(COLUMNS, drawn, width, is_whole=True)
         self._console.print(table)
         return has_messages(table)
 

@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypedDict, TypeVar
 
 import attrs
 import click
@@ -13,6 +13,7 @@ from click.core import ParameterSource
 import veeam_tasks as vt
 from veeam_tasks.cli._command import (
     CONNECTION,
+    FOLLOW,
     OUTPUT,
     PACE,
     TRUST,
@@ -29,6 +30,17 @@ from veeam_tasks.cli._server import Server, checking
 
 R = TypeVar("R")
 
+FIND_TIMEOUT: Final = 1200.0
+"""Seconds; as the package has it."""
+
+
+class WatchOptions(TypedDict):
+    """Keyword arguments of a watch."""
+
+    timeout: float | None
+    follow: bool
+    find_timeout: float
+
 
 @attrs.frozen(kw_only=True)
 class Watching:
@@ -42,6 +54,9 @@ class Watching:
         on_failure: A command for each task that failed or was lost.
         pace: How long to pause between two polls of one task.
         report: Is told of everything, for the file of `--report`.
+        follow: Whether the job that a task started is followed to its end.
+        find_timeout: How long its job session is searched, in seconds.
+        warnings_fail: Whether a job that ended with Warning counts as failed.
     """
 
     timeout: float | None
@@ -50,6 +65,18 @@ class Watching:
     on_failure: str | None
     pace: "vt.Pace"
     report: ReportFile | None = None
+    follow: bool = False
+    find_timeout: float = FIND_TIMEOUT
+    warnings_fail: bool = False
+
+    @property
+    def how(self) -> "WatchOptions":
+        """The arguments of `SessionManager.watch` and `watch_all`."""
+        return {
+            "timeout": self.timeout,
+            "follow": self.follow,
+            "find_timeout": self.find_timeout,
+        }
 
     @property
     def options(self) -> dict[str, Any]:
@@ -349,7 +376,27 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
         help="Stop after this time: 90s, 10m, 1h30m.",
     )
     @option(
+        "--follow",
+        is_flag=True,
+        help="Go on to the end of the job: did the backup work?",
+    )
+    @option(
+        "--find-timeout",
+        group=FOLLOW,
+        type=Duration(),
+        metavar="TIME",
+        help="How long its session may take to appear in the Enterprise Manager."
+        " [default: 20m]",
+    )
+    @option(
+        "--warnings-fail",
+        group=FOLLOW,
+        is_flag=True,
+        help="Exit with 1 also for a job that ended with Warning.",
+    )
+    @option(
         "--fail-fast",
+        group=UNATTENDED,
         is_flag=True,
         help="Stop with the first that failed or is lost.",
     )
@@ -394,6 +441,9 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
         *,
         timeout: float | None,
         fail_fast: bool,
+        follow: bool,
+        find_timeout: float | None,
+        warnings_fail: bool,
         patience: float | None,
         on_failure: str | None,
         report: str | None,
@@ -403,7 +453,17 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
     ) -> R:
         if on_failure is not None:
             split_command(on_failure, "--on-failure")
+        if not follow and (find_timeout is not None or warnings_fail):
+            name = "--warnings-fail" if warnings_fail else "--find-timeout"
+            text = f"{name} goes with --follow, which asks how the job itself ends"
+            raise click.UsageError(text)
+        if find_timeout == 0:
+            text = "--find-timeout must be more than 0 seconds"
+            raise click.UsageError(text)
         watching = Watching(
+            follow=follow,
+            find_timeout=find_timeout or FIND_TIMEOUT,
+            warnings_fail=warnings_fail,
             timeout=timeout,
             fail_fast=fail_fast,
             patience=patience,

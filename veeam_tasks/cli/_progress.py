@@ -16,6 +16,18 @@ import veeam_tasks as vt
 from veeam_tasks.cli._explain import SHARE, WORTH, why_lost
 from veeam_tasks.cli._messages import counted, visible
 
+SEARCHING = "triggered; its session is not in the Enterprise Manager yet"
+
+# Operations whose task ends when a job has begun; by the server's reference.
+_STARTS = frozenset(
+    {
+        *("startjob", "startjobsync", "retryjob", "startagentjob", "retryagentjob"),
+        *("startnasjob", "retrynasjob", "quickbackup", "veeamzip"),
+        *("startvmrestore", "startvapprestore", "restorefile"),
+        *("startreplicafailover", "startfailover", "startcloudfailoverplan"),
+    }
+)
+GOES_ON = "the job goes on: that was its start; --follow tells how it ends"
 Outcome = Literal["succeeded", "failed", "lost"]
 _RECENT = 100
 _NAMED = 20
@@ -34,6 +46,8 @@ def reason_of(event: vt.TaskEvent) -> str:
     """Return what is to be read about a final event, on one line."""
     if event.error is not None:
         return visible(why_lost(event.error))
+    if event.session is not None:
+        return _session_end(event, event.session)
     result = None if event.task is None else event.task.result
     if result is None:
         return "the server gave no result"
@@ -42,8 +56,39 @@ def reason_of(event: vt.TaskEvent) -> str:
     return visible(result.message)
 
 
+def _session_end(event: vt.TaskEvent, session: vt.JobSession) -> str:
+    """Return how a job ended: ``Success``, ``Warning: 2 machines``, ``Failed: ...``."""
+    word = visible(session.raw_result or "")
+    if session.result is vt.SessionResult.NONE:
+        word = "Stopped without a result"
+    failures = event.failures
+    if event.has_warnings:
+        return f"{word}: {counted(len(failures), 'machine')}" if failures else word
+    if session.succeeded:
+        return word
+    reasons = [
+        f"{one.vm_name}: {one.reason}" if one.vm_name else str(one.reason)
+        for one in failures
+        if one.reason and one.result is not vt.SessionResult.WARNING
+    ]
+    reasons = reasons or [f"{one.vm_name}" for one in failures if one.vm_name]
+    if not reasons and session.failure_message:
+        reasons = [session.failure_message]
+    if not reasons:
+        return word
+    more = len(failures) - 1
+    return f"{word}: {visible(reasons[0])}{f' (+{more})' if more > 0 else ''}"
+
+
 def word_of(event: vt.TaskEvent) -> str:
-    """Return the state as the server says it."""
+    """Return the state as the server says it; of a job that runs with its progress."""
+    session = event.session
+    if session is not None and event.state is not vt.TaskState.LOST:
+        word = visible(session.raw_state)
+        is_open = session.progress is not None and not session.is_ended
+        return f"{word} {session.progress} %" if is_open else word
+    if event.stage is vt.RunStage.SEARCHING and not event.is_final:
+        return SEARCHING
     if event.state is vt.TaskState.UNKNOWN and event.task is not None:
         return visible(event.task.raw_state)
     return event.state.value
@@ -88,6 +133,21 @@ class Row:
         return "" if task is None else visible(task.operation)
 
     @property
+    def job(self) -> str:
+        """The name of the job, or of the machine, whose session is followed."""
+        session = self.latest.session
+        if session is None:
+            return ""
+        return visible(session.job_name or session.vm_name or session.name or "")
+
+    @property
+    def is_only_begun(self) -> bool:
+        """Whether its success is that of the start of a job, which goes on."""
+        event = self.latest
+        is_start = self.operation.casefold() in _STARTS
+        return bool(event.succeeded) and event.session is None and is_start
+
+    @property
     def span(self) -> timedelta:
         """From when it was first seen to its latest event."""
         return self.latest.observed_at - self.first
@@ -103,14 +163,30 @@ class Progress:
 
     Args:
         total: How many tasks are watched; None if that is open.
+
+    Attributes:
+        follows: Whether the jobs that tasks have started are followed.
+        is_start: Whether the command has started what is watched.
+        begun: How many tasks have started a job that goes on, unfollowed.
+        warnings: How many jobs ended with Warning.
     """
 
     total: int | None
+    follows: bool = False
+    is_start: bool = False
+    begun: int = 0
+    warnings: int = 0
     counts: Counter[Outcome] = attrs.field(factory=Counter)
     running: dict[str, Row] = attrs.field(factory=dict)
     failures: list[Row] = attrs.field(factory=list)
     recent: "deque[Row]" = attrs.field(factory=lambda: deque(maxlen=_RECENT))
     outage: vt.Notice | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all that has ended succeeded, and it was the end."""
+        is_whole = not self.begun and not self.warnings
+        return is_whole and self.counts["succeeded"] == self.ended
 
     @property
     def advice(self) -> str:
@@ -133,6 +209,8 @@ class Progress:
             return row
         self.running.pop(event.task_id, None)
         self.counts[outcome] += 1
+        self.warnings += event.has_warnings
+        self.begun += self.is_start and row.is_only_begun
         if outcome == "succeeded":
             self.recent.append(row)
         else:
@@ -208,14 +286,31 @@ def counts_text(progress: Progress, unfinished: int) -> str:
         parts.append(f"{progress.counts['lost']} lost")
     if unfinished:
         parts.append(f"{unfinished} unfinished")
+    if progress.warnings:
+        parts[0] = f"{parts[0]} ({progress.warnings} with warnings)"
     return f"{counted(total, 'task')}: {', '.join(parts)}"
 
 
 def ended_line(row: Row) -> str:
     """Return one line about a task that failed or was lost."""
     outcome = outcome_of(row.latest)
-    operation = f" ({row.operation})" if row.operation else ""
-    return f"{row.task_id} {outcome}{operation}: {reason_of(row.latest)}"
+    what = row.job or row.operation
+    named = f" ({what})" if what else ""
+    return f"{row.task_id} {outcome}{named}: {reason_of(row.latest)}"
+
+
+def run_line(row: Row) -> str:
+    """Return one line about a followed run: task, operation, job, state, time."""
+    event = row.latest
+    is_over = outcome_of(event) is not None
+    state = reason_of(event) if is_over else word_of(event)
+    if is_over and event.session is None and event.error is None:
+        state = f"{outcome_of(event)}  {state}".rstrip()
+    elif event.error is not None:
+        state = f"lost  {state}"
+    parts = [row.task_id, row.operation, row.job, state]
+    parts.append(clock(row.span.total_seconds()))
+    return "  ".join(filter(None, parts))
 
 
 def unfinished_line(task_ids: list[str]) -> str:

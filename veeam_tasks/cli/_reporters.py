@@ -17,12 +17,14 @@ from veeam_tasks.cli._json_lines import Writer, event_object
 from veeam_tasks.cli._logs import LOG
 from veeam_tasks.cli._messages import say
 from veeam_tasks.cli._progress import (
+    GOES_ON,
     Progress,
     counts_text,
     ended_line,
     log_line,
     outcome_of,
     reason_of,
+    run_line,
     unfinished_line,
     word_of,
 )
@@ -202,6 +204,9 @@ class LinesReporter:
         row = self.progress.take(event)
         previous = "" if event.previous is None else f"{event.previous} -> "
         time = event.observed_at.astimezone().strftime("%H:%M:%S")
+        if self.progress.follows:
+            self._print(f"{time}  {run_line(row)}")
+            return
         line = f"{time}  {event.task_id}  {previous}{word_of(event)}  {row.operation}"
         outcome = outcome_of(event)
         if outcome is not None:
@@ -250,3 +255,5 @@ def tell_summary(progress: Progress, unfinished: Iterable[str]) -> None:
     if progress.advice:
         say(progress.advice)
     say(counts_text(progress, len(left)))
+    if progress.begun:
+        say(GOES_ON)

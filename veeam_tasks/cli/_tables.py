@@ -11,6 +11,7 @@ import veeam_tasks as vt
 from veeam_tasks.cli._messages import counted, visible
 
 COLUMNS: Final = ("TASK", "STATE", "AGE", "OPERATION", "MESSAGE")
+RUN_COLUMNS: Final = ("TASK", "OPERATION", "JOB", "STATE", "AGE")
 STYLES: Final = {
     "succeeded": "green",
     "failed": "red",
@@ -22,7 +23,7 @@ _WIDE = 120
 _LONGEST, _LONGEST_WIDE = 18, 38
 _MESSAGE = 24
 # In this order they give way; what would get less is left out. TASK and STATE stay.
-_LEAST: Final = {"OPERATION": 6, "AGE": 4, "MESSAGE": 10}
+_LEAST: Final = {"OPERATION": 6, "AGE": 4, "JOB": 8, "MESSAGE": 10}
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -156,6 +156,7 @@ class _Action:
         verb: What is done with the job.
         body: XML, or None.
         method: POST, PUT or DELETE.
+        follow: Whether the job that it starts is followed.
     """
 
     path: str
@@ -163,6 +164,7 @@ class _Action:
     verb: str
     body: str | None = attrs.field(repr=False)
     method: Literal["POST", "PUT", "DELETE"]
+    follow: bool = False
 
     async def send(self, em: "vt.SessionManager", server: Server) -> vt.Task:
         """Send it, once.
@@ -178,7 +180,9 @@ class _Action:
         )
         try:
             with checking(server):
-                return await em.submit(path, self.body, method=self.method)
+                return await em.submit(
+                    path, self.body, method=self.method, follow=self.follow
+                )
         except asyncio.CancelledError:
             look = (
                 "see with 'veeam-tasks list'"
@@ -206,7 +210,7 @@ class _Action:
     cls=Command,
     short_help="Start an action and watch its task.",
     examples=(
-        'veeam-tasks submit --job "Oracle Backup"',
+        'veeam-tasks submit --job "Oracle Backup" --follow',
         "veeam-tasks submit 'jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=stop'",
         "veeam-tasks submit 'security/accounts?action=rebuildScope' --body spec.xml",
     ),
@@ -222,7 +226,7 @@ class _Action:
     "--action",
     type=click.Choice(["start", "stop", "retry", "sync", "toggleScheduleEnabled"]),
     metavar="WHAT",
-    help="start (if not said), stop, retry, sync, toggleScheduleEnabled.",
+    help="start (default), stop, retry, sync, toggleScheduleEnabled.",
 )
 @option(
     "--body",
@@ -265,7 +269,11 @@ def submit(
         verb=action or "start",
         body=None if body_file is None else _body(body_file),
         method=method or "POST",
+        follow=watching.follow,
     )
+    if no_watch and watching.follow:
+        text = "--follow watches what was started to its end; --no-watch does not"
+        raise click.UsageError(text)
     if no_watch:
         session = server.session(patience=watching.patience)
         return run_async(
@@ -325,7 +333,8 @@ async def _start_and_watch(
             task = await action.send(em, server)
         except vt.ForbiddenError as error:
             return _refused(error)
-        watch = em.watch(task, timeout=watching.timeout)
+        watch = em.watch(task, **watching.how)
+        reporter.progress.is_start = True
         reporter.begin(f"Watching {task.task_id} at {em.url}", 1, em.statistics)
         return await follow(watch, reporter, watching)
 

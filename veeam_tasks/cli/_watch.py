@@ -131,11 +131,11 @@ async def _watch(
 ) -> Exit:
     async with session as em:
         if names is None:
-            watch = em.watch_all(timeout=watching.timeout)
+            watch = em.watch_all(**watching.how)
             title, total = f"Watching all tasks of this logon at {em.url}", None
         else:
             ids = await checked_ids(em, names)
-            watch = em.watch(ids, timeout=watching.timeout)
+            watch = em.watch(ids, **watching.how)
             total = len(ids)
             title = f"Watching {counted(total, 'task')} at {em.url}"
         reporter.begin(title, total, em.statistics)
@@ -174,6 +174,7 @@ async def follow(watch: "vt.Watch", reporter: Reporter, watching: Watching) -> E
     """
     failure: vt.VeeamTasksError | None = None
     is_heard = True
+    reporter.progress.follows = watching.follow
     hook = FailureHook.parse(watching.on_failure)
     try:
         failure = await _read(watch, reporter, hook, watching)
@@ -192,7 +193,7 @@ async def follow(watch: "vt.Watch", reporter: Reporter, watching: Watching) -> E
         await watch.aclose()
     if is_heard:
         reporter.summary(watch.report.unfinished)
-    verdict = _verdict(reporter.progress)
+    verdict = _verdict(reporter.progress, watching)
     if failure is None:
         await _finish(watching)
         return verdict
@@ -219,7 +220,9 @@ async def _read(
             log_event(event)
             if watching.report is not None:
                 watching.report.event(event)
-            is_bad = outcome_of(event) in _ENDED_BADLY
+            is_bad = outcome_of(event) in _ENDED_BADLY or (
+                watching.warnings_fail and event.is_final and event.has_warnings
+            )
             if is_bad and hook is not None:
                 hook.start(event)
             await reporter.event(event)
@@ -242,8 +245,9 @@ def _why_cut_short(failure: vt.VeeamTasksError, progress: Progress) -> str:
     return f"{text}: {why}" if is_patience else text
 
 
-def _verdict(progress: Progress) -> Exit:
-    return Exit.FAILED if progress.failures else Exit.OK
+def _verdict(progress: Progress, watching: Watching) -> Exit:
+    is_bad = progress.failures or (watching.warnings_fail and progress.warnings)
+    return Exit.FAILED if is_bad else Exit.OK
 
 
 @attrs.frozen(kw_only=True)
@@ -284,9 +288,7 @@ class _Simulation:
             ) as em:
                 for one in watching.onlookers:
                     one.begin(em)
-                watch = em.watch(
-                    [task.task_id for task in tasks], timeout=watching.timeout
-                )
+                watch = em.watch([task.task_id for task in tasks], **watching.how)
                 title = f"Watching {counted(self.tasks, 'task')} of a simulated server"
                 reporter.begin(f"{title} at {em.url}", self.tasks, em.statistics)
                 return await follow(watch, reporter, watching)
