@@ -122,7 +122,7 @@ class Run:
             f"select 1 from task_instance where dag_id = '{dag}' and map_index >= 0"
             f" having count(*) = {self.many}"
         )
-        self.stack.await_rows(sql, seconds=300)
+        self.stack.await_rows(sql, seconds=600)
         command = [sys.executable, str(HERE / "defer.py"), dag, kind]
         subprocess.run(command, env=self.stack.env, check=True, stdout=subprocess.PIPE)
 
@@ -154,7 +154,7 @@ class Run:
         logons, requests = len(self.plain.logons), len(self.plain.requests)
         began = time.monotonic()
         self.hold(dag, dag)
-        self.await_events(dag, 900)
+        self.await_events(dag, 1200)
         say(f"{dag}: seconds", round(time.monotonic() - began))
         say(f"{dag}: outcomes", self.ends(dag))
         say(f"{dag}: logons", len(self.plain.logons) - logons)
@@ -166,11 +166,11 @@ class Run:
         """A triggerer dies in mid-watch; later the logon session is renewed."""
         sent, logons = actions(self.server).total(), len(self.server.logons)
         self.start("start_all")
-        self.await_end("start_all", 300)
+        self.await_end("start_all", 600)
         tasks = len(self.server.tasks)
         self.hold("killed", "started")
         sql = f"select 1 from trigger having count(triggerer_id) >= {self.many}"
-        self.stack.await_rows(sql, seconds=120)
+        self.stack.await_rows(sql, seconds=400)
         time.sleep(10)
         count = "select triggerer_id, count(*) from trigger group by 1"
         before = dict(self.stack.query(count))
@@ -186,7 +186,7 @@ class Run:
         for session in self.server.job_sessions:
             if session.state != "Stopped":
                 session.finish("Success")
-        self.await_events("killed", 900)
+        self.await_events("killed", 1200)
         say("killed: outcomes", self.ends("killed"))
         say(
             "killed: logons, of which one is the renewal",

@@ -15,6 +15,7 @@ from veeam_tasks.airflow._submitting import (
     Action,
     Step,
     Submitting,
+    keys_of,
     next_step,
     remember_ends,
 )
@@ -161,7 +162,7 @@ async def test_a_server_that_is_down_gets_no_second_request_of_the_same_try() ->
     assert tried.checkpoints.keys() == {0}
     assert [tried.outcomes[place]["outcome"] for place in (1, 2, 3)] == ["failed"] * 3
     assert all("not carried out" in one["error"] for one in tried.outcomes.values())
-    assert memory.values.keys() == {"veeam_action_0"}
+    assert memory.values.keys() == set(keys_of([first]))
 
 
 async def test_jobs_are_started_by_name_or_id() -> None:
@@ -190,11 +191,27 @@ async def test_a_retry_keeps_what_succeeded_and_sends_what_failed() -> None:
             place: {"outcome": word, "task_id": first.checkpoints[place]["task"]}
             for place, word in enumerate(("succeeded", "failed"))
         }
-        await remember_ends(memory, ends)
+        await remember_ends(memory, actions, ends)
         again = await try_once(source, memory, *actions)
         assert again.outcomes == {0: ends[0]}
         assert again.checkpoints.keys() == {1}
         assert again.checkpoints[1]["task"] == "task-3"
+
+
+async def test_actions_are_known_again_in_another_order() -> None:
+    """A list of an upstream task may come back sorted otherwise."""
+    memory = MemoryOfTries()
+    async with SimulatedServer() as simulated:
+        source = source_of(simulated)
+        one, two = start(simulated), start(simulated, 1)
+        first = await try_once(source, memory, one, two, one)
+        again = await try_once(source, memory, two, one, one)
+        assert len(actions_sent(simulated)) == 3
+        assert again.checkpoints == {
+            0: first.checkpoints[1],
+            1: first.checkpoints[0],
+            2: first.checkpoints[2],
+        }
 
 
 async def test_what_is_remembered_has_no_secret() -> None:

@@ -5,6 +5,9 @@ is remembered before the request that it is being sent, and after the reply what
 started. Whoever finds only the first of the two cannot know: it sends nothing.
 """
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, Literal, Protocol, TypeVar
@@ -114,6 +117,7 @@ class Submitting:
     outcomes: dict[int, Outcome] = attrs.field(init=False, factory=dict)
     checkpoints: dict[int, Mapping[str, Any]] = attrs.field(init=False, factory=dict)
     reference: str | None = attrs.field(init=False, default=None)
+    _keys: list[str] = attrs.field(init=False, factory=list)
     _unsent: str | None = attrs.field(init=False, default=None)
 
     async def run(self, actions: Sequence[Action]) -> None:
@@ -124,8 +128,9 @@ class Submitting:
             VeeamTasksError, ValueError: There is no way to the server.
         """
         to_send: dict[int, Action] = {}
+        self._keys = keys_of(actions)
         for position, action in enumerate(actions):
-            remembered = await self.memory.get(_key(position))
+            remembered = await self.memory.get(self._keys[position])
             step = next_step(remembered, self.max_tries)
             if step is Step.SEND:
                 to_send[position] = action
@@ -163,7 +168,7 @@ class Submitting:
         if self._unsent is not None:
             self.outcomes[position] = not_watched(action, "failed", self._unsent)
             return
-        key = _key(position)
+        key = self._keys[position]
         entry = {"phase": "sending", "action": action.name, "max_tries": self.max_tries}
         await self.memory.put(key, entry)
         try:
@@ -195,14 +200,16 @@ class Submitting:
         await self.memory.put(key, {**entry, **started})
 
 
-async def remember_ends(memory: Memory, outcomes: Mapping[int, Outcome]) -> None:
+async def remember_ends(
+    memory: Memory, actions: Sequence[Action], outcomes: Mapping[int, Outcome]
+) -> None:
     """Write how actions ended, so that a retry knows."""
+    keys = keys_of(actions)
     for position, outcome in outcomes.items():
-        entry = await memory.get(_key(position))
+        entry = await memory.get(keys[position])
         if entry is not None and outcome["outcome"] != "uncertain":
-            await memory.put(
-                _key(position), {**entry, "phase": "ended", "outcome": outcome}
-            )
+            ended = {**entry, "phase": "ended", "outcome": outcome}
+            await memory.put(keys[position], ended)
 
 
 async def with_logon(
@@ -252,8 +259,19 @@ def not_watched(action: Action, word: str, error: str) -> Outcome:
     }
 
 
-def _key(position: int) -> str:
-    return f"veeam_action_{position}"
+def keys_of(actions: Sequence[Action]) -> list[str]:
+    """Return under what each is remembered: what it is, not where it stands.
+
+    A list that comes from elsewhere may have another order when Airflow tries again.
+    """
+    seen: Counter[str] = Counter()
+    keys = []
+    for action in actions:
+        text = json.dumps(attrs.asdict(action), sort_keys=True, default=repr)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        seen[digest] += 1
+        keys.append(f"veeam_action_{digest}_{seen[digest]}")
+    return keys
 
 
 async def _paths(

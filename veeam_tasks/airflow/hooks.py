@@ -12,6 +12,7 @@ from airflow.sdk.log import mask_secret
 
 import veeam_tasks as vt
 from veeam_tasks.airflow._connection import Server, read_server
+from veeam_tasks.airflow._managers import WORKERS, Uses
 from veeam_tasks.airflow._shared_logon import Logon, SharedLogon
 from veeam_tasks.airflow._submitting import with_logon
 
@@ -120,6 +121,7 @@ class VeeamHook(BaseHook):
         logon = await shared.current()
         if not await _is_alive(shared.server, logon):
             logon = await shared.current(dead=logon.reference)
+        await Uses(self.veeam_conn_id, shared.store).note(WORKERS)
         async with vt.adopt(
             shared.server.url,
             logon.token,

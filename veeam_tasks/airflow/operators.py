@@ -148,9 +148,10 @@ class _ActionsOperator(BaseOperator):
             text = f"{event['problem']}. What was started goes on at the server"
             raise AirflowException(text)
         outcomes = {int(place): one for place, one in event["outcomes"].items()}
-        for place, action in enumerate(self._actions()):
+        actions = self._actions()
+        for place, action in enumerate(actions):
             outcomes[place]["action"] = action.name
-        asyncio.run(remember_ends(TaskMemory(context), outcomes))
+        asyncio.run(remember_ends(TaskMemory(context), actions, outcomes))
         return self._end(context, outcomes)
 
     def _end(self, context: Any, by_position: Mapping[int, Outcome]) -> Any:
