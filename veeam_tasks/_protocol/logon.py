@@ -116,29 +116,29 @@ def own_session_request(
 def token_checks(
     token: Secret | None, session_id: Secret | None, media_type: str
 ) -> tuple[Request, ...]:
-    """Return requests whose replies tell a void token from one refused resource.
+    """Return requests whose replies tell an expired token from one refused resource.
 
     One's own logon session; and, for servers that do not serve that, or to whomever, a
     task that cannot be there, since IDs begin at 1: asked for as any other, it is
-    refused to a void token by whatever refuses the others.
+    refused to an expired token by whatever refuses the others.
     """
-    nobody = Request(
+    absent_task = Request(
         method="GET",
         path=_ABSENT_TASK,
         shown=_ABSENT_TASK,
         media_type=media_type,
         is_own=True,
     )
-    return own_session_request("GET", token, session_id, media_type), nobody
+    return own_session_request("GET", token, session_id, media_type), absent_task
 
 
 def is_token_valid(reply: Reply) -> bool | None:
-    """Return whether the reply to one of the `probes` shows a good token.
+    """Return whether the reply to one of the `token_checks` shows a good token.
 
-    False if the server's own 401 shows a void one; None if it says nothing, as from
-    whatever knows no such resource. Proof is any word of the Enterprise Manager about
-    the task, the logon session itself, and the word that this account may not look at
-    it.
+    False if the server's own 401 shows an expired one; None if it says nothing, as from
+    whatever knows no such resource. What counts is any word of the Enterprise Manager
+    about the task, the logon session itself, and the word that this account may not
+    look at it.
     """
     if reply.status == UNAUTHORIZED:
         return False if _replies.is_own_refusal(reply) else None

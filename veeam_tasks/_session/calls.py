@@ -100,11 +100,11 @@ class Calls:
         with self._counted():
             request = self._get(f"tasks/{task_id}", self.settings.resource_bytes)
             reply, generation = await self._read(request)
-            verdict, value = await parsed(classify, reply, task_id, self.secrets)
+            kind, value = await parsed(classify, reply, task_id, self.secrets)
             if isinstance(value, Task):
                 self.session.mark_knows_tasks(generation)
                 return value
-            if verdict is ReplyKind.UNKNOWN and not self.session.knows_tasks:
+            if kind is ReplyKind.UNKNOWN and not self.session.knows_tasks:
                 raise TaskNotFoundError(
                     request=reply.request,
                     status=reply.status,

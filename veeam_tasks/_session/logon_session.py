@@ -1,7 +1,17 @@
 """Log on once, share the token, renew once for all, keep alive, log out.
 
-Fact (``http_authentication`` reference page): a token is void after 15 idle minutes,
-then every reply is 401.
+Fact (``http_authentication`` reference page): a token expires after 15 idle minutes,
+then every reply is 401. What a 401 leads to:
+
+1. The token was replaced since the refused request was sent: nothing but to send it
+   again. Each token has a generation for that; compared with the current token alone,
+   each late 401 would make one more logon session.
+2. A renewal is under way: all who ask wait for that one (`_single_flight`).
+3. The token is still good and only this resource is refused: no renewal. It would give
+   up the logon session with all its tasks, so the server is asked first (`_renew`).
+4. The token was never accepted, or is adopted: the end (`_refuse_token`). A server that
+   refuses its own tokens would be logged on to for ever.
+5. Else a logon, after a pause if tokens keep dying young (`LogonBackoff`).
 """
 
 import asyncio
@@ -249,11 +259,10 @@ class LogonSession:
             self.knows_tasks = True
 
     async def renew(self, generation: int, *, is_expired: bool = False) -> bool:
-        """Replace the token of `generation` if it is void and not replaced already.
+        """Replace the token of `generation` if it has expired and was not replaced yet.
 
-        A resource may be refused to a good token. A renewal would give up the logon
-        session with all its tasks, so the server is asked for what tells first.
-        However many ask at once, one logon runs and all share how it went.
+        However many ask at once, one logon runs and all share how it went; see the
+        numbered cases of the module.
 
         Args:
             generation: What the refused request was sent under.
@@ -396,8 +405,10 @@ class LogonSession:
         is_good = await self._is_token_accepted()
         if is_good:
             return False
+        # Also where no reply tells: an expired token that is not renewed would end every
+        # watch, while a good one that is renewed costs the tasks of one logon session.
         await self._replace()
-        # Where the server will not tell, it may be the one resource all the same.
+        # Then it may be the one resource all the same, so its rounds are counted.
         return is_good is False
 
     async def _replace(self) -> bool:
@@ -419,10 +430,10 @@ class LogonSession:
         return True
 
     async def _is_token_accepted(self) -> bool | None:
-        """Ask the server what tells; return what that says, None if nothing.
+        """Ask the server for what tells; return whether it accepts the token.
 
-        A refusal counts at once; a good word only if no later probe is refused. Raises
-        what came instead of an answer if the server is unwell.
+        None if no reply tells. A refusal counts at once; an acceptance only if no later
+        check is refused. Raises what came instead of an answer if the server is unwell.
         """
         generation, token = self.check(), self.token
         is_good: bool | None = None

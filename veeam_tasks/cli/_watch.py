@@ -193,14 +193,14 @@ async def follow(watch: "vt.Watch", reporter: Reporter, watching: Watching) -> E
         await watch.aclose()
     if is_heard:
         reporter.summary(watch.report.unfinished)
-    verdict = _verdict(reporter.progress, watching)
+    outcome = _exit_of(reporter.progress, watching)
     if failure is None:
         await _finish(watching)
-        return verdict
+        return outcome
     why = _why_cut_short(failure, reporter.progress)
     await _finish(watching, why)
     complain(why)
-    return first_of(status_of(failure), verdict)
+    return first_of(status_of(failure), outcome)
 
 
 async def _finish(watching: Watching, why: str | None = None) -> None:
@@ -245,7 +245,7 @@ def _why_cut_short(failure: vt.VeeamTasksError, progress: Progress) -> str:
     return f"{text}: {why}" if is_patience else text
 
 
-def _verdict(progress: Progress, watching: Watching) -> Exit:
+def _exit_of(progress: Progress, watching: Watching) -> Exit:
     is_bad = progress.failures or (watching.warnings_fail and progress.warnings)
     return Exit.FAILED if is_bad else Exit.OK
 

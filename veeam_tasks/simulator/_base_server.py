@@ -468,7 +468,7 @@ class BaseServer:
         return self._state.end_sessions(keep_tasks=keep_tasks)
 
     def restart(self, *, keep_tasks: bool = False, reset_counter: bool = True) -> None:
-        """Restart the service at once: connections cut, tokens void, state empty.
+        """Restart the service at once: connections cut, tokens expired, state empty.
 
         Args:
             keep_tasks: Give the tasks to the next logon session instead.
