@@ -132,6 +132,6 @@ def test_what_a_task_that_cannot_be_there_shows(
 
 def test_the_probes() -> None:
     """One's own logon session first, then a task that cannot be there."""
-    own, nobody = wire.token_checks(Secret(TOKEN), None, XML)
+    own, absent = wire.token_checks(Secret(TOKEN), None, XML)
     assert own.path == f"logonSessions/{SESSION_ID}"
-    assert (nobody.method, nobody.path) == ("GET", "tasks/task-0")
+    assert (absent.method, absent.path) == ("GET", "tasks/task-0")

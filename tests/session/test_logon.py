@@ -1,4 +1,4 @@
-"""The logon room over a scripted transport: once for all, and never a loop."""
+"""The logon session over a scripted transport: once for all, and never a loop."""
 
 import asyncio
 import base64
@@ -34,11 +34,11 @@ ERROR = (
     b' xmlns="http://www.veeam.com/ent/v1.0"></Error>'
 )
 AS_IT_IS = 0
-"""Answers 401 if the token is void, else 200."""
+"""Answers 401 if the token has expired, else 200."""
 ASK = Request(method="GET", path="tasks/task-1", shown="tasks/task-1")
 OWN = f"GET logonSessions/{SESSION_ID}"
 LOG_ON = "POST sessionMngr/?v=latest"
-NOBODY = "GET tasks/task-0"
+ABSENT = "GET tasks/task-0"
 ASKED = "GET tasks/task-1"
 RESET = TransportError(request="GET x", reason="reset")
 
@@ -50,13 +50,13 @@ class Script:
     """A transport that answers each kind of request with its next answer, or the last.
 
     Keys are the method and how the path begins; a logon answered with 201 brings the
-    next token. Unless told otherwise, a token that was refused for a task is void.
+    next token. Unless told otherwise, a token that was refused for a task has expired.
     """
 
     answers: dict[str, list[Answer]]
     asked: list[tuple[str, str | None]] = attrs.field(factory=list)
     tokens: int = 0
-    void: set[str | None] = attrs.field(factory=set)
+    expired: set[str | None] = attrs.field(factory=set)
     error: bytes = ERROR
     session: bytes = BODY
 
@@ -76,9 +76,9 @@ class Script:
             raise answer
         status = answer if isinstance(answer, int) else await answer()
         if status == 401 and is_poll:
-            self.void.add(token)
+            self.expired.add(token)
         if status == AS_IT_IS:
-            status = 401 if token in self.void else 200
+            status = 401 if token in self.expired else 200
         new = None
         if request.method == "POST" and status == 201:
             self.tokens += 1
@@ -106,7 +106,7 @@ class Scene:
                 "GET logonSessions": answers.get("own", [AS_IT_IS]),
                 "DELETE logonSessions": answers.get("out", [204]),
                 # By default it says nothing of the token.
-                NOBODY: answers.get("nobody", [405]),
+                ABSENT: answers.get("absent", [405]),
                 "GET tasks": answers.get("get", [200]),
             }
         )
@@ -438,12 +438,12 @@ async def test_a_server_that_shows_no_logon_session_is_believed_the_401(
 async def test_a_task_that_cannot_be_there_tells_where_else_nothing_does(
     own: Answer,
 ) -> None:
-    """A void token is renewed, and a good one kept, where no logon session is shown."""
-    scene = Scene(get=[401, 200], own=[own], nobody=[401])
+    """An expired token is renewed, and a good one kept, where no logon session is shown."""
+    scene = Scene(get=[401, 200], own=[own], absent=[401])
     logon = await scene.opened()
     assert (await logon.send(ASK))[0].status == 200
     assert scene.script.count("POST") == 1
-    scene = Scene(get=[401, 200], own=[own], nobody=[404])
+    scene = Scene(get=[401, 200], own=[own], absent=[404])
     logon = await scene.opened()
     assert (await logon.send(ASK))[0].status == 200
     assert scene.script.count("POST") == 0
@@ -451,7 +451,7 @@ async def test_a_task_that_cannot_be_there_tells_where_else_nothing_does(
 
 async def test_a_logon_session_that_is_shown_to_whomever_proves_nothing() -> None:
     """The task that cannot be there is refused as all others are."""
-    scene = Scene(get=[401, 200], own=[200], nobody=[401])
+    scene = Scene(get=[401, 200], own=[200], absent=[401])
     logon = await scene.opened()
     assert (await logon.send(ASK))[0].status == 200
     assert scene.script.count("POST") == 1
@@ -496,7 +496,7 @@ async def test_a_close_does_not_wait_for_such_a_pause() -> None:
 
 
 async def test_a_close_begun_before_such_a_pause_does_not_wait_for_it() -> None:
-    """The token turns out to be void while the close waits for what is under way."""
+    """The token turns out to have expired while the close waits for what is under way."""
     gate = asyncio.Event()
 
     async def slow() -> int:

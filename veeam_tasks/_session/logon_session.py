@@ -405,7 +405,7 @@ class LogonSession:
         is_good = await self._is_token_accepted()
         if is_good:
             return False
-        # Also where no reply tells: an expired token that is not renewed would end every
+        # Also where no reply tells: an expired token that is not renewed ends every
         # watch, while a good one that is renewed costs the tasks of one logon session.
         await self._replace()
         # Then it may be the one resource all the same, so its rounds are counted.
