@@ -438,7 +438,7 @@ async def test_a_server_that_shows_no_logon_session_is_believed_the_401(
 async def test_a_task_that_cannot_be_there_tells_where_else_nothing_does(
     own: Answer,
 ) -> None:
-    """An expired token is renewed, and a good one kept, where no logon session is shown."""
+    """An expired token is renewed, a good one kept, where no logon session is shown."""
     scene = Scene(get=[401, 200], own=[own], absent=[401])
     logon = await scene.opened()
     assert (await logon.send(ASK))[0].status == 200
@@ -496,7 +496,7 @@ async def test_a_close_does_not_wait_for_such_a_pause() -> None:
 
 
 async def test_a_close_begun_before_such_a_pause_does_not_wait_for_it() -> None:
-    """The token turns out to have expired while the close waits for what is under way."""
+    """The token turns out to be dead while the close waits for what is under way."""
     gate = asyncio.Event()
 
     async def slow() -> int:
