@@ -216,9 +216,10 @@ def test_a_play_that_is_stopped_logs_out(
         f"        url: {server.url}\n        username: {server.username}\n"
         f"        password: {server.password}\n"
     )
+    # Into a pipe, Ansible's lines would come when the buffer is full.
     started = subprocess.Popen(
         ["ansible-playbook", "play.yml", "-v"],
-        env={**ansible_environment},
+        env={**ansible_environment, "PYTHONUNBUFFERED": "1"},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
