@@ -129,8 +129,8 @@ def run_stoppable(work: Coroutine[Any, Any, Any]) -> Any:
     received: list[signal.Signals] = []
 
     async def stoppable() -> Any:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work)
 
         def stop(number: signal.Signals) -> None:
             if not received:
@@ -141,7 +141,7 @@ def run_stoppable(work: Coroutine[Any, Any, Any]) -> Any:
         with suppress(ValueError, RuntimeError):
             for number in _SIGNALS:
                 loop.add_signal_handler(number, stop, number)
-        return await work
+        return await task
 
     try:
         return asyncio.run(stoppable())

@@ -290,16 +290,16 @@ async def _watch(
 
 def _tell(step: Step, shown: dict[str, str], tell: Callable[[str, int], None]) -> None:
     """Tell of each new word at -v, of mere progress at -vv."""
-    event = step.event
-    assert event is not None
-    assert step.task_id is not None
+    event, task_id = step.event, step.task_id
+    if event is None or task_id is None:
+        return
     if event.is_final:
         reasons = [] if step.outcome in GOOD else step.reasons[:_REASONS]
         tell(f"{step.title}: {': '.join([step.outcome, *reasons])}", 1)
         return
     word = event.session.raw_state if event.session else step.standing
-    is_new = shown.get(step.task_id) != f"{event.stage} {word}"
-    shown[step.task_id] = f"{event.stage} {word}"
+    is_new = shown.get(task_id) != f"{event.stage} {word}"
+    shown[task_id] = f"{event.stage} {word}"
     tell(f"{step.title}: {step.standing}", 1 if is_new else 2)
 
 

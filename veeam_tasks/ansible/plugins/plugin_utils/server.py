@@ -137,8 +137,8 @@ class Server:
             SettingsError: Something is missing or wrong.
             VeeamTasksError: The server could not be asked, or refused.
         """
-        assert self._logon is not None
-        token, session_id = self._logon.get("token"), self._logon.get("session_id")
+        logon = self._logon or {}
+        token, session_id = logon.get("token"), logon.get("session_id")
         try:
             await vt.log_out(
                 self._required("url"),
