@@ -1,5 +1,6 @@
 """Playbooks, run by ansible-core: what administrators rely on."""
 
+import os
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ SHARED = """\
     wait: false
   register: started
 - veeam_tasks.em.actions:
-    tasks: "{{ started.tasks }}"
+    resume: "{{ started.resume }}"
 - veeam_tasks.em.logout:
 - veeam_tasks.em.logout:
 """
@@ -216,6 +217,7 @@ def test_a_play_that_is_stopped_logs_out(
         f"        url: {server.url}\n        username: {server.username}\n"
         f"        password: {server.password}\n"
     )
+    reader, writer = os.pipe()  # open until the last worker has ended
     # Into a pipe, Ansible's lines would come when the buffer is full.
     started = subprocess.Popen(
         ["ansible-playbook", "play.yml", "-v"],
@@ -223,8 +225,10 @@ def test_a_play_that_is_stopped_logs_out(
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
+        pass_fds=[writer],
         start_new_session=True,
     )
+    os.close(writer)
     with started as playing:
         assert playing.stdout is not None
         for line in playing.stdout:
@@ -232,7 +236,8 @@ def test_a_play_that_is_stopped_logs_out(
                 break
         playing.send_signal(number)
         playing.stdout.read()
-        playing.wait(30)
+    with os.fdopen(reader) as ended:
+        ended.read()
     assert [one.method for one in server.requests][-1] == "DELETE"
     assert not server.logon_sessions
 

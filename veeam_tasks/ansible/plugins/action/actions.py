@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, ClassVar
 
 import veeam_tasks as vt
 
 from ..plugin_utils.base import EmAction, in_words, seconds
 from ..plugin_utils.night import (
+    Part,
     Step,
+    as_resume,
     difference,
     entries_of,
+    parts_of,
     plan,
     send,
     summary,
-    watch_to_end,
 )
 from ..plugin_utils.server import Server
 
@@ -42,7 +45,7 @@ class ActionModule(EmAction):
                 "body": {"type": "str"},
             },
         },
-        "tasks": {"type": "list", "elements": "str"},
+        "resume": {"type": "dict"},
         "wait": {"type": "bool", "default": True},
         "follow": {"type": "bool", "default": True},
         "find_timeout": {"type": "str", "default": "20m"},
@@ -50,7 +53,7 @@ class ActionModule(EmAction):
         "patience": {"type": "str"},
         "warnings_fail": {"type": "bool", "default": False},
     }
-    RULES: ClassVar = {"required_one_of": [["jobs", "actions", "tasks"]]}
+    RULES: ClassVar = {"required_one_of": [["jobs", "actions", "resume"]]}
 
     async def work(self, server: Server, args: dict[str, Any]) -> dict[str, Any]:
         """Find the jobs, send the actions, watch; in check mode find the jobs only."""
@@ -60,7 +63,7 @@ class ActionModule(EmAction):
             "timeout": seconds(args["timeout"], "timeout"),
         }
         opening = server.opening(patience=seconds(args["patience"], "patience"))
-        entries = entries_of(args)
+        entries, parts = entries_of(args), parts_of(args["resume"])
         async with opening as em:
             steps = await plan(em, entries)
             shown = {"diff": difference(steps)} if self._task.diff else {}
@@ -69,24 +72,41 @@ class ActionModule(EmAction):
                     step.outcome = "planned"
                 return summary(steps, warnings_fail=False) | shown
             await send(em, steps, self.tell)
-            steps += [Step(name=one, task_id=one) for one in args["tasks"] or []]
-            if not args["wait"]:
-                self._warn_of_an_end(server)
-                return summary(steps, warnings_fail=False) | shown
-            cut = await watch_to_end(em, steps, self.tell, **how)
-        return self._told(cut, steps, server, args) | shown
+            if any(step.task_id for step in steps):
+                parts.append(Part(steps=[step for step in steps if step.task_id]))
+            watches = [part.watch(em, **how) for part in parts]
+            if args["wait"]:
+                reads = [
+                    part.read(watch, self.tell)
+                    for part, watch in zip(parts, watches, strict=True)
+                ]
+                await asyncio.gather(*reads)
+            else:
+                for part, watch in zip(parts, watches, strict=True):
+                    part.checkpoint = watch.checkpoint()
+        steps += [step for part in parts for step in part.steps if not step.path]
+        return self._told(parts, steps, server, args) | shown
 
     def _told(
         self,
-        cut: vt.VeeamTasksError | None,
+        parts: list[Part],
         steps: list[Step],
         server: Server,
         args: dict[str, Any],
     ) -> dict[str, Any]:
+        if not args["wait"]:
+            for step in steps:
+                step.outcome = "started" if step.is_open else step.outcome
+            self._warn_of_an_end(server)
         result = summary(steps, warnings_fail=args["warnings_fail"])
-        if cut is not None and not isinstance(cut, vt.WatchTimeoutError):
-            result["failed"] = True
-            result["msg"] = f"{in_words(cut, server)}; {result['msg']}"
+        result["resume"] = as_resume(parts)
+        cuts = [
+            in_words(part.cut, server)
+            for part in parts
+            if part.cut is not None and not isinstance(part.cut, vt.WatchTimeoutError)
+        ]
+        if cuts:
+            result |= {"failed": True, "msg": f"{cuts[0]}; {result['msg']}"}
         return result
 
     def _warn_of_an_end(self, server: Server) -> None:

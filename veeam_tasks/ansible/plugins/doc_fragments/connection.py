@@ -60,7 +60,7 @@ options:
 requirements:
   - veeam-tasks >= 0.2 in the Python that runs Ansible
 author:
-  - the authors of veeam-tasks
+  - the authors of veeam-tasks (!UNKNOWN)
 attributes:
   action:
     description: It is an action plugin, so it runs on the controller, in the Python of Ansible.

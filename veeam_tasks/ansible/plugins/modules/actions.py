@@ -53,19 +53,20 @@ options:
       body:
         description: XML to send with it.
         type: str
-  tasks:
+  resume:
     description:
-      - IDs of tasks that were started before over the same, shared logon session, to wait for as well.
-    type: list
-    elements: str
+      - What an earlier task of the play had in its result under RV(resume), to wait for what it had sent, too.
+        Nothing is sent again.
+      - Both need the same logon session (see M(veeam_tasks.em.logon)). Under another one only jobs that had begun are found.
+    type: dict
   wait:
-    description: Whether to wait. If V(false), RV(tasks) is what O(tasks) takes later.
+    description: Whether to wait. If V(false), RV(resume) is what O(resume) takes later.
     type: bool
     default: true
   follow:
     description:
       - Whether to wait for the ends of the jobs that were started, instead of the ends of the starts.
-      - An action that starts no job session ends with its task. So does one of O(tasks).
+      - An action that starts no job session ends with its task.
     type: bool
     default: true
   find_timeout:
@@ -161,9 +162,8 @@ report:
   description: The names of those with each outcome, for example under C(succeeded) and C(failed).
   returned: if the logon and the names were good
   type: dict
-tasks:
-  description: The IDs of the tasks.
-  returned: if the logon and the names were good
-  type: list
-  elements: str
+resume:
+  description: What O(resume) takes, to wait for those that were C(started) or C(unfinished); null if there are none.
+  returned: if the logon and the names were good, but not in check mode
+  type: dict
 """

@@ -57,9 +57,9 @@ class EmAction(ActionBase):
     ) -> dict[str, Any]:
         """Do the task, and return its result as Ansible wants it."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, args = self.validate_argument_spec(
+        args = self.validate_argument_spec(
             argument_spec={**CONNECTION_SPEC, **self.SPEC}, **self.RULES
-        )
+        )[1]
         try:
             server = Server(
                 args,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -16,6 +15,8 @@ from .server import SettingsError
 GOOD: Final = frozenset({"succeeded", "started", "planned"})
 """The outcomes that are no failure, beside ``warning`` where that is none."""
 
+Tell = Callable[[str, int], None]
+
 _DEFAULT: Final = "start"
 _REASONS: Final = 3
 
@@ -27,7 +28,7 @@ class Step:
     Attributes:
         name: Of the job, or the path or task ID that was given.
         action: What is done with the job; empty for a path or a task.
-        path: What stands below ``/api/``; empty for a task that is there already.
+        path: What stands below ``/api/``; empty for what an earlier task has sent.
         method: POST, PUT or DELETE.
         body: XML, or None.
         enabled: Whether the job's schedule is on, if that was read.
@@ -47,6 +48,11 @@ class Step:
     outcome: str = "not_sent"
     error: vt.VeeamTasksError | None = None
     event: vt.TaskEvent | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its end is not known yet, and can be."""
+        return self.outcome in {"started", "unfinished"}
 
     @property
     def title(self) -> str:
@@ -236,56 +242,82 @@ async def send(
             tell(f"{step.title}: sent, {task.task_id}")
 
 
-Tell = Callable[[str, int], None]
+@attrs.define(kw_only=True, eq=False)
+class Part:
+    """Steps that one watch watches, now or in an earlier task of the play.
 
-
-async def watch_to_end(
-    em: vt.SessionManager,
-    steps: Sequence[Step],
-    tell: Tell,
-    *,
-    follow: bool,
-    **how: Any,
-) -> vt.VeeamTasksError | None:
-    """Watch what was started; return what cut that short, if anything did.
-
-    What was started here is followed to the end of its job. Of a task from before
-    nobody knows here when its job was started: it is watched to its own end.
-
-    Args:
-        em: What started it.
-        steps: What was started, and tasks from before.
-        tell: What shows a line, at a level of verbosity.
-        follow: Whether to follow.
-        **how: Arguments of `SessionManager.watch`.
+    Attributes:
+        steps: What it watches.
+        checkpoint: Where it stood, if it is gone on with, or is to be later.
+        cut: What cut it short, if anything did.
     """
-    begun = [step for step in steps if step.task_id is not None]
-    followed = [step for step in begun if step.path and follow]
-    others = [step for step in begun if not (step.path and follow)]
-    cuts = await asyncio.gather(
-        _watch(em, followed, tell, follow=True, **how),
-        _watch(em, others, tell, follow=False, **how),
-    )
-    return next((cut for cut in cuts if cut is not None), None)
+
+    steps: list[Step]
+    checkpoint: Mapping[str, Any] | None = None
+    cut: vt.VeeamTasksError | None = None
+
+    def watch(self, em: vt.SessionManager, **how: Any) -> vt.Watch:
+        """Begin to watch, or go on.
+
+        Raises:
+            ValueError: The checkpoint is damaged, or of another server.
+        """
+        for step in self.steps:
+            step.outcome = "unfinished"
+        if self.checkpoint is not None:
+            return em.resume(self.checkpoint, timeout=how["timeout"])
+        return em.watch(*{str(step.task_id) for step in self.steps}, **how)
+
+    async def read(self, watch: vt.Watch, tell: Tell) -> None:
+        """Take the events of the watch until it ends."""
+        mine: dict[str, list[Step]] = {}
+        for step in self.steps:
+            mine.setdefault(str(step.task_id), []).append(step)
+        shown: dict[str, str] = {}
+        async with watch:
+            try:
+                async for event in watch:
+                    for step in mine.get(event.task_id, ()):
+                        step.note(event)
+                        _tell(step, shown, tell)
+            except vt.VeeamTasksError as error:
+                self.cut = error
+            self.checkpoint = watch.checkpoint()
 
 
-async def _watch(
-    em: vt.SessionManager, steps: Sequence[Step], tell: Tell, **how: Any
-) -> vt.VeeamTasksError | None:
-    mine: dict[str, list[Step]] = {}
-    for step in steps:
-        step.outcome = "unfinished"
-        mine.setdefault(str(step.task_id), []).append(step)
-    shown: dict[str, str] = {}
+def parts_of(resume: Any) -> list[Part]:
+    """Return what an earlier task of the play has left to wait for.
+
+    Raises:
+        SettingsError: It is not what a result had under ``resume``.
+    """
     try:
-        async with em.watch(*mine, **how) as watch:
-            async for event in watch:
-                for step in mine[event.task_id]:
-                    step.note(event)
-                _tell(mine[event.task_id][0], shown, tell)
-    except vt.VeeamTasksError as error:
-        return error
-    return None
+        return [
+            Part(
+                checkpoint=part["checkpoint"],
+                steps=[
+                    Step(name=name, action=action, task_id=task_id)
+                    for name, action, task_id in part["steps"]
+                ],
+            )
+            for part in (resume or {"parts": ()})["parts"]
+        ]
+    except (LookupError, TypeError, ValueError):
+        text = "resume: it is not what the result of an earlier task had under resume"
+        raise SettingsError(text) from None
+
+
+def as_resume(parts: Iterable[Part]) -> dict[str, Any] | None:
+    """Return what a later task takes to wait for what is unfinished, if anything is."""
+    left = [
+        {
+            "checkpoint": part.checkpoint,
+            "steps": [[s.name, s.action, s.task_id] for s in part.steps if s.is_open],
+        }
+        for part in parts
+        if part.checkpoint is not None and any(step.is_open for step in part.steps)
+    ]
+    return {"parts": left} if left else None
 
 
 def _tell(step: Step, shown: dict[str, str], tell: Callable[[str, int], None]) -> None:
@@ -314,7 +346,6 @@ def summary(steps: Sequence[Step], *, warnings_fail: bool) -> dict[str, Any]:
         "changed": any(step.path and step.outcome not in _UNSENT for step in steps),
         "outcomes": [step.as_dict() for step in steps],
         "report": report,
-        "tasks": [step.task_id for step in steps if step.task_id],
     }
     counts = ", ".join(f"{len(names)} {word}" for word, names in report.items())
     result["msg"] = counts.replace("_", " ") or "nothing to do"
