@@ -16,6 +16,7 @@ from veeam_tasks._engine.watch import (
 )
 from veeam_tasks._errors import ArgumentError, ClosedError
 from veeam_tasks._model import JobSession, Link, Run, Task, TaskSession
+from veeam_tasks._monitor import Measures, Monitor
 from veeam_tasks._notices import Notices, Statistics
 from veeam_tasks._options import Options, hide_proxy, make_settings, with_options
 from veeam_tasks._pace import Pace, check_seconds, check_timeout
@@ -99,6 +100,7 @@ class SessionManager(NotCopyable):
         self._runtime: Runtime | None = None
         self._opening: Opening | None = None
         self._past = Statistics()
+        self._monitor = Monitor()
 
     def _adopt(self, token: Secret, session_id: Secret | None) -> None:
         self._adopted = token, session_id
@@ -635,6 +637,16 @@ class SessionManager(NotCopyable):
         """
         return None if self._runtime is None else self._runtime.session.reference
 
+    def _measures(self) -> Measures:
+        """Return what a scrape tells of now; may be called in any thread."""
+        runtime = self._runtime
+        return Measures(
+            statistics=self.statistics(),
+            monitor=self._monitor,
+            states={} if runtime is None else runtime.states(),
+            is_reachable=runtime is not None and runtime.is_reachable,
+        )
+
     def statistics(self) -> Statistics:
         """Return what this manager has done so far, as a frozen record."""
         runtime = self._runtime
@@ -666,6 +678,7 @@ class SessionManager(NotCopyable):
             credentials=self._account,
             adopted=self._adopted,
             notices=self._notices,
+            monitor=self._monitor,
         )
 
     def _running(self) -> Runtime:

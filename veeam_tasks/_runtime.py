@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn
@@ -24,6 +25,8 @@ import attrs
 
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
+from veeam_tasks._model import TaskState
+from veeam_tasks._monitor import Monitor
 from veeam_tasks._notices import NoticeKind, Notices, Statistics
 from veeam_tasks._options import Settings
 from veeam_tasks._redaction import Secret, Secrets, visible
@@ -47,6 +50,15 @@ LEAVE_SECONDS = 2
 
 FORCE_SECONDS = LEAVE_SECONDS + LOG_OUT_SECONDS + 3
 """How long the whole end may take until the host task is given up."""
+
+_STATES = {
+    TaskState.RUNNING: "running",
+    TaskState.OPERATION_FINISHED: "operation_finished",
+    TaskState.FINISHED: "finished",
+    TaskState.UNKNOWN: "unknown",
+    TaskState.LOST: "lost",
+}
+"""How states are called by whoever monitors."""
 
 _CLOCK_TICK = 0.001  # a sum of seconds may fall short by its last bit
 
@@ -86,6 +98,7 @@ class Runtime:
     credentials: Credentials | None
     adopted: tuple[Secret, Secret | None] | None
     notices: Notices
+    monitor: Monitor
     transport: Transport = attrs.field(init=False)
     session: LogonSession = attrs.field(init=False)
     engine: Engine = attrs.field(init=False)
@@ -112,6 +125,7 @@ class Runtime:
             request_timeout=settings.request_timeout,
             max_reply_bytes=settings.resource_bytes,
             proxy=settings.proxy,
+            monitor=self.monitor,
         )
         self.session = LogonSession(
             transport=self.transport,
@@ -127,6 +141,7 @@ class Runtime:
             logon=self.session,
             secrets=self.secrets,
             notices=self.notices,
+            monitor=self.monitor,
             max_in_flight=settings.max_in_flight,
             request_timeout=settings.request_timeout,
             patience=settings.patience,
@@ -229,6 +244,24 @@ class Runtime:
             coalescing_reason=engine.collection.cost.reason,
             last_request_at=self._wall(last_at),
             next_request_at=self._wall(engine.next_at),
+        )
+
+    def states(self) -> Counter[str]:
+        """Count what is watched by where it stands; may be called in any thread."""
+        tracker = self.engine.tracker
+        counts = Counter(
+            "unseen" if record.task is None else _STATES[record.task.state]
+            for record in list(tracker.records.values())
+        )
+        counts.update(record.stage.value for record in list(tracker.runs.values()))
+        return counts
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether it is open, was not refused, and the server gives good replies."""
+        is_refused = self.session.refused is not None
+        return (
+            self.is_open and not is_refused and not self.engine.health.outage.is_closed
         )
 
     def _wall(self, at: float | None) -> datetime | None:
@@ -445,6 +478,7 @@ class Runtime:
 
     def refused(self, error: LogonError) -> None:
         """End every watch, since nothing is asked any more."""
+        self.monitor.refusals += 1
         self.engine.refused(error)
 
     def _warn(self) -> None:

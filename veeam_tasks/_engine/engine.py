@@ -35,6 +35,7 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._model import Task
+from veeam_tasks._monitor import Monitor
 from veeam_tasks._notices import Notices
 from veeam_tasks._options import Coalesce
 from veeam_tasks._protocol.classification import classify
@@ -133,6 +134,7 @@ class Engine:
     Attributes:
         polls: How many single polls there were, with or without a reply.
         wanted: The signal that there is something to watch; set once and for all.
+        monitor: Counts what changed.
         submits: Where the tasks came from that submits of this manager gave.
         pollers: Those that run; idle ones wait at the queue.
     """
@@ -150,6 +152,7 @@ class Engine:
     polls: int = 0
     wanted: anyio.Event = attrs.field(factory=anyio.Event)
     submits: Submits = attrs.field(factory=Submits)
+    monitor: Monitor = attrs.field(factory=Monitor)
     coalesce: Coalesce
     max_collection_bytes: int
     queue: DueQueue = attrs.field(init=False)
@@ -183,6 +186,7 @@ class Engine:
             patience=self.patience,
             random=self.random,
             watched_records=watched,
+            monitor=self.monitor,
             is_together=self.coalesce == "always",
         )
         self.collection = CollectionPoller(

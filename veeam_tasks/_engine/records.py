@@ -111,6 +111,7 @@ class PolledRecord(DueItem):
         failures: Replies, or none, since the last good one that told nothing.
         trouble: What went wrong last since then; an error itself would hold too much.
         trouble_at: Monotonic time of the first failure since the last good reply.
+        told: The word that was told last, to whoever watches.
     """
 
     pace: Pace
@@ -128,6 +129,7 @@ class PolledRecord(DueItem):
     failures: int = 0
     trouble: str = ""
     trouble_at: float = 0.0
+    told: str = ""
     # Only where its subscribers ask for several paces.
     _pauses: dict[Pace, float] | None = None
     _paces: dict[Pace, int] | None = None

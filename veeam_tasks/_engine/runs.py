@@ -410,6 +410,7 @@ class Runs:
 
     def _go_on(self, record: RunRecord, times: PollTimes) -> None:
         """Go on with a search, for those who still let it go on."""
+        seen: Observation | None = None
         for ref, deadline in list(record.deadlines.items()):
             if not _runs.is_not_found(record, deadline.at):
                 continue
@@ -420,6 +421,8 @@ class Runs:
             if subscriber is not None:
                 subscriber.on_observation(seen)
         if not record.subscribers:
+            if seen is not None:
+                self.tracker.count(record, seen)
             self.tracker.drop(record)
         elif record.due == DueState.POLLING:
             self.tracker.reschedule(record, _runs.end_round(record, times))
@@ -439,6 +442,7 @@ class Runs:
             self.tracker.reschedule(record, decision.pause)
 
     def _tell(self, record: RunRecord, seen: Observation) -> None:
+        self.tracker.count(record, seen, is_ours=record.started is not None)
         if seen.is_final:
             self.tracker.drop(record)
         for ref in list(record.subscribers):

@@ -29,6 +29,7 @@ from veeam_tasks._engine.run_records import RunRecord, WatchedRecords
 from veeam_tasks._errors import VeeamTasksError, WatchTimeoutError
 from veeam_tasks._events import Observation, Report
 from veeam_tasks._model import Task
+from veeam_tasks._monitor import Monitor
 from veeam_tasks._protocol.classification import ReplyKind
 from veeam_tasks._session.logon_session import ADVICE, LogonSession
 
@@ -55,6 +56,7 @@ class Tracker:
             ever.
         random: Spreads polls.
         watched_records: Where records are kept, for health to know how many there are.
+        monitor: Counts what changed.
 
     Attributes:
         is_together: Whether newcomers wait for the next collection.
@@ -71,6 +73,7 @@ class Tracker:
     patience: float | None
     random: Random
     watched_records: WatchedRecords
+    monitor: Monitor = attrs.field(factory=Monitor)
     records: dict[str, TaskRecord] = attrs.field(init=False)
     runs: dict[tuple[str, int], RunRecord] = attrs.field(init=False)
     is_together: bool = False
@@ -338,7 +341,20 @@ class Tracker:
         if record.due == DueState.POLLING:
             self.reschedule(record, decision.pause)
 
+    def count(
+        self, record: PolledRecord, seen: Observation, *, is_ours: bool = False
+    ) -> None:
+        """Count what was seen of a record, if it is a change."""
+        session, task = seen.session, seen.task
+        word = seen.state.value if task is None else task.raw_state
+        if session is not None:
+            word = session.raw_state
+        if word != record.told or seen.is_final:
+            record.told = word
+            self.monitor.changed(seen, is_ours=is_ours)
+
     def _deliver(self, record: TaskRecord, seen: Observation) -> None:
+        self.count(record, seen)
         if seen.is_final:
             self.drop(record)
             self._started.pop(record.task_id, None)

@@ -34,6 +34,7 @@ from veeam_tasks._errors import (
     TransportError,
     VeeamTasksError,
 )
+from veeam_tasks._monitor import NO_REPLY, Monitor
 from veeam_tasks._protocol.messages import (
     BAD_REQUEST,
     OK,
@@ -91,6 +92,7 @@ class Transport:
         request_timeout: Seconds that `send` waits for a whole reply.
         max_reply_bytes: How long a body may be, unless its request says otherwise.
         proxy: URL of an HTTP proxy, or None.
+        monitor: Counts the replies.
 
     Attributes:
         requests: Requests sent since it was made.
@@ -109,6 +111,7 @@ class Transport:
         request_timeout: float = 30.0,
         max_reply_bytes: int = 1 << 20,
         proxy: Secret | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
         self.base = base
         self.media_type = _MEDIA_TYPES[accept]
@@ -118,6 +121,8 @@ class Transport:
         self.in_flight = 0
         self.bytes_in = 0
         self.sent_at = 0.0
+        self._replies = (monitor or Monitor()).requests
+        self._polls = self._replies["poll"]
         self._now: Callable[[], float] = lambda: 0.0
         self._trust = trust
         self._secrets = secrets
@@ -236,8 +241,11 @@ class Transport:
             else:
                 body = await read_body(response, f"GET {shown or url}", limit)
             self.bytes_in += len(body)
-            return self._reply(response, f"GET {shown or url}", body)
+            reply = self._reply(response, f"GET {shown or url}", body)
+            self._polls[reply.status // 100] += 1
+            return reply  # noqa: TRY300 - what it raises is mapped below
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
+            self._polls[NO_REPLY] += 1
             failure = self._map_error(error, f"GET {shown or url}")
             body = b""  # it may hold an echo, and reporters print locals
         finally:
@@ -269,6 +277,8 @@ class Transport:
         self.requests += 1
         self.sent_at = self._now()
         self.in_flight += 1
+        counts = self._replies[_kind_of(request, uncertain=uncertain)]
+        status_class = NO_REPLY
         # A path with a secret in it is one of them: it is shown otherwise.
         is_untraced = request.is_own or request.shown != request.path
         try:
@@ -276,13 +286,16 @@ class Transport:
                 untraced() if is_untraced else nullcontext(),
                 running_for(self.request_timeout),
             ):
-                return await self._exchange(
+                reply = await self._exchange(
                     actions if uncertain else http, request, token, attempt
                 )
+                status_class = reply.status // 100
+                return reply
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
             failure = self._map_error(error, shown, url=self._root + request.path)
         finally:
             self.in_flight -= 1
+            counts[status_class] += 1
         if failure is None:
             failure = RequestTimeoutError(
                 request=shown,
@@ -425,6 +438,13 @@ class Transport:
             subject=seen.subject,
             expires=None if ends is None else f"{ends:%Y-%m-%d %H:%M} UTC",
         )
+
+
+def _kind_of(request: Request, *, uncertain: bool) -> str:
+    """Return what a request is counted as."""
+    if request.is_own:
+        return "logon" if request.method == "POST" else "session"
+    return "action" if uncertain else "read"
 
 
 def _secret_headers_of(request: Request, token: Secret | None) -> dict[str, Secret]:
