@@ -114,6 +114,26 @@ def test_the_clock_jumps_on_each_loop(kind: str) -> None:
     assert order == [b"now\n", "timer", b"later\n"]
 
 
+def test_the_clock_waits_for_what_looks_up_an_address(kind: str) -> None:
+    """To listen and to connect takes no time, though a loop may use a thread for it."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(20):
+            loop.call_later(5, lambda: None)
+            start = loop.time()
+            server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            transport, _ = await loop.create_connection(
+                asyncio.Protocol, "127.0.0.1", port
+            )
+            transport.close()
+            server.close()
+            assert loop.time() == start
+
+    virtual_time.run(main)
+
+
 def test_a_share_runs_on_each_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the names of the tests, unless the environment names one loop for all."""
     monkeypatch.delenv("VEEAM_TASKS_LOOP", raising=False)

@@ -157,6 +157,33 @@ class VirtualUvloop(Uvloop):  # type: ignore[misc, valid-type]
             None, lambda: socket.getaddrinfo(*args, **options)
         )
 
+    async def create_connection(
+        self, factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> Any:
+        """Connect to the first address there is, looked up in a thread as above."""
+        if host is not None:
+            if options.get("ssl"):
+                options.setdefault("server_hostname", host)
+            [family, kind, number, _, address], *_ = await self.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+            options["sock"] = made = socket.socket(family, kind, number)
+            made.setblocking(False)
+            try:
+                await self.sock_connect(made, address)
+            except BaseException:
+                made.close()
+                raise
+        return await super().create_connection(factory, **options)
+
+    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
+        """Let time stand still: uvloop looks even numbers up in a thread of its own."""
+        listening = self.create_task(super().create_server(*args, **options))
+        self._threads.add(listening)
+        listening.add_done_callback(self._threads.discard)
+        server: asyncio.Server = await listening
+        return server
+
     def _step(self) -> None:
         """Look whether something happened since the last step; if not, move the clock.
 
