@@ -138,7 +138,7 @@ class Runtime:
         self.engine = Engine(
             loop=self.loop,
             transport=self.transport,
-            logon=self.session,
+            session=self.session,
             secrets=self.secrets,
             notices=self.notices,
             monitor=self.monitor,
@@ -227,23 +227,24 @@ class Runtime:
 
         Changes nothing, so that a `repr` in a debugger or another thread does not.
         """
-        engine, transport, session = self.engine, self.transport, self.session
+        polling, transport = self.engine.statistics(), self.transport
+        session = self.session
         last_at = transport.sent_at if transport.requests else None
         return Statistics(
             logons=session.logons,
             renewals=session.renewals,
             requests=transport.requests,
-            polls=engine.polls,
-            coalesced=engine.collection.coalesced,
-            retries=engine.tracker.retries + session.retries,
-            errors=engine.tracker.errors + self.calls.errors + session.errors,
+            polls=polling.polls,
+            coalesced=polling.coalesced,
+            retries=polling.retries + session.retries,
+            errors=polling.errors + self.calls.errors + session.errors,
             in_flight=transport.in_flight,
-            watched=engine.tracker.watched,
+            watched=polling.watched,
             bytes_in=transport.bytes_in,
-            coalescing="together" if engine.tracker.is_together else "singly",
-            coalescing_reason=engine.collection.cost.reason,
+            coalescing="together" if polling.is_together else "singly",
+            coalescing_reason=polling.reason,
             last_request_at=self._wall(last_at),
-            next_request_at=self._wall(engine.next_at),
+            next_request_at=self._wall(polling.next_at),
         )
 
     def states(self) -> Counter[str]:

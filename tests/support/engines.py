@@ -75,7 +75,7 @@ class EngineScene:
         self.engine = engine_class(
             loop=self.loop,  # type: ignore[arg-type] # a clock and timers
             transport=self.script,  # type: ignore[arg-type] # what is sent, no more
-            logon=self.logon,
+            session=self.logon,
             secrets=self.logon.secrets,
             notices=Notices(self.notices.append),
             max_in_flight=1,

@@ -20,6 +20,7 @@ from veeam_tasks._engine.health import Outage, ServerHealth
 from veeam_tasks._engine.records import (
     DueItem,
     DueState,
+    PollStatistics,
     PollTimes,
     SubscriberRef,
     TaskRecord,
@@ -132,7 +133,7 @@ class Engine:
         max_collection_bytes: How long the collection may be, all pages together.
 
     Attributes:
-        polls: How many single polls there were, with or without a reply.
+        polls: See `PollStatistics`.
         wanted: The signal that there is something to watch; set once and for all.
         monitor: Counts what changed.
         submits: Where the tasks came from that submits of this manager gave.
@@ -141,7 +142,7 @@ class Engine:
 
     loop: asyncio.AbstractEventLoop
     transport: Transport
-    logon: LogonSession
+    session: LogonSession
     secrets: Secrets
     notices: Notices
     max_in_flight: int
@@ -182,7 +183,7 @@ class Engine:
             loop=loop,
             queue=self.queue,
             health=self.health,
-            session=self.logon,
+            session=self.session,
             patience=self.patience,
             random=self.random,
             watched_records=watched,
@@ -193,7 +194,7 @@ class Engine:
             loop=loop,
             tracker=self.tracker,
             transport=self.transport,
-            session=self.logon,
+            session=self.session,
             secrets=self.secrets,
             mode=self.coalesce,
             limit=self.max_collection_bytes,
@@ -201,7 +202,7 @@ class Engine:
         self.runs = Runs(
             tracker=self.tracker,
             transport=self.transport,
-            logon=self.logon,
+            session=self.session,
             secrets=self.secrets,
             health=self.health,
             submits=self.submits,
@@ -251,6 +252,19 @@ class Engine:
         if self.health.outage.is_closed:
             return self.health.next_at
         return self.queue.next_at
+
+    def statistics(self) -> PollStatistics:
+        """Return what was done; it changes nothing, and may run in any thread."""
+        return PollStatistics(
+            polls=self.polls,
+            coalesced=self.collection.coalesced,
+            retries=self.tracker.retries,
+            errors=self.tracker.errors,
+            watched=self.tracker.watched,
+            is_together=self.tracker.is_together,
+            reason=self.collection.cost.reason,
+            next_at=self.next_at,
+        )
 
     def check_loop(self) -> None:
         """Raise unless called in the event loop that the manager was opened in.
@@ -361,7 +375,7 @@ class Engine:
                 self.health.end_probe(is_awaited=self._is_anything_wanted())
 
     async def _poll(self, poller: Poller, record: TaskRecord) -> None:
-        generation = self.logon.generation
+        generation = self.session.generation
         sent, sent_wall = self.loop.time(), time.time()
         reply = await self._get(poller, self._url_of(record), self.max_reply_bytes)
         self.polls += 1
@@ -440,8 +454,8 @@ class Engine:
            After three of them the task is lost, unless all others are refused as well.
         4. No answer came to that question: a failure like any other.
         """
-        logon, tracker = self.logon, self.tracker
-        if times.generation != logon.generation:
+        session, tracker = self.session, self.tracker
+        if times.generation != session.generation:
             # Were it compared with the token of today, each late 401 would make one
             # more logon.
             tracker.reschedule(record, 0.0)
@@ -450,7 +464,7 @@ class Engine:
         failure: VeeamTasksError | None = None
         is_void = is_hopeless and not tracker.is_alone(record)
         try:
-            is_void = await logon.renew(times.generation, is_expired=is_void)
+            is_void = await session.renew(times.generation, is_expired=is_void)
             self.health.record_success()
         except LogonError:
             return  # every subscription was ended by it
@@ -463,7 +477,7 @@ class Engine:
             return
         # Or a good reply like the last one would not end the count.
         record.unchanged_hash, record.trouble = None, str(error)
-        is_renewed = logon.generation != times.generation
+        is_renewed = session.generation != times.generation
         tracker.retries += is_renewed
         pause = 0.0
         if is_void:
@@ -509,7 +523,7 @@ class Engine:
         if self._timer is None or poller.deadline < self._timer_at:
             self._arm(sent, poller.deadline)
         try:
-            return await self.transport.poll(url, self.logon.token, limit, shown)
+            return await self.transport.poll(url, self.session.token, limit, shown)
         except VeeamTasksError as error:
             poller.consume_timeout()  # if there was one, it has become this error
             return error

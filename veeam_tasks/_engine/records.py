@@ -229,3 +229,27 @@ class PollTimes:
     sent_wall: float
     now: float
     now_wall: float
+
+
+@attrs.frozen(kw_only=True)
+class PollStatistics:
+    """What an engine has done, and does next.
+
+    Attributes:
+        polls: Single polls, with or without a reply.
+        coalesced: Watched tasks that were answered by a collection.
+        retries: How often something was asked for again since no usable reply came.
+        errors: Replies that told nothing of what was asked for, and failures.
+        watched: How many tasks somebody wants.
+        is_together: Whether all tasks are asked for together, for this `reason`.
+        next_at: Loop time when the server is asked next, if known.
+    """
+
+    polls: int
+    coalesced: int
+    retries: int
+    errors: int
+    watched: int
+    is_together: bool
+    reason: str
+    next_at: float | None

@@ -93,7 +93,7 @@ class Runs:
 
     tracker: Tracker
     transport: Transport
-    logon: LogonSession
+    session: LogonSession
     secrets: Secrets
     health: ServerHealth
     submits: Submits
@@ -181,7 +181,7 @@ class Runs:
         """Tell whether a task has ended so that a job session may tell more."""
         if seen.state is TaskState.LOST:
             # Only if the logon session took it along: the job is not lost by that.
-            return seen.generation < self.logon.generation and task.succeeded in {
+            return seen.generation < self.session.generation and task.succeeded in {
                 True,
                 None,
             }
@@ -208,7 +208,7 @@ class Runs:
 
     async def poll(self, ask: Ask, record: RunRecord) -> None:
         """Ask for what tells next of a run, and act on the reply."""
-        generation = self.logon.generation
+        generation = self.session.generation
         sent, sent_wall = self.tracker.loop.time(), time.time()
         is_same = generation == record.first_generation
         request = _runs.next_request(record, self.habits, sent, may_ask_task=is_same)
@@ -451,7 +451,7 @@ class Runs:
                 subscriber.on_observation(seen)
 
     def _note_good(self, times: PollTimes) -> None:
-        self.logon.mark_accepted(times.generation)
+        self.session.mark_accepted(times.generation)
         if self.health.outage.has_failures:
             self.health.record_success()
 
@@ -486,8 +486,8 @@ class Runs:
         self, record: RunRecord, error: VeeamTasksError, times: PollTimes
     ) -> None:
         """Ask whether the token is void; if it is not, this run alone is refused."""
-        logon = self.logon
-        if times.generation != logon.generation:
+        session = self.session
+        if times.generation != session.generation:
             self.tracker.reschedule(
                 record, 0.0
             )  # a late 401: the token is another by now
@@ -496,7 +496,7 @@ class Runs:
         is_hopeless = record.unauthorized_rounds >= 4 * _decisions.UNAUTHORIZED_ROUNDS
         is_expired = is_hopeless and not self.tracker.is_alone(record)
         try:
-            is_expired = await logon.renew(times.generation, is_expired=is_expired)
+            is_expired = await session.renew(times.generation, is_expired=is_expired)
             self.health.record_success()
         except LogonError:
             return  # every subscription was cut by it
@@ -508,7 +508,7 @@ class Runs:
             await self._on_trouble(record, failure, times)
             return
         record.unchanged_hash, record.trouble = None, str(error)
-        is_renewed = logon.generation != times.generation
+        is_renewed = session.generation != times.generation
         self.tracker.retries += is_renewed
         if is_expired:
             record.unauthorized_rounds = 0

@@ -173,7 +173,7 @@ class Subscription:
             kept = [event for event in self._past if event.task_id not in task_ids]
             self._past = deque(kept)
         if self.is_endless:
-            under = self._engine.logon.generation
+            under = self._engine.session.generation
             self._unwanted.update(dict.fromkeys(task_ids, under))
             self._doubted.difference_update(task_ids)
             now = self._engine.loop.time()
@@ -256,7 +256,7 @@ class Subscription:
             self._owed[seen.task_id] = slot
             self._unfinished -= seen.is_final
             self._wake()
-            if self.is_endless and slot.ended_under < self._engine.logon.generation:
+            if self.is_endless and slot.ended_under < self._engine.session.generation:
                 # What has its ID now is another task, perhaps listed already.
                 self._engine.collection.force_full_read()
         else:
@@ -439,9 +439,10 @@ class Subscription:
         """Take every task as it stood, and watch those that have not ended."""
         engine = self._engine
         same = (
-            checkpoint.logon is not None and checkpoint.logon == engine.logon.reference
+            checkpoint.logon is not None
+            and checkpoint.logon == engine.session.reference
         )
-        under = engine.logon.generation if same else 0
+        under = engine.session.generation if same else 0
         new: list[str] = []
         for mark in checkpoint.tasks:
             told = self._resumed[mark.id] = resumed(mark, under)
