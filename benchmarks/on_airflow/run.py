@@ -110,7 +110,7 @@ class Run:
         """Mapped tasks with a password that is refused."""
         began = time.monotonic()
         self.start("wrong")
-        self.await_end("wrong", 1200)
+        self.await_end("wrong", 2000)
         say("wrong password: states of the tasks", self.states("wrong"))
         say("wrong password: seconds", round(time.monotonic() - began))
         say("wrong password: logons tried", len(self.wrong.logons))

@@ -21,6 +21,7 @@ from veeam_tasks.airflow._watching import Outcome, checkpoint_of
 from veeam_tasks.jobs import is_job_id, pick_job, read_jobs
 
 _SERVER_ERROR: Final = 500
+_TRIED: Final = "veeam_tried"
 _NOTE_EACH: Final = 60.0
 _MAYBE: Final = (
     "it may have been carried out: a try before this one was about to send it and ended"
@@ -129,8 +130,14 @@ class Submitting:
         """
         to_send: dict[int, Action] = {}
         self._keys = keys_of(actions)
+        # Each question costs Airflow's API some 20 ms: none of a first try is asked.
+        is_first = await self.memory.get(_TRIED) is None
+        if is_first:
+            await self.memory.put(_TRIED, {"phase": "tried"})
         for position, action in enumerate(actions):
-            remembered = await self.memory.get(self._keys[position])
+            remembered: Any = None
+            if not is_first:
+                remembered = await self.memory.get(self._keys[position])
             step = next_step(remembered, self.max_tries)
             if step is Step.SEND:
                 to_send[position] = action
