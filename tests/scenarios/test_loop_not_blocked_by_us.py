@@ -1,4 +1,4 @@
-"""The event loop is let go while long replies are parsed and while rooms are loaded."""
+"""The event loop is let go while long replies are parsed and modules are loaded."""
 
 import asyncio
 import copy

@@ -1,4 +1,4 @@
-"""Breath: long work lets the event loop go in between."""
+"""A time slice: long work lets the event loop go in between."""
 
 import asyncio
 
@@ -10,15 +10,15 @@ from veeam_tasks._session.collection import LONGEST_HOLD, TimeSlice
 async def test_it_is_due_after_the_longest_hold() -> None:
     """And again as long after it was taken."""
     loop = ManualLoop(100.0)
-    breath = TimeSlice(loop)
+    time_slice = TimeSlice(loop)
     loop.now += LONGEST_HOLD
-    assert not breath.is_due
+    assert not time_slice.is_due
     loop.now += 0.001
-    assert breath.is_due
-    await breath.take()
-    assert not breath.is_due
+    assert time_slice.is_due
+    await time_slice.take()
+    assert not time_slice.is_due
     loop.now += LONGEST_HOLD + 0.001
-    assert breath.is_due
+    assert time_slice.is_due
 
 
 async def test_taking_one_lets_all_else_go_first() -> None:

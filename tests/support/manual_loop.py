@@ -1,4 +1,4 @@
-"""A loop whose clock is moved by hand, for rooms that only set timers."""
+"""A loop whose clock is moved by hand, for code that only sets timers."""
 
 import asyncio
 import contextvars

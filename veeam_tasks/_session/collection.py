@@ -100,10 +100,10 @@ class CollectionReader:
     _asked: str = ""
     _seen: set[str] = attrs.field(factory=set)
     _cut: Reply | None = None
-    _breath: TimeSlice = attrs.field(init=False)
+    _slice: TimeSlice = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._breath = TimeSlice(self.loop)
+        self._slice = TimeSlice(self.loop)
 
     @property
     def count(self) -> int:
@@ -138,7 +138,7 @@ class CollectionReader:
         if self.size > self.limit:
             problem = f"its pages have more than {self.limit} bytes"
             raise MalformedReplyError(request=reply.request, problem=problem)
-        await self._breath.take()
+        await self._slice.take()
         slices = await self._slices_of(reply)
         if slices is not None:
             self.found |= slices
@@ -149,7 +149,7 @@ class CollectionReader:
         self.found.update((task.task_id, task) for task in page.tasks)
         self._next = page.next_path or _after(page, self._asked)
         self._check(page, reply, is_news=len(self.found) > before)
-        await self._breath.take()
+        await self._slice.take()
 
     def _check(self, page: _replies.Page, reply: Reply, *, is_news: bool) -> None:
         """Refuse what would have all the pages that there may be asked for in vain."""
@@ -168,8 +168,8 @@ class CollectionReader:
         try:
             for portion in _slices.split(reply):
                 slices |= portion
-                if self._breath.is_due:
-                    await self._breath.take()
+                if self._slice.is_due:
+                    await self._slice.take()
         except DocumentError:
             return None
         return slices
@@ -189,8 +189,8 @@ class CollectionReader:
             except MalformedReplyError:
                 return None
             tasks.update((task.task_id, task) for task in decoded)
-            if self._breath.is_due:
-                await self._breath.take()
+            if self._slice.is_due:
+                await self._slice.take()
         return tasks
 
     async def decode_whole(self) -> Mapping[str, Task]:

@@ -1,4 +1,4 @@
-"""Lifetimes of tokens: pauses before logons when tokens keep dying young."""
+"""Backoff of logons: pauses when tokens keep dying young."""
 
 from veeam_tasks._session.logon_session import LogonBackoff
 
