@@ -323,7 +323,12 @@ class LiveReporter:
         self.progress.total = total
         self._display = Display(self.progress, title, self._console, statistics)
 
-    async def event(self, event: vt.TaskEvent) -> None:
+    async def event(
+        self,
+        event: vt.TaskEvent,
+        *,
+        again: bool = False,  # noqa: ARG002 - the protocol has it
+    ) -> None:
         """Take note: it is drawn with the next picture."""
         self.progress.take(event)
 

@@ -11,6 +11,7 @@ from veeam_tasks.cli._runner import Exit
 PLACES: Final = {
     "watch": ("_watch", "watch", "Watch tasks until they are finished."),
     "submit": ("_tasks", "submit", "Start an action and watch its task."),
+    "resume": ("_resume", "resume", "Go on with a watch that was ended."),
     "jobs": ("_jobs", "jobs", "List the jobs of the server."),
     "actions": (
         "_actions",

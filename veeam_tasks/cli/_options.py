@@ -27,6 +27,7 @@ from veeam_tasks.cli._onlookers import ReportFile
 from veeam_tasks.cli._password import PasswordSource, split_command
 from veeam_tasks.cli._reporters import OutputMode
 from veeam_tasks.cli._server import Server, checking
+from veeam_tasks.cli._state import StateFile
 
 R = TypeVar("R")
 
@@ -57,6 +58,7 @@ class Watching:
         follow: Whether the job that a task started is followed to its end.
         find_timeout: How long its job session is searched, in seconds.
         warnings_fail: Whether a job that ended with Warning counts as failed.
+        state: Where it is noted what was told, for `resume`.
     """
 
     timeout: float | None
@@ -68,6 +70,7 @@ class Watching:
     follow: bool = False
     find_timeout: float = FIND_TIMEOUT
     warnings_fail: bool = False
+    state: StateFile | None = None
 
     @property
     def how(self) -> "WatchOptions":
@@ -474,6 +477,28 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
         return command(watching=watching, **given)
 
     wrapped: Callable[..., R] = with_watching
+    return wrapped
+
+
+def state_option(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the option of a state file; stands above `watch_options`."""
+
+    @option(
+        "--state",
+        group=UNATTENDED,
+        type=click.Path(),
+        metavar="FILE",
+        help="Keep in FILE how far it is: 'veeam-tasks resume FILE' goes on with it.",
+    )
+    @functools.wraps(command)
+    def with_state(*, state: str | None, watching: Watching, **given: Any) -> R:
+        if state is not None:
+            file = StateFile(state)
+            file.check_free()
+            watching = attrs.evolve(watching, state=file)
+        return command(watching=watching, **given)
+
+    wrapped: Callable[..., R] = with_state
     return wrapped
 
 

@@ -71,8 +71,13 @@ class Reporter(Protocol):
             statistics: Of the manager that watches.
         """
 
-    async def event(self, event: vt.TaskEvent) -> None:
-        """Tell of an event."""
+    async def event(self, event: vt.TaskEvent, *, again: bool = False) -> None:
+        """Tell of an event.
+
+        Args:
+            event: What to tell.
+            again: Whether a process before may have told it.
+        """
 
     def notice(self, notice: vt.Notice) -> None:
         """Tell of the server's health."""
@@ -120,7 +125,12 @@ class QuietReporter:
         """Start."""
         self.progress.total = total
 
-    async def event(self, event: vt.TaskEvent) -> None:
+    async def event(
+        self,
+        event: vt.TaskEvent,
+        *,
+        again: bool = False,  # noqa: ARG002 - the protocol has it
+    ) -> None:
         """Tell of a task that failed or was lost."""
         row = self.progress.take(event)
         if outcome_of(event) in {"failed", "lost"}:
@@ -162,10 +172,11 @@ class JsonReporter:
         """Start."""
         self.progress.total = total
 
-    async def event(self, event: vt.TaskEvent) -> None:
+    async def event(self, event: vt.TaskEvent, *, again: bool = False) -> None:
         """Write the event."""
         self.progress.take(event)
-        await self._writer.write(event_object(event))
+        line = event_object(event)
+        await self._writer.write({**line, "again": True} if again else line)
 
     def notice(self, notice: vt.Notice) -> None:
         """Tell of an outage, its end, and a logon anew."""
@@ -199,7 +210,12 @@ class LinesReporter:
         self.progress.total = total
         self._print(title)
 
-    async def event(self, event: vt.TaskEvent) -> None:
+    async def event(
+        self,
+        event: vt.TaskEvent,
+        *,
+        again: bool = False,  # noqa: ARG002 - the protocol has it
+    ) -> None:
         """Print the event."""
         row = self.progress.take(event)
         previous = "" if event.previous is None else f"{event.previous} -> "

@@ -18,15 +18,19 @@ from veeam_tasks.cli._options import (
     Watching,
     output_options,
     server_options,
+    state_option,
     watch_options,
 )
+from veeam_tasks.cli._pending import note_action
 from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
 from veeam_tasks.cli._runner import Exit, first_of, report_error, run_async
 from veeam_tasks.cli._server import LogonSession, Server, checking
+from veeam_tasks.cli._state import State
 from veeam_tasks.cli._watch import follow, report_to_end
 from veeam_tasks.jobs import is_job_id
 
 _ABOUT_ONE_TASK: Final = vt.TaskNotFoundError, vt.ForbiddenError
+_SERVER_ERROR, _NOT_IMPLEMENTED = 500, 501
 _NO_PATH: Final = re.compile(r"\s|^[^/?]*$")
 
 
@@ -156,15 +160,15 @@ class _Action:
         verb: What is done with the job.
         body: XML, or None.
         method: POST, PUT or DELETE.
-        follow: Whether the job that it starts is followed.
+        watching: Whether it is followed, and where it is noted before it is sent.
     """
 
+    watching: Watching
     path: str
     job: str | None
     verb: str
     body: str | None = attrs.field(repr=False)
     method: Literal["POST", "PUT", "DELETE"]
-    follow: bool = False
 
     async def send(self, em: "vt.SessionManager", server: Server) -> vt.Task:
         """Send it, once.
@@ -178,11 +182,18 @@ class _Action:
             if self.job is None
             else await self._job_path(em, self.job, server)
         )
+        file = self.watching.state
+        if file is not None:
+            await note_action(file, em, server, path=path, method=self.method)
         try:
             with checking(server):
                 return await em.submit(
-                    path, self.body, method=self.method, follow=self.follow
+                    path, self.body, method=self.method, follow=self.watching.follow
                 )
+        except (vt.VeeamTasksError, click.UsageError) as error:
+            if file is not None and not _is_uncertain(error):
+                await file.save(State())
+            raise
         except asyncio.CancelledError:
             look = (
                 "see with 'veeam-tasks list'"
@@ -243,6 +254,7 @@ class _Action:
 )
 @option("--no-watch", is_flag=True, help="Print the task and end.")
 @watch_options
+@state_option
 @server_options
 @output_options
 def submit(
@@ -264,12 +276,12 @@ def submit(
     """
     _check_path(path, job, action)
     work = _Action(
+        watching=watching,
         path=path or "",
         job=job,
         verb=action or "start",
         body=None if body_file is None else _body(body_file),
         method=method or "POST",
-        follow=watching.follow,
     )
     if no_watch and watching.follow:
         text = "--follow watches what was started to its end; --no-watch does not"
@@ -312,6 +324,11 @@ async def _start_only(
             task = await action.send(em, server)
         except vt.ForbiddenError as error:
             return _refused(error)
+        if action.watching.state is not None:
+            watch = em.watch(task)
+            await action.watching.state.save(
+                State(checkpoints={"": watch.checkpoint()})
+            )
         _print(task, output)
     if not server.is_adopted and not output.quiet:
         warn(
@@ -336,7 +353,14 @@ async def _start_and_watch(
         watch = em.watch(task, **watching.how)
         reporter.progress.is_start = True
         reporter.begin(f"Watching {task.task_id} at {em.url}", 1, em.statistics)
-        return await follow(watch, reporter, watching)
+        return await follow({"": watch}, reporter, watching)
+
+
+def _is_uncertain(error: Exception) -> bool:
+    """Tell whether an action may have been carried out although this was raised."""
+    if isinstance(error, vt.StatusError):
+        return error.status >= _SERVER_ERROR and error.status != _NOT_IMPLEMENTED
+    return isinstance(error, vt.SubmitUncertainError | vt.MalformedReplyError)
 
 
 def _refused(error: vt.ForbiddenError) -> Exit:

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -11,6 +12,7 @@ import click
 
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command, option
+from veeam_tasks.cli._events import NamedEvents, labelled
 from veeam_tasks.cli._explain import explain, outage
 from veeam_tasks.cli._hooks import FailureHook
 from veeam_tasks.cli._input import TaskName, checked_ids, read_names
@@ -20,6 +22,7 @@ from veeam_tasks.cli._options import (
     Watching,
     output_options,
     server_options,
+    state_option,
     watch_options,
 )
 from veeam_tasks.cli._progress import Progress, outcome_of
@@ -31,6 +34,7 @@ from veeam_tasks.cli._reporters import (
 )
 from veeam_tasks.cli._runner import Exit, first_of, run_async, status_of
 from veeam_tasks.cli._server import LogonSession, Server
+from veeam_tasks.cli._state import KeptEvents, State
 from veeam_tasks.cli._streams import hush
 
 _SHORTEST_PAUSE = 0.02
@@ -75,6 +79,7 @@ _ENDED_BADLY = frozenset({"failed", "lost"})
     help="How much faster the simulated tasks go. [default: 1]",
 )
 @watch_options
+@state_option
 @server_options
 @output_options
 def watch(
@@ -139,7 +144,7 @@ async def _watch(
             total = len(ids)
             title = f"Watching {counted(total, 'task')} at {em.url}"
         reporter.begin(title, total, em.statistics)
-        return await follow(watch, reporter, watching)
+        return await follow({"": watch}, reporter, watching)
 
 
 def report_to_end(
@@ -161,23 +166,35 @@ def report_to_end(
     return status
 
 
-async def follow(watch: "vt.Watch", reporter: Reporter, watching: Watching) -> Exit:
-    """Read a watch to its end and tell `reporter` of it; return the exit status.
+async def follow(
+    watches: "Mapping[str, vt.Watch]",
+    reporter: Reporter,
+    watching: Watching,
+    state: State | None = None,
+) -> Exit:
+    """Read watches to their ends and tell `reporter` of it; return the exit status.
 
     Args:
-        watch: What to read; it is closed.
+        watches: What to read, by the names of their servers; they are closed.
         reporter: Was begun; it is closed and gives its summary.
-        watching: When to stop, and what to run for each failure.
+        watching: When to stop, what to run for each failure, where to note it.
+        state: What they were resumed from, if they were.
 
     Raises:
         asyncio.CancelledError: A signal ended it; the summary was given.
     """
-    failure: vt.VeeamTasksError | None = None
     is_heard = True
     reporter.progress.follows = watching.follow
+    failures: list[tuple[str, vt.VeeamTasksError]] = []
     hook = FailureHook.parse(watching.on_failure)
+    events = NamedEvents(watches)
+    kept = None if watching.state is None else KeptEvents(events, watching.state)
     try:
-        failure = await _read(watch, reporter, hook, watching)
+        await _tell_again(events, reporter, state)
+        if kept is not None:
+            await kept.begin()
+        if await _read(kept or events, reporter, hook, watching):
+            failures = await events.failures()
         if hook is not None:
             await hook.finish()
     except BrokenPipeError:
@@ -185,22 +202,22 @@ async def follow(watch: "vt.Watch", reporter: Reporter, watching: Watching) -> E
         hush(sys.stdout)
     except asyncio.CancelledError:
         reporter.close()
-        reporter.summary(watch.report.unfinished)
+        reporter.summary(events.unfinished())
         await _finish(watching, "It was interrupted; the tasks go on.")
         raise
     finally:
         reporter.close()
-        await watch.aclose()
+        if kept is not None:
+            await kept.finish()
+        await events.aclose()
     if is_heard:
-        reporter.summary(watch.report.unfinished)
+        reporter.summary(events.unfinished())
     outcome = _exit_of(reporter.progress, watching)
-    if failure is None:
-        await _finish(watching)
-        return outcome
-    why = _why_cut_short(failure, reporter.progress)
-    await _finish(watching, why)
-    complain(why)
-    return first_of(status_of(failure), outcome)
+    whys = [_why_cut_short(name, one, reporter.progress) for name, one in failures]
+    await _finish(watching, "; ".join(whys) or None)
+    for why in whys:
+        complain(why)
+    return first_of(*[status_of(one) for _, one in failures], outcome)
 
 
 async def _finish(watching: Watching, why: str | None = None) -> None:
@@ -208,33 +225,48 @@ async def _finish(watching: Watching, why: str | None = None) -> None:
         await watching.report.finish(why)
 
 
+async def _tell_again(
+    events: NamedEvents, reporter: Reporter, state: State | None
+) -> None:
+    """Tell what may not have been told by a process before, and count the rest."""
+    if state is None:
+        return
+    for server, event in events.known():
+        if (server, event.task_id, event.sequence) in state.telling:
+            await reporter.event(labelled(server, event), again=True)
+        else:
+            reporter.progress.take(labelled(server, event))
+
+
 async def _read(
-    watch: "vt.Watch",
+    events: NamedEvents | KeptEvents,
     reporter: Reporter,
     hook: FailureHook | None,
     watching: Watching,
-) -> vt.VeeamTasksError | None:
-    """Return what cut the watch short, if anything did."""
-    try:
-        async for event in watch:
+) -> bool:
+    """Tell of each event; return whether that was to the end."""
+    # What cut watches short is asked of each.
+    with suppress(ExceptionGroup):
+        async for server, plain in events:
+            event = labelled(server, plain)
             log_event(event)
             if watching.report is not None:
-                watching.report.event(event)
+                watching.report.event(plain, server or None)
             is_bad = outcome_of(event) in _ENDED_BADLY or (
                 watching.warnings_fail and event.is_final and event.has_warnings
             )
             if is_bad and hook is not None:
                 hook.start(event)
             await reporter.event(event)
+            if isinstance(events, KeptEvents):
+                events.note_told()
             if watching.fail_fast and is_bad:
-                break
-    except vt.VeeamTasksError as error:
-        return error
-    return None
+                return False
+    return True
 
 
-def _why_cut_short(failure: vt.VeeamTasksError, progress: Progress) -> str:
-    text = explain(failure)
+def _why_cut_short(server: str, failure: vt.VeeamTasksError, progress: Progress) -> str:
+    text = f"{server}: {explain(failure)}" if server else explain(failure)
     down = progress.outage
     if down is None:
         return text
@@ -291,7 +323,7 @@ class _Simulation:
                 watch = em.watch([task.task_id for task in tasks], **watching.how)
                 title = f"Watching {counted(self.tasks, 'task')} of a simulated server"
                 reporter.begin(f"{title} at {em.url}", self.tasks, em.statistics)
-                return await follow(watch, reporter, watching)
+                return await follow({"": watch}, reporter, watching)
 
     def _pace(self) -> vt.Pace:
         """Return a pace that sees each state of a script go by."""

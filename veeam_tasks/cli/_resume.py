@@ -1,0 +1,87 @@
+"""The command `resume`: goes on with what a state file says."""
+
+import attrs
+import click
+
+import veeam_tasks as vt
+from veeam_tasks.cli._command import Command
+from veeam_tasks.cli._messages import counted
+from veeam_tasks.cli._options import (
+    Watching,
+    output_options,
+    server_options,
+    watch_options,
+)
+from veeam_tasks.cli._pending import look_for
+from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
+from veeam_tasks.cli._runner import Exit, run_async
+from veeam_tasks.cli._server import LogonSession, Server, checking
+from veeam_tasks.cli._state import PendingAction, State, StateFile
+from veeam_tasks.cli._watch import follow, report_to_end
+
+
+@click.command(
+    cls=Command,
+    short_help="Go on with a watch that was ended.",
+    examples=(
+        "veeam-tasks submit --job Nightly --follow --state run.json",
+        "veeam-tasks resume run.json       # after a kill, a crash, a reboot",
+    ),
+)
+@click.argument("file", type=click.Path(), metavar="FILE")
+@watch_options
+@server_options
+@output_options
+def resume(*, file: str, watching: Watching, server: Server, output: OutputMode) -> int:
+    """Go on with the watch of --state FILE where it stood; FILE is kept up to date.
+
+    What was told is not told again; what may have been told, in the second before the
+    end, is, with "again" in its JSON. Nothing is ever sent again: an action that may
+    have been started is looked for and told.
+
+    Without another URL it goes to that of FILE. Under the same logon session (see
+    'veeam-tasks logon') tasks go on; under another one they are lost, but a job that
+    is followed is still found.
+    """
+    kept = StateFile(file)
+    state = kept.read()
+    urls = [str(one["url"]) for one in state.checkpoints.values()]
+    urls += [] if state.action is None else [state.action.url]
+    if not urls:
+        text = f"{kept.shown} holds nothing to go on with: nothing was started"
+        raise click.UsageError(text)
+    if server.url is None:
+        server = attrs.evolve(server, url=urls[0])
+    if state.action is not None:
+        return _look(state.action, server, output)
+    reporter = make_reporter(output)
+    session = server.session(on_notice=reporter.notice, **watching.options)
+    is_run = any(one.get("find_timeout") for one in state.checkpoints.values())
+    watching = attrs.evolve(watching, state=kept, follow=is_run)
+    return report_to_end(
+        reporter, lambda: _resume(session, state, reporter, watching), session
+    )
+
+
+def _look(action: PendingAction, server: Server, output: OutputMode) -> int:
+    session = server.session()
+
+    async def work() -> Exit:
+        async with session as em:
+            return await look_for(action, em, output)
+
+    return run_async(work, on_signal=session.abort)
+
+
+async def _resume(
+    session: LogonSession, state: State, reporter: Reporter, watching: Watching
+) -> Exit:
+    async with session as em:
+        watches: dict[str, vt.Watch] = {}
+        for name, checkpoint in state.checkpoints.items():
+            with checking():
+                watches[name] = em.resume(checkpoint, timeout=watching.timeout)
+        number = sum(len(one.report.outcomes) for one in watches.values())
+        title = f"Watching {counted(number, 'task')} again at {em.url}"
+        reporter.begin(title, number, em.statistics)
+        return await follow(watches, reporter, watching, state)
