@@ -332,6 +332,15 @@ def report(session: nox.Session) -> None:
     session.run("pytest", "-q", "tests/report", *session.posargs)
 
 
+@nox.session(default=False)
+def prometheus(session: nox.Session) -> None:
+    """Let a real Prometheus, Debian's, scrape ten simulated minutes with an outage."""
+    install_from_debian(session, "prometheus")
+    session.install("-q", PACKAGE, *group("test"))
+    env = {"VEEAM_TASKS_PROMETHEUS": "yes"}
+    session.run("pytest", "-q", "tests/metrics", *session.posargs, env=env)
+
+
 def install_from_debian(session: nox.Session, package: str) -> None:
     """Have a program of Debian's: its name is the package's."""
     if shutil.which(package) is not None:

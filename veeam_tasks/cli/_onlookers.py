@@ -1,4 +1,4 @@
-"""What else is told of a watch: the file of `--report`."""
+"""What else is told of a watch: the file of `--report`, the port of `--metrics`."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import click
@@ -19,7 +19,23 @@ if TYPE_CHECKING:
     from veeam_tasks.report import Recorder
 
 _BETWEEN_PAGES = 60.0
-_NEEDS: Final = {"jinja2": "report"}
+_NEEDS: Final = {"jinja2": "report", "prometheus_client": "metrics"}
+
+
+class Onlooker(Protocol):
+    """Is told of a watch beside whoever looks at the terminal."""
+
+    def begin(self, manager: "vt.SessionManager") -> None:
+        """Take note of a manager that is open now."""
+
+    def notice(self, notice: "vt.Notice") -> None:
+        """Take a notice."""
+
+    def event(self, event: "vt.TaskEvent", server: str | None = None) -> None:
+        """Take an event."""
+
+    async def finish(self, why: str | None = None) -> None:
+        """Take note of the end; `why` says what cut the watch short."""
 
 
 def require(module: str, option: str) -> None:

@@ -23,9 +23,10 @@ from veeam_tasks.cli._command import (
 )
 from veeam_tasks.cli._config import NamedServer, named_server
 from veeam_tasks.cli._logs import logging_to
-from veeam_tasks.cli._onlookers import ReportFile
+from veeam_tasks.cli._onlookers import Onlooker, ReportFile
 from veeam_tasks.cli._password import PasswordSource, split_command
 from veeam_tasks.cli._reporters import OutputMode
+from veeam_tasks.cli._scrapes import MetricsPort
 from veeam_tasks.cli._server import Server, checking
 from veeam_tasks.cli._state import StateFile
 
@@ -54,7 +55,7 @@ class Watching:
             before the first logon.
         on_failure: A command for each task that failed or was lost.
         pace: How long to pause between two polls of one task.
-        report: Is told of everything, for the file of `--report`.
+        onlookers: Are told of everything too, for `--report` and `--metrics`.
         follow: Whether the job that a task started is followed to its end.
         find_timeout: How long its job session is searched, in seconds.
         warnings_fail: Whether a job that ended with Warning counts as failed.
@@ -66,7 +67,7 @@ class Watching:
     patience: float | None
     on_failure: str | None
     pace: "vt.Pace"
-    report: ReportFile | None = None
+    onlookers: tuple[Onlooker, ...] = ()
     follow: bool = False
     find_timeout: float = FIND_TIMEOUT
     warnings_fail: bool = False
@@ -89,11 +90,6 @@ class Watching:
             "patience": self.patience,
             "onlookers": self.onlookers,
         }
-
-    @property
-    def onlookers(self) -> list[ReportFile]:
-        """Who else is told of all that happens."""
-        return [self.report] if self.report is not None else []
 
 
 _TRUST: Final = ("ca_file", "fingerprint", "insecure")
@@ -426,6 +422,12 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
         help="Write a page for people to FILE, each minute and at the end.",
     )
     @option(
+        "--metrics",
+        group=UNATTENDED,
+        metavar="[HOST]:PORT",
+        help="Serve metrics for Prometheus there; loopback if no HOST is named.",
+    )
+    @option(
         "--first-pause",
         group=PACE,
         type=Duration(),
@@ -450,6 +452,7 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
         patience: float | None,
         on_failure: str | None,
         report: str | None,
+        metrics: str | None,
         first_pause: float | None,
         longest_pause: float | None,
         **given: Any,
@@ -472,7 +475,11 @@ def watch_options(command: Callable[..., R]) -> Callable[..., R]:
             patience=patience,
             on_failure=on_failure,
             pace=_pace(first_pause, longest_pause),
-            report=ReportFile.parse(report),
+            onlookers=tuple(
+                one
+                for one in (ReportFile.parse(report), MetricsPort.parse(metrics))
+                if one is not None
+            ),
         )
         return command(watching=watching, **given)
 

@@ -14,7 +14,7 @@ import click
 import veeam_tasks as vt
 from veeam_tasks.cli._explain import outage, wrong_argument
 from veeam_tasks.cli._messages import say, span, warn
-from veeam_tasks.cli._onlookers import ReportFile, both
+from veeam_tasks.cli._onlookers import Onlooker, both
 from veeam_tasks.cli._password import PasswordSource, has_terminal
 
 _SILENCE_SECONDS = 1.0
@@ -100,7 +100,7 @@ class Server:
         self,
         *,
         patience: float | None = None,
-        onlookers: Sequence[ReportFile] = (),
+        onlookers: Sequence[Onlooker] = (),
         **more: Any,
     ) -> "LogonSession":
         """Return what logs on when it is entered, or adopts the logon session.

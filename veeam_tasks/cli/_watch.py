@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,7 @@ from veeam_tasks.cli._explain import explain, outage
 from veeam_tasks.cli._hooks import FailureHook
 from veeam_tasks.cli._input import TaskName, checked_ids, read_names
 from veeam_tasks.cli._messages import complain, counted, warn
-from veeam_tasks.cli._onlookers import both
+from veeam_tasks.cli._onlookers import Onlooker, both
 from veeam_tasks.cli._options import (
     Watching,
     output_options,
@@ -190,7 +190,7 @@ async def follow(
     events = NamedEvents(watches)
     kept = None if watching.state is None else KeptEvents(events, watching.state)
     try:
-        await _tell_again(events, reporter, state)
+        await _tell_again(events, reporter, state, watching.onlookers)
         if kept is not None:
             await kept.begin()
         if await _read(kept or events, reporter, hook, watching):
@@ -221,17 +221,22 @@ async def follow(
 
 
 async def _finish(watching: Watching, why: str | None = None) -> None:
-    if watching.report is not None:
-        await watching.report.finish(why)
+    for onlooker in watching.onlookers:
+        await onlooker.finish(why)
 
 
 async def _tell_again(
-    events: NamedEvents, reporter: Reporter, state: State | None
+    events: NamedEvents,
+    reporter: Reporter,
+    state: State | None,
+    onlookers: Sequence[Onlooker],
 ) -> None:
     """Tell what may not have been told by a process before, and count the rest."""
     if state is None:
         return
     for server, event in events.known():
+        for onlooker in onlookers:
+            onlooker.event(event, server or None)
         if (server, event.task_id, event.sequence) in state.telling:
             await reporter.event(labelled(server, event), again=True)
         else:
@@ -250,8 +255,8 @@ async def _read(
         async for server, plain in events:
             event = labelled(server, plain)
             log_event(event)
-            if watching.report is not None:
-                watching.report.event(plain, server or None)
+            for onlooker in watching.onlookers:
+                onlooker.event(plain, server or None)
             is_bad = outcome_of(event) in _ENDED_BADLY or (
                 watching.warnings_fail and event.is_final and event.has_warnings
             )
