@@ -43,7 +43,7 @@ def test_many_actions_take_one_logon(play: Play, server: ThreadedServer) -> None
     assert posts(server) == [one["path"] for one in result["outcomes"]]
     assert result["changed"] is True
     assert result["report"] == {"succeeded": ["Nightly"], "failed": ["Broken"]}
-    assert result["msg"] == "1 of 2 not well; Broken failed: db01: No space left"
+    assert result["msg"] == "1 of 2 did not succeed; Broken failed: db01: No space left"
     assert result["outcomes"][1]["session"]["result"] == "Failed"
     told = ["Nightly: sent, task-1", "Nightly: succeeded", "Broken: failed: db01: No"]
     assert all(f"\n{line}" in played.output for line in told)
@@ -79,7 +79,7 @@ def test_what_failed_is_named_with_the_servers_words(
     played = play(ONE)
     assert played.status == 2
     (result,) = played.results
-    assert result["msg"] == "1 of 1 not well; Nightly failed: No repository"
+    assert result["msg"] == "1 of 1 did not succeed; Nightly failed: No repository"
     assert result["report"] == {"failed": ["Nightly"]}
 
 

@@ -163,7 +163,7 @@ report:
   returned: if the logon and the names were good
   type: dict
 resume:
-  description: What O(resume) takes, to wait for those that were C(started) or C(unfinished); null if there are none.
+  description: What O(resume) takes, to wait for those that were C(started) or C(unfinished).
   returned: if the logon and the names were good, but not in check mode
   type: dict
 """

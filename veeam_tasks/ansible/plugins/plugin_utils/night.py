@@ -307,8 +307,8 @@ def parts_of(resume: Any) -> list[Part]:
         raise SettingsError(text) from None
 
 
-def as_resume(parts: Iterable[Part]) -> dict[str, Any] | None:
-    """Return what a later task takes to wait for what is unfinished, if anything is."""
+def as_resume(parts: Iterable[Part]) -> dict[str, Any]:
+    """Return what a later task takes to wait for what is unfinished."""
     left = [
         {
             "checkpoint": part.checkpoint,
@@ -317,7 +317,7 @@ def as_resume(parts: Iterable[Part]) -> dict[str, Any] | None:
         for part in parts
         if part.checkpoint is not None and any(step.is_open for step in part.steps)
     ]
-    return {"parts": left} if left else None
+    return {"parts": left}
 
 
 def _tell(step: Step, shown: dict[str, str], tell: Callable[[str, int], None]) -> None:
@@ -352,7 +352,9 @@ def summary(steps: Sequence[Step], *, warnings_fail: bool) -> dict[str, Any]:
     if bad:
         told = [f"{step.title} {step.outcome}: {_brief(step)}" for step in bad]
         result["failed"] = True
-        result["msg"] = "; ".join([f"{len(bad)} of {len(steps)} not well", *told])
+        result["msg"] = "; ".join(
+            [f"{len(bad)} of {len(steps)} did not succeed", *told]
+        )
     return result
 
 
