@@ -34,6 +34,7 @@ from veeam_tasks._redaction import (
 )
 from veeam_tasks._runtime import Opening, Runtime
 from veeam_tasks._session.credentials import Credentials, Password
+from veeam_tasks._spans import Spans
 
 # Here and not in the root, for which `logging` would be most of what it costs: whatever
 # is logged comes from below a manager.
@@ -101,6 +102,8 @@ class SessionManager(NotCopyable):
         self._opening: Opening | None = None
         self._past = Statistics()
         self._monitor = Monitor()
+        base = settings.base
+        self._spans = Spans(base.raw_host or "", base.port or 0)
 
     def _adopt(self, token: Secret, session_id: Secret | None) -> None:
         self._adopted = token, session_id
@@ -679,6 +682,7 @@ class SessionManager(NotCopyable):
             adopted=self._adopted,
             notices=self._notices,
             monitor=self._monitor,
+            spans=self._spans,
         )
 
     def _running(self) -> Runtime:

@@ -33,6 +33,7 @@ from veeam_tasks._redaction import Secret, Secrets, visible
 from veeam_tasks._session.calls import Calls
 from veeam_tasks._session.credentials import Credentials
 from veeam_tasks._session.logon_session import INTERRUPTIONS, LogonSession
+from veeam_tasks._spans import Spans
 from veeam_tasks._transport.transport import Transport
 from veeam_tasks._transport.untraced import untraced_context
 
@@ -99,6 +100,7 @@ class Runtime:
     adopted: tuple[Secret, Secret | None] | None
     notices: Notices
     monitor: Monitor
+    spans: Spans
     transport: Transport = attrs.field(init=False)
     session: LogonSession = attrs.field(init=False)
     engine: Engine = attrs.field(init=False)
@@ -134,6 +136,7 @@ class Runtime:
             credentials=self.credentials,
             api_version=settings.api_version,
             media_type=settings.media_type,
+            spans=self.spans,
         )
         self.engine = Engine(
             loop=self.loop,
@@ -142,6 +145,7 @@ class Runtime:
             secrets=self.secrets,
             notices=self.notices,
             monitor=self.monitor,
+            spans=self.spans,
             max_in_flight=settings.max_in_flight,
             request_timeout=settings.request_timeout,
             patience=settings.patience,

@@ -1,11 +1,14 @@
 """What OpenTelemetry's own instrumentation of aiohttp sees of us."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 pytest.importorskip("opentelemetry.instrumentation.aiohttp_client")
 
+import anyio
 from opentelemetry import trace
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -15,7 +18,14 @@ from support.managers import Wire, direct, settings_for
 from support.raw_server import RawServer, reply
 from support.secrets_guard import forms
 
-from veeam_tasks import VeeamTasksError, adopt, log_out
+from veeam_tasks import (
+    LogonError,
+    SessionFailedError,
+    VeeamTasksError,
+    WatchTimeoutError,
+    adopt,
+    log_out,
+)
 from veeam_tasks._protocol.messages import Request
 from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import Secrets
@@ -31,28 +41,26 @@ CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_"
 
 
 @pytest.fixture(scope="module")
-def provider() -> TracerProvider:
-    """Give the one provider of spans; the API takes no second one."""
-    provider = TracerProvider()
+def exporter() -> InMemorySpanExporter:
+    """Keep all spans; the API takes one provider and no second."""
+    provider, exporter = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    return provider
+    return exporter
 
 
 @pytest.fixture
 def spans(
-    provider: TracerProvider, monkeypatch: pytest.MonkeyPatch
+    exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[InMemorySpanExporter]:
     """Switch the instrumentation on, with every header captured."""
     monkeypatch.setenv(f"{CAPTURE}REQUEST", ".*")
     monkeypatch.setenv(f"{CAPTURE}RESPONSE", ".*")
-    exporter = InMemorySpanExporter()
-    processor = SimpleSpanProcessor(exporter)
-    provider.add_span_processor(processor)
+    exporter.clear()
     instrumentor = AioHttpClientInstrumentor()
-    instrumentor.instrument(tracer_provider=provider)
+    instrumentor.instrument()
     yield exporter
     instrumentor.uninstrument()
-    processor.shutdown()
 
 
 def requests_of(spans: InMemorySpanExporter) -> list[str]:
@@ -142,7 +150,7 @@ async def test_a_token_that_a_reply_brings_is_hidden(
         asked = Request(method="GET", path="jobs", shown="jobs")
         assert (await transport.send(asked)).token == "[hidden]"
         await transport.aclose()
-    (told,) = spans.get_finished_spans()
+    (told,) = [span for span in spans.get_finished_spans() if span.name == "GET"]
     assert NEW not in text_of(told)
     seen = told.attributes or {}
     assert seen["http.response.header.x_served_by"] == ("em",)
@@ -159,4 +167,99 @@ async def test_a_poll_is_no_child_of_the_span_at_connect(
             watch = em.watch("task-1")
         await watch.wait()
         await em.aclose()
-    assert [span.name for span in spans.get_finished_spans()] == ["caller"]
+    names = [span.name for span in spans.get_finished_spans()]
+    assert names == ["veeam_tasks.logon", "caller"]
+
+
+# --- spans of our own
+
+
+def ours(spans: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
+    """Return our own spans of one name."""
+    return [
+        span
+        for span in spans.get_finished_spans()
+        if span.name == f"veeam_tasks.{name}"
+    ]
+
+
+async def test_logon_and_submit_have_spans(
+    spans: InMemorySpanExporter,
+) -> None:
+    """They say which server; a renewal that a poller needed is no child of anyone."""
+    async with Wire().server() as server:
+        task = server.add_task("Running")
+        with trace.get_tracer("test").start_as_current_span("caller") as caller:
+            em = await direct(server).open()
+            started = await em.submit(f"{server.jobs[0].path}?action=start")
+            watch = em.watch(task.task_id)
+            await anext(watch)
+            server.expire_logon_sessions(keep_tasks=True)
+            await anyio.sleep(5)
+        await em.aclose()
+    first, second = ours(spans, "logon")
+    assert first.attributes is not None
+    assert first.attributes["server.address"] == "127.0.0.1"
+    assert first.attributes["veeam_tasks.renewal"] is False
+    assert first.parent == caller.get_span_context()
+    assert second.parent is None
+    assert second.attributes is not None
+    assert second.attributes["veeam_tasks.renewal"] is True
+    (submit,) = ours(spans, "submit")
+    assert submit.kind is trace.SpanKind.CLIENT
+    assert submit.attributes is not None
+    assert submit.attributes["veeam_tasks.task_id"] == started.task_id
+    assert submit.attributes["http.response.status_code"] == 202
+
+
+async def test_a_followed_run_is_a_span_linked_to_its_submit(
+    spans: InMemorySpanExporter,
+) -> None:
+    """Each change is an event with the bounds of its time; the end is its status."""
+    async with Wire().server(job_links="always") as server, direct(server) as em:
+        job = server.add_job(
+            "Nightly",
+            session="Starting 5s, Working 60s, Stopped failed",
+            machines={"db01": "InProgress 5s, Completed failed 'No space'"},
+        )
+        with pytest.raises(SessionFailedError):
+            await em.run(f"{job.path}?action=start")
+        with pytest.raises(WatchTimeoutError):
+            await em.run(f"{job.path}?action=start", timeout=2)
+    (first, second), (run, cut) = ours(spans, "submit"), ours(spans, "run")
+    assert [link.context for link in run.links] == [first.get_span_context()]
+    assert [link.context for link in cut.links] == [second.get_span_context()]
+    stages = [(event.attributes or {})["veeam_tasks.stage"] for event in run.events]
+    assert stages == sorted(stages, key=["task", "searching", "session"].index)
+    assert {"task", "session"} <= set(stages)
+    assert run.attributes is not None
+    assert run.attributes["veeam_tasks.job_name"] == "Nightly"
+    assert run.attributes["veeam_tasks.outcome"] == "failed"
+    assert run.status.status_code is trace.StatusCode.ERROR
+    assert "No space" in (run.status.description or "")
+    assert run.end_time == run.events[-1].timestamp
+    assert cut.attributes is not None
+    assert cut.attributes["veeam_tasks.outcome"] == "unfinished"
+
+
+async def test_a_refused_logon_is_an_error(spans: InMemorySpanExporter) -> None:
+    """With the kind of the error, and without a traceback."""
+    async with Wire().server() as server:
+        em = direct(server)
+        server.change_password("another")
+        with pytest.raises(LogonError):
+            await em.open()
+    (logon,) = ours(spans, "logon")
+    assert logon.attributes is not None
+    assert logon.attributes["error.type"] == "LogonError"
+    assert logon.status.status_code is trace.StatusCode.ERROR
+    assert not logon.events
+
+
+def test_nothing_of_opentelemetry_is_imported() -> None:
+    """A program that does not trace pays nothing for it."""
+    code = (
+        "import sys, veeam_tasks as vt, veeam_tasks._client, veeam_tasks._runtime;"
+        "assert not [name for name in sys.modules if 'opentelemetry' in name]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -45,6 +45,7 @@ from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import parsed
 from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._session.submitted import Submits, Submitted
+from veeam_tasks._spans import Spans
 from veeam_tasks._transport.transport import GRACE, HELD, Transport, tick_of
 
 _log = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ class Engine:
         polls: See `PollStatistics`.
         wanted: The signal that there is something to watch; set once and for all.
         monitor: Counts what changed.
+        spans: Makes spans for whoever traces.
         submits: Where the tasks came from that submits of this manager gave.
         pollers: Those that run; idle ones wait at the queue.
     """
@@ -154,6 +156,7 @@ class Engine:
     wanted: anyio.Event = attrs.field(factory=anyio.Event)
     submits: Submits = attrs.field(factory=Submits)
     monitor: Monitor = attrs.field(factory=Monitor)
+    spans: Spans = attrs.field(factory=Spans)
     coalesce: Coalesce
     max_collection_bytes: int
     queue: DueQueue = attrs.field(init=False)

@@ -112,6 +112,8 @@ class Subscription:
         self._timer: asyncio.Handle | None = None
         self._resumed: dict[str, Resumed] = {}
         self._checkpoint = checkpoint
+        # Only of what is followed, and only if the program traces.
+        self._spans = None if find_timeout is None else engine.spans.runs()
         if checkpoint is not None:
             self._restore(checkpoint)
         self.add(task_ids)
@@ -180,6 +182,8 @@ class Subscription:
             self._ended.extend((now, task_id, False) for task_id in task_ids)
         self._engine.tracker.discard(self._me, task_ids)
         self._leave_runs(task_ids)
+        if self._spans is not None:
+            self._spans.drop(task_ids)
         self._wake()
 
     def close(self, error: Exception) -> None:
@@ -253,14 +257,20 @@ class Subscription:
             if not self._unseen:
                 self._unseen.clear()  # or it would keep the room of all it ever held
         if slot.observe(seen):
-            self._owed[seen.task_id] = slot
-            self._unfinished -= seen.is_final
-            self._wake()
-            if self.is_endless and slot.ended_under < self._engine.session.generation:
-                # What has its ID now is another task, perhaps listed already.
-                self._engine.collection.force_full_read()
+            self._owe(seen, slot)
         else:
             self._owed.pop(seen.task_id, None)
+
+    def _owe(self, seen: Observation, slot: PendingEvent) -> None:
+        """Let an event be owed, and wake who reads."""
+        if self._spans is not None:
+            self._spans.observed(seen)
+        self._owed[seen.task_id] = slot
+        self._unfinished -= seen.is_final
+        self._wake()
+        if self.is_endless and slot.ended_under < self._engine.session.generation:
+            # What has its ID now is another task, perhaps listed already.
+            self._engine.collection.force_full_read()
 
     def _go_on(self, seen: Observation, find_timeout: float) -> Observation:
         """Return what the end of a task means where its job session is followed."""
@@ -295,6 +305,8 @@ class Subscription:
         """Take note that nothing more will be seen, and why."""
         if self.ended_by is None:
             self.ended_by = error
+            if self._spans is not None:
+                self._spans.drop()
             self._disarm()
             self._engine.tracker.forget(self._me)
             self._wake()

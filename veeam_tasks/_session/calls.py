@@ -247,10 +247,22 @@ class Calls:
             request: The action.
             known: What the job that it starts had before, if that was asked for.
         """
-        with self._counted():
+        path, _, query = request.shown.partition("?")
+        told = {
+            "http.request.method": request.method,
+            "url.path": f"{self.settings.base.path}{path}",
+            "url.query": query,
+        }
+        spans = self.session.spans
+        with self._counted(), spans.client("veeam_tasks.submit", told) as span:
             reply, generation = await self._act(request)
             at, is_server_time = self.session.time_of(reply)
             task = await parsed(task_started, reply, self.secrets)
+            if span is not None:
+                span.set_attribute("http.response.status_code", reply.status)
+                span.set_attribute("veeam_tasks.task_id", task.task_id)
+                span.set_attribute("veeam_tasks.operation", task.operation)
+                spans.note_submitted(task.task_id, span)
             started = None
             if request.method == "POST":
                 started = started_job(

@@ -45,6 +45,7 @@ from veeam_tasks._protocol.messages import (
 )
 from veeam_tasks._redaction import Secret, Secrets, hidden, hidden_or_none
 from veeam_tasks._session.credentials import Credentials
+from veeam_tasks._spans import Spans
 
 _log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class LogonSession:
             renewed and never logged out.
         api_version: The ``v=`` of the logon.
         media_type: Of the logon's reply.
+        spans: Makes spans for whoever traces.
 
     Attributes:
         generation: 0 before the first logon, then one more with each.
@@ -139,6 +141,7 @@ class LogonSession:
     credentials: Credentials | None
     api_version: str
     media_type: str
+    spans: Spans = attrs.field(factory=Spans)
     token: Secret | None = attrs.field(default=None, repr=False)
     session_id: Secret | None = attrs.field(default=None, repr=False)
     generation: int = 0
@@ -492,15 +495,16 @@ class LogonSession:
         assert self.credentials is not None
         renewal = self.token is not None
         authorization = await self.credentials.authorization(self.secrets)
-        reply = await self.transport.send(
-            log_on_request(authorization, self.api_version, self.media_type)
-        )
-        self._note_time(reply)
-        try:
-            token, session_id = opened(reply, self.secrets)
-        except LogonError as error:
-            self._end_by(error)
-            raise
+        with self.spans.client("veeam_tasks.logon", {"veeam_tasks.renewal": renewal}):
+            reply = await self.transport.send(
+                log_on_request(authorization, self.api_version, self.media_type)
+            )
+            self._note_time(reply)
+            try:
+                token, session_id = opened(reply, self.secrets)
+            except LogonError as error:
+                self._end_by(error)
+                raise
         self._take(token, session_id)
         self.logons += 1
         if renewal:
