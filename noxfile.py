@@ -283,6 +283,19 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def kills(session: nox.Session) -> None:
+    """Kill programs 500 times, or as often as said, and resume them each time."""
+    number = session.posargs[0] if session.posargs else "500"
+    session.install("-q", PACKAGE, *group("test"))
+    session.run(
+        "pytest",
+        "-s",
+        "tests/scenarios/test_kills.py",
+        env={"VEEAM_TASKS_KILLS": number},
+    )
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure against what people would use instead; see benchmarks/."""
     session.install("-q", PACKAGE, *group("bench"))

@@ -223,6 +223,26 @@ async def test_another_task_under_the_id_is_not_taken_for_ours(
             assert (await other.wait("task-1")).succeeded
 
 
+async def test_a_new_task_under_the_id_is_watched_when_it_is_added() -> None:
+    """The old one is lost at once, and the new one is told from sequence 1."""
+    async with SimulatedServer() as server:
+        job = server.add_job("Nightly")
+        async with door(server) as em:
+            watch = em.watch(await em.submit(f"{job.path}?action=start"))
+            await anext(watch)
+            state = saved(watch)
+        server.restart()
+        async with door(server) as other:
+            again = other.resume(state)
+            again.add(await other.submit(f"{job.path}?action=start"))
+            events = [event async for event in again]
+        assert [(one.sequence, one.state == "Lost") for one in events[:2]] == [
+            (2, True),
+            (1, False),
+        ]
+        assert events[-1].succeeded
+
+
 async def test_a_stranger_under_the_id_of_a_task_never_seen_is_not_ours() -> None:
     """Nobody can say whether it is the same, so it is lost."""
     async with SimulatedServer() as server:

@@ -23,6 +23,7 @@ from veeam_tasks._session.session_search import SKEW, SessionSource, source_of
 from veeam_tasks._session.submitted import KnownSessions, Submitted, started_job
 
 _OTHER = "this is another logon session than that of the checkpoint"
+_REPLACED = "a task submitted since then got this ID"
 _GOES_ON = "the operation may well go on"
 # Before all that this process submits, in the order of the starts.
 _EARLIEST = -(10**15)
@@ -65,7 +66,7 @@ class Resumed:
             return seen
         reason = None
         if started_under > self.under:
-            reason = "a task submitted since then got this ID"
+            reason = _REPLACED
         elif self.task is None:
             reason = (
                 "it has a task under this ID, but this one was never seen, so nobody"
@@ -77,6 +78,20 @@ class Resumed:
                 f" ({seen.task.raw_state}, {seen.task.operation})"
             )
         return seen if reason is None else self._lost(seen, reason)
+
+    def replaced(self, now_wall: float) -> Observation:
+        """Return the end of a task whose ID a submit gave to another one."""
+        self.is_found = True
+        seen = Observation(
+            task_id=self.mark.id,
+            task=self.task,
+            state=TaskState.LOST,
+            is_final=True,
+            observed_at=datetime.fromtimestamp(now_wall, UTC),
+            not_before=None,
+            generation=self.under,
+        )
+        return self._lost(seen, _REPLACED)
 
     def _lost(self, seen: Observation, reason: str | None) -> Observation:
         """Return the end of a task that is lost, because of this or of what it says."""

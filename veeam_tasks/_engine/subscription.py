@@ -389,6 +389,7 @@ class Subscription:
         for task_id in task_ids:
             slot = slots.get(task_id)
             if slot is not None:
+                self._lose_replaced(task_id)
                 if slot.ended_under >= tracker.started_under(task_id):
                     continue
                 self._retire(task_id)  # a submit since then gave it to another task
@@ -507,6 +508,16 @@ class Subscription:
             # Others may watch what has the ID now.
             self._engine.tracker.discard(self._me, [seen.task_id])
         return met
+
+    def _lose_replaced(self, task_id: str) -> None:
+        """Lose a resumed task whose ID a submit gave to another before it was found."""
+        told = self._resumed.get(task_id) if self._resumed else None
+        if told is None or told.is_found or self.slots[task_id].is_final:
+            return
+        tracker = self._engine.tracker
+        if task_id not in self._runs and tracker.started_under(task_id) > told.under:
+            tracker.discard(self._me, [task_id])
+            self.on_observation(told.replaced(time.time()))
 
     def _arm(self) -> None:
         if self._deadline is not None and self._timer is None:
