@@ -177,6 +177,24 @@ def test_a_refused_action_leaves_the_others_alone(
 
 
 @on_request
+def test_a_body_is_a_mapping_or_xml(play: Play, server: ThreadedServer) -> None:
+    """Both reach the server as XML."""
+    ref = "urn:VMware:Vm:2.vm-1"
+    head = f"backupServers/{server.backup_server.server_id}?action=quickbackup"
+    played = play(
+        "- veeam_tasks.em.actions:\n    follow: false\n    actions:\n"
+        f"      - path: {head}\n"
+        f"        body: {{QuickBackupStartupSpec: {{VmRef: '{ref}'}}}}\n"
+        f"      - path: {head}\n"
+        '        body: \'<QuickBackupStartupSpec xmlns="http://www.veeam.com/ent/v1.0">'
+        f"<VmRef>{ref}</VmRef></QuickBackupStartupSpec>'\n"
+    )
+    assert played.status == 0
+    sent = [one.body for one in server.requests if "backupServers" in one.path]
+    assert [f"<VmRef>{ref}</VmRef>".encode() in body for body in sent] == [True, True]
+
+
+@on_request
 def test_no_clear_answer_stops_the_sending(play: Play, server: ThreadedServer) -> None:
     """It may have been carried out: that is said, and nothing more is sent."""
     server.faults.add(Fault("reset", path="jobs/.*start", times=1))

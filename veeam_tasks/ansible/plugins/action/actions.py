@@ -42,7 +42,7 @@ class ActionModule(EmAction):
                     "choices": ["POST", "PUT", "DELETE"],
                     "default": "POST",
                 },
-                "body": {"type": "str"},
+                "body": {"type": "raw"},
             },
         },
         "resume": {"type": "dict"},
@@ -71,7 +71,7 @@ class ActionModule(EmAction):
                 for step in steps:
                     step.outcome = "planned"
                 return summary(steps, warnings_fail=False) | shown
-            await send(em, steps, self.tell)
+            await send(em, steps, self.tell, follow=args["follow"])
             if any(step.task_id for step in steps):
                 parts.append(Part(steps=[step for step in steps if step.task_id]))
             watches = [part.watch(em, **how) for part in parts]

@@ -51,8 +51,8 @@ options:
         choices: [POST, PUT, DELETE]
         default: POST
       body:
-        description: XML to send with it.
-        type: str
+        description: What to send with it, as XML or as a mapping of its one root element, whose order is kept.
+        type: raw
   resume:
     description:
       - What an earlier task of the play had in its result under RV(resume), to wait for what it had sent, too.
@@ -110,6 +110,10 @@ EXAMPLES = r"""
       - job: Oracle Backup
         action: stop
       - path: backupServers/7caf66d5-f700-442c-9aa9-8867f031377f?action=collect
+      - path: backupServers/7caf66d5-f700-442c-9aa9-8867f031377f?action=quickbackup
+        body:
+          QuickBackupStartupSpec:
+            VmRef: urn:VMware:Vm:2.vm-1
 """
 
 RETURN = r"""

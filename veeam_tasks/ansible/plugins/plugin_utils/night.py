@@ -30,7 +30,7 @@ class Step:
         action: What is done with the job; empty for a path or a task.
         path: What stands below ``/api/``; empty for what an earlier task has sent.
         method: POST, PUT or DELETE.
-        body: XML, or None.
+        body: XML, or a mapping of its one root element, or None.
         enabled: Whether the job's schedule is on, if that was read.
         task_id: Of the task that the server made of it.
         outcome: See `Step.end` and the documentation of the action.
@@ -42,7 +42,7 @@ class Step:
     action: str = ""
     path: str = ""
     method: Literal["POST", "PUT", "DELETE"] = "POST"
-    body: str | None = attrs.field(default=None, repr=False)
+    body: str | Mapping[str, Any] | None = attrs.field(default=None, repr=False)
     enabled: bool | None = None
     task_id: str | None = None
     outcome: str = "not_sent"
@@ -211,7 +211,11 @@ def _step(entry: Entry, jobs: Sequence[Job]) -> Step:
 
 
 async def send(
-    em: vt.SessionManager, steps: Iterable[Step], tell: Callable[[str], None]
+    em: vt.SessionManager,
+    steps: Iterable[Step],
+    tell: Callable[[str], None],
+    *,
+    follow: bool,
 ) -> None:
     """Send each action once, in order.
 
@@ -220,7 +224,9 @@ async def send(
     """
     for step in steps:
         try:
-            task = await em.submit(step.path, step.body, method=step.method)
+            task = await em.submit(
+                step.path, step.body, method=step.method, follow=follow
+            )
         except vt.LogonError as error:
             step.error = error
             return
