@@ -25,7 +25,7 @@ DOWN = TransportError(request="GET x", reason="refused", connected=False)
 LATE = RequestTimeoutError(request="GET x", reason="late")
 
 
-def outage() -> Outage:
+def answering() -> Outage:
     """Return one of a server that has answered well, whose pauses have no jitter."""
     quiet = Outage(chance=lambda: 0.0)
     for _ in range(1000):
@@ -33,7 +33,7 @@ def outage() -> Outage:
     return quiet
 
 
-def new_outage() -> Outage:
+def unknown() -> Outage:
     """Return one of a server of which nothing is known."""
     return Outage(chance=lambda: 0.0)
 
@@ -52,7 +52,7 @@ class Counting(DueQueue):
 
 
 class Seen:
-    """What a gate told."""
+    """What the health of a server told."""
 
     def __init__(self, patience: float | None = None) -> None:
         self.probes = self.spent = 0
@@ -63,7 +63,7 @@ class Seen:
             watched=[f"task-{number}" for number in range(9)],
             notices=Notices(None),
             give_up=self.end,
-            outage=outage(),
+            outage=answering(),
         )
 
     def probe(self) -> None:
@@ -89,15 +89,15 @@ class Seen:
 
 
 def test_an_unreachable_server_closes_at_once() -> None:
-    """The gate closes when a connection cannot be made."""
-    gate = outage()
-    assert gate.fail("task-1", DOWN, 5.0, sent=5.0, watched=100)
-    assert gate.since == 5.0
-    assert not gate.fail("task-2", LATE, 6.0, sent=6.0, watched=100)
-    assert gate.last_error is LATE
-    assert gate.good(19.0)
-    assert gate.reopened_at == 19.0
-    assert not gate.has_failures
+    """An outage begins when a connection cannot be made."""
+    outage = answering()
+    assert outage.fail("task-1", DOWN, 5.0, sent=5.0, watched=100)
+    assert outage.since == 5.0
+    assert not outage.fail("task-2", LATE, 6.0, sent=6.0, watched=100)
+    assert outage.last_error is LATE
+    assert outage.good(19.0)
+    assert outage.reopened_at == 19.0
+    assert not outage.has_failures
 
 
 @pytest.mark.parametrize(
@@ -115,93 +115,93 @@ def test_three_failures_of_two_tasks_close(
     names: str, watched: int, closes: bool
 ) -> None:
     """Or when the last three replies, of two tasks if two are watched, were bad."""
-    gate = outage()
-    told = [gate.fail(name, LATE, 1.0, sent=1.0, watched=watched) for name in names]
+    outage = answering()
+    told = [outage.fail(name, LATE, 1.0, sent=1.0, watched=watched) for name in names]
     assert told[-1] is closes
     assert not any(told[:-1])
 
 
 def test_a_good_reply_ends_the_streak() -> None:
-    """Any good reply between failures keeps the gate open."""
-    gate = outage()
+    """Any good reply between failures keeps an outage off."""
+    outage = answering()
     for _ in range(9):
-        assert not gate.fail("a", LATE, 1.0, sent=1.0, watched=5)
-        assert not gate.fail("b", LATE, 1.0, sent=1.0, watched=5)
-        assert not gate.good(2.0)
+        assert not outage.fail("a", LATE, 1.0, sent=1.0, watched=5)
+        assert not outage.fail("b", LATE, 1.0, sent=1.0, watched=5)
+        assert not outage.good(2.0)
 
 
 def test_bad_replies_now_and_then_are_no_outage() -> None:
     """However many: a server that answers 85 of 100 polls is there."""
     rng = random.Random(15)
-    gate = new_outage()
+    outage = unknown()
     for number in range(100_000):
         if rng.random() < 0.15:
-            assert not gate.fail(f"{number % 50}", LATE, 1.0, sent=1.0, watched=50)
+            assert not outage.fail(f"{number % 50}", LATE, 1.0, sent=1.0, watched=50)
         else:
-            assert not gate.good(1.0)
+            assert not outage.good(1.0)
     # When it answers no more, that is seen all the same.
     names = (f"{number}" for number in range(30))
-    assert any(gate.fail(name, LATE, 2.0, sent=2.0, watched=50) for name in names)
-    assert gate.good(3.0)
+    assert any(outage.fail(name, LATE, 2.0, sent=2.0, watched=50) for name in names)
+    assert outage.good(3.0)
 
 
 def test_of_a_server_that_is_not_known_five_bad_replies_close() -> None:
     """Fewer may be chance; and a bad past fades."""
-    gate = new_outage()
+    outage = unknown()
     for number in (1, 2, 3, 4):
-        assert not gate.fail(f"{number}", LATE, 1.0, sent=1.0, watched=9)
-    assert gate.fail("5", LATE, 1.0, sent=1.0, watched=9)
-    gate = new_outage()
+        assert not outage.fail(f"{number}", LATE, 1.0, sent=1.0, watched=9)
+    assert outage.fail("5", LATE, 1.0, sent=1.0, watched=9)
+    outage = unknown()
     for _ in range(50):
-        assert not gate.fail("1", LATE, 1.0, sent=1.0, watched=9)
-        assert not gate.good(1.0)
-    assert gate.has_failures
+        assert not outage.fail("1", LATE, 1.0, sent=1.0, watched=9)
+        assert not outage.good(1.0)
+    assert outage.has_failures
     for _ in range(3000):
-        assert not gate.good(1.0)
-    assert not gate.has_failures
+        assert not outage.good(1.0)
+    assert not outage.has_failures
     assert [
-        gate.fail(f"{number}", LATE, 1.0, sent=1.0, watched=9) for number in range(3)
+        outage.fail(f"{number}", LATE, 1.0, sent=1.0, watched=9) for number in range(3)
     ] == [False, False, True]
 
 
 def test_a_connection_that_fails_now_and_then_is_no_outage() -> None:
     """The first one is believed; if the first probe is answered, the next ones less."""
-    gate = outage()
-    assert gate.fail("1", DOWN, 1.0, sent=1.0, watched=9)
-    assert gate.good(99.0)
-    assert gate.fail("1", DOWN, 100.0, sent=100.0, watched=9)
-    assert gate.good(102.0)
-    assert not gate.fail("2", DOWN, 103.0, sent=103.0, watched=9)
-    assert not gate.good(103.0)
+    outage = answering()
+    assert outage.fail("1", DOWN, 1.0, sent=1.0, watched=9)
+    assert outage.good(99.0)
+    assert outage.fail("1", DOWN, 100.0, sent=100.0, watched=9)
+    assert outage.good(102.0)
+    assert not outage.fail("2", DOWN, 103.0, sent=103.0, watched=9)
+    assert not outage.good(103.0)
 
 
 def test_whoever_has_little_patience_learns_of_an_outage_in_time() -> None:
     """Bad replies alone for as long as patience lasts are an outage, not lost tasks."""
-    gate = Outage(chance=lambda: 0.0, patience=20.0)
-    assert not gate.fail("1", LATE, 30.0, sent=1.0, watched=1)
-    assert not gate.fail("1", LATE, 49.0, sent=31.0, watched=1)
-    assert gate.fail("1", LATE, 50.0, sent=49.0, watched=1)
-    assert gate.since == 30.0
+    outage = Outage(chance=lambda: 0.0, patience=20.0)
+    assert not outage.fail("1", LATE, 30.0, sent=1.0, watched=1)
+    assert not outage.fail("1", LATE, 49.0, sent=31.0, watched=1)
+    assert outage.fail("1", LATE, 50.0, sent=49.0, watched=1)
+    assert outage.since == 30.0
 
 
 def test_what_was_sent_before_the_outage_ended_begins_no_other() -> None:
     """The failures of requests that hung in it come late."""
-    gate = outage()
-    assert gate.fail("1", DOWN, 1.0, sent=1.0, watched=9)
-    assert gate.good(9.0)
+    outage = answering()
+    assert outage.fail("1", DOWN, 1.0, sent=1.0, watched=9)
+    assert outage.good(9.0)
     for number in range(16):
-        assert not gate.fail(f"{number}", LATE, 31.0, sent=1.0, watched=9)
-    assert gate.since is None
+        assert not outage.fail(f"{number}", LATE, 31.0, sent=1.0, watched=9)
+    assert outage.since is None
 
 
 def test_what_fails_when_the_loop_was_held_is_no_outage() -> None:
     """A server hangs up on a client that does not read."""
-    gate = outage()
-    gate.held_until = 300.0
+    outage = answering()
+    outage.held_until = 300.0
     for number in range(16):
-        assert not gate.fail(f"{number}", LATE, 300.1, sent=1.0, watched=9)
-    assert not gate.is_closed
-    assert not gate.has_failures
+        assert not outage.fail(f"{number}", LATE, 300.1, sent=1.0, watched=9)
+    assert not outage.is_closed
+    assert not outage.has_failures
 
 
 async def test_a_last_probe_that_was_held_is_not_the_last() -> None:
@@ -221,14 +221,14 @@ async def test_a_last_probe_that_was_held_is_not_the_last() -> None:
 
 def test_probes_pause_longer_and_longer() -> None:
     """The pause grows to its ceiling; Retry-After is honoured, but not for days."""
-    gate = outage()
-    assert gate.fail("a", DOWN, 0.0, sent=0.0, watched=1)
-    pauses = [gate.next_probe() for _ in range(12)]
+    outage = answering()
+    assert outage.fail("a", DOWN, 0.0, sent=0.0, watched=1)
+    pauses = [outage.next_probe() for _ in range(12)]
     assert pauses == sorted(pauses)
     assert pauses[0] >= 1.5
     assert pauses[-1] == 30.0
-    assert gate.next_probe(77.0) == 77.0
-    assert gate.next_probe(999_999.0) == LONGEST_PAUSE
+    assert outage.next_probe(77.0) == 77.0
+    assert outage.next_probe(999_999.0) == LONGEST_PAUSE
 
 
 async def test_late_failures_neither_wake_nor_move_the_probe() -> None:
@@ -268,8 +268,8 @@ async def test_newcomers_do_not_send_a_second_probe() -> None:
     assert seen.probes == 2
 
 
-async def test_a_failed_probe_after_the_gate_opened_arms_nothing() -> None:
-    """Another good reply may open the gate while the probe is under way."""
+async def test_a_failed_probe_after_the_outage_ended_arms_nothing() -> None:
+    """Another good reply may end the outage while the probe is under way."""
     seen = Seen()
     seen.fail()
     await anyio.sleep(3)
@@ -355,7 +355,7 @@ failures = st.lists(
 def test_at_most_one_probe_and_never_none(
     failures: list[tuple[str, float]], patience: float | None
 ) -> None:
-    """Behind the gate one probe is under way, due or timed, whatever else happens."""
+    """In an outage one probe is under way, due or timed, whatever else happens."""
     loop = manual_loop()
     waiting = True
 
@@ -371,7 +371,7 @@ def test_at_most_one_probe_and_never_none(
         watched=["a", "b", "c", "d", "e"],
         notices=Notices(None),
         give_up=cut_all,
-        outage=outage(),
+        outage=answering(),
     )
     late = object()
     for what, pause in failures:

@@ -28,10 +28,10 @@ pytestmark = pytest.mark.virtual_time(debug=False)
 NOW = datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
 
 
-def sighting(
+def observation(
     task_id: str, state: TaskState = TaskState.RUNNING, *, success: bool = True
 ) -> Observation:
-    """Return a sighting, final if it is finished or lost."""
+    """Return a observation, final if it is finished or lost."""
     is_finished = state is TaskState.FINISHED
     task = Task(
         task_id=task_id,
@@ -60,14 +60,14 @@ async def test_nothing_is_told_after_the_final_event() -> None:
         server.faults.add(Fault("stall", method="GET"))
         watch = em.watch("task-1", "task-2")
         tell = watch._subscription.on_observation
-        tell(sighting("task-1", TaskState.FINISHED))
-        tell(sighting("task-1", TaskState.FINISHED, success=False))
-        tell(sighting("task-1", TaskState.LOST))
-        tell(sighting("task-9"))
+        tell(observation("task-1", TaskState.FINISHED))
+        tell(observation("task-1", TaskState.FINISHED, success=False))
+        tell(observation("task-1", TaskState.LOST))
+        tell(observation("task-9"))
         event = await anext(watch)
         assert (event.is_final, event.succeeded, event.sequence) == (True, True, 1)
         assert watch.report.unfinished == ("task-2",)
-        tell(sighting("task-2", TaskState.LOST))
+        tell(observation("task-2", TaskState.LOST))
         assert (await watch.wait()).lost == ("task-2",)
 
 
@@ -129,7 +129,7 @@ async def test_a_wait_ends_with_what_came_first(first: str) -> None:
         waiting = asyncio.create_task(waiter.wait(None))
         await anyio.sleep(1)
         tell: list[Callable[[], None]] = [
-            lambda: waiter.on_observation(sighting("task-1", TaskState.FINISHED)),
+            lambda: waiter.on_observation(observation("task-1", TaskState.FINISHED)),
             lambda: waiter.on_end(ClosedError(what="the manager", advice="closed")),
         ]
         for step in tell if first == "end" else tell[::-1]:

@@ -39,7 +39,7 @@ def task(word: str, *, success: bool | None = None, name: str = "task-1") -> Tas
     )
 
 
-def sighting(word: str, second: int = 0) -> Observation:
+def observation(word: str, second: int = 0) -> Observation:
     """Return what a poll at a second showed: a word of the server, or an end."""
     at = START + timedelta(seconds=second)
     before = at - timedelta(seconds=1)
@@ -71,16 +71,16 @@ def sighting(word: str, second: int = 0) -> Observation:
     )
 
 
-def play(slot: PendingEvent, words: list[str], reads: list[bool]) -> list[TaskEvent]:
+def play(pending: PendingEvent, words: list[str], reads: list[bool]) -> list[TaskEvent]:
     """Observe each word; read after it where the reader does. Return what came."""
     read: list[TaskEvent] = []
     for second, word in enumerate(words):
-        is_owed = slot.observe(sighting(word, second))
-        assert is_owed is (slot.owed is not None)
-        if second < len(reads) and reads[second] and slot.owed is not None:
-            read.append(slot.deliver())
-    if slot.owed is not None:
-        read.append(slot.deliver())
+        is_owed = pending.observe(observation(word, second))
+        assert is_owed is (pending.owed is not None)
+        if second < len(reads) and reads[second] and pending.owed is not None:
+            read.append(pending.deliver())
+    if pending.owed is not None:
+        read.append(pending.deliver())
     return read
 
 
@@ -105,8 +105,8 @@ def test_delivery_contract(words: list[str], reads: list[bool]) -> None:
     "`event.previous` is always the state of the event delivered before it"; "A reader
     that is slow may be spared states in between but never the final event".
     """
-    slot = PendingEvent()
-    read = play(slot, words, reads)
+    pending = PendingEvent()
+    read = play(pending, words, reads)
     assert [event.sequence for event in read] == list(range(1, len(read) + 1))
     before: TaskEvent | None = None
     for event in read:
@@ -130,8 +130,8 @@ def test_delivery_contract(words: list[str], reads: list[bool]) -> None:
     if words and not has_end:
         assert before is not None
         assert word_of(before) == words[-1]
-    assert slot.latest is before
-    assert slot.is_final is has_end
+    assert pending.latest is before
+    assert pending.is_final is has_end
 
 
 @given(words=scripts)
@@ -147,32 +147,32 @@ def test_quick_reader_misses_nothing(words: list[str]) -> None:
 @given(words=scripts)
 def test_reader_that_never_reads(words: list[str]) -> None:
     """A reader that never reads is owed one event: the found state, or the final."""
-    slot = PendingEvent()
+    pending = PendingEvent()
     for second, word in enumerate(words):
-        slot.observe(sighting(word, second))
-        assert slot.owed is not None
-        assert slot.owed.sequence == 1
-        assert slot.owed.previous is None
-    assert slot.is_final is (bool(words) and words[-1] in ENDS)
+        pending.observe(observation(word, second))
+        assert pending.owed is not None
+        assert pending.owed.sequence == 1
+        assert pending.owed.previous is None
+    assert pending.is_final is (bool(words) and words[-1] in ENDS)
 
 
 def test_return_to_the_delivered_state_takes_back() -> None:
     """A change that returns to the state delivered last is no event."""
-    slot = PendingEvent()
-    slot.observe(sighting("Running"))
-    first = slot.deliver()
-    assert slot.observe(sighting("OperationFinished", 1))
-    assert not slot.observe(sighting("Running", 2))
-    assert slot.owed is None
-    assert slot.latest is first
+    pending = PendingEvent()
+    pending.observe(observation("Running"))
+    first = pending.deliver()
+    assert pending.observe(observation("OperationFinished", 1))
+    assert not pending.observe(observation("Running", 2))
+    assert pending.owed is None
+    assert pending.latest is first
 
 
 def test_owed_event_keeps_its_time() -> None:
     """An owed event tells when its state was seen first, also if it is seen again."""
-    slot = PendingEvent()
-    slot.observe(sighting("Running", 0))
-    slot.observe(sighting("Running", 1))
-    assert slot.deliver().observed_at == START
+    pending = PendingEvent()
+    pending.observe(observation("Running", 0))
+    pending.observe(observation("Running", 1))
+    assert pending.deliver().observed_at == START
 
 
 def test_two_unknown_words_are_two_states() -> None:
@@ -188,11 +188,11 @@ def test_two_unknown_words_are_two_states() -> None:
 
 def test_final_event_is_the_last() -> None:
     """After the final event nothing is observed any more."""
-    slot = PendingEvent()
-    slot.observe(sighting("ok"))
-    assert slot.observe(sighting("Running", 1))
-    assert slot.deliver().is_final
-    assert not slot.observe(sighting("Running", 2))
+    pending = PendingEvent()
+    pending.observe(observation("ok"))
+    assert pending.observe(observation("Running", 1))
+    assert pending.deliver().is_final
+    assert not pending.observe(observation("Running", 2))
 
 
 @pytest.mark.parametrize(

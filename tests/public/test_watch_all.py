@@ -236,7 +236,7 @@ async def test_what_has_ended_and_gone_is_dropped_after_a_while(mode: str) -> No
         assert await read(watch, 1) == [(late, "Finished", 1)]
         await anyio.sleep(3 * 3600)
         assert list(watch.report.outcomes) == [kept]
-        assert list(watch._subscription.slots) == [kept]
+        assert list(watch._subscription.pending) == [kept]
 
 
 @MODES

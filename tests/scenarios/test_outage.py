@@ -58,7 +58,7 @@ async def test_one_outage_under_a_thousand_pollers(mode: str, count: int) -> Non
 
 
 async def test_one_probe_however_many_come_while_it_hangs() -> None:
-    """Watches that begin behind a closed gate send nothing of their own."""
+    """Watches that begin during an outage send nothing of their own."""
     async with SimulatedServer() as server, door(server, keep_alive=False) as em:
         ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(60)]
         watches = [em.watch(ids[0])]
@@ -77,7 +77,7 @@ async def test_one_probe_however_many_come_while_it_hangs() -> None:
 
 
 async def test_watch_all_probes_on_when_the_other_watches_have_gone() -> None:
-    """Whoever closed the gate need not be there to open it."""
+    """Whoever met the outage need not be there when it ends."""
     async with SimulatedServer() as server, door(server, coalesce="never") as em:
         other = server.add_task("Running 1h, Finished ok")
         watch, gone = em.watch_all(), em.watch("task-7", "task-8")
@@ -96,7 +96,7 @@ async def test_watch_all_probes_on_when_the_other_watches_have_gone() -> None:
 
 
 async def test_a_server_that_is_down() -> None:
-    """Refused connections close the gate; all watches go on afterwards."""
+    """Refused connections are an outage; all watches go on afterwards."""
     notices: list[str] = []
     async with (
         SimulatedServer() as server,
@@ -227,7 +227,7 @@ async def test_retry_after_is_honoured_behind_the_gate(mode: str) -> None:
         await anyio.sleep(10)
         assert em.statistics().errors >= 1
         before = server.requests.total
-        # The failures that closed the gate were asked for at different times.
+        # The failures that began the outage were asked for at different times.
         await anyio.sleep(105)
         assert server.requests.total == before
         await anyio.sleep(20)
@@ -303,7 +303,7 @@ async def test_watch_all_alone_tells_of_an_outage() -> None:
 
 
 async def test_only_watches_and_wait_ride_out_an_outage() -> None:
-    """Whatever is asked for once fails at once, also behind a closed gate."""
+    """Whatever is asked for once fails at once, also during an outage."""
     async with SimulatedServer() as server, door(server) as em:
         action = f"jobs/{server.jobs[0].job_id}?action=start"
         task_id = server.add_task("Running 90s, Finished ok").task_id
@@ -430,7 +430,7 @@ async def test_watch_all_alone_rides_out_an_outage() -> None:
 
 
 async def test_watch_all_goes_on_when_a_fetch_opened_the_gate() -> None:
-    """A good reply to whomever opens the gate, and what is due is done."""
+    """A good reply to whomever ends the outage, and what is due is done."""
     async with SimulatedServer() as server, door(server) as em:
         task = server.add_task("Running 1h, Finished ok")
         fault = server.faults.add(Fault("status", status=503, retry_after="500"))

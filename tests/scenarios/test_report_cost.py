@@ -69,7 +69,7 @@ async def dearest(count: int) -> int:
         repr(watch)  # whatever was added is news once
         for number in range(0, count, count // 100):
             for state in (TaskState.RUNNING, TaskState.FINISHED):
-                watch._subscription.on_observation(sighting(ids[number], state))
+                watch._subscription.on_observation(observation(ids[number], state))
                 event = await anext(watch)
                 cost, shown = steps_of(partial(looked_at, watch, event.task_id))
                 costs.append(cost)
@@ -77,7 +77,7 @@ async def dearest(count: int) -> int:
     return max(costs)
 
 
-def sighting(task_id: str, state: TaskState) -> Observation:
+def observation(task_id: str, state: TaskState) -> Observation:
     """Return what a reply shows."""
     result = TaskResult(success=True, message=None)
     return Observation(

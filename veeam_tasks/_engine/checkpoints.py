@@ -34,7 +34,7 @@ def written_watch(
 
 def written_task(
     task_id: str,
-    slot: PendingEvent,
+    entry: PendingEvent,
     hide: Hide,
     *,
     record: TaskRecord | None = None,
@@ -46,27 +46,27 @@ def written_task(
 
     Args:
         task_id: Its ID.
-        slot: What was delivered and is owed of it.
+        entry: What was delivered and is owed of it.
         hide: Hides the secrets that a text of the server may hold.
         record: What is known of it; None if it has ended.
         run: Its job session as JSON has it, if that is searched or followed.
         submitted: Where it came from, if that is known.
-        known: The task, where neither slot nor record has seen it.
+        known: The task, where neither entry nor record has seen it.
     """
     plain: dict[str, Any] = {"id": task_id}
-    delivered = slot.delivered
+    delivered = entry.delivered
     if delivered is not None:
         plain["sequence"] = delivered.sequence
         plain.update(_event(delivered, hide))
-    told = _owe(plain, slot, hide)
-    latest = None if slot.latest is None else slot.latest.task
+    told = _owe(plain, entry, hide)
+    latest = None if entry.latest is None else entry.latest.task
     if record is not None and record.task is not None:
         latest = record.task
-        plain["asked"] = _ms_before(_asked(record, slot))
+        plain["asked"] = _ms_before(_asked(record, entry))
     latest = latest or known
     if latest is not None:
         _describe(plain, latest, told, hide)
-    if submitted is not None and not slot.is_final:
+    if submitted is not None and not entry.is_final:
         plain["start"] = _start(submitted, hide)
     if run is not None:
         if "asked" in run:
@@ -75,25 +75,25 @@ def written_task(
     return plain
 
 
-def _owe(plain: dict[str, Any], slot: PendingEvent, hide: Hide) -> TaskEvent | None:
+def _owe(plain: dict[str, Any], entry: PendingEvent, hide: Hide) -> TaskEvent | None:
     """Write the ends that are owed; return the last event that is written then.
 
     What else is owed a new process sees for itself.
     """
-    owed, last = slot.owed, slot.latest
+    owed, last = entry.owed, entry.latest
     if owed is None or not (owed.is_final or owed.stage is RunStage.SEARCHING):
-        return slot.delivered
+        return entry.delivered
     plain["owed"] = _event(owed, hide, is_owed=True)
     if last is not None and last is not owed and last.is_final:
         plain["next"] = _event(last, hide, is_owed=True)
     return owed
 
 
-def _asked(record: TaskRecord, slot: PendingEvent) -> float:
+def _asked(record: TaskRecord, entry: PendingEvent) -> float:
     """Return since when a change may have come that no event has told."""
-    if slot.owed is None or slot.owed.not_before is None:
+    if entry.owed is None or entry.owed.not_before is None:
         return record.sent_wall
-    return min(record.sent_wall, slot.owed.not_before.timestamp())
+    return min(record.sent_wall, entry.owed.not_before.timestamp())
 
 
 def _describe(
@@ -117,7 +117,7 @@ def written_event(event: TaskEvent, hide: Hide) -> dict[str, Any]:
 
 
 def written_run(
-    run: RunRecord, until: float, slot: PendingEvent, hide: Hide
+    run: RunRecord, until: float, entry: PendingEvent, hide: Hide
 ) -> dict[str, Any]:
     """Return a job session that is searched or followed as JSON has it."""
     plain: dict[str, Any] = {"until": _ms(until)}
@@ -125,7 +125,7 @@ def written_run(
         plain["path"] = hide(run.path)
     if run.sent_wall:
         plain["asked"] = _ms_before(run.sent_wall)
-    told = None if slot.delivered is None else slot.delivered.session
+    told = None if entry.delivered is None else entry.delivered.session
     if run.session is not None and run.session is not told:
         plain["session"] = _session(run.session, hide)
     return plain

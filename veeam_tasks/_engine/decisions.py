@@ -8,7 +8,7 @@
 | `UNKNOWN`      | the server is up; LOST at the second with no `TASK` in between, a |
 |                | pause later                                                       |
 | `FORBIDDEN`    | the same                                                          |
-| `UNAUTHORIZED` | asks whether the token is void: if so, it is renewed and the task |
+| `UNAUTHORIZED` | asks whether the token expired: if so, it is renewed and the task |
 |                | is asked for again at once; if not, LOST when it goes on for this |
 |                | task alone for three rounds; `UNUSABLE` when it goes on for all   |
 | `UNUSABLE`     | may be an outage; polled on, at last at the longest pause; LOST   |

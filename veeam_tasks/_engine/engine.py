@@ -410,10 +410,10 @@ class Engine:
         if not isinstance(reply, Reply):
             self._on_failure(record, reply, times)
             return
-        verdict = await parsed(classify, reply, record.task_id, self.secrets)
+        classified = await parsed(classify, reply, record.task_id, self.secrets)
         if record.due != DueState.POLLING:
             return  # dropped while a long reply was read in a thread
-        refusal = self.tracker.on_reply(record, verdict, hash(reply.body), times)
+        refusal = self.tracker.on_reply(record, classified, hash(reply.body), times)
         if refusal is not None:
             await self._on_unauthorized(record, refusal, times)
 
@@ -451,8 +451,8 @@ class Engine:
         """Act on a 401 of the server itself: is it the token, or this task alone?
 
         1. The token is another by now: the reply was late, and proves nothing.
-        2. The logon session says that its token is void: it is renewed, once for all
-           who ask, and the task is asked for again at once.
+        2. The logon session says that its token has expired: it is renewed, once for
+           all who ask, and the task is asked for again at once.
         3. The token is good, or nobody can tell: a round is counted, a pause apart.
            After three of them the task is lost, unless all others are refused as well.
         4. No answer came to that question: a failure like any other.

@@ -52,19 +52,19 @@ class _Share:
 
 @attrs.define(eq=False, kw_only=True)
 class Outage:
-    """The gate: open while the server answers, closed during an outage.
+    """Whether the server is down, by its last replies; pure, but for its random pauses.
 
-    It closes when a connection cannot be made, or when the last replies, of at least
+    It begins when a connection cannot be made, or when the last replies, of at least
     two tasks if two are watched, were all failures: three, or as many as are no chance
     with a server that gave bad replies before and answered between them. Any good
-    reply opens it. Behind it one probe goes on; the failures of requests that were
+    reply ends it. Meanwhile one probe goes on; the failures of requests that were
     already under way neither wake nor move the probe.
 
     Attributes:
         chance: Gives a number in [0, 1) for the jitter.
         patience: Seconds that an outage may last; None for ever.
-        since: Monotonic time of the first failure of the outage; None while open.
-        reopened_at: Monotonic time when the gate opened last.
+        since: Monotonic time of the outage's first failure; None if there is none.
+        reopened_at: Monotonic time when the last outage ended.
         held_until: Monotonic time until which the loop was last held by other code.
         last_error: The last bad reply of the outage.
     """
@@ -83,7 +83,7 @@ class Outage:
 
     @property
     def is_closed(self) -> bool:
-        """Whether requests of pollers wait behind the gate."""
+        """Whether requests of pollers wait until the outage is over."""
         return self.since is not None
 
     @property
@@ -102,7 +102,7 @@ class Outage:
         sent: float,
         watched: int,
     ) -> bool:
-        """Count a failed poll; return whether the gate closes by it."""
+        """Count a failed poll; return whether an outage begins by it."""
         if self.since is not None:
             self.last_error = error
             return False
@@ -146,7 +146,7 @@ class Outage:
         return is_long or self._failures >= self._share.streak
 
     def good(self, now: float) -> bool:
-        """Count a good reply; return whether the gate opens by it."""
+        """Count a good reply; return whether an outage ends by it."""
         since, failures = self.since, self._failures
         self._failures = 0
         self._failed.clear()
@@ -278,7 +278,7 @@ class ServerHealth:
             self.disarm()
 
     def resume(self) -> None:
-        """Probe again if the gate is closed and nobody does: someone has come anew."""
+        """Probe again if there is an outage and nobody does: someone has come anew."""
         if not self.outage.is_closed:
             return
         if not self.is_asking:

@@ -16,23 +16,23 @@ class Latest(Mapping[str, Task]):
 
     def __init__(
         self,
-        slots: Mapping[str, PendingEvent],
+        pending: Mapping[str, PendingEvent],
         unseen: AbstractSet[str],
         records: Mapping[str, TaskRecord],
         runs: Mapping[str, RunRecord],
     ) -> None:
-        self._slots = slots
+        self._slots = pending
         self._unseen = unseen
         self._records = records
         self._runs = runs
 
     def __getitem__(self, key: str) -> Task:
-        slot = self._slots[key]
+        entry = self._slots[key]
         if key in self._unseen:
             raise KeyError(key)
-        has_ended = slot.is_final or key in self._runs
+        has_ended = entry.is_final or key in self._runs
         record = None if has_ended else self._records.get(key)
-        seen = slot.latest if record is None or record.task is None else record
+        seen = entry.latest if record is None or record.task is None else record
         task = None if seen is None else seen.task
         assert task is not None
         return task

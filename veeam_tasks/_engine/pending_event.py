@@ -37,7 +37,7 @@ class PendingEvent:
         return latest is not None and latest.is_final
 
     def observe(self, seen: Observation) -> bool:
-        """Merge a sighting; return whether an event is owed now.
+        """Merge an observation; return whether an event is owed now.
 
         The event is made against the state delivered last, so a change that
         returns to that state takes back what was owed.
@@ -99,7 +99,7 @@ class PendingRun(PendingEvent):
         return super().is_final or (self._next is not None and self._next.is_final)
 
     def observe(self, seen: Observation) -> bool:
-        """Merge a sighting; return whether an event is owed now."""
+        """Merge an observation; return whether an event is owed now."""
         if self.is_final:
             return self.owed is not None
         owed, before = self.owed, self.delivered
@@ -141,7 +141,7 @@ def _shows(seen: TaskEvent | Observation) -> tuple[object, ...]:
 
 
 def event_of(seen: Observation, before: TaskEvent | None) -> TaskEvent:
-    """Return the event of a sighting after the one delivered before it."""
+    """Return the event of an observation after the one delivered before it."""
     return TaskEvent(
         task_id=seen.task_id,
         task=seen.task,

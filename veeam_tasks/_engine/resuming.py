@@ -134,18 +134,18 @@ def resumed(mark: TaskMark, under: int) -> Resumed:
     return Resumed(mark=mark, under=under, task=task, submitted=submitted)
 
 
-def slot_of(mark: TaskMark, under: int, *, is_run: bool) -> PendingEvent:
-    """Return the slot of a task as it stood."""
-    slot = PendingRun() if is_run else PendingEvent()
+def pending_of(mark: TaskMark, under: int, *, is_run: bool) -> PendingEvent:
+    """Return the entry of a task as it stood."""
+    entry = PendingRun() if is_run else PendingEvent()
     if mark.delivered is not None:
-        slot.delivered = delivered_event(mark, under)
+        entry.delivered = delivered_event(mark, under)
     if mark.owed is not None:
-        slot.owed = event_of(_seen(mark, mark.owed, under), slot.delivered)
-    if mark.next is not None and isinstance(slot, PendingRun):
-        slot.put_off(_seen(mark, mark.next, under))
-    if slot.is_final:
-        slot.ended_under = under
-    return slot
+        entry.owed = event_of(_seen(mark, mark.owed, under), entry.delivered)
+    if mark.next is not None and isinstance(entry, PendingRun):
+        entry.put_off(_seen(mark, mark.next, under))
+    if entry.is_final:
+        entry.ended_under = under
+    return entry
 
 
 def delivered_event(mark: TaskMark, under: int) -> TaskEvent:

@@ -1,7 +1,7 @@
 """`Runs`: polls the job sessions that watched tasks have started, to their end.
 
 A run is an item of the same queue as a task, polled by the same pollers, under the same
-logon session, limits and gate. It never asks for what nobody follows.
+logon session, limits and health. It never asks for what nobody follows.
 """
 
 import logging
@@ -458,7 +458,7 @@ class Runs:
     async def _on_trouble(
         self, record: RunRecord, error: VeeamTasksError, times: PollTimes
     ) -> None:
-        """Act on a poll that told nothing about its run; it may close the gate."""
+        """Act on a poll that told nothing about its run; an outage may begin by it."""
         self.tracker.errors += 1
         self.tracker.retries += 1
         what = f"the run of {record.task_id}"
@@ -485,7 +485,7 @@ class Runs:
     async def _on_unauthorized(
         self, record: RunRecord, error: VeeamTasksError, times: PollTimes
     ) -> None:
-        """Ask whether the token is void; if it is not, this run alone is refused."""
+        """Ask whether the token has expired; if not, this run alone is refused."""
         session = self.session
         if times.generation != session.generation:
             self.tracker.reschedule(

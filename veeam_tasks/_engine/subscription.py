@@ -1,4 +1,4 @@
-"""What one watch wants of the engine: slots, events owed, and how it ends.
+"""What one watch wants of the engine, the events that it is owed, and how it ends.
 
 It is not the `Watch` that callers hold, so that what the engine calls is not offered to
 them. The watch holds its subscription, the engine knows it weakly, and it does not know
@@ -29,9 +29,9 @@ from veeam_tasks._engine.reader import Reader
 from veeam_tasks._engine.resuming import (
     Resumed,
     delivered_event,
+    pending_of,
     resumed,
     run_of,
-    slot_of,
 )
 from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._engine.runs import searching
@@ -62,7 +62,7 @@ class Subscription:
     Attributes:
         pace: How long the watch pauses between two polls of one task.
         is_endless: Whether it watches all tasks, so that it never ends by itself.
-        slots: What was delivered and is owed of each task, in the order watched.
+        pending: What was delivered and is owed of each task, in the order watched.
         ended_by: Why nothing more will be seen; None while it goes on.
     """
 
@@ -83,7 +83,7 @@ class Subscription:
         # What is followed now, by the task that has started it.
         self._runs: dict[str, RunRecord] = {}
         self._engine = engine
-        self.slots: dict[str, PendingEvent] = {}
+        self.pending: dict[str, PendingEvent] = {}
         self._owed: dict[str, PendingEvent] = {}
         # Final ones, owed before their ID came anew.
         self._past: deque[TaskEvent] = deque()
@@ -106,7 +106,7 @@ class Subscription:
         self._reader = self._own_reader = Reader(engine.loop, _BUSY)
         self._number = 0
         self.ended_by: Exception | None = None
-        self._me = engine.tracker.reference(self, self.slots)
+        self._me = engine.tracker.reference(self, self.pending)
         self._timeout = timeout
         self._deadline = None if timeout is None else engine.loop.time() + timeout
         self._timer: asyncio.Handle | None = None
@@ -127,7 +127,7 @@ class Subscription:
     def tasks(self) -> Mapping[str, Task]:
         """The latest known tasks; a view."""
         records = self._engine.tracker.records
-        return Latest(self.slots, self._unseen, records, self._runs)
+        return Latest(self.pending, self._unseen, records, self._runs)
 
     @property
     def owed(self) -> int:
@@ -152,9 +152,9 @@ class Subscription:
         if self._changed is None or self._changed or self._removed:
             changed, self._changed = self._changed, {}
             removed, self._removed = self._removed, set()
-            slots = self.slots
-            ids = slots if changed is None else changed
-            latest = {task_id: slots[task_id].latest for task_id in ids}
+            pending = self.pending
+            ids = pending if changed is None else changed
+            latest = {task_id: pending[task_id].latest for task_id in ids}
             self._outcomes = self._outcomes.updated(removed, latest)
         return Report(outcomes=self._outcomes)
 
@@ -167,9 +167,9 @@ class Subscription:
     def discard(self, task_ids: list[str]) -> None:
         """Drop tasks, with their undelivered events."""
         for task_id in task_ids:
-            slot = self._drop(task_id)
+            entry = self._drop(task_id)
             self._owed.pop(task_id, None)
-            if slot is not None and not slot.is_final:
+            if entry is not None and not entry.is_final:
                 self._unfinished -= 1
         if self._past:
             kept = [event for event in self._past if event.task_id not in task_ids]
@@ -188,7 +188,7 @@ class Subscription:
 
     def close(self, error: Exception) -> None:
         """Want nothing any more, because of an error."""
-        self._engine.tracker.discard(self._me, self.slots)
+        self._engine.tracker.discard(self._me, self.pending)
         self._leave_runs(list(self._runs))
         self.on_end(error)
 
@@ -237,17 +237,17 @@ class Subscription:
 
     def on_observation(self, seen: Observation) -> None:
         """Take note of what a reply proved about one task."""
-        slot = self.slots.get(seen.task_id)
-        if slot is None:
+        entry = self.pending.get(seen.task_id)
+        if entry is None:
             return
-        if slot.is_final:
+        if entry.is_final:
             if seen.task_id not in self._doubted:
                 return
             self._doubted.discard(seen.task_id)
-            if not _is_another(slot, seen):
+            if not _is_another(entry, seen):
                 self._engine.tracker.discard(self._me, [seen.task_id])
                 return
-            slot = self._begin_anew(seen.task_id)
+            entry = self._begin_anew(seen.task_id)
         seen = self._meet_resumed(seen)
         if seen.is_final and self.find_timeout is not None:
             seen = self._go_on(seen, self.find_timeout)
@@ -256,19 +256,19 @@ class Subscription:
             self._unseen.discard(seen.task_id)
             if not self._unseen:
                 self._unseen.clear()  # or it would keep the room of all it ever held
-        if slot.observe(seen):
-            self._owe(seen, slot)
+        if entry.observe(seen):
+            self._owe(seen, entry)
         else:
             self._owed.pop(seen.task_id, None)
 
-    def _owe(self, seen: Observation, slot: PendingEvent) -> None:
+    def _owe(self, seen: Observation, entry: PendingEvent) -> None:
         """Let an event be owed, and wake who reads."""
         if self._spans is not None:
             self._spans.observed(seen)
-        self._owed[seen.task_id] = slot
+        self._owed[seen.task_id] = entry
         self._unfinished -= seen.is_final
         self._wake()
-        if self.is_endless and slot.ended_under < self._engine.session.generation:
+        if self.is_endless and entry.ended_under < self._engine.session.generation:
             # What has its ID now is another task, perhaps listed already.
             self._engine.collection.force_full_read()
 
@@ -324,14 +324,14 @@ class Subscription:
         new: list[str] = []
         doubted: list[str] = []
         for one in task_ids:
-            slot = self.slots.get(one)
-            if slot is None:
+            entry = self.pending.get(one)
+            if entry is None:
                 if one not in self._unwanted:
                     new.append(one)
-            elif slot.ended_under < generation:
-                is_known = slot.latest is not None and slot.latest.task is not None
+            elif entry.ended_under < generation:
+                is_known = entry.latest is not None and entry.latest.task is not None
                 if self._listed_under < generation and is_known:
-                    slot.ended_under = generation
+                    entry.ended_under = generation
                     doubted.append(one)
                 else:
                     self._retire(one)
@@ -362,8 +362,8 @@ class Subscription:
                 ended.append((now, task_id, is_gone))
                 continue
             self._unwanted.pop(task_id, None)
-            slot = self.slots.get(task_id)
-            if slot is not None and slot.is_final and slot.owed is None:
+            entry = self.pending.get(task_id)
+            if entry is not None and entry.is_final and entry.owed is None:
                 self._drop(task_id)
         if generation > self._listed_under:
             self._listed_under = generation
@@ -384,16 +384,16 @@ class Subscription:
 
     def add(self, task_ids: Iterable[str]) -> None:
         """Watch the tasks that are not watched yet, or that are others by now."""
-        slots, tracker = self.slots, self._engine.tracker
+        pending, tracker = self.pending, self._engine.tracker
         new: list[str] = []
         for task_id in task_ids:
-            slot = slots.get(task_id)
-            if slot is not None:
+            entry = pending.get(task_id)
+            if entry is not None:
                 self._lose_replaced(task_id)
-                if slot.ended_under >= tracker.started_under(task_id):
+                if entry.ended_under >= tracker.started_under(task_id):
                     continue
                 self._retire(task_id)  # a submit since then gave it to another task
-            slots[task_id] = self._new_slot()
+            pending[task_id] = self._new_pending()
             self._note_changed(task_id)
             new.append(task_id)
         if new:
@@ -404,7 +404,7 @@ class Subscription:
             self._arm()
             self._wake()
 
-    def _new_slot(self) -> PendingEvent:
+    def _new_pending(self) -> PendingEvent:
         return PendingEvent() if self.find_timeout is None else PendingRun()
 
     # --- checkpoints
@@ -421,27 +421,27 @@ class Subscription:
             find_timeout=self.find_timeout,
             discarded=list(self._unwanted),
             past=[written_event(event, hide) for event in self._past],
-            tasks=[self._written(task_id, hide, saved) for task_id in self.slots],
+            tasks=[self._written(task_id, hide, saved) for task_id in self.pending],
             extra={} if before is None else before.extra,
         )
 
     def _written(self, task_id: str, hide: Hide, saved: float) -> dict[str, Any]:
-        slot, run = self.slots[task_id], self._runs.get(task_id)
+        entry, run = self.pending[task_id], self._runs.get(task_id)
         told = self._resumed.get(task_id)
         submitted = None if told is None else told.submitted
         if submitted is None:
             submitted = self._engine.submits.of(task_id)
         run_mark = None
-        if run is not None and not slot.is_final:
+        if run is not None and not entry.is_final:
             until = saved + run.deadlines[self._me].at - self._engine.loop.time()
-            run_mark = written_run(run, until, slot, hide)
+            run_mark = written_run(run, until, entry, hide)
         known = None if submitted is None else submitted.task
         record = self._engine.tracker.records.get(task_id)
         plain = written_task(
             task_id,
-            slot,
+            entry,
             hide,
-            record=None if run is not None or slot.is_final else record,
+            record=None if run is not None or entry.is_final else record,
             run=run_mark,
             submitted=submitted,
             known=known,
@@ -459,14 +459,14 @@ class Subscription:
         new: list[str] = []
         for mark in checkpoint.tasks:
             told = self._resumed[mark.id] = resumed(mark, under)
-            slot = slot_of(mark, under, is_run=self.find_timeout is not None)
-            self.slots[mark.id] = slot
+            entry = pending_of(mark, under, is_run=self.find_timeout is not None)
+            self.pending[mark.id] = entry
             self._note_changed(mark.id)
-            if slot.owed is not None:
-                self._owed[mark.id] = slot
-            if slot.latest is None or slot.latest.task is None:
+            if entry.owed is not None:
+                self._owed[mark.id] = entry
+            if entry.latest is None or entry.latest.task is None:
                 self._unseen.add(mark.id)
-            if slot.is_final:
+            if entry.is_final:
                 if self.is_endless:
                     self._ended.append((engine.loop.time(), mark.id, False))
                 continue
@@ -512,7 +512,7 @@ class Subscription:
     def _lose_replaced(self, task_id: str) -> None:
         """Lose a resumed task whose ID a submit gave to another before it was found."""
         told = self._resumed.get(task_id) if self._resumed else None
-        if told is None or told.is_found or self.slots[task_id].is_final:
+        if told is None or told.is_found or self.pending[task_id].is_final:
             return
         tracker = self._engine.tracker
         if task_id not in self._runs and tracker.started_under(task_id) > told.under:
@@ -526,13 +526,13 @@ class Subscription:
             )
 
     def _begin_anew(self, task_id: str) -> PendingEvent:
-        """Return the slot of another task under an ID; it is subscribed to already."""
+        """Return the entry of another task under an ID; it is subscribed to already."""
         self._retire(task_id)
-        slot = self.slots[task_id] = self._new_slot()
+        entry = self.pending[task_id] = self._new_pending()
         self._unseen.add(task_id)
         self._note_changed(task_id)
         self._unfinished += 1
-        return slot
+        return entry
 
     def _note_changed(self, task_id: str) -> None:
         """Let the next report look at this task."""
@@ -540,37 +540,37 @@ class Subscription:
         if changed is None:
             return
         changed[task_id] = None
-        if len(changed) > _FEW and 2 * len(changed) > len(self.slots):
+        if len(changed) > _FEW and 2 * len(changed) > len(self.pending):
             self._changed = None
 
     def _retire(self, task_id: str) -> None:
         """Let a task that has ended go, but for its final event if that is owed."""
-        slot = self._drop(task_id)
-        assert slot is not None
+        entry = self._drop(task_id)
+        assert entry is not None
         self._doubted.discard(task_id)
         if self._owed.pop(task_id, None) is not None:
-            while slot.owed is not None:
-                self._past.append(slot.deliver())
+            while entry.owed is not None:
+                self._past.append(entry.deliver())
 
     def _drop(self, task_id: str) -> PendingEvent | None:
-        """Let the slot of a task go, if there is one, and what was known of it."""
-        slot = self.slots.pop(task_id, None)
-        if slot is not None:
+        """Let the entry of a task go, if there is one, and what was known of it."""
+        entry = self.pending.pop(task_id, None)
+        if entry is not None:
             self._unseen.discard(task_id)
             if self._changed is not None:
                 self._changed.pop(task_id, None)
             self._removed.add(task_id)
             self._resumed.pop(task_id, None)
-        return slot
+        return entry
 
     def _deliver(self) -> TaskEvent:
         if self._past:
             return self._past.popleft()
         task_id = next(iter(self._owed))
-        slot = self._owed.pop(task_id)
-        event = slot.deliver()
-        if slot.owed is not None:
-            self._owed[task_id] = slot
+        entry = self._owed.pop(task_id)
+        event = entry.deliver()
+        if entry.owed is not None:
+            self._owed[task_id] = entry
         if not self._owed:
             self._owed.clear()  # or it would keep the room of all it ever held
         if self.is_endless and event.is_final:
@@ -586,9 +586,9 @@ class Subscription:
         self._reader.note(self._number)
 
 
-def _is_another(slot: PendingEvent, seen: Observation) -> bool:
+def _is_another(entry: PendingEvent, seen: Observation) -> bool:
     """Tell whether what was seen is not the task that has ended under its ID."""
-    before = None if slot.latest is None else slot.latest.task
+    before = None if entry.latest is None else entry.latest.task
     task = seen.task
     if seen.state is TaskState.LOST or before is None or task is None:
         return False

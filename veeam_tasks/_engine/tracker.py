@@ -243,7 +243,7 @@ class Tracker:
     def on_reply(
         self,
         record: TaskRecord,
-        verdict: tuple[ReplyKind, Task | VeeamTasksError],
+        classified: tuple[ReplyKind, Task | VeeamTasksError],
         unchanged_hash: int,
         times: PollTimes,
     ) -> VeeamTasksError | None:
@@ -251,7 +251,7 @@ class Tracker:
 
         Args:
             record: What was asked for.
-            verdict: What the reply proves, and the task or the error in it.
+            classified: What the reply proves, and the task or the error in it.
             unchanged_hash: Hash of the body.
             times: When and under what it was asked and answered.
 
@@ -264,7 +264,7 @@ class Tracker:
             self.reschedule(record, 0.0)
             return None
         # 2. The task.
-        kind, value = verdict
+        kind, value = classified
         if isinstance(value, Task):
             self.on_task(record, value, unchanged_hash, times)
             return None

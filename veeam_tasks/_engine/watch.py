@@ -222,7 +222,7 @@ class Watch(NotCopyable):
         subscription, report = self._subscription, self.report
         ended_by = subscription.ended_by
         state = "" if ended_by is None else f"; ended: {type(ended_by).__name__}"
-        number = len(subscription.slots)
+        number = len(subscription.pending)
         what = counted(number, "task")
         if self.is_endless:
             what = f"all tasks, {number} so far"
