@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.raw_server import RawServer, Seen, reply
 
-from veeam_tasks import SessionManager, connect
+from veeam_tasks import SessionManager, TaskEvent, connect
 from veeam_tasks import _late_connect as _late
 from veeam_tasks._options import Options
 
@@ -71,6 +71,12 @@ async def share_of_longest_hold(work: Awaitable[object]) -> float:
         ticking.cancel()
 
 
+async def first_event_of(em: SessionManager) -> TaskEvent:
+    """Watch a task until something is known of it."""
+    async with em.watch("task-7") as watch:
+        return await anext(watch)
+
+
 @pytest.mark.parametrize(
     ("body", "call"),
     [
@@ -78,8 +84,9 @@ async def share_of_longest_hold(work: Awaitable[object]) -> float:
         (JSON_SESSIONS, lambda em: em.read("backupSessions?format=Entity")),
         (LONG_TASK, lambda em: em.fetch("task-7")),
         (LONG_TASK, lambda em: em.submit("jobs/1?action=start")),
+        (LONG_TASK, first_event_of),
     ],
-    ids=["read XML", "read JSON", "fetch", "submit"],
+    ids=["read XML", "read JSON", "fetch", "submit", "poll"],
 )
 async def test_a_long_reply_is_parsed_beside_the_loop(body: bytes, call: Call) -> None:
     """A body of a megabyte and more holds the loop for a small share of its time."""

@@ -326,7 +326,7 @@ class Engine:
                 self._timer = None
 
     def _take(self) -> DueItem | None:
-        if not self.health.outage.is_closed:
+        if not self.queue.is_closed:
             return self.tracker.take()
         return self._take_probe() if self.queue.pass_through() else None
 
@@ -518,11 +518,11 @@ class Engine:
             limit: How many bytes the reply may have.
             shown: What people see instead of the URL, if that may hold a secret.
         """
-        sent, health = self.loop.time(), self.health
+        sent = self.loop.time()
         poller.deadline = sent + self.request_timeout
-        if health.outage.is_closed:
+        if self.queue.is_closed:
             # It is the probe, and nobody is patient with it for longer than that.
-            poller.deadline = min(poller.deadline, health.patience_ends_at)
+            poller.deadline = min(poller.deadline, self.health.patience_ends_at)
         if self._timer is None or poller.deadline < self._timer_at:
             self._arm(sent, poller.deadline)
         try:
