@@ -76,8 +76,8 @@ def test_what_was_found_dearer_is_tried_again_later_or_with_many_more() -> None:
 def test_a_refusal_is_for_good_and_a_fault_is_not() -> None:
     """After a refusal nothing is tried again; after a fault it is, later."""
     refused, failed = measured(), measured()
-    refused.give_up("refused", 0.0, for_good=True)
-    failed.give_up("cut", 0.0, for_good=False)
+    refused.disable("refused", 0.0, for_good=True)
+    failed.disable("cut", 0.0, for_good=False)
     assert not refused.may_try(10_000, 1e9)
     assert not prefers_collection(refused, 0.01, now=1e9)
     assert not failed.may_try(10_000, 1.0)
@@ -101,7 +101,7 @@ def test_the_usual_time_is_learnt_slowly_and_not_from_what_is_late() -> None:
     assert choice.is_late(2.79)
     assert choice.is_late(2.79)
     assert not choice.is_late(2.77)
-    choice.give_up("late", 0.0, for_good=False)
+    choice.disable("late", 0.0, for_good=False)
     assert not choice.is_late(100.0)
 
 
@@ -109,12 +109,12 @@ def test_breaks_grow_to_an_hour_and_begin_anew_after_a_success() -> None:
     """Each is twice as long as the one before."""
     choice, now = measured(), 0.0
     for seconds in (60, 120, 240, 480, 960, 1920, 3600, 3600):
-        choice.give_up("cut", now, for_good=False)
+        choice.disable("cut", now, for_good=False)
         assert choice.is_disabled(now + seconds - 0.1)
         now += seconds
         assert not choice.is_disabled(now)
     assert prefers_collection(choice, 0.4, now)
-    choice.give_up("cut", now, for_good=False)
+    choice.disable("cut", now, for_good=False)
     assert choice.is_disabled(now + 59.9)
     assert not choice.is_disabled(now + 60)
 

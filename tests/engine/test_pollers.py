@@ -9,6 +9,7 @@ import pytest
 from support.engines import EngineScene, Script
 from yarl import URL
 
+from veeam_tasks import TransportError
 from veeam_tasks._engine.engine import Engine, Poller
 from veeam_tasks._engine.records import DueItem
 from veeam_tasks._protocol.messages import Reply
@@ -177,3 +178,40 @@ async def test_called_off_counts_once() -> None:
         return told
 
     assert await asyncio.create_task(wait()) == [False, True, False]
+
+
+async def test_a_probe_that_hangs_is_given_up_when_patience_ends() -> None:
+    """Also when the timer was set for a later look at other requests."""
+    shop = make_shop(2, timeout=30.0)
+    await anyio.wait_all_tasks_blocked()
+    shop.give(100)
+    await asyncio.sleep(1.1)
+    later = shop._timer_at
+    shop.health.patience_ends_at = shop.loop.time() + 0.25
+    shop.queue.close()
+    # Whatever begins now is the probe.
+    poller = (
+        shop.pollers[0] if shop.pollers[0].deadline == math.inf else shop.pollers[1]
+    )
+    probe = asyncio.create_task(shop._get(poller, URL("https://h/100"), 1))
+    await asyncio.sleep(0)
+    assert poller.deadline == shop._timer_at < later
+    probe.cancel()
+    await asyncio.wait([probe])
+    assert poller.deadline == math.inf
+    await shop.close()
+
+
+async def test_a_probe_that_finds_nothing_to_poll_is_released() -> None:
+    """Or nothing would ever be asked for again: whoever comes next asks anew."""
+    scene = EngineScene(patience=600.0)
+    down = TransportError(request="GET x", reason="refused", connected=False)
+    scene.health.record_failure(object(), down, sent=scene.loop.now)
+    assert scene.queue.is_closed
+    scene.loop.move_to(scene.loop.now + 3)
+    assert scene.queue.is_probe_due
+    assert scene.engine._take() is None
+    assert (scene.health.probe, scene.health.is_asking) == (None, False)
+    assert scene.loop.timers == []
+    scene.health.resume()
+    assert scene.health.is_asking

@@ -508,7 +508,7 @@ class CollectionPoller(DueItem):
         if isinstance(failure, ServerBusyError):
             asked = min(failure.retry_after or 0.0, LONGEST_PAUSE)
         self.not_before = now + asked
-        self.cost.give_up(why, now, for_good=for_good, at_least=asked)
+        self.cost.disable(why, now, for_good=for_good, at_least=asked)
         _log.warning("%s", self.cost.reason)
         self.tracker.is_together = False
         self.tracker.leave_collection()

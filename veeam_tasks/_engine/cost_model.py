@@ -137,7 +137,7 @@ class CostModel:
             self._put_off(now)
         return self.is_together
 
-    def give_up(
+    def disable(
         self, why: str, now: float, *, for_good: bool, at_least: float = 0.0
     ) -> None:
         """Ask singly from now on: for good, or until a growing break is over.
