@@ -4,7 +4,7 @@ import bisect
 import itertools
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from random import Random
 from typing import Final, Generic, Protocol, TypeVar
@@ -35,6 +35,9 @@ _RESULTS: Final[dict[str, bool | None]] = {
     "unsettled": None,
 }
 GONE: Final = "gone"
+
+Said = dict[str, object]
+"""What a step says beside its state: duration, result, message, progress."""
 
 
 @attrs.frozen
@@ -187,28 +190,78 @@ def tokens_of(text: str) -> list[list[re.Match[str]]]:
     return steps
 
 
-def _step(tokens: list[re.Match[str]], text: str) -> Step:
-    if not tokens or not (word := tokens[0]["word"]):
-        problem = f"each step of the script {text!r} begins with a state"
-        raise ValueError(problem)
-    if word in _RESULTS:
-        problem = f"the step {word!r} of the script {text!r} has no state before it"
-        raise ValueError(problem)
-    said: dict[str, object] = {}
-    for token in tokens[1:]:
-        name, value = _meaning(token, text)
-        if name in said:
-            problem = f"the step {word!r} of the script {text!r} says its {name} twice"
+@attrs.frozen(kw_only=True)
+class StepGrammar:
+    """What the steps of one kind of script may say.
+
+    Attributes:
+        results: What the words for a Result mean.
+        states: The states that the reference names; any other word is taken, too.
+        has_progress: Whether a step may say how far it is.
+    """
+
+    results: Mapping[str, object]
+    states: tuple[str, ...]
+    has_progress: bool = False
+
+    def read(self, tokens: list[re.Match[str]], text: str) -> tuple[str, Said]:
+        """Return the state of a step, and what else is said of it by name.
+
+        Raises:
+            ValueError: It begins with no state, or says something twice or unknown.
+        """
+        if not tokens or not (word := tokens[0]["word"]):
+            problem = f"each step of the script {text!r} begins with a state"
             raise ValueError(problem)
-        said[name] = value
-    seconds, message = said.get("duration"), said.get("message")
-    success = said.get("result", True if word in _SETTLED else None)
-    if word == GONE:
-        if said.keys() - {"duration"}:
+        if word in self.results:
+            problem = f"the step {word!r} of the script {text!r} has no state before it"
+            raise ValueError(problem)
+        said: Said = {}
+        for token in tokens[1:]:
+            name, value = self._meaning(token, text)
+            if name in said:
+                step = f"the step {word!r} of the script {text!r}"
+                problem = f"{step} says its {name} twice"
+                raise ValueError(problem)
+            said[name] = value
+        if word != GONE:
+            _warn_of_slip(word, (*self.states, GONE))
+        elif said.keys() - {"duration"}:
             problem = f"a step {GONE!r} has nothing but a duration, in {text!r}"
             raise ValueError(problem)
-        return Step(GONE, _number(seconds), is_gone=True)
-    warn_of_slip(word, (RUNNING, OPERATION_FINISHED, FINISHED, GONE))
+        return word, said
+
+    def _meaning(self, token: re.Match[str], text: str) -> tuple[str, object]:
+        if token["number"]:
+            return "duration", float(token["number"]) * _UNITS[token["unit"]]
+        for quote in ("single", "double"):
+            if token[quote] is not None:
+                mark = token[0].strip()[0]
+                return "message", token[quote].replace(mark * 2, mark)
+        if self.has_progress and token["percent"]:
+            return "progress", int(token["percent"])
+        if token["word"] in self.results:
+            return "result", self.results[token["word"]]
+        known = ", ".join(sorted(self.results))
+        progress = " a progress," if self.has_progress else ""
+        problem = (
+            f"{token[0].strip()!r} in the script {text!r} is neither a duration,"
+            f"{progress} a message in quotes nor one of {known}"
+        )
+        raise ValueError(problem)
+
+
+_GRAMMAR: Final = StepGrammar(
+    results=_RESULTS, states=(RUNNING, OPERATION_FINISHED, FINISHED)
+)
+
+
+def _step(tokens: list[re.Match[str]], text: str) -> Step:
+    word, said = _GRAMMAR.read(tokens, text)
+    seconds, message = seconds_in(said), message_in(said)
+    if word == GONE:
+        return Step(GONE, seconds, is_gone=True)
+    success = said.get("result", True if word in _SETTLED else None)
     if message is not None and success is None:
         problem = (
             f"the message {message!r} of the script {text!r} needs 'ok' or 'failed'"
@@ -216,17 +269,25 @@ def _step(tokens: list[re.Match[str]], text: str) -> Step:
         raise ValueError(problem)
     return Step(
         word,
-        _number(seconds),
+        seconds,
         success=None if success is None else bool(success),
-        message=None if message is None else str(message),
+        message=message,
     )
 
 
-def _number(value: object) -> float | None:
+def seconds_in(said: Said) -> float | None:
+    """Return the duration that a step says."""
+    value = said.get("duration")
     return value if isinstance(value, float) else None
 
 
-def warn_of_slip(state: str, known: Iterable[str]) -> None:
+def message_in(said: Said) -> str | None:
+    """Return the message that a step says."""
+    message = said.get("message")
+    return None if message is None else str(message)
+
+
+def _warn_of_slip(state: str, known: Iterable[str]) -> None:
     """Warn of a state that looks like a misspelt word of the reference.
 
     Any word may be scripted, since a client must survive any; so it is no error.
@@ -240,31 +301,6 @@ def warn_of_slip(state: str, known: Iterable[str]) -> None:
             f" {words[close]!r}?",
             stacklevel=2,
         )
-
-
-def timing_or_message(token: re.Match[str]) -> tuple[str, object] | None:
-    """Return what a token says in the script of anything, or None."""
-    if token["number"]:
-        return "duration", float(token["number"]) * _UNITS[token["unit"]]
-    if token["single"] is not None:
-        return "message", token["single"].replace("''", "'")
-    if token["double"] is not None:
-        return "message", token["double"].replace('""', '"')
-    return None
-
-
-def _meaning(token: re.Match[str], text: str) -> tuple[str, object]:
-    found = timing_or_message(token)
-    if found is not None:
-        return found
-    if token["word"] in _RESULTS:
-        return "result", _RESULTS[token["word"]]
-    known = ", ".join(sorted(_RESULTS))
-    problem = (
-        f"{token[0].strip()!r} in the script {text!r} is neither a duration, a message"
-        f" in quotes nor one of {known}"
-    )
-    raise ValueError(problem)
 
 
 # Nobody published the text of a failed task; these are what its operators would read.

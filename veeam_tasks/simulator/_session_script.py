@@ -11,10 +11,11 @@ import attrs
 
 from veeam_tasks.simulator._script import (
     GONE,
+    StepGrammar,
     Timeline,
-    timing_or_message,
+    message_in,
+    seconds_in,
     tokens_of,
-    warn_of_slip,
 )
 
 STARTING: Final = "Starting"
@@ -132,53 +133,24 @@ def usual_script(seconds: float, result: str) -> SessionScript:
     )
 
 
+_GRAMMAR: Final = StepGrammar(
+    results=_RESULTS, states=SESSION_STATES, has_progress=True
+)
+
+
 def _step(tokens: list[re.Match[str]], text: str) -> SessionStep:
-    if not tokens or not (word := tokens[0]["word"]):
-        problem = f"each step of the script {text!r} begins with a state"
-        raise ValueError(problem)
-    if word in _RESULTS:
-        problem = f"the step {word!r} of the script {text!r} has no state before it"
-        raise ValueError(problem)
-    said: dict[str, object] = {}
-    for token in tokens[1:]:
-        name, value = _meaning(token, text)
-        if name in said:
-            problem = f"the step {word!r} of the script {text!r} says its {name} twice"
-            raise ValueError(problem)
-        said[name] = value
-    seconds = said.get("duration")
-    lasts = seconds if isinstance(seconds, float) else None
+    word, said = _GRAMMAR.read(tokens, text)
+    seconds = seconds_in(said)
     if word == GONE:
-        if said.keys() - {"duration"}:
-            problem = f"a step {GONE!r} has nothing but a duration, in {text!r}"
-            raise ValueError(problem)
-        return SessionStep(state=GONE, seconds=lasts, is_gone=True)
-    warn_of_slip(word, (*SESSION_STATES, GONE))
-    result, message = said.get("result", _usual_result(word)), said.get("message")
-    progress = said.get("progress")
+        return SessionStep(state=GONE, seconds=seconds, is_gone=True)
+    result, progress = said.get("result", _usual_result(word)), said.get("progress")
     return SessionStep(
         state=word,
-        seconds=lasts,
+        seconds=seconds,
         result=None if result is None else str(result),
-        message=None if message is None else str(message),
+        message=message_in(said),
         progress=progress if isinstance(progress, int) else None,
     )
-
-
-def _meaning(token: re.Match[str], text: str) -> tuple[str, object]:
-    found = timing_or_message(token)
-    if found is not None:
-        return found
-    if token["percent"]:
-        return "progress", int(token["percent"])
-    if token["word"] in _RESULTS:
-        return "result", _RESULTS[token["word"]]
-    known = ", ".join(sorted(_RESULTS))
-    problem = (
-        f"{token[0].strip()!r} in the script {text!r} is neither a duration, a"
-        f" progress, a message in quotes nor one of {known}"
-    )
-    raise ValueError(problem)
 
 
 @attrs.frozen(kw_only=True)
