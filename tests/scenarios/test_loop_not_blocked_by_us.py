@@ -42,6 +42,19 @@ LONG_TASK = (
     f"<Operation>StartJob</Operation><Links>{LINK * 40_000}</Links></Task>"
 ).encode()
 
+GUID = "b04c217b-0538-4650-bec4-19deff4ea1ac"
+STARTED = (
+    f"<Task {NS}><TaskId>task-8</TaskId><State>Finished</State>"
+    "<Operation>StartJob</Operation><Result Success='true'><Message>Ok</Message>"
+    "</Result><Links><Link Rel='Related' Type='BackupJobSession'"
+    f" Href='/api/backupSessions/{GUID}?format=Entity'/></Links></Task>"
+).encode()
+LONG_SESSION = (
+    f'<BackupJobSession {NS} UID="urn:veeam:BackupJobSession:{GUID}" Name="Nightly"'
+    f' Href="/api/backupSessions/{GUID}?format=Entity"><Links>{LINK * 40_000}</Links>'
+    "<JobName>Nightly</JobName><State>Working</State></BackupJobSession>"
+).encode()
+
 Call = Callable[[SessionManager], Awaitable[object]]
 
 
@@ -77,6 +90,15 @@ async def first_event_of(em: SessionManager) -> TaskEvent:
         return await anext(watch)
 
 
+async def first_of_run(em: SessionManager) -> TaskEvent | None:
+    """Follow a task until something of its job session is seen."""
+    async with em.watch("task-8", follow=True) as watch:
+        async for event in watch:
+            if event.session is not None:
+                return event
+    return None
+
+
 @pytest.mark.parametrize(
     ("body", "call"),
     [
@@ -85,13 +107,16 @@ async def first_event_of(em: SessionManager) -> TaskEvent:
         (LONG_TASK, lambda em: em.fetch("task-7")),
         (LONG_TASK, lambda em: em.submit("jobs/1?action=start")),
         (LONG_TASK, first_event_of),
+        (LONG_SESSION, first_of_run),
     ],
-    ids=["read XML", "read JSON", "fetch", "submit", "poll"],
+    ids=["read XML", "read JSON", "fetch", "submit", "poll", "poll of a run"],
 )
 async def test_a_long_reply_is_parsed_beside_the_loop(body: bytes, call: Call) -> None:
     """A body of a megabyte and more holds the loop for a small share of its time."""
 
     def route(seen: Seen) -> bytes:
+        if "task-8" in seen.target:
+            return reply(STARTED)
         return LOGON if "sessionMngr" in seen.target else reply(body)
 
     async with (

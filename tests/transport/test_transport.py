@@ -319,6 +319,7 @@ async def test_a_redirect_is_not_followed(status: str) -> None:
             0.0,
         ),
         (["Retry-After: Mon, 23 Nov 2026 09:00:00 -0000", "Date: x"], None),
+        (["Retry-After: Mon, 23 Nov 2026 09:00:00 +99999999999999999999"], None),
         (
             [
                 "Retry-After: Mon, 23 Nov 2026 09:00:00 -0000",

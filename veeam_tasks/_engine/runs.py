@@ -7,6 +7,7 @@ logon session, limits and health. It never asks for what nobody follows.
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import attrs
 from yarl import URL
@@ -246,9 +247,10 @@ class Runs:
     ) -> None:
         assert record.session_id is not None
         is_seen = record.session is not None
-        kind, value = classify_session(
-            reply, record.session_id, self.secrets, is_seen=is_seen
-        )
+        classify_it = partial(classify_session, is_seen=is_seen)
+        kind, value = await parsed(classify_it, reply, record.session_id, self.secrets)
+        if record.due != DueState.POLLING:
+            return  # dropped while a long reply was read in a thread
         if isinstance(value, JobSession):
             self._note_good(times)
             self._take(record, value)
@@ -276,7 +278,9 @@ class Runs:
     async def _on_task_reply(
         self, record: RunRecord, reply: Reply, times: PollTimes
     ) -> None:
-        kind, value = classify(reply, record.task_id, self.secrets)
+        kind, value = await parsed(classify, reply, record.task_id, self.secrets)
+        if record.due != DueState.POLLING:
+            return
         if isinstance(value, Task):
             self._note_good(times)
             _runs.on_answer(record, times)

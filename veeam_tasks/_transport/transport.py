@@ -489,7 +489,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return max(
             0.0, (until - parsedate_to_datetime(headers[hdrs.DATE])).total_seconds()
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
