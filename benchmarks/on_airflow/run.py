@@ -174,8 +174,8 @@ class Run:
         time.sleep(10)
         count = "select triggerer_id, count(*) from trigger group by 1"
         before = dict(self.stack.query(count))
-        self.stack.kill("triggerer-1")
         began = time.monotonic()
+        self.stack.kill("triggerer-1")
         dead = self._dead()
         taken_over = f"select 1 from trigger where triggerer_id = {dead}"
         while self.stack.query(taken_over):
@@ -196,12 +196,12 @@ class Run:
         say("killed: sent more than once", repeated(self.server) - sent)
 
     def _dead(self) -> int:
-        hosts = (
+        silent = (
             "select id from job where job_type = 'TriggererJob' and state = 'running'"
+            " and latest_heartbeat < now() - interval '10 seconds'"
             " order by latest_heartbeat limit 1"
         )
-        time.sleep(4)
-        return int(self.stack.query(hosts)[0][0])
+        return int(self.stack.await_rows(silent, seconds=60)[0][0])
 
     def search(self) -> None:
         """Search database and logs for secrets."""

@@ -247,3 +247,19 @@ def test_a_line_says_how_it_ended_and_why() -> None:
     bare = {**outcome, "session": None, "failures": [], "error": None, "message": None}
     assert reason_of(bare) == "task-1: failed"
     assert report_of([outcome, bare])["failed"] == 2
+
+
+@pytest.mark.virtual_time
+async def test_a_trigger_that_begins_under_a_token_just_refused_renews_it() -> None:
+    """It may be the first to meet that: those at work learn of it a moment later."""
+    async with SimulatedServer() as simulated:
+        source, managers = source_of(simulated), Managers(keep=0)
+        reference, checkpoints = await start(simulated, source)
+        async with managers.use(source, reference) as held:
+            simulated.expire_logon_sessions(keep_tasks=True)
+            with pytest.raises(vt.LogonError):
+                await held.manager.fetch("task-1")
+            (end,) = await watch(managers, source, reference, checkpoints)
+        assert end["outcome"] == "succeeded"
+        assert len(simulated.logons) == 2
+        await anyio.sleep(1)

@@ -91,18 +91,25 @@ class Watching:
 
     async def _watch_one(self, em: vt.SessionManager, position: int) -> None:
         checkpoint = self.checkpoints[position]
-        watch = em.resume(checkpoint["watch"])
+        watch: vt.Watch | None = None
         try:
+            # The first line may raise it, too: another may have met the dead token.
+            watch = em.resume(checkpoint["watch"])
             async for event in watch:
                 self.on_event(event)
                 if event.is_final:
                     self.outcomes[position] = outcome_of(event)
         except vt.LogonError:
-            self.checkpoints[position] = {**checkpoint, "watch": watch.checkpoint()}
             self._is_dead = True
+            if watch is not None:
+                self.checkpoints[position] = {
+                    **checkpoint,
+                    "watch": watch.checkpoint(),
+                }
         finally:
-            with anyio.CancelScope(shield=True):
-                await watch.aclose()
+            if watch is not None:
+                with anyio.CancelScope(shield=True):
+                    await watch.aclose()
 
 
 def outcome_of(event: vt.TaskEvent) -> Outcome:
