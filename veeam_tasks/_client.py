@@ -96,14 +96,16 @@ class SessionManager(NotCopyable):
         self._account = account
         self._adopted: tuple[Secret, Secret | None] | None = None
         self._notices = Notices(
-            settings.on_notice, None if account is None else account.username
+            settings.on_notice,
+            None if account is None else account.username,
+            str(settings.base),
         )
         self._runtime: Runtime | None = None
         self._opening: Opening | None = None
         self._past = Statistics()
-        self._monitor = Monitor()
+        self._monitor = Monitor(str(settings.base))
         base = settings.base
-        self._spans = Spans(base.raw_host or "", base.port or 0)
+        self._spans = Spans(base.raw_host or "", base.port or 0, str(base))
 
     def _adopt(self, token: Secret, session_id: Secret | None) -> None:
         self._adopted = token, session_id

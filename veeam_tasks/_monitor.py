@@ -4,15 +4,19 @@
 list; all the rest happens only when something has changed.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime
 
 import attrs
 
+from veeam_tasks._errors import VeeamTasksError
 from veeam_tasks._events import Observation
+from veeam_tasks._logs import TASKS, error_fields
 from veeam_tasks._model import RunStage, TaskState
 from veeam_tasks._notices import Statistics
+from veeam_tasks._redaction import visible
 
 _MOST_OPERATIONS = 200
 _MOST_JOBS = 500
@@ -50,6 +54,9 @@ class Buckets:
 class Monitor:
     """What happened under one manager, over all the times that it was open.
 
+    Args:
+        url: Of the server, for the log.
+
     Attributes:
         requests: By kind: how many replies of each class of status came.
         ends: Tasks and runs that ended, by operation and outcome.
@@ -61,6 +68,7 @@ class Monitor:
             have ended well; the latest so many jobs.
     """
 
+    url: str = ""
     requests: dict[str, list[int]] = attrs.field(
         factory=lambda: {kind: [0] * 6 for kind in KINDS}
     )
@@ -78,6 +86,7 @@ class Monitor:
             seen: What a reply proved.
             is_ours: Whether a submit of this manager gave the task.
         """
+        self._log(seen)
         if seen.not_before is not None:
             late = (seen.observed_at - seen.not_before).total_seconds()
             self.seen_after.add(max(0.0, late))
@@ -98,6 +107,49 @@ class Monitor:
             self.last_success.move_to_end(session.job_name)
             if len(self.last_success) > _MOST_JOBS:
                 self.last_success.popitem(last=False)
+
+    def failed_poll(
+        self, task_id: str, error: VeeamTasksError, stage: RunStage = RunStage.TASK
+    ) -> dict[str, str]:
+        """Return the fields of a log record about a poll without a usable reply."""
+        return {
+            "em_url": self.url,
+            "event": "poll_failed",
+            "task_id": task_id,
+            "stage": stage.value,
+            **error_fields(error),
+        }
+
+    def _log(self, seen: Observation) -> None:
+        level = logging.INFO if seen.is_final else logging.DEBUG
+        if not TASKS.isEnabledFor(level):
+            return
+        session, task = seen.session, seen.task
+        word = seen.state.value
+        if session is not None and seen.state is not TaskState.LOST:
+            word = session.raw_state
+        elif task is not None and seen.state is TaskState.UNKNOWN:
+            word = task.raw_state
+        before = seen.not_before
+        told: dict[str, object] = {
+            "em_url": self.url,
+            "event": "ended" if seen.is_final else "changed",
+            "task_id": seen.task_id,
+            "operation": None if task is None else task.operation,
+            "stage": seen.stage.value,
+            "state": word,
+            "outcome": outcome_of(seen) if seen.is_final else None,
+            "observed_at": seen.observed_at.isoformat(),
+            "not_before": before and before.isoformat(),
+            "job_name": None if session is None else session.job_name,
+            "job_session_id": None if session is None else session.session_id,
+            "session_result": None if session is None else session.result.value,
+            **error_fields(seen.error),
+        }
+        end = f", {told['outcome']}" if seen.is_final else ""
+        what = "" if seen.stage is RunStage.TASK else f"{seen.stage.value} "
+        text = "%s %s%s%s"
+        TASKS.log(level, text, seen.task_id, what, visible(word), end, extra=told)
 
     def _operation_of(self, seen: Observation) -> str:
         """Return the operation; the words are the server's, so they are bounded."""

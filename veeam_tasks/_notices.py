@@ -1,6 +1,5 @@
 """Notices: each fact about the server and the logon session told once."""
 
-import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -8,13 +7,12 @@ from enum import StrEnum
 import attrs
 
 from veeam_tasks._errors import VeeamTasksError
+from veeam_tasks._logs import LOGON, MANAGER, SERVER, error_fields
 from veeam_tasks._redaction import (
     counted,
     of_the_package,
     visible,
 )
-
-_log = logging.getLogger(__name__)
 
 
 class NoticeKind(StrEnum):
@@ -117,10 +115,12 @@ class Notices:
     Args:
         on_notice: The caller's function, if there is one.
         username: Who logs on, for the log; None with an adopted logon session.
+        url: Of the server, for the log.
     """
 
     on_notice: Callable[[Notice], object] | None
     username: str | None = None
+    url: str = ""
 
     def tell(
         self,
@@ -131,7 +131,7 @@ class Notices:
     ) -> None:
         """Tell one fact; `task_ids` are the watched tasks at risk."""
         ids = tuple(task_ids)
-        self._log(kind, detail, len(ids))
+        self._log(kind, detail, len(ids), error)
         if self.on_notice is None:
             return
         notice = Notice(
@@ -142,21 +142,34 @@ class Notices:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:  # noqa: BLE001 - a CancelledError, say, which would end the poller that tells
-            _log.exception("on_notice raised on %s; it is called again next time", kind)
+            MANAGER.exception(
+                "on_notice raised on %s; it is called again next time",
+                kind,
+                extra={"em_url": self.url, "event": "on_notice_raised"},
+            )
 
-    def _log(self, kind: NoticeKind, detail: str, watched: int) -> None:
+    def _log(
+        self, kind: NoticeKind, detail: str, watched: int, error: VeeamTasksError | None
+    ) -> None:
         """Write the fact into the log, as one reads it."""
+        told: dict[str, object] = {"em_url": self.url, "event": kind.value}
         match kind:
             case NoticeKind.LOGGED_ON:
-                _log.info("logged on to %s as %s", detail, self.username)
+                told["account"] = self.username
+                LOGON.info("logged on to %s as %s", detail, self.username, extra=told)
             case NoticeKind.RENEWED:
-                _log.info("logged on anew as %s: %s", self.username, detail)
+                told |= {"account": self.username, "watched": watched}
+                text = "logged on anew as %s: %s"
+                LOGON.info(text, self.username, detail, extra=told)
             case NoticeKind.UNREACHABLE:
-                _log.info("no good replies, %d tasks watched: %s", watched, detail)
+                told |= {"watched": watched, **error_fields(error)}
+                text = "no good replies, %d tasks watched: %s"
+                SERVER.info(text, watched, detail, extra=told)
             case NoticeKind.RECOVERED:
-                _log.info("good replies again, %d tasks watched", watched)
+                told["watched"] = watched
+                SERVER.info("good replies again, %d tasks watched", watched, extra=told)
             case NoticeKind.LOGGED_OUT:
-                _log.info("logged out of %s", detail)
+                LOGON.info("logged out of %s", detail, extra=told)
 
 
 of_the_package(

@@ -13,7 +13,6 @@ for a task to end: what cannot go on is given up (`end_by_force`).
 
 import asyncio
 import contextlib
-import logging
 import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
@@ -25,6 +24,7 @@ import attrs
 
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
+from veeam_tasks._logs import LOGON, MANAGER, error_fields
 from veeam_tasks._model import TaskState
 from veeam_tasks._monitor import Monitor
 from veeam_tasks._notices import NoticeKind, Notices, Statistics
@@ -36,8 +36,6 @@ from veeam_tasks._session.logon_session import INTERRUPTIONS, LogonSession
 from veeam_tasks._spans import Spans
 from veeam_tasks._transport.transport import Transport
 from veeam_tasks._transport.untraced import untraced_context
-
-_log = logging.getLogger(__name__)
 
 LOG_OUT_SECONDS = 5
 """How long a close waits for the log-out; the server ends the rest by itself."""
@@ -298,7 +296,8 @@ class Runtime:
         interruption = await self._end_workers() or interruption
         crash = self._crash
         if crash is not None:
-            _log.error("the pollers stopped", exc_info=crash)
+            told = {"em_url": self.shown, "event": "crashed"}
+            MANAGER.error("the pollers stopped", exc_info=crash, extra=told)
         advice = "it was closed" if crash is None else self._explain(crash)
         self.engine.end_all(ClosedError(what="the manager", advice=advice))
         try:
@@ -372,10 +371,11 @@ class Runtime:
 
     async def _end_in_its_place(self) -> None:
         """End instead of the host task, which can go on no more."""
-        _log.error(
+        MANAGER.error(
             "the manager of %s did not end within %d s: it is ended by force",
             self.shown,
             FORCE_SECONDS,
+            extra={"em_url": self.shown, "event": "ended_by_force"},
         )
         try:
             await self._end_workers()
@@ -460,7 +460,9 @@ class Runtime:
                     if await self.session.keep_alive():
                         self.engine.health.record_success()
                 except VeeamTasksError as error:
-                    _log.debug("not kept alive: %s", error)
+                    told = {"em_url": self.shown, "event": "not_kept_alive"}
+                    told |= error_fields(error)
+                    LOGON.debug("not kept alive: %s", error, extra=told)
             # A refusal, or a server that asked for a long pause, leaves nothing to do.
             idle = self.loop.time() - self.transport.sent_at
             if idle >= KEEP_ALIVE_SECONDS - _CLOCK_TICK:

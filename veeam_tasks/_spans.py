@@ -32,10 +32,12 @@ class Spans:
     Args:
         address: Host name of the server: ``server.address``.
         port: Its port.
+        url: Of the server, for the log.
     """
 
     address: str = ""
     port: int = 0
+    url: str = ""
     _submits: dict[str, Any] = attrs.field(factory=dict)
 
     @property

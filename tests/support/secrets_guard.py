@@ -30,6 +30,8 @@ IS_ABLE = sys.version_info >= (3, 12)
 SHORTEST = 6
 KEPT = 200
 CHUNK = 1 << 14
+FIELDS = ("em_url", "error", "state", "operation")
+"""Of a log record, beside its sentence: those that others have written."""
 
 
 def forms(secret: str) -> Iterator[str]:
@@ -125,6 +127,7 @@ class Guard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take a log record."""
         self.see("log", record.getMessage(), repr(record.args))
+        self.see("log", *(str(getattr(record, name, "")) for name in FIELDS))
         if record.exc_info is not None and record.exc_info[1] is not None:
             error = record.exc_info[1]
             self.see("log", *texts_of(error), *traceback.format_exception(error))

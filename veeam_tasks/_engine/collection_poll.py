@@ -37,6 +37,7 @@ from veeam_tasks._errors import (
     StatusError,
     VeeamTasksError,
 )
+from veeam_tasks._logs import SERVER
 from veeam_tasks._model import Task
 from veeam_tasks._options import Coalesce
 from veeam_tasks._pace import LONGEST_PAUSE, Pace, next_pauses
@@ -51,8 +52,6 @@ from veeam_tasks._session.collection import (
 )
 from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._transport.transport import Transport
-
-_log = logging.getLogger(__name__)
 
 _UNAUTHORIZED = 401
 _SOON = 0.02
@@ -491,8 +490,18 @@ class CollectionPoller(DueItem):
             now=self.loop.time(),
         )
         if was != now:
-            _log.info("%s", self.cost.reason)
+            self._log_choice(logging.INFO)
         return now
+
+    def _log_choice(self, level: int) -> None:
+        word = "together" if self.cost.is_together else "singly"
+        told = {
+            "em_url": self.tracker.monitor.url,
+            "event": "asking",
+            "asking": word,
+            "watched": len(self.tracker.records),
+        }
+        SERVER.log(level, "%s", self.cost.reason, extra=told)
 
     def _fall_back(self, failure: VeeamTasksError | None) -> None:
         """Ask singly from now on, since the collection cannot be relied on."""
@@ -509,7 +518,7 @@ class CollectionPoller(DueItem):
             asked = min(failure.retry_after or 0.0, LONGEST_PAUSE)
         self.not_before = now + asked
         self.cost.disable(why, now, for_good=for_good, at_least=asked)
-        _log.warning("%s", self.cost.reason)
+        self._log_choice(logging.WARNING)
         self.tracker.is_together = False
         self.tracker.leave_collection()
 

@@ -4,7 +4,6 @@ A run is an item of the same queue as a task, polled by the same pollers, under 
 logon session, limits and health. It never asks for what nobody follows.
 """
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -26,6 +25,7 @@ from veeam_tasks._engine.run_records import (
 from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
 from veeam_tasks._events import Observation
+from veeam_tasks._logs import TASKS, error_fields
 from veeam_tasks._model import (
     JobSession,
     RunStage,
@@ -68,8 +68,6 @@ from veeam_tasks._session.session_search import (
 )
 from veeam_tasks._session.submitted import Submits, Submitted
 from veeam_tasks._transport.transport import Transport
-
-_log = logging.getLogger(__name__)
 
 _OK, _REDIRECT, _NOT_FOUND = 200, 300, 404
 _PAGES_OF_MACHINES = 10
@@ -466,7 +464,8 @@ class Runs:
         self.tracker.errors += 1
         self.tracker.retries += 1
         what = f"the run of {record.task_id}"
-        _log.debug("poll for %s failed: %s", what, error)
+        told = self.tracker.monitor.failed_poll(record.task_id, error, record.stage)
+        TASKS.debug("poll for %s failed: %s", what, error, extra=told)
         if isinstance(error, CertificateError):
             self.end_all(error)
             return
@@ -545,7 +544,15 @@ class Runs:
         except LogonError:
             raise
         except VeeamTasksError as error:
-            _log.info("the machines of %s could not be read: %s", session, error)
+            told = {
+                "em_url": self.tracker.monitor.url,
+                "event": "machines_unreadable",
+                "job_session_id": session.session_id,
+                "job_name": session.job_name,
+                **error_fields(error),
+            }
+            text = "the machines of %s could not be read: %s"
+            TASKS.info(text, session, error, extra=told)
             return ()
         return tuple([one for one in found if one.result is not SessionResult.SUCCESS])
 

@@ -1,7 +1,6 @@
 """Who watches what; what each reply means for a record, and when it is due next."""
 
 import asyncio
-import logging
 import time
 import weakref
 from collections import deque
@@ -28,12 +27,11 @@ from veeam_tasks._engine.records import (
 from veeam_tasks._engine.run_records import RunRecord, WatchedRecords
 from veeam_tasks._errors import VeeamTasksError, WatchTimeoutError
 from veeam_tasks._events import Observation, Report
+from veeam_tasks._logs import TASKS
 from veeam_tasks._model import Task
 from veeam_tasks._monitor import Monitor
 from veeam_tasks._protocol.classification import ReplyKind
 from veeam_tasks._session.logon_session import ADVICE, LogonSession
-
-_log = logging.getLogger(__name__)
 
 _GONE_AT_ONCE = 64
 _FIRST_POLLS_APART = 0.001
@@ -311,7 +309,8 @@ class Tracker:
         """Act on a poll that told nothing about its task; it may begin an outage."""
         self.errors += 1
         self.retries += 1
-        _log.debug("poll of %s failed: %s", record.task_id, error)
+        told = self.monitor.failed_poll(record.task_id, error)
+        TASKS.debug("poll of %s failed: %s", record.task_id, error, extra=told)
         health = self.health
         health.record_failure(record, error, sent=times.sent)
         # The patience of an outage is that of all, and health counts it.

@@ -1,7 +1,6 @@
 """Calls: what is asked for once, and once more only under a renewed token."""
 
 import asyncio
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from veeam_tasks._errors import (
     TransportError,
     VeeamTasksError,
 )
+from veeam_tasks._logs import TASKS, error_fields
 from veeam_tasks._model import TASK_ID, JobSession, Task, TaskSession
 from veeam_tasks._options import Settings
 from veeam_tasks._protocol import replies as _replies
@@ -47,8 +47,6 @@ from veeam_tasks._session.submitted import (
     known_sessions,
     started_job,
 )
-
-_log = logging.getLogger(__name__)
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 # Of those a job had before: what began in the minutes before the start is among them.
@@ -234,7 +232,10 @@ class Calls:
             self._check(reply)
             page = await parsed(decode_sessions, reply, self.secrets)
         except VeeamTasksError as error:
-            _log.debug("which sessions a job had could not be asked for: %s", error)
+            told = {"em_url": str(self.settings.base), "event": "sessions_unreadable"}
+            told |= error_fields(error)
+            text = "which sessions a job had could not be asked for: %s"
+            TASKS.debug(text, error, extra=told)
             return None
         return page.sessions
 

@@ -16,7 +16,6 @@ then every reply is 401. What a 401 leads to:
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NoReturn, Protocol
@@ -25,6 +24,7 @@ import anyio
 import attrs
 
 from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
+from veeam_tasks._logs import LOGON, error_fields
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.classification import refuses_token
 from veeam_tasks._protocol.logon import (
@@ -46,8 +46,6 @@ from veeam_tasks._protocol.messages import (
 from veeam_tasks._redaction import Secret, Secrets, hidden, hidden_or_none
 from veeam_tasks._session.credentials import Credentials
 from veeam_tasks._spans import Spans
-
-_log = logging.getLogger(__name__)
 
 ADVICE = (
     "A task belongs to the logon session that started it, and this logon session knows"
@@ -323,8 +321,9 @@ class LogonSession:
         if self.credentials is None or token is None:
             return False
         if request.method != "DELETE":
-            _log.warning(
-                "not logged out: the server never told the ID of our logon session"
+            LOGON.warning(
+                "not logged out: the server never told the ID of our logon session",
+                extra={"em_url": self.spans.url, "event": "not_logged_out"},
             )
             return False
         interruption: BaseException | None = None
@@ -342,7 +341,10 @@ class LogonSession:
         if interruption is not None:
             raise interruption
         if reply is None:
-            _log.warning("not logged out, the server will do it: %s", failure)
+            told = {"em_url": self.spans.url, "event": "not_logged_out"}
+            told |= error_fields(failure)
+            text = "not logged out, the server will do it: %s"
+            LOGON.warning(text, failure, extra=told)
             return False
         return reply.is_success
 

@@ -16,6 +16,15 @@ LOG = logging.getLogger("veeam_tasks.shell")
 _LEVELS = {1: logging.INFO}
 
 
+_TOLD_HERE = frozenset({"changed", "ended"})
+
+
+def _is_not_told_here(record: logging.LogRecord) -> bool:
+    """Leave out what the shell says itself, in its own words, of each task."""
+    is_ours = record.name == LOG.name
+    return is_ours or getattr(record, "event", None) not in _TOLD_HERE
+
+
 class _StandardError(logging.Handler):
     """Writes to what is standard error now: a display may stand in for it."""
 
@@ -70,6 +79,7 @@ def logging_to(*, verbose: int, log_file: str | None) -> Iterator[None]:
     if log_file is not None:
         handlers.append(_file_handler(log_file))
     for handler in handlers:
+        handler.addFilter(_is_not_told_here)
         logger.addHandler(handler)
     before = logger.level
     if handlers:

@@ -106,7 +106,13 @@ def log_event(event: vt.TaskEvent) -> None:
     """Write what became of a task into the log."""
     level = logging.INFO if event.is_final else logging.DEBUG
     if LOG.isEnabledFor(level):
-        LOG.log(level, "%s", log_line(event))
+        told = {
+            "event": "ended" if event.is_final else "changed",
+            "task_id": event.task_id,
+            "state": word_of(event),
+            "outcome": outcome_of(event),
+        }
+        LOG.log(level, "%s", log_line(event), extra=told)
 
 
 class QuietReporter:
