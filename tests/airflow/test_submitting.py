@@ -11,6 +11,8 @@ from support.airflow_parts import (
     source_of,
 )
 
+import veeam_tasks as vt
+from veeam_tasks.airflow._shared_logon import Logon
 from veeam_tasks.airflow._submitting import (
     Action,
     Step,
@@ -196,6 +198,33 @@ async def test_a_retry_keeps_what_succeeded_and_sends_what_failed() -> None:
         assert again.outcomes == {0: ends[0]}
         assert again.checkpoints.keys() == {1}
         assert again.checkpoints[1]["task"] == "task-3"
+
+
+class RefusedAfterSubmit(vt.SessionManager):
+    """A manager whose token is refused while the reply to a submit comes in."""
+
+    async def submit(self, *args: Any, **options: Any) -> vt.Task:
+        """Send it, then meet the refusal."""
+        task = await super().submit(*args, **options)
+        await self.aclose()
+        return task
+
+
+async def test_what_was_sent_is_not_sent_again_because_it_cannot_be_watched() -> None:
+    """A retry finds that it may have been carried out."""
+    memory = MemoryOfTries()
+    async with SimulatedServer() as simulated:
+        source, action = source_of(simulated), start(simulated)
+        submitting = Submitting(source, memory, 2)
+        account = {"username": "admin", "password": "admin-secret"}
+        async with RefusedAfterSubmit(simulated.url, **account) as em:
+            submitting._keys = keys_of([action])
+            logon = Logon(reference="abc", token="unused", session_id=None)
+            await submitting._send_all({0: action})(em, logon)
+        assert submitting.outcomes[0]["outcome"] == "uncertain"
+        assert "was started as task-1" in submitting.outcomes[0]["error"]
+        assert next_step(memory.values[keys_of([action])[0]], 2) is Step.GIVE_UP
+        assert len(actions_sent(simulated)) == 1
 
 
 async def test_actions_are_known_again_in_another_order() -> None:

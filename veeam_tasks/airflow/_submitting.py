@@ -194,9 +194,15 @@ class Submitting:
                 self._unsent = text
             self.outcomes[position] = not_watched(action, "failed", text)
             return
-        checkpoint = await checkpoint_of(
-            em, task, follow=self.follow, find_timeout=self.find_timeout
-        )
+        try:
+            checkpoint = await checkpoint_of(
+                em, task, follow=self.follow, find_timeout=self.find_timeout
+            )
+        except vt.VeeamTasksError as error:
+            # A LogonError must not reach `with_logon`, which would send it again.
+            text = f"it was started as {task.task_id} and cannot be watched: {error}"
+            self.outcomes[position] = not_watched(action, "uncertain", text)
+            return
         self.checkpoints[position] = checkpoint
         started = {
             "phase": "started",
