@@ -1,5 +1,6 @@
 """The shell with what real days bring: other servers, odd files, signals, silence."""
 
+import contextlib
 import os
 import pty
 import signal
@@ -324,11 +325,10 @@ def tunnel(listener: socket.socket, port: int) -> None:
     """Be a proxy that lets everything through to one port."""
 
     def carry(one: socket.socket, other: socket.socket) -> None:
-        try:
+        # One end goes away first; what the command makes of it is what is tested.
+        with contextlib.suppress(OSError):
             while data := one.recv(65536):
                 other.sendall(data)
-        except OSError:
-            pass
         other.close()
 
     while True:

@@ -422,6 +422,7 @@ def test_uvloop(wire: Wire) -> None:
     """Uvloop works."""
 
     async def main() -> None:
+        assert "uvloop" in type(asyncio.get_running_loop()).__module__
         async with wire.server(speed=10) as server:
             await _whole(server, wire)
 

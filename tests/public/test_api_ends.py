@@ -9,6 +9,7 @@ from support.raw_server import RawServer, reply
 
 from veeam_tasks import (
     MalformedReplyError,
+    SessionManager,
     StatusError,
     TaskFailedError,
     TaskLostError,
@@ -171,15 +172,20 @@ async def test_only_errors_for_one_task() -> None:
         assert watch.report.unfinished == (good,)
 
 
+async def succeed(em: SessionManager, task_id: str) -> None:
+    """Wait for a task that would fail if its Result were given up too early."""
+    assert (await em.wait(task_id)).succeeded
+
+
 async def test_newcomers_use_up_no_look_at_a_missing_result(wire: Wire) -> None:
     """Looks without a Result are a pause apart, however many begin to wait."""
     async with wire.server() as server, door(server, **wire.options()) as em:
         task = server.add_task("Running 5s, Finished unsettled 1500ms, Finished ok")
         async with anyio.create_task_group() as group:
-            group.start_soon(em.wait, task.task_id)
+            group.start_soon(succeed, em, task.task_id)
             await anyio.sleep(5.2)
             for _ in range(5):
-                group.start_soon(em.wait, task.task_id)
+                group.start_soon(succeed, em, task.task_id)
                 await anyio.sleep(0.02)
 
 
@@ -206,7 +212,7 @@ async def test_renewals_use_up_no_look_at_a_missing_result() -> None:
     async with SimulatedServer() as server, door(server, coalesce="never") as em:
         task = server.add_task("Running 5s, Finished unsettled 1500ms, Finished ok")
         async with anyio.create_task_group() as group:
-            group.start_soon(em.wait, task.task_id)
+            group.start_soon(succeed, em, task.task_id)
             await anyio.sleep(5.2)
             for _ in range(5):
                 server.expire_logon_sessions(keep_tasks=True)

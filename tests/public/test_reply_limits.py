@@ -91,7 +91,9 @@ async def test_a_higher_limit(name: str) -> None:
     higher = 1 << 21
     route = answers(higher - 2000)
     async with RawServer(route=route) as server, door(server, limit=higher) as em:
+        before = em.statistics().bytes_in
         await CALLS[name](em)
+        assert em.statistics().bytes_in - before > higher - 3000
 
 
 async def test_a_logon() -> None:
