@@ -1,4 +1,8 @@
-"""`connect`, `adopt` and `SessionManager`: the face, thin."""
+"""`SessionManager`: checks what callers pass in, and asks the `Runtime` for the rest.
+
+Longer than any other file: every public call stands here with its documentation, which
+is two fifths of it. To split it would be to split one class.
+"""
 
 import asyncio
 import logging

@@ -379,6 +379,17 @@ class Report:
     def raise_for_failures(self) -> None:
         """Raise if a task or its job failed or was lost; unfinished ones raise nothing.
 
+        All errors come at once, so they are caught by ``except*``, each kind by itself;
+        ``except VeeamTasksError`` catches no group::
+
+            try:
+                watch.report.raise_for_failures()
+            except* vt.TaskFailedError as group:
+                for error in group.exceptions:
+                    print(error.task.task_id, error)
+            except* vt.TaskLostError as group:
+                ...
+
         Raises:
             ExceptionGroup: With a `TaskFailedError`, `SessionFailedError`,
                 `TaskLostError` or `SessionLostError` per task.

@@ -241,6 +241,23 @@ def events(*ends: str) -> dict[str, TaskEvent | None]:
     return made
 
 
+def test_each_kind_of_failure_is_caught_by_itself() -> None:
+    """As the documentation of `raise_for_failures` shows it."""
+    report = Report(outcomes=events("failed", "lost"))
+    failed: list[BaseException] = []
+    lost: list[BaseException] = []
+    try:
+        report.raise_for_failures()
+    except* TaskFailedError as group:
+        failed += group.exceptions
+    except* TaskLostError as group:
+        lost += group.exceptions
+    assert [type(error) for error in (*failed, *lost)] == [
+        TaskFailedError,
+        TaskLostError,
+    ]
+
+
 def test_raise_for_failures() -> None:
     """`raise_for_failures()` raises a group of TaskFailedError and TaskLostError."""
     report = Report(outcomes=events("ok", "failed", "no result", "lost", "Running"))
