@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, assert_type
 
 import veeam_tasks as vt
+from veeam_tasks.metrics import Collector, dashboard, serve
+from veeam_tasks.report import Recorder, render, write
 
 
 async def password() -> str:
@@ -310,3 +312,21 @@ def job_sessions(session: vt.JobSession, machine: vt.TaskSession, run: vt.Run) -
 def stages(event: vt.TaskEvent) -> bool:
     """Tell how far a run is."""
     return event.stage is vt.RunStage.SESSION and not event.has_warnings
+
+
+async def watched_by_others(em: vt.SessionManager, another: vt.SessionManager) -> None:
+    """Make a report for people, and metrics for machines."""
+    recorder = Recorder(em.url)
+    async with em.watch("task-1", follow=True) as watch:
+        async for event in watch:
+            recorder.add_event(event)
+            recorder.add_event(event, server="branch")
+    recorder.finish()
+    assert_type(render(recorder, title="Nightly", account=None), str)
+    assert_type(render(watch.report), str)
+    write(Path("night.html"), render([event], zone=None))
+    collector = Collector(em)
+    collector.add(another, name="branch")
+    server, _ = serve(collector, port=0)
+    server.shutdown()
+    assert_type(dashboard(), str)
