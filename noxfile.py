@@ -1,5 +1,6 @@
 """Every check of the project: `python -m nox` runs what CI runs."""
 
+import json
 import os
 import shutil
 import tomllib
@@ -380,6 +381,69 @@ def audit(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def build(session: nox.Session) -> None:
-    """Build the source distribution and the wheel into dist/."""
-    session.install("-q", "build>=1.3")
-    session.run("python", "-m", "build")
+    """Build what would be published into dist/, check it, and install it everywhere.
+
+    With a list of the dependencies' licences and a bill of materials (CycloneDX), of
+    all extras but Airflow's.
+    """
+    session.install(
+        "-q",
+        *("build>=1.3", "cyclonedx-bom>=7", "pip-licenses>=5", "twine>=6.1"),
+        *(PACKAGE, *group("test")),
+    )
+    dist = Path("dist")
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", silent=True)
+    session.run("twine", "check", "--strict", *map(str, sorted(dist.iterdir())))
+    clean = Path(session.create_tmp()) / "clean"
+    session.run("python", "-m", "venv", "--clear", str(clean))
+    python = next(str(one) for one in clean.glob("*/python*") if one.stem == "python")
+    built = f"{next(dist.glob('*.whl'))}[{','.join(LISTED)}]"
+    pip = (python, "-m", "pip", "--disable-pip-version-check")
+    session.run(*pip, "install", "-q", built, external=True)
+    session.run(*pip, "check", external=True)
+    session.run(*pip, "uninstall", "-q", "-y", "pip", external=True)
+    licences = ("--format=json", f"--output-file={dist / 'licences.json'}")
+    session.run("pip-licenses", f"--python={python}", *licences)
+    bill = ("--pyproject", "pyproject.toml", "--mc-type", "library", "--validate")
+    to = ("-o", str(dist / "sbom.cdx.json"), python)
+    session.run("cyclonedx-py", "environment", *bill, *to, silent=True)
+    name_in_bill(dist)
+    env = {
+        "VEEAM_TASKS_DIST": str(dist.resolve()),
+        "PYTEST_ADDOPTS": "-p no:cacheprovider",
+    }
+    session.run("python", "-m", "pytest", "-q", "tests/release", env=env)
+    session.notify("installs")
+
+
+def name_in_bill(dist: Path) -> None:
+    """Put our version into the bill of materials; pyproject.toml does not have it."""
+    path = dist / "sbom.cdx.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    version = next(dist.glob("*.whl")).name.split("-")[1]
+    purl = f"pkg:pypi/veeam-tasks@{version}"
+    content["metadata"]["component"] |= {"version": version, "purl": purl}
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+LISTED = sorted(set(PROJECT["project"]["optional-dependencies"]) - {"airflow"})
+
+
+@nox.session(python=PYTHONS, default=False)
+@nox.parametrize("versions", ["newest", "lowest"])
+def installs(session: nox.Session, versions: str) -> None:
+    """Install the wheel of dist/ with the newest and the lowest versions; use it."""
+    extras = ("cli", "simulator", "report", "metrics")
+    bounds = [*PROJECT["project"]["dependencies"]]
+    for extra in extras:
+        bounds += PROJECT["project"]["optional-dependencies"][extra]
+    lowest_of_all = [bound.replace(">=", "~=") + ".0" for bound in bounds]
+    built = f"{next(Path('dist').resolve().glob('*.whl'))}[{','.join(extras)}]"
+    session.install("-q", built, *(lowest_of_all if versions == "lowest" else ()))
+    session.run("python", "-m", "pip", "check")
+    smoke = [
+        str(Path(one).resolve()) for one in ("tests/release/smoke.py", "README.md")
+    ]
+    with session.chdir(session.create_tmp()):
+        session.run("python", *smoke, env=WHEEL)

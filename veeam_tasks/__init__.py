@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from veeam_tasks._pace import Pace
     from veeam_tasks._transport.trust import Certificate
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ArgumentError",
