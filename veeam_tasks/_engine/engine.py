@@ -25,6 +25,7 @@ from veeam_tasks._engine.records import (
     SubscriberRef,
     TaskRecord,
 )
+from veeam_tasks._engine.run_batches import SessionBatches
 from veeam_tasks._engine.run_records import RunRecord, WatchedRecords
 from veeam_tasks._engine.runs import Runs
 from veeam_tasks._engine.tracker import Tracker
@@ -213,6 +214,7 @@ class Engine:
             long_limit=self.max_collection_bytes,
             patience=self.patience,
             end_all=self.end_all,
+            batches=SessionBatches(mode=self.coalesce),
         )
 
     def subscribe(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:

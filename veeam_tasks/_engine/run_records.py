@@ -84,6 +84,7 @@ class RunRecord(PolledRecord):
         refused: Why sessions of the job were not taken for the run, by ID.
         under_way: A session of the job that ran before the start, as far as known.
         is_single: Whether it is not to be asked for together with others.
+        missed: How many queries for several sessions did not show it.
     """
 
     task_id: str
@@ -108,6 +109,7 @@ class RunRecord(PolledRecord):
     refused: dict[str, str] = attrs.field(factory=dict)
     under_way: JobSession | None = None
     is_single: bool = False
+    missed: int = 0
 
     @property
     def key(self) -> tuple[str, int]:

@@ -4,6 +4,7 @@ A run is an item of the same queue as a task, polled by the same pollers, under 
 logon session, limits and health. It never asks for what nobody follows.
 """
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -16,6 +17,7 @@ from veeam_tasks._engine import run_decisions as _runs
 from veeam_tasks._engine.decisions import Decision
 from veeam_tasks._engine.health import ServerHealth
 from veeam_tasks._engine.records import DueState, PollTimes, SubscriberRef
+from veeam_tasks._engine.run_batches import SessionBatches
 from veeam_tasks._engine.run_records import (
     Deadline,
     LinkRequest,
@@ -48,6 +50,7 @@ from veeam_tasks._protocol.session_paths import (
     machines_paths,
     other_path,
     path_of,
+    uid_query,
 )
 from veeam_tasks._protocol.sessions import (
     SessionPage,
@@ -69,9 +72,15 @@ from veeam_tasks._session.session_search import (
 from veeam_tasks._session.submitted import Submits, Submitted
 from veeam_tasks._transport.transport import Transport
 
+_log = logging.getLogger(__name__)
+
 _OK, _REDIRECT, _NOT_FOUND = 200, 300, 404
 _PAGES_OF_MACHINES = 10
 _TAKEN_KEPT = 10_000
+# Bytes of a page of sessions, some ten of them, above which it is parsed in a thread.
+_LONG = 1 << 14
+# A session that so many queries did not show is asked for singly from then on.
+_MISSED_OFTEN = 3
 _WITH_REASONS = (SessionResult.FAILED, SessionResult.WARNING)
 
 Ask = Callable[[URL, int, str], Awaitable[Reply | VeeamTasksError]]
@@ -85,6 +94,7 @@ class Runs:
         limit: How long the reply about one session may be, in bytes.
         long_limit: How long a page of sessions may be.
         end_all: Ends every subscription with an error.
+        batches: Which sessions are asked for together.
 
     Attributes:
         habits: How this server takes queries.
@@ -100,6 +110,7 @@ class Runs:
     long_limit: int
     patience: float | None
     end_all: Callable[[Exception], None]
+    batches: SessionBatches
     habits: _runs.QueryHabits = attrs.field(factory=_runs.QueryHabits)
     # Which session is the run of which start, so that no two starts share one.
     _taken: dict[str, tuple[str, int]] = attrs.field(factory=dict)
@@ -207,6 +218,14 @@ class Runs:
 
     async def poll(self, ask: Ask, record: RunRecord) -> None:
         """Ask for what tells next of a run, and act on the reply."""
+        if record.session is not None and not self.health.outage.is_closed:
+            members = self.batches.gather(record, self.tracker.loop.time())
+            if len(members) > 1:
+                await self._poll_together(ask, members)
+                return
+        await self._poll_singly(ask, record)
+
+    async def _poll_singly(self, ask: Ask, record: RunRecord) -> None:
         generation = self.session.generation
         sent, sent_wall = self.tracker.loop.time(), time.time()
         is_same = generation == record.first_generation
@@ -222,6 +241,7 @@ class Runs:
         if record.due != DueState.POLLING:
             return  # dropped meanwhile
         times = _times(generation, sent, sent_wall, self.tracker.loop.time())
+        self._note_asked(record, times)
         if not isinstance(reply, Reply):
             await self._on_trouble(record, reply, times)
         elif (
@@ -240,6 +260,101 @@ class Runs:
         else:
             await self._on_task_reply(record, reply, times)
 
+    def _note_asked(self, record: RunRecord, times: PollTimes) -> None:
+        if record.session is not None:
+            self.batches.note_asked(record)
+            self.batches.note_single(self._load_of(times))
+
+    def _load_of(self, times: PollTimes) -> float:
+        """Return for how long a request alone would have kept the server at work."""
+        return (times.now - times.sent) / (self.transport.in_flight + 1)
+
+    async def _poll_together(self, ask: Ask, members: list[RunRecord]) -> None:
+        """Ask for several sessions with one query, and act on what it says of each.
+
+        Whatever is not as expected falls back on single requests, which say why.
+        """
+        lead = members[0]
+        assert lead.session is not None
+        kind, loop = lead.session.kind, self.tracker.loop
+        generation = self.session.generation
+        sent, sent_wall = loop.time(), time.time()
+        path = uid_query(kind, [one.session_id or "" for one in members])
+        reply = await ask(self.transport.url(path), self.long_limit, "")
+        times = _times(generation, sent, sent_wall, loop.time())
+        verdict = ReplyKind.UNUSABLE
+        value: SessionPage | VeeamTasksError
+        if not isinstance(reply, Reply):
+            value = reply
+        elif self.batches.is_unchanged(members, reply.body):
+            self._on_unchanged(members, times)
+            return
+        else:
+            verdict, value = await parsed(
+                classify_query, reply, self.secrets, is_long=len(reply.body) > _LONG
+            )
+        if isinstance(value, SessionPage):
+            self.batches.note_together(self._load_of(times))
+            self._note_good(times)
+            await self._on_members(ask, members, value, times)
+            assert isinstance(reply, Reply)
+            self.batches.note_page(members, reply.body)
+            return
+        # A server that does not take the query is not asked again.
+        is_refused = verdict in {ReplyKind.UNKNOWN, ReplyKind.FORBIDDEN}
+        self.batches.note_failed(sent, is_refused=is_refused)
+        _log.info("%d job sessions could not be had together: %s", len(members), value)
+        for one in members[0 if is_refused else 1 :]:
+            if one.due == DueState.POLLING:
+                self.tracker.reschedule(one, 0.0 if is_refused else one.pause)
+        if not is_refused and lead.due == DueState.POLLING:
+            await self._on_other(lead, verdict, value, times)
+
+    def _on_unchanged(self, members: list[RunRecord], times: PollTimes) -> None:
+        """Act on a page that is as before, which tells nobody anything."""
+        self.batches.note_together(self._load_of(times))
+        self._note_good(times)
+        chance = self.tracker.random.random()
+        for one in members:
+            if one.due == DueState.POLLING:
+                _runs.on_answer(one, times)
+                self.batches.note_asked(one)
+                pause = one.pace.jittered(one.grow(), chance)
+                self.tracker.queue.add_after(one, pause)
+
+    async def _on_members(
+        self, ask: Ask, members: list[RunRecord], page: SessionPage, times: PollTimes
+    ) -> None:
+        """Act on each of the sessions that one query has told of."""
+        found = {session.session_id: session for session in page.sessions}
+        chance = self.tracker.random.random()
+        ended: list[tuple[RunRecord, Decision]] = []
+        for one in members:
+            if one.due != DueState.POLLING:
+                continue
+            session = found.get(one.session_id or "")
+            if session is None:
+                # It may be gone; that is for a single request to say.
+                one.is_single = True
+                one.missed += 1
+                self.tracker.reschedule(one, 0.0)
+                continue
+            one.unchanged_hash = None
+            decision = _runs.on_session(one, session, times)
+            self.batches.note_asked(one)
+            if decision.seen is not None and decision.seen.is_final:
+                ended.append((one, decision))
+                continue
+            if decision.seen is not None:
+                self._tell(one, decision.seen)
+            if one.due == DueState.POLLING:
+                # All at the same time, so that they come together again.
+                pause = one.pace.jittered(decision.pause, chance)
+                self.tracker.queue.add_after(one, pause)
+        for one, decision in ended:
+            if one.due == DueState.POLLING:
+                await self._apply(ask, one, decision)
+
     async def _on_link_reply(
         self, ask: Ask, record: RunRecord, reply: Reply, times: PollTimes
     ) -> None:
@@ -252,6 +367,7 @@ class Runs:
         if isinstance(value, JobSession):
             self._note_good(times)
             self._take(record, value)
+            record.is_single = record.missed >= _MISSED_OFTEN
             decision = _runs.on_session(record, value, times)
             # Stopped without a Result is looked at each time.
             record.unchanged_hash = None if record.resultless else hash(reply.body)
@@ -307,7 +423,9 @@ class Runs:
         reply: Reply,
         times: PollTimes,
     ) -> None:
-        kind, value = await parsed(classify_query, reply, self.secrets)
+        kind, value = await parsed(
+            classify_query, reply, self.secrets, is_long=len(reply.body) > _LONG
+        )
         if record.due != DueState.POLLING:
             return
         if isinstance(value, SessionPage):

@@ -41,14 +41,23 @@ Found = dict[str, bytes | Task]
 
 
 async def parsed(
-    parse: Callable[[Reply, Unpack[Ts]], T], reply: Reply, *args: *Ts
+    parse: Callable[[Reply, Unpack[Ts]], T],
+    reply: Reply,
+    *args: *Ts,
+    is_long: bool = False,
 ) -> T:
     """Return what `parse` makes of a reply, in a thread if that is long.
+
+    Args:
+        parse: What reads it.
+        reply: What is read.
+        *args: Whatever else it takes.
+        is_long: Whether a thread is needed although the reply is short.
 
     Raises:
         Exception: Whatever `parse` raises.
     """
-    if len(reply.body) < _LONG:
+    if len(reply.body) < _LONG and not is_long:
         return parse(reply, *args)
     # Not one of the threads that the application's own work may have taken.
     thread = anyio.CapacityLimiter(1)

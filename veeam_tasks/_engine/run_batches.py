@@ -1,0 +1,148 @@
+"""Which job sessions are asked for with one query, and whether that pays.
+
+One by one a session costs a request a pause. One query has up to twenty of them, by
+their UIDs (``get_query_backupjobsession`` reference page), and costs about as much as
+two or three single requests; both are measured, and the cheaper way is taken.
+"""
+
+import math
+from collections import defaultdict
+from typing import Literal
+
+import attrs
+
+from veeam_tasks._engine.due_queue import GRID
+from veeam_tasks._engine.records import DueState
+from veeam_tasks._engine.run_records import RunRecord
+from veeam_tasks._protocol.session_paths import AT_ONCE, PATHS
+
+_EARLY = 0.25
+"""The share of its pause by which a session may be asked for early, to be one of a
+query: so those that began one by one come together, and stay so."""
+
+_LOOKED_AT = 256
+_WEIGHT = 0.2
+_TRY_AGAIN = 60.0
+_FEWEST = 2
+_FAILURES = 2
+_PAGES_KEPT = 1000
+
+
+@attrs.define(eq=False, kw_only=True)
+class SessionBatches:
+    """Gathers sessions that are due, and remembers what both ways cost.
+
+    Args:
+        mode: "auto" takes the cheaper way; "never" and "always" do not compare.
+
+    Attributes:
+        single: Seconds that one session takes of the server, asked for singly; None
+            until that was measured.
+        together: The same for one query, however many it asks for.
+    """
+
+    mode: Literal["auto", "never", "always"]
+    single: float | None = None
+    together: float | None = None
+    _off_until: float = 0.0
+    _failures: int = 0
+    _pages: dict[tuple[tuple[str, int], ...], int] = attrs.field(factory=dict)
+    # In the order in which they were asked for last: those due next come first.
+    _known: defaultdict[str, dict[RunRecord, None]] = attrs.field(
+        factory=lambda: defaultdict(dict)
+    )
+
+    def note_asked(self, record: RunRecord) -> None:
+        """Take note that a session was asked for now, in whichever way."""
+        session = record.session
+        if session is None or session.kind not in PATHS:
+            return
+        known = self._known[session.kind]
+        known.pop(record, None)
+        known[record] = None
+
+    def note_single(self, seconds: float) -> None:
+        """Take note of what one session took, asked for singly."""
+        self.single = _mean(self.single, seconds)
+
+    def note_together(self, seconds: float) -> None:
+        """Take note of what one query took."""
+        self.together = _mean(self.together, seconds)
+        self._failures = 0
+
+    def note_failed(self, now: float, *, is_refused: bool) -> None:
+        """Take note of a query that told nothing; two in a row may be its fault."""
+        self._failures += 1
+        if is_refused:
+            self._off_until = math.inf
+        elif self._failures >= _FAILURES:
+            self._off_until = now + _TRY_AGAIN
+
+    def is_unchanged(self, members: list[RunRecord], body: bytes) -> bool:
+        """Tell whether a page says of the same sessions what it said the last time."""
+        return self._pages.get(_key(members)) == hash(body)
+
+    def note_page(self, members: list[RunRecord], body: bytes) -> None:
+        """Take note of what a page says, if an equal one would tell nothing new."""
+        key = _key(members)
+        self._pages.pop(key, None)
+        # Of a session that is missing, or has no result, something may be due.
+        if all(one.due >= 0 and not one.resultless for one in members):
+            self._pages[key] = hash(body)
+            if len(self._pages) > _PAGES_KEPT:
+                del self._pages[next(iter(self._pages))]
+
+    def gather(self, record: RunRecord, now: float) -> list[RunRecord]:
+        """Return what is asked for with a session that is due, itself first.
+
+        The others are taken from where they stand: they are being polled from now on.
+        """
+        session = record.session
+        if self.mode == "never" or session is None or record.is_single:
+            return [record]
+        if now < self._off_until:
+            return [record]
+        found = [record]
+        known = self._known[session.kind]
+        for looked_at, other in enumerate(list(known)):
+            if looked_at >= _LOOKED_AT or len(found) == AT_ONCE:
+                break
+            if other.due == DueState.DROPPED:
+                del known[other]
+            elif self._may_come(other, now):
+                found.append(other)
+        if not self._pays(len(found), now):
+            return [record]
+        for other in found:
+            other.due = DueState.POLLING
+        return found
+
+    def _may_come(self, record: RunRecord, now: float) -> bool:
+        """Tell whether a session is due, or soon enough."""
+        if record.is_single or not record.is_wanted or record.not_before > now:
+            return False
+        if record.due == DueState.READY:
+            return True
+        return 0 <= record.due * GRID <= now + _EARLY * record.pause
+
+    def _pays(self, count: int, now: float) -> bool:
+        if count < _FEWEST:
+            return False
+        if self.mode == "always" or self.single is None or self.together is None:
+            return True
+        if self.together <= count * self.single:
+            return True
+        # It is tried again then, since both were measured under some load.
+        self.together = None
+        self._off_until = now + _TRY_AGAIN
+        return False
+
+
+def _key(members: list[RunRecord]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(one.key for one in members))
+
+
+def _mean(before: float | None, new: float) -> float:
+    if before is None or not math.isfinite(before):
+        return new
+    return before + _WEIGHT * (new - before)
