@@ -1,6 +1,7 @@
 """Followed runs through renewals, restarts, outages, and cancellations."""
 
 import asyncio
+import gc
 from typing import Literal
 
 import anyio
@@ -12,6 +13,7 @@ from veeam_tasks import (
     ClosedError,
     LogonError,
     NoticeKind,
+    Pace,
     RunStage,
     SessionLostError,
     TaskFailedError,
@@ -336,3 +338,29 @@ async def test_a_start_that_failed_on_another_kind_of_error_is_no_run() -> None:
         with pytest.raises(TaskFailedError, match="No licence"):
             await em.follow("task-1")
         assert not [path for path in targets(server) if "ession" in path]
+
+
+async def test_a_forgotten_watch_of_a_run_leaves_nothing_behind() -> None:
+    """Neither its pace nor its place stays with a run that another one follows."""
+    quick = Pace(first=0.5, growth=1, longest=0.5, jitter=0)
+    slow = Pace(first=60, growth=1, longest=60, jitter=0)
+    async with SimulatedServer() as server, door(server) as em:
+        job = server.add_job("Nightly", session="Starting 2s, Working 2h, Stopped")
+        task = await em.submit(f"{job.path}?action=start")
+        watch = em.watch(task, follow=True, pace=slow)
+        forgotten = em.watch(task, follow=True, pace=quick)
+        await anyio.sleep(120)
+        tracker = em._running().engine.tracker
+        [run] = tracker.runs.values()
+        assert len(run.subscribers) == len(run.deadlines) == 2
+        del forgotten
+        gc.collect()
+        await anyio.sleep(60)
+        before = server.requests.total
+        await anyio.sleep(600)
+        assert server.requests.total - before <= 11
+        assert len(run.subscribers) == len(run.deadlines) == 1
+        del watch
+        gc.collect()
+        await anyio.sleep(120)
+        assert tracker.runs == {}

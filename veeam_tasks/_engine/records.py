@@ -1,7 +1,7 @@
 """What the engine knows of each watched resource, and the small values beside it."""
 
 import weakref
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from enum import IntEnum
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -45,12 +45,14 @@ class SubscriberRef(weakref.ref[Subscriber]):
     Attributes:
         pace: That of the subscriber.
         wanted: The IDs that it wants, among others perhaps.
+        followed: What it follows of some of them when they have ended.
     """
 
-    __slots__ = ("pace", "wanted")
+    __slots__ = ("followed", "pace", "wanted")
 
     pace: Pace
     wanted: Iterable[str]
+    followed: "Mapping[str, PolledRecord]"
 
 
 class DueState(IntEnum):

@@ -106,7 +106,7 @@ class Subscription:
         self._reader = self._own_reader = Reader(engine.loop, _BUSY)
         self._number = 0
         self.ended_by: Exception | None = None
-        self._me = engine.tracker.reference(self, self.pending)
+        self._me = engine.tracker.reference(self, self.pending, self._runs)
         self._timeout = timeout
         self._deadline = None if timeout is None else engine.loop.time() + timeout
         self._timer: asyncio.Handle | None = None

@@ -4,9 +4,10 @@ import asyncio
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from random import Random
+from types import MappingProxyType
 
 import attrs
 
@@ -89,7 +90,10 @@ class Tracker:
     # --- who watches what
 
     def reference(
-        self, subscriber: Subscriber, wanted: Iterable[str] = ()
+        self,
+        subscriber: Subscriber,
+        wanted: Iterable[str] = (),
+        followed: Mapping[str, PolledRecord] = MappingProxyType({}),
     ) -> SubscriberRef:
         """Return the weak reference by which a subscriber is known here.
 
@@ -98,9 +102,11 @@ class Tracker:
         Args:
             subscriber: Who wants to know.
             wanted: Where the IDs that it wants will be found when it has gone.
+            followed: Where the runs of some of them will be found then.
         """
         reference = SubscriberRef(subscriber, self._note_gone)
         reference.pace, reference.wanted = subscriber.pace, wanted
+        reference.followed = followed
         hash(reference)  # kept by it; it could not be asked for once it is dead
         return reference
 
@@ -162,11 +168,13 @@ class Tracker:
         """Stop polling the tasks for a subscriber."""
         for task_id in task_ids:
             record = self.records.get(task_id)
-            if record is None or subscriber not in record.subscribers:
-                continue
-            record.leave(subscriber)
-            if not record.subscribers:
-                self.drop(record)
+            if record is not None and subscriber in record.subscribers:
+                self._leave(subscriber, record)
+
+    def _leave(self, subscriber: SubscriberRef, record: PolledRecord) -> None:
+        record.leave(subscriber)
+        if not record.subscribers:
+            self.drop(record)
 
     def forget(self, subscriber: SubscriberRef) -> None:
         """Forget a subscriber that wants nothing any more."""
@@ -210,6 +218,10 @@ class Tracker:
             portion = list(islice(rest, _GONE_AT_ONCE))
             if portion:
                 self.discard(subscriber, portion)
+                for task_id in portion:
+                    run = subscriber.followed.get(task_id)
+                    if run is not None and subscriber in run.subscribers:
+                        self._leave(subscriber, run)
                 return
             self._gone.popleft()
 
