@@ -19,6 +19,9 @@ _PORTS: Final = {"https": (9398, 443), "http": (9399, 80)}
 _TASK: Final = re.compile(
     r"(?:(?P<before>[^\s?#\\]*/)?tasks/)?(?P<id>task-[0-9]{1,32})"
 )
+_OF_SERVER: Final = re.compile(
+    r"(?!tasks/)(?P<server>[^\s/?#:]+)/(?P<id>task-[0-9]{1,32})"
+)
 _LONGEST_SHOWN = 80
 
 
@@ -29,10 +32,12 @@ class TaskName:
     Attributes:
         task_id: Its ID.
         href: Where it was said to be, as a URL; None if only the ID was named.
+        server: The name of its server, as in ``prod/task-7``; "" if none was named.
     """
 
     task_id: str
     href: str | None = None
+    server: str = ""
 
 
 def read_names(arguments: Iterable[str], file: str | None = None) -> list[TaskName]:
@@ -58,7 +63,8 @@ def read_names(arguments: Iterable[str], file: str | None = None) -> list[TaskNa
         found += _names_in(standard_input(), "standard input")
     elif file is not None:
         found += _names_in(read_text(file, "--file"), visible(file))
-    return list({(name.task_id, name.href): name for name in found}.values())
+    keys = {(name.server, name.task_id, name.href): name for name in found}
+    return list(keys.values())
 
 
 async def checked_ids(em: "vt.SessionManager", names: Iterable[TaskName]) -> list[str]:
@@ -75,6 +81,12 @@ async def checked_ids(em: "vt.SessionManager", names: Iterable[TaskName]) -> lis
     is_asked = False
     ids: dict[str, None] = {}
     for name in names:
+        if name.server:
+            text = (
+                f"{name.server}/{name.task_id} names a server, which only watch takes:"
+                f" write --server {name.server} {name.task_id}"
+            )
+            raise click.UsageError(text)
         if name.href is not None and not _places(name.href) & places:
             if not is_asked:
                 is_asked = True
@@ -188,17 +200,21 @@ def _names_in(text: str, whence: str) -> list[TaskName]:
 
 def _member(line: str, where: str) -> str:
     try:
-        value = json.loads(line)["task_id"]
+        found = json.loads(line)
+        value, server = found["task_id"], found.get("server")
     except (ValueError, KeyError):
-        value = None
+        value = server = None
     if isinstance(value, str):
-        return value
+        return f"{server}/{value}" if isinstance(server, str) else value
     problem = f"{where}no JSON object with a task_id in it"
     raise click.UsageError(problem)
 
 
 def _name(word: str, where: str) -> TaskName:
     plain = word.partition("?")[0]
+    of_server = _OF_SERVER.fullmatch(plain)
+    if of_server is not None:
+        return TaskName(task_id=of_server["id"], server=of_server["server"])
     found = _TASK.fullmatch(plain)
     if found is not None and plain.isascii():
         is_url = "://" in (found["before"] or "")

@@ -17,10 +17,12 @@ from veeam_tasks.cli._progress import outcome_of
 JsonObject = Mapping[str, object]
 
 
-def task_object(task: vt.Task) -> dict[str, object]:
+def task_object(task: vt.Task, server: str = "") -> dict[str, object]:
     """Return what `list`, `get` and ``submit --no-watch`` print of a task."""
     result = task.result
+    named = {"server": server} if server else {}
     return {
+        **named,
         "task_id": task.task_id,
         "state": task.state.value,
         "raw_state": task.raw_state,
@@ -36,8 +38,9 @@ def event_object(event: vt.TaskEvent) -> dict[str, object]:
     """Return what a watch prints of an event."""
     task = event.task
     result = None if task is None else task.result
+    server, _, task_id = event.task_id.rpartition("/")
     found: dict[str, object] = {
-        "task_id": event.task_id,
+        "task_id": task_id,
         "sequence": event.sequence,
         "previous": None if event.previous is None else event.previous.value,
         "state": event.state.value,
@@ -54,6 +57,8 @@ def event_object(event: vt.TaskEvent) -> dict[str, object]:
         "stage": event.stage.value,
         "session": None if event.session is None else _session(event.session),
     }
+    if server:
+        found["server"] = server
     if event.is_final:
         found["failures"] = [
             {"vm": one.vm_name, "result": one.raw_result, "reason": one.reason}

@@ -54,9 +54,8 @@ PLACES: Final = {
 def main() -> None:
     """Watch the tasks of a Veeam Backup Enterprise Manager.
 
-    Try it without a server: veeam-tasks watch --simulate 20
-
-    COMMAND --help is one screen, 'help COMMAND' all of it; -V is the version.
+    Try it without a server: veeam-tasks watch --simulate 20. COMMAND --help is one
+    screen, 'help COMMAND' all of it; -V is the version.
     """
 
 

@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypedDict, TypeVar
 
@@ -112,9 +113,11 @@ URL = option(
 SERVER = option(
     "--server",
     group=CONNECTION,
+    multiple=True,
     metavar="NAME",
     envvar="VEEAM_EM_SERVER",
-    help="A server of the configuration file. [VEEAM_EM_SERVER]",
+    help="A server of the configuration file; for watch --all and list also several."
+    " [VEEAM_EM_SERVER]",
 )
 PROXY = option(
     "--proxy",
@@ -199,15 +202,75 @@ _WIRE_OPTIONS: Final = (
 _PLAIN: Final = ("proxy", "request_timeout", "api_version", "accept")
 
 
+_ALL: Final = (
+    *(URL, SERVER, *_ACCOUNT_OPTIONS, PROXY, REQUEST_TIMEOUT),
+    *(*_WIRE_OPTIONS, *_TRUST_OPTIONS),
+)
+
+
 def server_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options that say where and as whom; it gets a `Server`."""
-    return _with_server(
-        command,
-        (
-            *(URL, SERVER, *_ACCOUNT_OPTIONS, PROXY, REQUEST_TIMEOUT),
-            *(*_WIRE_OPTIONS, *_TRUST_OPTIONS),
-        ),
-    )
+    return _with_server(command, _ALL)
+
+
+class Servers:
+    """The servers that a command was given, of which each is made when it is asked for.
+
+    Attributes:
+        names: Those of the configuration file, as they were given.
+    """
+
+    def __init__(self, given: Mapping[str, Any], context: click.Context) -> None:
+        self.names: tuple[str, ...] = tuple(dict.fromkeys(given["server"]))
+        self._given = dict(given)
+        self._context = context
+
+    def sole(self) -> Server:
+        """Return the one server; it is what messages are about.
+
+        Raises:
+            click.UsageError: There are several, or what was said of it is wrong.
+        """
+        given = {**self._given, "server": _only(self.names)}
+        server = _server(given, self._context)
+        self._context.obj = server
+        return server
+
+    def named(self, name: str) -> Server:
+        """Return one by its name; the token of its logon session may be set.
+
+        Raises:
+            click.UsageError: The configuration file has none of that name.
+        """
+        suffix = re.sub(r"[^A-Z0-9]", "_", name.upper())
+        server = _server({**self._given, "server": name}, self._context, is_meant=True)
+        token = _variable(f"VEEAM_EM_TOKEN_{suffix}")
+        session_id = _variable(f"VEEAM_EM_SESSION_ID_{suffix}")
+        return attrs.evolve(server, token=token, session_id=session_id)
+
+
+def servers_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the same options for one server or several, as `Servers`."""
+
+    @functools.wraps(command)
+    def with_servers(**given: Any) -> R:
+        names = [one.name for one in click.get_current_context().command.params]
+        of_server = {"url", "server", *_ACCOUNT, *_TRUST, *_PLAIN}
+        mine = {name: given.pop(name) for name in names if name in of_server}
+        servers = Servers(mine, click.get_current_context())
+        return command(servers=servers, **given)
+
+    wrapped: Callable[..., R] = with_servers
+    for one in reversed(_ALL):
+        wrapped = one(wrapped)
+    return wrapped
+
+
+def _only(names: tuple[str, ...]) -> str | None:
+    if len(names) > 1:
+        text = f"--server {' and '.join(names)}: pass one of them"
+        raise click.UsageError(text)
+    return names[0] if names else None
 
 
 def token_options(command: Callable[..., R]) -> Callable[..., R]:
@@ -221,6 +284,7 @@ def _with_server(
     @functools.wraps(command)
     def with_server(**given: Any) -> R:
         context = click.get_current_context()
+        given["server"] = _only(tuple(dict.fromkeys(given["server"])))
         server = _server(given, context)
         context.obj = server
         return command(server=server, **given)
@@ -238,14 +302,16 @@ class _Settings:
     environment; `default` of the configuration file counts least.
     """
 
-    def __init__(self, given: dict[str, Any], context: click.Context) -> None:
+    def __init__(
+        self, given: dict[str, Any], context: click.Context, *, is_meant: bool = False
+    ) -> None:
         self._given = given
         self._context = context
         self._named: NamedServer | None = None
         self.sources: dict[str, str] = {}
         name = given.pop("server", None)
         is_token_set = bool(os.environ.get("VEEAM_EM_TOKEN"))
-        if name and (self.is_typed("server") or not is_token_set):
+        if name and (is_meant or self.is_typed("server") or not is_token_set):
             self._named = named_server(name)
         elif not given.get("url") and not self.is_typed("url"):
             self._named = named_server(None)
@@ -279,9 +345,11 @@ class _Settings:
         return value
 
 
-def _server(given: dict[str, Any], context: click.Context) -> Server:
+def _server(
+    given: dict[str, Any], context: click.Context, *, is_meant: bool = False
+) -> Server:
     """Take the server's options out of `given`."""
-    settings = _Settings(given, context)
+    settings = _Settings(given, context, is_meant=is_meant)
     is_account_typed = any(settings.is_typed(name) for name in _ACCOUNT)
     is_proxy_typed = settings.is_typed("proxy")
     typed_trust = [name for name in _TRUST if settings.is_typed(name)]

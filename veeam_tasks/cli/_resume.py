@@ -7,15 +7,17 @@ import veeam_tasks as vt
 from veeam_tasks.cli._command import Command
 from veeam_tasks.cli._messages import counted
 from veeam_tasks.cli._options import (
+    Servers,
     Watching,
     output_options,
-    server_options,
+    servers_options,
     watch_options,
 )
 from veeam_tasks.cli._pending import look_for
 from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
-from veeam_tasks.cli._runner import Exit, run_async
-from veeam_tasks.cli._server import LogonSession, Server, checking
+from veeam_tasks.cli._runner import Exit, first_of, run_async
+from veeam_tasks.cli._server import Server, checking
+from veeam_tasks.cli._several import SeveralSessions, sessions_of
 from veeam_tasks.cli._state import PendingAction, State, StateFile
 from veeam_tasks.cli._watch import follow, report_to_end
 
@@ -30,9 +32,11 @@ from veeam_tasks.cli._watch import follow, report_to_end
 )
 @click.argument("file", type=click.Path(), metavar="FILE")
 @watch_options
-@server_options
+@servers_options
 @output_options
-def resume(*, file: str, watching: Watching, server: Server, output: OutputMode) -> int:
+def resume(
+    *, file: str, watching: Watching, servers: Servers, output: OutputMode
+) -> int:
     """Go on with the watch of --state FILE where it stood; FILE is kept up to date.
 
     What was told is not told again; what may have been told, in the second before the
@@ -50,16 +54,20 @@ def resume(*, file: str, watching: Watching, server: Server, output: OutputMode)
     if not urls:
         text = f"{kept.shown} holds nothing to go on with: nothing was started"
         raise click.UsageError(text)
-    if server.url is None:
-        server = attrs.evolve(server, url=urls[0])
+    is_named = not ("" in state.checkpoints or state.action)
+    if is_named:
+        found = {name: servers.named(name) for name in state.checkpoints}
+    else:
+        sole = servers.sole()
+        found = {"": sole if sole.url else attrs.evolve(sole, url=urls[0])}
     if state.action is not None:
-        return _look(state.action, server, output)
+        return _look(state.action, found[""], output)
     reporter = make_reporter(output)
-    session = server.session(on_notice=reporter.notice, **watching.options)
+    sessions = sessions_of(found, reporter.notice, **watching.options)
     is_run = any(one.get("find_timeout") for one in state.checkpoints.values())
     watching = attrs.evolve(watching, state=kept, follow=is_run)
     return report_to_end(
-        reporter, lambda: _resume(session, state, reporter, watching), session
+        reporter, lambda: _resume(sessions, state, reporter, watching), sessions
     )
 
 
@@ -74,14 +82,19 @@ def _look(action: PendingAction, server: Server, output: OutputMode) -> int:
 
 
 async def _resume(
-    session: LogonSession, state: State, reporter: Reporter, watching: Watching
+    sessions: SeveralSessions, state: State, reporter: Reporter, watching: Watching
 ) -> Exit:
-    async with session as em:
+    async with sessions as logged_on:
         watches: dict[str, vt.Watch] = {}
-        for name, checkpoint in state.checkpoints.items():
+        for name, em in logged_on.managers.items():
             with checking():
-                watches[name] = em.resume(checkpoint, timeout=watching.timeout)
+                watches[name] = em.resume(
+                    state.checkpoints[name], timeout=watching.timeout
+                )
         number = sum(len(one.report.outcomes) for one in watches.values())
-        title = f"Watching {counted(number, 'task')} again at {em.url}"
-        reporter.begin(title, number, em.statistics)
-        return await follow(watches, reporter, watching, state)
+        where = ", ".join(name or em.url for name, em in logged_on.managers.items())
+        title = f"Watching {counted(number, 'task')} again at {where or 'no server'}"
+        sole = logged_on.managers.get("")
+        reporter.begin(title, number, None if sole is None else sole.statistics)
+        ended = await follow(watches, reporter, watching, state)
+        return first_of(logged_on.status, ended)

@@ -173,9 +173,13 @@ class KeptEvents:
     Args:
         events: What is read.
         file: Where it is noted.
+        others: Checkpoints of servers that are not watched now, which are kept.
     """
 
-    def __init__(self, events: NamedEvents, file: StateFile) -> None:
+    def __init__(
+        self, events: NamedEvents, file: StateFile, others: Mapping[str, Any]
+    ) -> None:
+        self._others = others
         self._events = events
         self._file = file
         self._batch: deque[Told] = deque()

@@ -9,15 +9,18 @@ import click
 
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command, option
+from veeam_tasks.cli._events import label
 from veeam_tasks.cli._explain import WORTH
 from veeam_tasks.cli._input import checked_ids, read_names, read_text, standard_input
 from veeam_tasks.cli._jobs import complete_job, job_named, why_no_jobs
 from veeam_tasks.cli._json_lines import task_object, write
 from veeam_tasks.cli._messages import complain, say, visible, warn
 from veeam_tasks.cli._options import (
+    Servers,
     Watching,
     output_options,
     server_options,
+    servers_options,
     state_option,
     watch_options,
 )
@@ -25,6 +28,7 @@ from veeam_tasks.cli._pending import note_action
 from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
 from veeam_tasks.cli._runner import Exit, first_of, report_error, run_async
 from veeam_tasks.cli._server import LogonSession, Server, checking
+from veeam_tasks.cli._several import sessions_of
 from veeam_tasks.cli._state import State
 from veeam_tasks.cli._watch import follow, report_to_end
 from veeam_tasks.jobs import is_job_id
@@ -43,31 +47,49 @@ _NO_PATH: Final = re.compile(r"\s|^[^/?]*$")
         "veeam-tasks list | jq -r 'select(.succeeded == false).task_id'",
     ),
 )
-@server_options
+@servers_options
 @output_options
-def list_tasks(*, server: Server, output: OutputMode) -> int:
+def list_tasks(*, servers: Servers, output: OutputMode) -> int:
     """Print the tasks that this logon session knows: those that were started in it.
 
     A logon session that the command itself opens knows none. 'veeam-tasks logon' lets
     commands share one. The exit status is 0 whatever the tasks' results.
     """
-    session = server.session()
+    names = servers.names
+    if len(names) > 1:
+        found = {name: servers.named(name) for name in names}
+    else:
+        found = {"": servers.sole()}
+    session = sessions_of(found)
 
     async def work() -> Exit:
-        async with session as em:
-            tasks = await em.fetch_all()
-        if output.wants_objects:
-            for task in tasks:
-                write(task_object(task))
-        elif tasks:
-            from veeam_tasks.cli._tables import print_tasks  # noqa: PLC0415 - rich
-
-            print_tasks(tasks)
-        if not tasks and not output.quiet:
-            say(_why_empty(server))
-        return Exit.OK
+        lists: dict[str, list[vt.Task]] = {}
+        async with session as logged_on:
+            for name, em in logged_on.managers.items():
+                lists[name] = await em.fetch_all()
+        _print_lists(lists, output)
+        for name, tasks in lists.items():
+            if not tasks and not output.quiet:
+                say(f"{name}: " * bool(name) + _why_empty(found[name]))
+        return logged_on.status
 
     return run_async(work, on_signal=session.abort)
+
+
+def _print_lists(lists: dict[str, list[vt.Task]], output: OutputMode) -> None:
+    tasks = [
+        attrs.evolve(task, task_id=label(name, task.task_id))
+        for name, some in lists.items()
+        for task in some
+    ]
+    if output.wants_objects:
+        for name, some in lists.items():
+            for task in some:
+                write(task_object(task, name))
+    elif tasks:
+        from veeam_tasks.cli._tables import print_tasks  # noqa: PLC0415 - rich
+
+        print_tasks(tasks)
 
 
 def _why_empty(server: Server) -> str:

@@ -19,9 +19,10 @@ from veeam_tasks.cli._input import TaskName, checked_ids, read_names
 from veeam_tasks.cli._messages import complain, counted, warn
 from veeam_tasks.cli._onlookers import Onlooker, both
 from veeam_tasks.cli._options import (
+    Servers,
     Watching,
     output_options,
-    server_options,
+    servers_options,
     state_option,
     watch_options,
 )
@@ -33,7 +34,8 @@ from veeam_tasks.cli._reporters import (
     make_reporter,
 )
 from veeam_tasks.cli._runner import Exit, first_of, run_async, status_of
-from veeam_tasks.cli._server import LogonSession, Server
+from veeam_tasks.cli._server import LogonSession
+from veeam_tasks.cli._several import SeveralSessions, sessions_of
 from veeam_tasks.cli._state import KeptEvents, State
 from veeam_tasks.cli._streams import hush
 
@@ -80,7 +82,7 @@ _ENDED_BADLY = frozenset({"failed", "lost"})
 )
 @watch_options
 @state_option
-@server_options
+@servers_options
 @output_options
 def watch(
     *,
@@ -90,14 +92,15 @@ def watch(
     simulate: int | None,
     speed: float | None,
     watching: Watching,
-    server: Server,
+    servers: Servers,
     output: OutputMode,
 ) -> int:
     """Watch tasks until each of them is finished: IDs like task-7, or their Hrefs.
 
     A - reads them from standard input, where lines of JSON with a task_id are taken,
     too. A task belongs to the logon session that started it;
-    'veeam-tasks logon' lets commands share one.
+    'veeam-tasks logon' lets commands share one. With several servers an ID is written
+    as NAME/task-7, and --all takes --server more than once.
 
     On a terminal the progress is shown; into a pipe goes one JSON object per event.
     The exit status is 1 if a task failed or was lost, 2 if no IDs came at all.
@@ -117,6 +120,17 @@ def watch(
     if names == []:
         text = "nothing to watch: no task IDs came"
         raise click.UsageError(text)
+    if len(servers.names) > 1 or any(name.server for name in names or ()):
+        work_of = _wanted(servers, names)
+        both = sessions_of(
+            {name: servers.named(name) for name in work_of},
+            reporter.notice,
+            **watching.options,
+        )
+        return report_to_end(
+            reporter, lambda: _watch_several(both, work_of, reporter, watching), both
+        )
+    server = servers.sole()
     session = server.session(on_notice=reporter.notice, **watching.options)
     if is_all and not server.is_adopted and not output.quiet:
         warn(
@@ -147,10 +161,51 @@ async def _watch(
         return await follow({"": watch}, reporter, watching)
 
 
+def _wanted(
+    servers: Servers, names: list[TaskName] | None
+) -> dict[str, list[TaskName] | None]:
+    """Return what to watch of each server, by its name; None for all."""
+    if names is None:
+        return dict.fromkeys(servers.names)
+    found: dict[str, list[TaskName] | None] = {}
+    for name in names:
+        server = name.server or (servers.names[0] if len(servers.names) == 1 else "")
+        if not server:
+            text = f"{name.task_id}: of which server? Write NAME/{name.task_id}"
+            raise click.UsageError(text)
+        tasks = found.setdefault(server, [])
+        assert tasks is not None
+        tasks.append(attrs.evolve(name, server=""))
+    return found
+
+
+async def _watch_several(
+    sessions: SeveralSessions,
+    wanted: Mapping[str, list[TaskName] | None],
+    reporter: Reporter,
+    watching: Watching,
+) -> Exit:
+    async with sessions as logged_on:
+        watches: dict[str, vt.Watch] = {}
+        for server, em in logged_on.managers.items():
+            names = wanted[server]
+            if names is None:
+                watches[server] = em.watch_all(**watching.how)
+            else:
+                ids = await checked_ids(em, names)
+                watches[server] = em.watch(ids, **watching.how)
+        lists = [wanted[server] for server in watches]
+        total = sum(len(names or ()) for names in lists)
+        what = "all tasks" if None in lists else counted(total, "task")
+        title = f"Watching {what} of {', '.join(watches) or 'no server'}"
+        reporter.begin(title, None if None in lists else total)
+        return first_of(logged_on.status, await follow(watches, reporter, watching))
+
+
 def report_to_end(
     reporter: Reporter,
     work: Callable[[], Coroutine[Any, Any, int]],
-    session: LogonSession | None = None,
+    session: LogonSession | SeveralSessions | None = None,
 ) -> int:
     """Run `work`, which tells `reporter`; return the exit status."""
 
@@ -188,7 +243,11 @@ async def follow(
     failures: list[tuple[str, vt.VeeamTasksError]] = []
     hook = FailureHook.parse(watching.on_failure)
     events = NamedEvents(watches)
-    kept = None if watching.state is None else KeptEvents(events, watching.state)
+    kept = None
+    if watching.state is not None:
+        before = {} if state is None else state.checkpoints
+        others = {name: one for name, one in before.items() if name not in watches}
+        kept = KeptEvents(events, watching.state, others)
     try:
         await _tell_again(events, reporter, state, watching.onlookers)
         if kept is not None:

@@ -1,0 +1,98 @@
+"""Several servers at once: each is logged on to once; one that is away stops none."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import attrs
+
+import veeam_tasks as vt
+from veeam_tasks.cli._events import label
+from veeam_tasks.cli._explain import explain, outage
+from veeam_tasks.cli._messages import complain
+from veeam_tasks.cli._runner import Exit, first_of, status_of
+from veeam_tasks.cli._server import LogonSession, Server
+
+Listener = Any
+
+
+@attrs.define
+class LoggedOn:
+    """The servers that could be logged on to.
+
+    Attributes:
+        managers: By the names of the servers.
+        status: What became of the others.
+    """
+
+    managers: "dict[str, vt.SessionManager]"
+    status: Exit
+
+
+class SeveralSessions:
+    """Logs on to several servers when it is entered, and out when it is left.
+
+    Args:
+        sessions: By the names of the servers.
+    """
+
+    def __init__(self, sessions: Mapping[str, LogonSession]) -> None:
+        self._sessions = sessions
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> LoggedOn:
+        found = LoggedOn({}, Exit.OK)
+        ways = [self._enter(name, one, found) for name, one in self._sessions.items()]
+        try:
+            await asyncio.gather(*ways)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return found
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    async def _enter(self, name: str, session: LogonSession, found: LoggedOn) -> None:
+        try:
+            found.managers[name] = await self._stack.enter_async_context(session)
+        except vt.VeeamTasksError as error:
+            complain(f"{name}: {explain(error)}" if name else explain(error))
+            found.status = first_of(found.status, status_of(error))
+
+    def abort(self) -> None:
+        """End what may hold up a log-out of any of them."""
+        for session in self._sessions.values():
+            session.abort()
+
+
+def sessions_of(
+    servers: Mapping[str, Server], listener: Listener | None = None, **options: Any
+) -> SeveralSessions:
+    """Return what logs on to servers; notices are told with the names of theirs.
+
+    Raises:
+        click.UsageError: Something that was said of one of them is wrong.
+    """
+    return SeveralSessions(
+        {
+            name: one.session(on_notice=_named(name, listener), **options)
+            for name, one in servers.items()
+        }
+    )
+
+
+def _named(name: str, listener: Listener | None) -> Listener | None:
+    if listener is None:
+        return None
+
+    if not name:
+        return listener
+
+    def tell(notice: "vt.Notice") -> None:
+        detail = f"{name}: {outage(notice.error) or notice.detail}"
+        task_ids = tuple(label(name, task_id) for task_id in notice.task_ids)
+        listener(attrs.evolve(notice, detail=detail, task_ids=task_ids, error=None))
+
+    return tell
