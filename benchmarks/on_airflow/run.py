@@ -115,14 +115,17 @@ class Run:
         say("wrong password: seconds", round(time.monotonic() - began))
         say("wrong password: logons tried", len(self.wrong.logons))
 
-    def hold(self, dag: str, kind: str) -> None:
-        """Have the scheduler make the tasks, and defer them all at once."""
+    def hold(self, dag: str) -> None:
+        """Have the scheduler make the tasks."""
         self.start(dag)
         sql = (
             f"select 1 from task_instance where dag_id = '{dag}' and map_index >= 0"
             f" having count(*) = {self.many}"
         )
         self.stack.await_rows(sql, seconds=600)
+
+    def defer(self, dag: str, kind: str) -> None:
+        """Give each of them a trigger, all at once."""
         command = [sys.executable, str(HERE / "defer.py"), dag, kind]
         subprocess.run(command, env=self.stack.env, check=True, stdout=subprocess.PIPE)
 
@@ -148,12 +151,13 @@ class Run:
     def measure(self, dag: str) -> None:
         """A thousand triggers that watch a thousand tasks to their ends."""
         triggerers = [f"triggerer-{n}" for n in range(self.stack.triggerers)]
+        self.hold(dag)
         for number in range(self.many):
-            self.plain.task(f"task-{number + 1}").play("Running 90s, Finished")
+            self.plain.task(f"task-{number + 1}").play("Running 150s, Finished")
+        self.defer(dag, dag)
         before = sum(map(self.stack.cpu_seconds, triggerers))
         logons, requests = len(self.plain.logons), len(self.plain.requests)
         began = time.monotonic()
-        self.hold(dag, dag)
         self.await_events(dag, 1200)
         say(f"{dag}: seconds", round(time.monotonic() - began))
         say(f"{dag}: outcomes", self.ends(dag))
@@ -168,7 +172,8 @@ class Run:
         self.start("start_all")
         self.await_end("start_all", 600)
         tasks = len(self.server.tasks)
-        self.hold("killed", "started")
+        self.hold("killed")
+        self.defer("killed", "started")
         sql = f"select 1 from trigger having count(triggerer_id) >= {self.many}"
         self.stack.await_rows(sql, seconds=400)
         time.sleep(10)
