@@ -12,19 +12,19 @@ async def test_it_is_due_after_the_longest_hold() -> None:
     loop = ManualLoop(100.0)
     time_slice = TimeSlice(loop)
     loop.now += LONGEST_HOLD
-    assert not time_slice.is_due
+    assert not time_slice.is_over
     loop.now += 0.001
-    assert time_slice.is_due
-    await time_slice.take()
-    assert not time_slice.is_due
+    assert time_slice.is_over
+    await time_slice.renew()
+    assert not time_slice.is_over
     loop.now += LONGEST_HOLD + 0.001
-    assert time_slice.is_due
+    assert time_slice.is_over
 
 
 async def test_taking_one_lets_all_else_go_first() -> None:
     """What is ready in the loop runs before the work goes on."""
     order: list[str] = []
     asyncio.get_running_loop().call_soon(order.append, "other")
-    await TimeSlice(asyncio.get_running_loop()).take()
+    await TimeSlice(asyncio.get_running_loop()).renew()
     order.append("work")
     assert order == ["other", "work"]

@@ -10,7 +10,6 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
-from itertools import islice
 from operator import itemgetter
 from random import Random
 from typing import ClassVar
@@ -41,7 +40,7 @@ from veeam_tasks._logs import SERVER
 from veeam_tasks._model import Task
 from veeam_tasks._options import Coalesce
 from veeam_tasks._pace import LONGEST_PAUSE, Pace, next_pauses
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._protocol.classification import refuses_token
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import (
@@ -53,10 +52,8 @@ from veeam_tasks._session.collection import (
 from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._transport.transport import Transport
 
-_UNAUTHORIZED = 401
 _SOON = 0.02
 _AFTER_A_FAILURE = 30.0
-_IDS_AT_ONCE = 64
 # How many times what the last one took, and how many seconds at most, newcomers wait.
 _REST, _LONGEST_REST = 4.0, 5.0
 
@@ -205,17 +202,13 @@ class CollectionPoller(DueItem):
 
     async def _discover(self, found: Iterable[str], generation: int) -> bool:
         """Tell whoever watches all of every ID; return whether one was new."""
-        time_slice = TimeSlice(self.loop)
         has_news = False
-        ids = iter(found)
-        while portion := tuple(islice(ids, _IDS_AT_ONCE)):
+        async for ids in TimeSlice(self.loop).chunks(found):
             again_at = self._again_at
             for watch in self._present():
-                has_news |= watch.on_discovered(portion, generation)
+                has_news |= watch.on_discovered(ids, generation)
             # What was discovered has asked for a collection; this one answers it.
             self._again_at = again_at
-            if time_slice.is_due:
-                await time_slice.take()
         return has_news
 
     def _pause_for_new(
@@ -358,7 +351,7 @@ class CollectionPoller(DueItem):
             reply = await ask(url, self.limit, shown)
             if not isinstance(reply, Reply):
                 raise reply
-            if reply.status == _UNAUTHORIZED and _wire.is_own_refusal(reply):
+            if refuses_token(reply):
                 await self.session.renew(generation)
             # All pages of one generation, since IDs begin anew in each.
             return reply if generation == self.session.generation else None

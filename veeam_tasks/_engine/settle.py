@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from itertools import islice
 
 import attrs
 
@@ -96,10 +95,8 @@ class Settling:
     ) -> tuple[list[TaskRecord], Found]:
         """Return the watched records that did not change, and what did."""
         records, same, changed = self.tracker.records, list[TaskRecord](), Found()
-        time_slice = self._time_slice
-        items = iter(found.items())
-        while portion := list(islice(items, _PORTION)):
-            for task_id, piece in portion:
+        async for chunk in self._time_slice.chunks(found.items()):
+            for task_id, piece in chunk:
                 record = records.get(task_id)
                 if record is None or _is_known_better(record, times):
                     continue
@@ -111,15 +108,11 @@ class Settling:
                     same.append(record)
                 elif times.generation >= record.generation:
                     changed[task_id] = piece
-            if time_slice.is_due:
-                await time_slice.take()
         return same, changed
 
     async def _on_same(self, same: Iterable[TaskRecord], times: PollTimes) -> None:
-        time_slice = self._time_slice
-        items = iter(same)
-        while portion := list(islice(items, _PORTION)):
-            for record in portion:
+        async for chunk in self._time_slice.chunks(same):
+            for record in chunk:
                 # Someone may have come anew meanwhile, who is to be told.
                 if record.unchanged_hash is None or record.due in BUSY:
                     continue
@@ -135,8 +128,6 @@ class Settling:
                     record.due = DueState.IN_COLLECTION
                 if record.pause < self.lowest:
                     self.lowest, self.jitter = record.pause, record.pace.jitter
-            if time_slice.is_due:
-                await time_slice.take()
 
     async def _on_changed(
         self, changed: Found, tasks: Mapping[str, Task], collection: Collection
@@ -154,8 +145,8 @@ class Settling:
             self.settled += 1
             self.tracker.on_task(record, task, hash(piece), times)
             self._place(record)
-            if time_slice.is_due:
-                await time_slice.take()
+            if time_slice.is_over:
+                await time_slice.renew()
 
     def _place(self, record: TaskRecord) -> None:
         """Let a record that was told of something new wait for what is next."""

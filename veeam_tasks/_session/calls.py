@@ -12,6 +12,7 @@ import attrs
 
 from veeam_tasks._errors import (
     MalformedReplyError,
+    StatusError,
     TaskLostError,
     TaskNotFoundError,
     TransportError,
@@ -102,11 +103,12 @@ class Calls:
             if isinstance(value, Task):
                 self.session.mark_knows_tasks(generation)
                 return value
-            if kind is ReplyKind.UNKNOWN and not self.session.knows_tasks:
+            is_advised = kind is ReplyKind.UNKNOWN and not self.session.knows_tasks
+            if is_advised and isinstance(value, StatusError):
                 raise TaskNotFoundError(
                     request=reply.request,
                     status=reply.status,
-                    message=_replies.error_message(reply, self.secrets),
+                    message=value.message,
                     advice=ADVICE,
                 )
             raise value

@@ -7,9 +7,9 @@ page that is not the last of its PagesCount is followed without one.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import Generic, TypeVar, TypeVarTuple, Unpack
 
 import anyio.to_thread
 import attrs
@@ -26,7 +26,6 @@ LONGEST_HOLD = 0.003
 """Seconds of work after which the loop is let go. It is to be held for less than 10 ms,
 and the piece of work under way comes on top of this."""
 
-_REDIRECT = 300
 _MOST_PAGES = 10_000
 _PAGE = re.compile(r"[?&]page=([0-9]{1,9})(?=&|$)", re.ASCII | re.IGNORECASE)
 _PORTION = 64
@@ -75,14 +74,38 @@ class TimeSlice:
         self._until = self.loop.time() + LONGEST_HOLD
 
     @property
-    def is_due(self) -> bool:
-        """Whether it is time to `take` one; cheaper to ask than to await."""
+    def is_over(self) -> bool:
+        """Whether it is time for `renew`; cheaper to ask than to await."""
         return self.loop.time() > self._until
 
-    async def take(self) -> None:
+    async def renew(self) -> None:
         """Let everything else that is ready go first."""
         await asyncio.sleep(0)
         self._until = self.loop.time() + LONGEST_HOLD
+
+    def chunks(self, items: Iterable[T], size: int = _PORTION) -> "_Chunks[T]":
+        """Return what gives so many items at once, and lets the loop go in between."""
+        return _Chunks(self, iter(items), size)
+
+
+@attrs.define(eq=False)
+class _Chunks(Generic[T]):
+    """No asynchronous generator, since one that is left early is ended by the loop."""
+
+    _time_slice: TimeSlice
+    _items: Iterator[T]
+    _size: int
+
+    def __aiter__(self) -> "_Chunks[T]":
+        return self
+
+    async def __anext__(self) -> list[T]:
+        if self._time_slice.is_over:
+            await self._time_slice.renew()
+        chunk = list(islice(self._items, self._size))
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -147,7 +170,7 @@ class CollectionReader:
         if self.size > self.limit:
             problem = f"its pages have more than {self.limit} bytes"
             raise MalformedReplyError(request=reply.request, problem=problem)
-        await self._slice.take()
+        await self._slice.renew()
         slices = await self._slices_of(reply)
         if slices is not None:
             self.found |= slices
@@ -158,7 +181,7 @@ class CollectionReader:
         self.found.update((task.task_id, task) for task in page.tasks)
         self._next = page.next_path or _after(page, self._asked)
         self._check(page, reply, is_news=len(self.found) > before)
-        await self._slice.take()
+        await self._slice.renew()
 
     def _check(self, page: _replies.Page, reply: Reply, *, is_news: bool) -> None:
         """Refuse what would have all the pages that there may be asked for in vain."""
@@ -175,10 +198,8 @@ class CollectionReader:
     async def _slices_of(self, reply: Reply) -> Found | None:
         slices = Found()
         try:
-            for portion in _slices.split(reply):
+            async for (portion,) in self._slice.chunks(_slices.split(reply), 1):
                 slices |= portion
-                if self._slice.is_due:
-                    await self._slice.take()
         except DocumentError:
             return None
         return slices
@@ -190,16 +211,13 @@ class CollectionReader:
         """
         tasks = {key: piece for key, piece in part.items() if type(piece) is Task}
         slices = {key: piece for key, piece in part.items() if type(piece) is bytes}
-        items = iter(slices.items())
-        while portion := dict(islice(items, _PORTION)):
+        async for chunk in self._slice.chunks(slices.items()):
             assert self._cut is not None
             try:
-                decoded = _slices.decode_slices(self._cut, portion, self.secrets)
+                decoded = _slices.decode_slices(self._cut, dict(chunk), self.secrets)
             except MalformedReplyError:
                 return None
             tasks.update((task.task_id, task) for task in decoded)
-            if self._slice.is_due:
-                await self._slice.take()
         return tasks
 
     async def decode_whole(self) -> Mapping[str, Task]:
@@ -254,7 +272,7 @@ async def read_collection(
         reply = await send(path)
         if reply is None:
             return None
-        if reply.status >= _REDIRECT:
+        if not reply.is_success:
             raise _replies.status_error(reply, pages.secrets)
         if is_known(reply):
             break
