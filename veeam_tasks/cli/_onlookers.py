@@ -4,10 +4,11 @@ import asyncio
 import os
 import tempfile
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 import click
@@ -25,10 +26,10 @@ _NEEDS: Final = {"jinja2": "report", "prometheus_client": "metrics"}
 class Onlooker(Protocol):
     """Is told of a watch beside whoever looks at the terminal."""
 
-    def begin(self, manager: "vt.SessionManager") -> None:
-        """Take note of a manager that is open now."""
+    def begin(self, manager: "vt.SessionManager", server: str | None = None) -> None:
+        """Take note of a manager that is open now, and of its name if it has one."""
 
-    def notice(self, notice: "vt.Notice") -> None:
+    def notice(self, notice: "vt.Notice", server: str | None = None) -> None:
         """Take a notice."""
 
     def event(self, event: "vt.TaskEvent", server: str | None = None) -> None:
@@ -63,6 +64,7 @@ class ReportFile:
     path: str
     _recorder: "Recorder" = attrs.field(init=False)
     _writer: asyncio.Task[None] | None = None
+    _urls: set[str] = attrs.field(factory=set)
     _is_told: bool = False
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
     _is_last_written: bool = False
@@ -88,16 +90,16 @@ class ReportFile:
             raise click.UsageError(text)
         return cls(path)
 
-    def begin(self, manager: "vt.SessionManager") -> None:
+    def begin(self, manager: "vt.SessionManager", server: str | None = None) -> None:  # noqa: ARG002 - the protocol has it
         """Begin to write, now that it is known of which server."""
-        recorder = self._recorder
-        recorder.url = manager.url if recorder.url in {None, manager.url} else None
+        self._urls.add(manager.url)
+        self._recorder.url = manager.url if len(self._urls) == 1 else None
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._keep_writing())
 
-    def notice(self, notice: "vt.Notice") -> None:
+    def notice(self, notice: "vt.Notice", server: str | None = None) -> None:
         """Take a notice."""
-        self._recorder.add_notice(notice)
+        self._recorder.add_notice(notice, server=server)
 
     def event(self, event: "vt.TaskEvent", server: str | None = None) -> None:
         """Take an event."""
@@ -152,11 +154,17 @@ def _problem_of(path: str) -> str:
     return ""
 
 
-def both(*listeners: Any) -> Any:
-    """Return a function that tells a notice to each of these."""
+def told_of(
+    onlookers: Iterable[Onlooker],
+    on_notice: "Callable[[vt.Notice], object] | None" = None,
+    server: str | None = None,
+) -> "Callable[[vt.Notice], None]":
+    """Return a function that tells a notice to `on_notice` and to each onlooker."""
 
     def tell(notice: "vt.Notice") -> None:
-        for listener in listeners:
-            listener(notice)
+        if on_notice is not None:
+            on_notice(notice)
+        for onlooker in onlookers:
+            onlooker.notice(notice, server)
 
     return tell

@@ -48,7 +48,7 @@ class MetricsPort:
             raise click.UsageError(text)
         return cls(host.strip("[]") or _LOOPBACK, int(port))
 
-    def begin(self, manager: "vt.SessionManager") -> None:
+    def begin(self, manager: "vt.SessionManager", server: str | None = None) -> None:
         """Listen, and tell of this manager from now on.
 
         Raises:
@@ -60,7 +60,7 @@ class MetricsPort:
             collector = Collector()
             problem = ""
             try:
-                server, _ = serve(collector, self.host, self.port)
+                listening, _ = serve(collector, self.host, self.port)
             except OSError as error:
                 problem = error.strerror or str(error)
             if problem:
@@ -68,15 +68,15 @@ class MetricsPort:
                 raise click.UsageError(text)
 
             def stop() -> None:
-                server.shutdown()
-                server.server_close()
+                listening.shutdown()
+                listening.server_close()
 
             self._collector, self._stop = collector, stop
             if not self.port:
-                say(f"metrics: http://{self.host}:{server.server_port}/metrics")
-        self._collector.add(manager)
+                say(f"metrics: http://{self.host}:{listening.server_port}/metrics")
+        self._collector.add(manager, name=server)
 
-    def notice(self, notice: "vt.Notice") -> None:
+    def notice(self, notice: "vt.Notice", server: str | None = None) -> None:
         """Take note of nothing: the manager counts by itself."""
 
     def event(self, event: "vt.TaskEvent", server: str | None = None) -> None:

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import click
 import veeam_tasks as vt
 from veeam_tasks.cli._explain import outage, wrong_argument
 from veeam_tasks.cli._messages import say, span, warn
-from veeam_tasks.cli._onlookers import Onlooker, both
+from veeam_tasks.cli._onlookers import Onlooker, told_of
 from veeam_tasks.cli._password import PasswordSource, has_terminal
 
 _SILENCE_SECONDS = 1.0
@@ -101,6 +102,7 @@ class Server:
         *,
         patience: float | None = None,
         onlookers: Sequence[Onlooker] = (),
+        name: str | None = None,
         **more: Any,
     ) -> "LogonSession":
         """Return what logs on when it is entered, or adopts the logon session.
@@ -109,6 +111,7 @@ class Server:
             patience: How long the server may be away before the first logon; None for
                 not at all.
             onlookers: Are told of the manager once it is open, and of each notice.
+            name: What onlookers call this server, where there are several.
             **more: Arguments of `connect`.
 
         Raises:
@@ -118,9 +121,8 @@ class Server:
         if patience is not None:
             options["patience"] = patience
         if onlookers:
-            told = [one.notice for one in onlookers]
-            options["on_notice"] = both(*filter(None, [more.get("on_notice")]), *told)
-        began = [one.begin for one in onlookers]
+            options["on_notice"] = told_of(onlookers, more.get("on_notice"), name)
+        began = [partial(one.begin, server=name) for one in onlookers]
         if self.token is not None:
             with checking(self):
                 adopted = vt.adopt(

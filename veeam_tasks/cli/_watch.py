@@ -17,7 +17,7 @@ from veeam_tasks.cli._explain import explain, outage
 from veeam_tasks.cli._hooks import FailureHook
 from veeam_tasks.cli._input import TaskName, checked_ids, read_names
 from veeam_tasks.cli._messages import complain, counted, warn
-from veeam_tasks.cli._onlookers import Onlooker, both
+from veeam_tasks.cli._onlookers import Onlooker, told_of
 from veeam_tasks.cli._options import (
     Servers,
     Watching,
@@ -378,9 +378,7 @@ class _Simulation:
                 username=server.username,
                 password=server.password,
                 pace=self._pace(),
-                on_notice=both(
-                    reporter.notice, *[one.notice for one in watching.onlookers]
-                ),
+                on_notice=told_of(watching.onlookers, reporter.notice),
             ) as em:
                 for one in watching.onlookers:
                     one.begin(em)
