@@ -7,6 +7,7 @@ two or three single requests; both are measured, and the cheaper way is taken.
 
 import math
 from collections import defaultdict
+from itertools import islice
 from typing import Literal
 
 import attrs
@@ -104,17 +105,20 @@ class SessionBatches:
             return [record]
         found = [record]
         known = self._known[session.kind]
-        for looked_at, other in enumerate(list(known)):
-            if looked_at >= _LOOKED_AT or len(found) == AT_ONCE:
+        for other in list(islice(known, _LOOKED_AT)):
+            if len(found) == AT_ONCE:
                 break
             if other.due == DueState.DROPPED:
                 del known[other]
-            elif self._may_come(other, now):
+            elif other is not record and self._may_come(other, now):
                 found.append(other)
         if not self._pays(len(found), now):
             return [record]
         for other in found:
             other.due = DueState.POLLING
+            # Now, so that those under way do not hide the others from the next one.
+            known.pop(other, None)
+            known[other] = None
         return found
 
     def _may_come(self, record: RunRecord, now: float) -> bool:
@@ -132,9 +136,11 @@ class SessionBatches:
             return True
         if self.together <= count * self.single:
             return True
-        # It is tried again then, since both were measured under some load.
-        self.together = None
-        self._off_until = now + _TRY_AGAIN
+        if self.together > AT_ONCE * self.single:
+            # Not even for as many as there may be. Both were measured under some load,
+            # so it is tried again later.
+            self.together = None
+            self._off_until = now + _TRY_AGAIN
         return False
 
 

@@ -1,0 +1,164 @@
+"""Which job sessions are asked for together, and when that pays."""
+
+import asyncio
+
+import pytest
+
+from veeam_tasks import JobSession, Pace, SessionState, Task, TaskState
+from veeam_tasks._engine.due_queue import GRID
+from veeam_tasks._engine.records import DueState, SubscriberRef
+from veeam_tasks._engine.run_batches import SessionBatches
+from veeam_tasks._engine.run_records import Deadline, RunRecord
+from veeam_tasks._session.session_search import SessionSource
+
+PACE = Pace(first=10, growth=1, longest=10, jitter=0)
+
+
+class Follower:
+    """Somebody who wants to know."""
+
+    pace = PACE
+
+    def on_observation(self, seen: object) -> None:
+        """Take note of nothing."""
+
+    def on_end(self, error: Exception) -> None:
+        """Take note of nothing."""
+
+
+FOLLOWER = Follower()
+
+
+def run(
+    number: int, due: float = DueState.READY, kind: str = "BackupJobSession"
+) -> RunRecord:
+    """Return the record of a followed session, due at a time or now."""
+    guid = f"00000000-0000-0000-0000-{number:012}"
+    task = Task(
+        task_id=f"task-{number}",
+        state=TaskState.FINISHED,
+        raw_state="Finished",
+        operation="StartJob",
+    )
+    record = RunRecord(
+        pace=PACE,
+        task_id=task.task_id,
+        first_generation=1,
+        number=number,
+        task=task,
+        started=None,
+        source=SessionSource.LINK,
+        session_id=guid,
+        session=JobSession(
+            session_id=guid, kind=kind, state=SessionState.WORKING, raw_state="Working"
+        ),
+    )
+    reference = SubscriberRef(FOLLOWER)
+    reference.pace, reference.wanted = PACE, ()
+    record.want(reference, Deadline(100.0, 100.0))
+    record.due = int(due) if due < 0 else int(due / GRID)
+    return record
+
+
+def batches(*records: RunRecord, **options: object) -> SessionBatches:
+    """Return what knows of the records, asked for in this order."""
+    made = SessionBatches(**({"mode": "auto"} | options))  # type: ignore[arg-type]
+    for record in records:
+        made.note_asked(record)
+    return made
+
+
+def test_those_that_are_due_or_soon_come_along() -> None:
+    """Up to a quarter of its pause early; they are being polled from then on."""
+    lead, soon, late = run(1), run(2, due=102.4), run(3, due=103)
+    found = batches(lead, soon, late).gather(lead, 100.0)
+    assert found == [lead, soon]
+    assert [one.due for one in found] == [DueState.POLLING] * 2
+    assert late.due == int(103 / GRID)
+
+
+def test_twenty_at_most_and_those_asked_for_longest_ago_first() -> None:
+    """What is under way does not hide the others from the next query."""
+    records = [run(number) for number in range(1000)]
+    made = batches(*records)
+    seen: list[RunRecord] = []
+    while ready := [one for one in records if one.due == DueState.READY]:
+        found = made.gather(ready[0], 0.0)
+        assert len(found) == 20
+        seen += found
+    assert seen == records
+
+
+@pytest.mark.parametrize("mode", ["auto", "never", "always"])
+def test_kinds_and_what_is_single_are_left_out(mode: str) -> None:
+    """A query is for one kind; what a query has missed is asked for singly."""
+    lead, other, single, gone = run(1), run(2, kind="RestoreSession"), run(3), run(4)
+    single.is_single = True
+    gone.due = DueState.DROPPED
+    same = run(5)
+    made = batches(lead, other, single, gone, same, mode=mode)
+    assert made.gather(single, 0.0) == [single]
+    assert made.gather(lead, 0.0) == ([lead] if mode == "never" else [lead, same])
+
+
+@pytest.mark.parametrize(
+    ("single", "together", "count", "pays"),
+    [
+        (0.01, 0.02, 2, True),
+        (0.01, 0.021, 2, False),
+        (0.01, 0.1, 10, True),
+        (0.01, 0.11, 10, False),
+        (0.0, 0.0, 2, True),
+    ],
+)
+def test_it_pays_if_a_query_takes_less_than_the_single_requests(
+    single: float,
+    together: float,
+    count: int,
+    pays: bool,
+) -> None:
+    """Both as measured; until then it is tried."""
+    records = [run(number) for number in range(count)]
+    made = batches(*records)
+    made.note_single(single)
+    made.note_together(together)
+    assert (len(made.gather(records[0], 0.0)) == count) is pays
+
+
+def test_what_does_not_pay_even_for_twenty_is_tried_again_after_a_minute() -> None:
+    """What was measured under load may be otherwise later."""
+    records = [run(number) for number in range(20)]
+    made = batches(*records)
+    made.note_single(0.01)
+    made.note_together(0.3)
+    for now, count in ((0.0, 1), (59.0, 1), (60.0, 20)):
+        found = made.gather(records[0], now)
+        assert len(found) == count
+
+
+def test_two_failures_in_a_row_or_a_refusal_switch_it_off() -> None:
+    """For a minute, or for good."""
+    records = [run(number) for number in range(3)]
+    made = batches(*records)
+    made.note_failed(0.0, is_refused=False)
+    made.note_together(0.1)
+    made.note_failed(1.0, is_refused=False)
+    assert made._off_until == 0.0
+    made.note_failed(2.0, is_refused=False)
+    assert made.gather(records[0], 61.0) == [records[0]]
+    made.note_failed(3.0, is_refused=True)
+    assert made.gather(records[0], 1e9) == [records[0]]
+
+
+async def test_a_page_as_before_is_known_by_its_sessions() -> None:
+    """Of other sessions an equal body would be news, and so where one is missing."""
+    await asyncio.sleep(0)
+    one, two = run(1, due=5), run(2, due=5)
+    made = batches(one, two)
+    made.note_page([one, two], b"page")
+    assert made.is_unchanged([two, one], b"page")
+    assert not made.is_unchanged([one, two], b"other")
+    assert not made.is_unchanged([one], b"page")
+    two.due = DueState.READY  # it was not in the page
+    made.note_page([one, two], b"page")
+    assert not made.is_unchanged([one, two], b"page")
