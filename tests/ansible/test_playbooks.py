@@ -252,7 +252,7 @@ def test_a_play_that_is_stopped_logs_out(
         for line in playing.stdout:
             if line.startswith("Long: Working"):
                 break
-        playing.send_signal(number)
+        os.killpg(playing.pid, number)
         playing.stdout.read()
     with os.fdopen(reader) as ended:
         ended.read()
