@@ -13,7 +13,6 @@ import anyio
 import attrs
 from yarl import URL
 
-from veeam_tasks._engine import decisions as _decisions
 from veeam_tasks._engine.collection_poll import CollectionPoller
 from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._engine.health import Outage, ServerHealth
@@ -53,8 +52,6 @@ _log = logging.getLogger(__name__)
 
 _OK = 200
 _CLOCK_TICK = 0.001
-# Under a token with which so many rounds in a row could read nothing, none is sound.
-_HOPELESS = 4 * _decisions.UNAUTHORIZED_ROUNDS
 # So many polls are all measured, then one in 16: the second is a mask of their count.
 _MEASURED_AT_FIRST, _MEASURED_RARELY = 64, 15
 
@@ -450,54 +447,14 @@ class Engine:
     async def _on_unauthorized(
         self, record: TaskRecord, error: VeeamTasksError, times: PollTimes
     ) -> None:
-        """Act on a 401 of the server itself: is it the token, or this task alone?
-
-        1. The token is another by now: the reply was late, and proves nothing.
-        2. The logon session says that its token has expired: it is renewed, once for
-           all who ask, and the task is asked for again at once.
-        3. The token is good, or nobody can tell: a round is counted, a pause apart.
-           After three of them the task is lost, unless all others are refused as well.
-        4. No answer came to that question: a failure like any other.
-        """
-        session, tracker = self.session, self.tracker
-        if times.generation != session.generation:
-            # Were it compared with the token of today, each late 401 would make one
-            # more logon.
-            tracker.reschedule(record, 0.0)
+        """Act on a 401, see `Tracker.on_unauthorized`."""
+        failure = await self.tracker.on_unauthorized(record, error, times)
+        if failure is None:
             return
-        is_hopeless = record.unauthorized_rounds >= _HOPELESS
-        failure: VeeamTasksError | None = None
-        is_void = is_hopeless and not tracker.is_alone(record)
-        try:
-            is_void = await session.renew(times.generation, is_expired=is_void)
-            self.health.record_success()
-        except LogonError:
-            return  # every subscription was ended by it
-        except VeeamTasksError as caught:
-            failure = caught
-        if record.due != DueState.POLLING:
-            return  # dropped meanwhile
-        if failure is not None:
-            self._on_failure(record, failure, times)
-            return
-        # Or a good reply like the last one would not end the count.
-        record.unchanged_hash, record.trouble = None, str(error)
-        is_renewed = session.generation != times.generation
-        tracker.retries += is_renewed
-        pause = 0.0
-        if is_void:
-            record.unauthorized_rounds = 0
+        if failure is error and self.tracker.is_alone(record):
+            self.tracker.on_denied(record, error, times)
         else:
-            pause = _decisions.count_unauthorized(record, times)
-        if record.unauthorized_rounds > _decisions.UNAUTHORIZED_ROUNDS:
-            if tracker.is_alone(record):
-                tracker.on_denied(record, error, times)
-            else:
-                tracker.on_failure(record, error, times)
-            return
-        # Where it may be this task alone, others are to try a new token first.
-        is_quick = is_renewed and is_void
-        tracker.reschedule(record, 0.0 if is_quick else pause or record.reset_pause())
+            self._on_failure(record, failure, times)
 
     async def _ask(
         self, poller: Poller, url: URL, limit: int, shown: str = ""

@@ -606,43 +606,15 @@ class Runs:
     async def _on_unauthorized(
         self, record: RunRecord, error: VeeamTasksError, times: PollTimes
     ) -> None:
-        """Ask whether the token has expired; if not, this run alone is refused."""
-        session = self.session
-        if times.generation != session.generation:
-            self.tracker.reschedule(
-                record, 0.0
-            )  # a late 401: the token is another by now
+        """Act on a 401, see `Tracker.on_unauthorized`."""
+        failure = await self.tracker.on_unauthorized(record, error, times)
+        if failure is None:
             return
-        failure: VeeamTasksError | None = None
-        is_hopeless = record.unauthorized_rounds >= 4 * _decisions.UNAUTHORIZED_ROUNDS
-        is_expired = is_hopeless and not self.tracker.is_alone(record)
-        try:
-            is_expired = await session.renew(times.generation, is_expired=is_expired)
-            self.health.record_success()
-        except LogonError:
-            return  # every subscription was cut by it
-        except VeeamTasksError as caught:
-            failure = caught
-        if record.due != DueState.POLLING:
-            return
-        if failure is not None:
-            await self._on_trouble(record, failure, times)
-            return
-        record.unchanged_hash, record.trouble = None, str(error)
-        is_renewed = session.generation != times.generation
-        self.tracker.retries += is_renewed
-        if is_expired:
-            record.unauthorized_rounds = 0
-            self.tracker.reschedule(record, 0.0 if is_renewed else record.reset_pause())
-            return
-        pause = _decisions.count_unauthorized(record, times)
-        if record.unauthorized_rounds <= _decisions.UNAUTHORIZED_ROUNDS:
-            self.tracker.reschedule(record, pause)
-        elif self.tracker.is_alone(record):
+        if failure is error and self.tracker.is_alone(record):
             reason = _runs.forbidden(record, error)
             self._tell(record, _runs.lost(record, times, reason))
         else:
-            await self._on_trouble(record, error, times)
+            await self._on_trouble(record, failure, times)
 
     # --- the machines of a run that did not end with Success
 

@@ -26,7 +26,7 @@ from veeam_tasks._engine.records import (
     TaskRecord,
 )
 from veeam_tasks._engine.run_records import RunRecord, WatchedRecords
-from veeam_tasks._errors import VeeamTasksError, WatchTimeoutError
+from veeam_tasks._errors import LogonError, VeeamTasksError, WatchTimeoutError
 from veeam_tasks._events import Observation, Report
 from veeam_tasks._logs import TASKS
 from veeam_tasks._model import Task
@@ -37,6 +37,8 @@ from veeam_tasks._session.logon_session import ADVICE, LogonSession
 _GONE_AT_ONCE = 64
 _FIRST_POLLS_APART = 0.001
 _STARTED_KEPT = 10_000
+# Under a token with which so many rounds in a row could read nothing, none is sound.
+_HOPELESS = 4 * _decisions.UNAUTHORIZED_ROUNDS
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -267,7 +269,7 @@ class Tracker:
 
         Returns:
             The error of a 401, which nothing is decided on here: first the logon
-            session has to be asked whether it is the token or this task.
+            session has to be asked, see `on_unauthorized`.
         """
         # 1. Older than what is known: it may be of another task under this ID.
         if times.generation < record.generation:
@@ -331,6 +333,59 @@ class Tracker:
         self._apply(
             record, _decisions.on_failure(record, error, times, patience, reopened_at)
         )
+
+    async def on_unauthorized(
+        self, record: PolledRecord, error: VeeamTasksError, times: PollTimes
+    ) -> VeeamTasksError | None:
+        """Act on a 401 of the server itself: is it the token, or this record alone?
+
+        1. The token is another by now: the reply was late, and proves nothing.
+        2. The logon session says that its token has expired: it is renewed, once for
+           all who ask, and the record is polled again at once.
+        3. The token is good, or nobody can tell: a round is counted, a pause apart.
+        4. It is the last round: `error` is returned. If others are not refused, see
+           `is_alone`, the record is lost; else the server is unwell.
+        5. No answer came to the question: that failure is returned.
+
+        Returns:
+            What is left to be acted on; None if the record was put back into the queue,
+            or is polled no more.
+        """
+        session = self.session
+        if times.generation != session.generation:
+            # Were it compared with the token of today, each late 401 would make one
+            # more logon.
+            self.reschedule(record, 0.0)
+            return None
+        is_hopeless = record.unauthorized_rounds >= _HOPELESS
+        failure: VeeamTasksError | None = None
+        is_expired = is_hopeless and not self.is_alone(record)
+        try:
+            is_expired = await session.renew(times.generation, is_expired=is_expired)
+            self.health.record_success()
+        except LogonError:
+            return None  # every subscription was ended by it
+        except VeeamTasksError as caught:
+            failure = caught
+        if record.due != DueState.POLLING:
+            return None  # dropped meanwhile
+        if failure is not None:
+            return failure
+        # Or a good reply like the last one would not end the count.
+        record.unchanged_hash, record.trouble = None, str(error)
+        is_renewed = session.generation != times.generation
+        self.retries += is_renewed
+        pause = 0.0
+        if is_expired:
+            record.unauthorized_rounds = 0
+        else:
+            pause = _decisions.count_unauthorized(record, times)
+        if record.unauthorized_rounds > _decisions.UNAUTHORIZED_ROUNDS:
+            return error
+        # Where it may be this record alone, others are to try a new token first.
+        is_quick = is_renewed and is_expired
+        self.reschedule(record, 0.0 if is_quick else pause or record.reset_pause())
+        return None
 
     def on_denied(
         self, record: TaskRecord, error: VeeamTasksError, times: PollTimes
