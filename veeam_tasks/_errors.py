@@ -80,6 +80,11 @@ class VeeamTasksError(Exception):
         return copy
 
 
+def fresh(error: BaseException) -> BaseException:
+    """Return a copy of an error of ours, so that raisers do not share one traceback."""
+    return error.again() if isinstance(error, VeeamTasksError) else error
+
+
 class ArgumentError(ValueError):
     """An argument is wrong; nothing was sent. The caller corrects it.
 

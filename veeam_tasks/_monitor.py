@@ -13,9 +13,8 @@ import attrs
 
 from veeam_tasks._errors import VeeamTasksError
 from veeam_tasks._events import Observation
-from veeam_tasks._logs import TASKS, error_fields
 from veeam_tasks._model import RunStage, TaskState
-from veeam_tasks._notices import Statistics
+from veeam_tasks._notices import TASKS, Statistics, error_fields
 from veeam_tasks._redaction import visible
 
 _MOST_OPERATIONS = 200

@@ -1,5 +1,11 @@
-"""Notices: each fact about the server and the logon session told once."""
+"""What a manager tells of itself: notices, each fact once, and records of the log.
 
+The names of the loggers and the fields of their records are public; names of modules
+would move with the code. Each record has fields beside its sentence (``extra``), so
+that whoever writes JSON gets values; the README of `metrics` lists them.
+"""
+
+import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -7,12 +13,30 @@ from enum import StrEnum
 import attrs
 
 from veeam_tasks._errors import VeeamTasksError
-from veeam_tasks._logs import LOGON, MANAGER, SERVER, error_fields
 from veeam_tasks._redaction import (
     counted,
     of_the_package,
     visible,
 )
+
+LOGON = logging.getLogger("veeam_tasks.logon")
+"""Logon sessions: logged on, renewed, kept alive, logged out."""
+
+SERVER = logging.getLogger("veeam_tasks.server")
+"""The health of the server, and how it is asked."""
+
+TASKS = logging.getLogger("veeam_tasks.tasks")
+"""Each change and each end of a task or a run; polls that failed."""
+
+MANAGER = logging.getLogger("veeam_tasks.manager")
+"""Errors of our own, or of the caller's functions."""
+
+
+def error_fields(error: VeeamTasksError | None) -> dict[str, str]:
+    """Return the fields about an error; none without one."""
+    if error is None:
+        return {}
+    return {"error_type": type(error).__name__, "error": str(error)}
 
 
 class NoticeKind(StrEnum):

@@ -23,11 +23,22 @@ import anyio
 import attrs
 
 from veeam_tasks._engine.engine import Engine
-from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
-from veeam_tasks._logs import LOGON, MANAGER, error_fields
+from veeam_tasks._errors import (
+    ClosedError,
+    LogonError,
+    VeeamTasksError,
+    fresh,
+)
 from veeam_tasks._model import TaskState
 from veeam_tasks._monitor import Monitor
-from veeam_tasks._notices import NoticeKind, Notices, Statistics
+from veeam_tasks._notices import (
+    LOGON,
+    MANAGER,
+    NoticeKind,
+    Notices,
+    Statistics,
+    error_fields,
+)
 from veeam_tasks._options import Settings
 from veeam_tasks._redaction import Secret, Secrets, visible
 from veeam_tasks._session.calls import Calls
@@ -573,7 +584,7 @@ class Opening:
             self.check()
         failure = self._task.exception()
         if failure is not None:
-            raise failure.again() if isinstance(failure, VeeamTasksError) else failure
+            raise fresh(failure)
         self._is_served = True
 
     async def ended(self) -> None:

@@ -59,7 +59,7 @@ def written_task(
         plain["sequence"] = delivered.sequence
         plain.update(_event(delivered, hide))
     told = _owe(plain, entry, hide)
-    latest = None if entry.latest is None else entry.latest.task
+    latest = entry.latest_task
     if record is not None and record.task is not None:
         latest = record.task
         plain["asked"] = _ms_before(_asked(record, entry))

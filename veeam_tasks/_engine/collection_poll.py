@@ -36,8 +36,8 @@ from veeam_tasks._errors import (
     StatusError,
     VeeamTasksError,
 )
-from veeam_tasks._logs import SERVER
 from veeam_tasks._model import Task
+from veeam_tasks._notices import SERVER
 from veeam_tasks._options import Coalesce
 from veeam_tasks._pace import LONGEST_PAUSE, Pace, next_pauses
 from veeam_tasks._protocol.classification import refuses_token

@@ -282,6 +282,13 @@ def is_another(before: Task, task: Task) -> bool:
     return backwards or is_elsewhere or before.operation != task.operation
 
 
+def is_another_end(before: Task, task: Task) -> bool:
+    """Tell whether a task that ended is another than the one found under its ID."""
+    # A Result that comes late is no other task.
+    has_same_end = not before.is_finished or before.result in {None, task.result}
+    return not has_same_end or is_another(before, task)
+
+
 def _paths(task: Task) -> set[str]:
     """Return where the Related links lead; host and port are the server's own idea."""
     hrefs = [link.href.partition("?")[0] for link in task.related]

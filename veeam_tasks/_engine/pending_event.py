@@ -1,10 +1,15 @@
 """What one watch owes of one task: observations merged for a slow reader; pure."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
+from veeam_tasks._engine.records import TaskRecord
+from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._events import Observation, TaskEvent, state_word
 from veeam_tasks._model import (
     RunStage,
+    Task,
 )
 
 _NOT_ENDED = sys.maxsize
@@ -29,6 +34,12 @@ class PendingEvent:
     def latest(self) -> TaskEvent | None:
         """The latest event, delivered or owed."""
         return self.owed or self.delivered
+
+    @property
+    def latest_task(self) -> Task | None:
+        """The task of the latest event, if one has seen it."""
+        latest = self.owed or self.delivered
+        return None if latest is None else latest.task
 
     @property
     def is_final(self) -> bool:
@@ -157,3 +168,42 @@ def event_of(seen: Observation, before: TaskEvent | None) -> TaskEvent:
         session=seen.session,
         failures=seen.failures,
     )
+
+
+class Latest(Mapping[str, Task]):
+    """The latest known tasks of a watch, in the order watched; a view of them."""
+
+    __pending__ = ("_records", "_runs", "_pending", "_unseen")
+
+    def __init__(
+        self,
+        pending: Mapping[str, PendingEvent],
+        unseen: AbstractSet[str],
+        records: Mapping[str, TaskRecord],
+        runs: Mapping[str, RunRecord],
+    ) -> None:
+        self._pending = pending
+        self._unseen = unseen
+        self._records = records
+        self._runs = runs
+
+    def __getitem__(self, key: str) -> Task:
+        entry = self._pending[key]
+        if key in self._unseen:
+            raise KeyError(key)
+        has_ended = entry.is_final or key in self._runs
+        record = None if has_ended else self._records.get(key)
+        seen = entry.latest if record is None or record.task is None else record
+        task = None if seen is None else seen.task
+        assert task is not None
+        return task
+
+    def __iter__(self) -> Iterator[str]:
+        # Of a copy, since it may be walked over with pauses in between.
+        return iter([one for one in self._pending if one not in self._unseen])
+
+    def __len__(self) -> int:
+        return len(self._pending) - len(self._unseen)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))

@@ -27,7 +27,6 @@ from veeam_tasks._engine.run_records import (
 from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
 from veeam_tasks._events import Observation
-from veeam_tasks._logs import TASKS, error_fields
 from veeam_tasks._model import (
     JobSession,
     RunStage,
@@ -36,6 +35,7 @@ from veeam_tasks._model import (
     TaskSession,
     TaskState,
 )
+from veeam_tasks._notices import TASKS, error_fields
 from veeam_tasks._protocol import replies as _wire
 from veeam_tasks._protocol.classification import (
     ReplyKind,

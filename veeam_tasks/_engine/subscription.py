@@ -10,7 +10,7 @@ import asyncio
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from veeam_tasks._checkpoint import Checkpoint
@@ -21,10 +21,9 @@ from veeam_tasks._engine.checkpoints import (
     written_task,
     written_watch,
 )
-from veeam_tasks._engine.decisions import is_another
+from veeam_tasks._engine.decisions import is_another_end
 from veeam_tasks._engine.engine import Engine
-from veeam_tasks._engine.latest import Latest
-from veeam_tasks._engine.pending_event import PendingEvent, PendingRun
+from veeam_tasks._engine.pending_event import Latest, PendingEvent, PendingRun
 from veeam_tasks._engine.reader import Reader
 from veeam_tasks._engine.resuming import (
     Resumed,
@@ -35,7 +34,10 @@ from veeam_tasks._engine.resuming import (
 )
 from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._engine.runs import searching
-from veeam_tasks._errors import WatchTimeoutError
+from veeam_tasks._errors import (
+    WatchTimeoutError,
+    fresh,
+)
 from veeam_tasks._events import Observation, Outcomes, Report, TaskEvent, outcome_of
 from veeam_tasks._model import RunStage, Task, TaskState
 from veeam_tasks._pace import Pace
@@ -329,8 +331,7 @@ class Subscription:
                 if one not in self._unwanted:
                     new.append(one)
             elif entry.ended_under < generation:
-                is_known = entry.latest is not None and entry.latest.task is not None
-                if self._listed_under < generation and is_known:
+                if self._listed_under < generation and entry.latest_task is not None:
                     entry.ended_under = generation
                     doubted.append(one)
                 else:
@@ -464,7 +465,7 @@ class Subscription:
             self._note_changed(mark.id)
             if entry.owed is not None:
                 self._owed[mark.id] = entry
-            if entry.latest is None or entry.latest.task is None:
+            if entry.latest_task is None:
                 self._unseen.add(mark.id)
             if entry.is_final:
                 if self.is_endless:
@@ -588,22 +589,12 @@ class Subscription:
 
 def _is_another(entry: PendingEvent, seen: Observation) -> bool:
     """Tell whether what was seen is not the task that has ended under its ID."""
-    before = None if entry.latest is None else entry.latest.task
-    task = seen.task
+    before, task = entry.latest_task, seen.task
     if seen.state is TaskState.LOST or before is None or task is None:
         return False
-    # A Result that comes late is no other task.
-    has_same_end = not before.is_finished or before.result in {None, task.result}
-    return not has_same_end or is_another(before, task)
+    return is_another_end(before, task)
 
 
 def _expire(subscription: "weakref.ReferenceType[Subscription]") -> None:
-    expiring = subscription()
-    if expiring is not None:
+    if (expiring := subscription()) is not None:
         expiring.expire()
-
-
-def fresh(error: Exception) -> Exception:
-    """Return a copy to be raised, so that raisers do not share one traceback."""
-    again: Callable[[], Exception] | None = getattr(error, "again", None)
-    return error if again is None else again()

@@ -28,9 +28,9 @@ from veeam_tasks._engine.records import (
 from veeam_tasks._engine.run_records import RunRecord, WatchedRecords
 from veeam_tasks._errors import LogonError, VeeamTasksError, WatchTimeoutError
 from veeam_tasks._events import Observation, Report
-from veeam_tasks._logs import TASKS
 from veeam_tasks._model import Task
 from veeam_tasks._monitor import Monitor
+from veeam_tasks._notices import TASKS
 from veeam_tasks._protocol.classification import ReplyKind
 from veeam_tasks._session.logon_session import ADVICE, LogonSession
 

@@ -14,8 +14,11 @@ from veeam_tasks._checkpoint import Checkpoint
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._engine.pending_event import PendingEvent
 from veeam_tasks._engine.reader import Reader, waiting
-from veeam_tasks._engine.subscription import Subscription, fresh
-from veeam_tasks._errors import ClosedError
+from veeam_tasks._engine.subscription import Subscription
+from veeam_tasks._errors import (
+    ClosedError,
+    fresh,
+)
 from veeam_tasks._events import Observation, Report, TaskEvent, failure_of, lost_error
 from veeam_tasks._model import Run, Task, TaskState
 from veeam_tasks._pace import Pace

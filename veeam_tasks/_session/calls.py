@@ -18,8 +18,8 @@ from veeam_tasks._errors import (
     TransportError,
     VeeamTasksError,
 )
-from veeam_tasks._logs import TASKS, error_fields
 from veeam_tasks._model import TASK_ID, JobSession, Task, TaskSession
+from veeam_tasks._notices import TASKS, error_fields
 from veeam_tasks._options import Settings
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.actions import check_deleted, task_started

@@ -23,8 +23,13 @@ from typing import Literal, NoReturn, Protocol
 import anyio
 import attrs
 
-from veeam_tasks._errors import ClosedError, LogonError, VeeamTasksError
-from veeam_tasks._logs import LOGON, error_fields
+from veeam_tasks._errors import (
+    ClosedError,
+    LogonError,
+    VeeamTasksError,
+    fresh,
+)
+from veeam_tasks._notices import LOGON, error_fields
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.classification import refuses_token
 from veeam_tasks._protocol.logon import (
@@ -397,7 +402,7 @@ class LogonSession:
             raise ClosedError(what="the manager", advice="it was closed")
         failure = pending.exception()
         if failure is not None:
-            raise failure.again() if isinstance(failure, VeeamTasksError) else failure
+            raise fresh(failure)
         return pending.result()
 
     def _release(self, pending: asyncio.Task[bool]) -> None:
