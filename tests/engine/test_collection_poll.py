@@ -1,4 +1,4 @@
-"""The sweep: what a collection says, and what is not taken from it alone."""
+"""The collection: what a collection says, and what is not taken from it alone."""
 
 import asyncio
 import contextlib
@@ -199,7 +199,7 @@ async def test_slices_that_do_not_stand_for_themselves_have_all_parsed() -> None
         assert (await watch.wait()).succeeded == tuple(IDS)
 
 
-async def test_a_token_that_ends_during_a_sweep_is_renewed_once() -> None:
+async def test_a_token_that_ends_during_a_collection_is_renewed_once() -> None:
     """The collection is asked for again under the new one."""
     em = Manager()
     async with RawServer(route=em) as server, door(server) as manager:
@@ -230,14 +230,14 @@ async def test_a_refused_collection_is_served_singly(status: int) -> None:
         assert manager.statistics().coalescing == "together"
 
 
-async def test_watch_all_begun_during_a_sweep_is_told_of_all() -> None:
+async def test_watch_all_begun_during_a_collection_is_told_of_all() -> None:
     """Also if the collection does not change any more."""
     em = Manager()
     async with RawServer(route=em) as server, door(server) as manager:
         first = manager.watch(IDS)
         await anyio.sleep(5)
         for _ in range(40):
-            # Each at another step of the sweeps that go on.
+            # Each at another step of the collections that go on.
             await anyio.sleep(0.997)
             late = manager.watch_all()
             await anyio.sleep(3)
@@ -246,7 +246,7 @@ async def test_watch_all_begun_during_a_sweep_is_told_of_all() -> None:
         assert len(first.tasks) == COUNT
 
 
-async def test_newcomers_do_not_make_sweeps_follow_one_another() -> None:
+async def test_newcomers_do_not_make_collections_follow_one_another() -> None:
     """While tasks are added one by one, most of the time no collection is asked for."""
     em = Manager()
     slow = Pace(first=60, growth=1, longest=60, jitter=0)
@@ -393,7 +393,7 @@ async def test_what_is_discarded_from_a_watch_of_all_stays_out() -> None:
         assert "task-3" not in watch.tasks
 
 
-async def test_a_sweep_that_only_ends_tasks_is_followed_by_another() -> None:
+async def test_a_collection_that_only_ends_tasks_is_followed_by_another() -> None:
     """What else is watched may wait for it, although no pause was met."""
     em = Manager()
     async with RawServer(route=em) as server, door(server) as manager:

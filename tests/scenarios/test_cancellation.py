@@ -109,7 +109,7 @@ async def read_events(server: SimulatedServer) -> None:
 
 
 async def read_together(server: SimulatedServer) -> None:
-    """Read what sweeps of the whole collection deliver."""
+    """Read what polls of the whole collection deliver."""
     ids = [server.add_task("Running 2s, Finished ok").task_id for _ in range(3)]
     async with door(server, coalesce="always") as em, em.watch(ids) as watch:
         async for _ in watch:

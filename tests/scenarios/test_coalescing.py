@@ -150,7 +150,7 @@ async def test_a_collection_that_never_comes_is_seldom_asked_for(kind: str) -> N
 
 
 @MODES
-async def test_watch_all_shares_the_sweep(mode: str) -> None:
+async def test_watch_all_shares_the_collection(mode: str) -> None:
     """Every task of the logon session is watched, those that appear later included."""
     async with (
         SimulatedServer() as server,
