@@ -263,3 +263,38 @@ def test_nothing_of_opentelemetry_is_imported() -> None:
         "assert not [name for name in sys.modules if 'opentelemetry' in name]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+async def test_a_run_that_nobody_follows_any_more_ends_unfinished(
+    spans: InMemorySpanExporter,
+) -> None:
+    """When it is discarded, and when its watch is closed."""
+    async with Wire().server() as server, direct(server) as em:
+        for _ in range(2):
+            server.add_task("Running")
+        watch = em.watch("task-1", "task-2", follow=True)
+        await anext(watch)
+        await anext(watch)
+        watch.discard("task-1")
+        assert len(ours(spans, "run")) == 1
+        await watch.aclose()
+    ended = ours(spans, "run")
+    outcomes = [(span.attributes or {})["veeam_tasks.outcome"] for span in ended]
+    assert outcomes == ["unfinished", "unfinished"]
+
+
+async def test_a_lost_run_is_an_error_with_its_reason(
+    spans: InMemorySpanExporter,
+) -> None:
+    """A plain watch has no spans: what it sees is told by its events."""
+    async with Wire().server() as server, direct(server) as em:
+        task = server.add_task("Running")
+        plain, watch = em.watch("task-1"), em.watch("task-1", follow=True)
+        await anext(watch)
+        task.vanish()
+        await watch.wait()
+        await plain.wait()
+    (run,) = ours(spans, "run")
+    assert run.attributes is not None
+    assert run.attributes["error.type"] == "lost"
+    assert "task-1 is lost" in (run.status.description or "")
