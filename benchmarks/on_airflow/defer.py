@@ -23,9 +23,12 @@ from veeam_tasks.airflow.triggers import VeeamTrigger
 
 
 async def checkpoint_of_first() -> dict[str, Any]:
-    """Return a checkpoint of task-1 of the plain server; nothing is asked of it."""
-    url = os.environ["VEEAM_BENCH_PLAIN"]
-    async with vt.adopt(url, "nobody's", keep_alive=False) as em:
+    """Return a checkpoint of task-1 of the plain server, under the logon session there.
+
+    Under another one a task of that ID would not be taken for the same.
+    """
+    url, token = os.environ["VEEAM_BENCH_PLAIN"].split()
+    async with vt.adopt(url, token, keep_alive=False) as em:
         return await checkpoint_of(em, "task-1", follow=False, find_timeout=60.0)
 
 
