@@ -14,7 +14,14 @@ from support.loops import of_asyncio
 from support.managers import door
 from support.virtual_time import AsyncioVirtual
 
-from veeam_tasks import Pace, SessionManager, VeeamTasksError, adopt, connect
+from veeam_tasks import (
+    Pace,
+    SessionFailedError,
+    SessionManager,
+    VeeamTasksError,
+    adopt,
+    connect,
+)
 from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
 
 START = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
@@ -163,10 +170,38 @@ async def outage(server: SimulatedServer) -> None:
             await watch.wait()
 
 
+def failing_job(server: SimulatedServer) -> str:
+    """Return the path that starts a job which fails with reasons."""
+    job = server.add_job(
+        "Nightly",
+        session="Working 1s, Stopped failed",
+        machines={"db01": "Completed failed 'No space'"},
+    )
+    return f"{job.path}?action=start"
+
+
+async def run_job(server: SimulatedServer) -> None:
+    """Start a job and follow it: query, session, machines."""
+    path = failing_job(server)
+    async with door(server) as em:
+        with contextlib.suppress(SessionFailedError):
+            await em.run(path)
+
+
+async def follow_together(server: SimulatedServer) -> None:
+    """Follow some jobs, whose sessions are asked for with one query."""
+    paths = [failing_job(server) for _ in range(2)]
+    async with door(server, coalesce="always") as em:
+        tasks = [await em.submit(path) for path in paths]
+        async with em.watch(tasks, follow=True) as watch:
+            await watch.wait()
+
+
 Scenario = Callable[[SimulatedServer], Awaitable[None]]
 SCENARIOS: list[Scenario] = [
     *[log_on, log_out, password, fetch, renew, close_in_renewal, adopted],
     *[read_events, read_together, watch_all, wait, submit, delete, outage],
+    *[run_job, follow_together],
 ]
 
 

@@ -92,6 +92,58 @@ async def test_three_days_with_nightly_restarts() -> None:
         assert figures.renewals == 3
 
 
+async def started_through_the_day(
+    server: SimulatedServer, em: SessionManager, count: int
+) -> tuple[Watch, dict[str, str]]:
+    """Start jobs all through a day and follow them; return how each ends, by task."""
+    ends: dict[str, str] = {}
+    watch = em.watch((), follow=True, find_timeout=HOUR)
+    for number in range(count):
+        end = ("success", "warning", "failed")[number % 3]
+        script = f"Starting 60s, Working {1 + number % 9}h, Stopped {end}"
+        job = server.add_job(f"Job {number}", session=script)
+        task = await em.submit(f"{job.path}?action=start", follow=True)
+        ends[task.task_id] = end
+        watch.add(task)
+        await anyio.sleep(DAY / count)
+    return watch, ends
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize("coalesce", ["never", "auto"])
+async def test_a_day_of_jobs_with_restarts(coalesce: str) -> None:
+    """Jobs of hours, a restart that forgets the tasks every five: 0 wrong, 0 lost."""
+    async with (
+        SimulatedServer(seed=4, keep_requests=10, session_delay=300) as server,
+        door(server, coalesce=coalesce, pace=UNHURRIED) as em,
+    ):
+
+        async def restarts() -> None:
+            while True:
+                await anyio.sleep(5.1 * HOUR)
+                outage = server.faults.add(Fault("reset"))
+                await anyio.sleep(120)
+                server.restart(reset_counter=False)
+                server.faults.remove(outage)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(restarts)
+            watch, ends = await started_through_the_day(server, em, 120)
+            await watch.wait()
+            group.cancel_scope.cancel()
+        report = watch.report
+        assert (report.lost, report.unfinished) == ((), ())
+        assert {one for one in ends if ends[one] == "failed"} == set(report.failed)
+        assert {one for one in ends if ends[one] == "warning"} == set(report.warnings)
+        names = [
+            event.session.job_name
+            for event in report.outcomes.values()
+            if event is not None and event.session is not None
+        ]
+        assert names == [f"Job {number}" for number in range(120)]
+        assert em.statistics().renewals >= 4
+
+
 @pytest.mark.lengthy
 async def test_three_days_with_a_night_that_forgets() -> None:
     """Of a restart that forgets come LOST, for the tasks that had not ended only."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -215,18 +216,20 @@ class Calls:
             return None
         start = started_job(path, _LONG_AGO, is_server_time=True, known=None)
         assert start is not None
-        found: list[JobSession] = []
         is_answered = False
-        for kind in start.kinds:
-            for by_urn in (False, True):
-                form = JobFilter(by_urn=by_urn, has_time=False)
-                query = job_query(kind, action[0], form, _LONG_AGO, _NEWEST_KNOWN)
+        # The sessions of one job are all of one kind.
+        for kind, by_urn in product(start.kinds, (False, True)):
+            form = JobFilter(by_urn=by_urn, has_time=False)
+            query = job_query(kind, action[0], form, _LONG_AGO, _NEWEST_KNOWN)
+            try:
                 sessions = await self._sessions_of(query)
-                is_answered |= sessions is not None
-                if sessions:
-                    found += sessions
-                    break
-        return known_sessions(found, action[0]) if is_answered else None
+            except TransportError:
+                break  # the action itself is not to wait for four requests that hang
+            is_answered |= sessions is not None
+            known = known_sessions(sessions or (), action[0])
+            if known.ids:
+                return known
+        return KnownSessions() if is_answered else None
 
     async def _sessions_of(self, query: str) -> tuple[JobSession, ...] | None:
         try:
@@ -238,6 +241,8 @@ class Calls:
             told |= error_fields(error)
             text = "which sessions a job had could not be asked for: %s"
             TASKS.debug(text, error, extra=told)
+            if isinstance(error, TransportError):
+                raise
             return None
         return page.sessions
 
