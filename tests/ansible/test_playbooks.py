@@ -195,6 +195,51 @@ def test_a_body_is_a_mapping_or_xml(play: Play, server: ThreadedServer) -> None:
 
 
 @on_request
+def test_a_logon_that_is_refused_in_between_keeps_what_was_sent(
+    server: ThreadedServer, ansible_environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The result has what was started; the account is tried once and no more."""
+    server.add_job("Slow", session="Working 1h, Stopped")
+    (tmp_path / "play.yml").write_text(
+        "- hosts: localhost\n  gather_facts: false\n  tasks:\n"
+        "    - veeam_tasks.em.actions:\n        jobs: [Slow]\n"
+        f"        url: {server.url}\n        username: {server.username}\n"
+        f"        password: {server.password}\n"
+    )
+    started = subprocess.Popen(
+        ["ansible-playbook", "play.yml", "-v"],
+        env={**ansible_environment, "PYTHONUNBUFFERED": "1"},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with started as playing:
+        assert playing.stdout is not None
+        for line in playing.stdout:
+            if line.startswith("Slow: Working"):
+                server.change_password("another-password")
+                server.expire_logon_sessions()
+                break
+        output = playing.stdout.read()
+    assert started.returncode == 2
+    assert "not tried again" in output
+    assert '"outcome": "unfinished"' in output
+    assert [one.accepted for one in server.logons] == [True, False]
+
+
+@on_request
+def test_a_resume_of_another_server_sends_nothing(
+    play: Play, server: ThreadedServer
+) -> None:
+    """What an earlier task left is looked at before the first action is sent."""
+    part = "{checkpoint: {version: 1, url: 'https://else/api/'}, steps: []}"
+    played = play(f"{ONE}    resume: {{parts: [{part}]}}\n")
+    assert played.status == 2
+    assert "resume: " in played.results[0]["msg"]
+    assert not posts(server)
+
+
+@on_request
 def test_no_clear_answer_stops_the_sending(play: Play, server: ThreadedServer) -> None:
     """It may have been carried out: that is said, and nothing more is sent."""
     server.faults.add(Fault("reset", path="jobs/.*start", times=1))

@@ -71,19 +71,15 @@ class ActionModule(EmAction):
                 for step in steps:
                     step.outcome = "planned"
                 return summary(steps, warnings_fail=False) | shown
+            for part in parts:
+                part.begin(em, **how)
             await send(em, steps, self.tell, follow=args["follow"])
-            if any(step.task_id for step in steps):
-                parts.append(Part(steps=[step for step in steps if step.task_id]))
-            watches = [part.watch(em, **how) for part in parts]
-            if args["wait"]:
-                reads = [
-                    part.read(watch, self.tell)
-                    for part, watch in zip(parts, watches, strict=True)
-                ]
-                await asyncio.gather(*reads)
-            else:
-                for part, watch in zip(parts, watches, strict=True):
-                    part.checkpoint = watch.checkpoint()
+            sent = [step for step in steps if step.task_id]
+            if sent:
+                parts.append(Part(steps=sent))
+                parts[-1].begin(em, **how)
+            reads = [part.read(self.tell, wait=args["wait"]) for part in parts]
+            await asyncio.gather(*reads)
         steps += [step for part in parts for step in part.steps if not step.path]
         return self._told(parts, steps, server, args) | shown
 

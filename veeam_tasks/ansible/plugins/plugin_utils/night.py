@@ -166,10 +166,18 @@ async def plan(em: vt.SessionManager, entries: Sequence[Entry]) -> list[Step]:
     """Return what there is to do; each job is found before anything is sent.
 
     Raises:
+        SettingsError: This account may not read the jobs.
         JobNameError: A job is not there, or its name fits several.
         VeeamTasksError: The jobs could not be read.
     """
-    jobs = await read_jobs(em) if any(map(_needs_jobs, entries)) else []
+    try:
+        jobs = await read_jobs(em) if any(map(_needs_jobs, entries)) else []
+    except vt.ForbiddenError:
+        text = (
+            "this account may not read the jobs, so they cannot be found by their"
+            " names; give their IDs"
+        )
+        raise SettingsError(text) from None
     return [_step(entry, jobs) for entry in entries]
 
 
@@ -256,36 +264,50 @@ class Part:
         steps: What it watches.
         checkpoint: Where it stood, if it is gone on with, or is to be later.
         cut: What cut it short, if anything did.
+        watch: What it is read from, once it has begun.
     """
 
     steps: list[Step]
+    watch: vt.Watch | None = None
     checkpoint: Mapping[str, Any] | None = None
     cut: vt.VeeamTasksError | None = None
 
-    def watch(self, em: vt.SessionManager, **how: Any) -> vt.Watch:
+    def begin(self, em: vt.SessionManager, **how: Any) -> None:
         """Begin to watch, or go on.
 
         Raises:
-            ValueError: The checkpoint is damaged, or of another server.
+            SettingsError: The checkpoint is damaged, or of another server.
         """
         for step in self.steps:
             step.outcome = "unfinished"
-        if self.checkpoint is not None:
-            return em.resume(self.checkpoint, timeout=how["timeout"])
-        return em.watch(*{str(step.task_id) for step in self.steps}, **how)
+        try:
+            if self.checkpoint is not None:
+                self.watch = em.resume(self.checkpoint, timeout=how["timeout"])
+            else:
+                ids = {str(step.task_id) for step in self.steps}
+                self.watch = em.watch(*ids, **how)
+        except vt.VeeamTasksError as error:
+            # What was sent is told in any case.
+            self.cut = error
+        except (ValueError, TypeError) as error:
+            text = f"resume: {error}"
+            raise SettingsError(text) from None
 
-    async def read(self, watch: vt.Watch, tell: Tell) -> None:
-        """Take the events of the watch until it ends."""
+    async def read(self, tell: Tell, *, wait: bool) -> None:
+        """Take the events of the watch until it ends, or only note where it stands."""
+        if self.watch is None:
+            return
         mine: dict[str, list[Step]] = {}
         for step in self.steps:
             mine.setdefault(str(step.task_id), []).append(step)
         shown: dict[str, str] = {}
-        async with watch:
+        async with self.watch as watch:
             try:
-                async for event in watch:
-                    for step in mine.get(event.task_id, ()):
-                        step.note(event)
-                        _tell(step, shown, tell)
+                if wait:
+                    async for event in watch:
+                        for step in mine.get(event.task_id, ()):
+                            step.note(event)
+                            _tell(step, shown, tell)
             except vt.VeeamTasksError as error:
                 self.cut = error
             self.checkpoint = watch.checkpoint()
