@@ -40,7 +40,7 @@ from veeam_tasks._monitor import Monitor
 from veeam_tasks._notices import Notices
 from veeam_tasks._options import Coalesce
 from veeam_tasks._protocol.classification import classify
-from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._protocol.messages import OK, Reply
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import parsed
 from veeam_tasks._session.logon_session import LogonSession
@@ -50,7 +50,6 @@ from veeam_tasks._transport.transport import GRACE, HELD, Transport, tick_of
 
 _log = logging.getLogger(__name__)
 
-_OK = 200
 _CLOCK_TICK = 0.001
 # So many polls are all measured, then one in 16: the second is a mask of their count.
 _MEASURED_AT_FIRST, _MEASURED_RARELY = 64, 15
@@ -390,7 +389,7 @@ class Engine:
                 record.unchanged_hash == hash(reply.body)
                 and record.due == DueState.POLLING
                 and generation == record.generation
-                and reply.status == _OK
+                and reply.status == OK
             ):
                 record.sent, record.sent_wall = sent, sent_wall
                 self.tracker.reschedule(record, record.grow())

@@ -6,11 +6,10 @@ logon session, limits and health. It never asks for what nobody follows.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 import attrs
-from yarl import URL
 
 from veeam_tasks._engine import decisions as _decisions
 from veeam_tasks._engine import run_decisions as _runs
@@ -24,38 +23,38 @@ from veeam_tasks._engine.run_records import (
     QueryRequest,
     RunRecord,
 )
+from veeam_tasks._engine.run_sessions import (
+    Ask,
+    MachineReader,
+    SessionOwners,
+    session_path_of,
+)
 from veeam_tasks._engine.tracker import Tracker
-from veeam_tasks._errors import CertificateError, LogonError, VeeamTasksError
+from veeam_tasks._errors import CertificateError, VeeamTasksError
 from veeam_tasks._events import Observation
 from veeam_tasks._model import (
     JobSession,
     RunStage,
     SessionResult,
     Task,
-    TaskSession,
     TaskState,
 )
-from veeam_tasks._notices import TASKS, error_fields
-from veeam_tasks._protocol import replies as _wire
+from veeam_tasks._notices import TASKS
 from veeam_tasks._protocol.classification import (
     ReplyKind,
     classify,
     classify_query,
     classify_session,
 )
-from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._protocol.messages import OK, Reply
 from veeam_tasks._protocol.session_paths import (
     entity_path,
     is_session_path,
-    machines_paths,
     other_path,
-    path_of,
     uid_query,
 )
 from veeam_tasks._protocol.sessions import (
     SessionPage,
-    decode_failover_tasks,
-    decode_task_sessions,
     guid_of,
 )
 from veeam_tasks._protocol.urls import resource_path
@@ -64,7 +63,6 @@ from veeam_tasks._session.collection import parsed
 from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._session.session_search import (
     SessionSource,
-    choose,
     is_of_job,
     session_link,
     source_of,
@@ -74,16 +72,11 @@ from veeam_tasks._transport.transport import Transport
 
 _log = logging.getLogger(__name__)
 
-_OK, _REDIRECT, _NOT_FOUND = 200, 300, 404
-_PAGES_OF_MACHINES = 10
-_TAKEN_KEPT = 10_000
 # Bytes of a page of sessions, some ten of them, above which it is parsed in a thread.
 _LONG = 1 << 14
 # A session that so many queries did not show is asked for singly from then on.
 _MISSED_OFTEN = 3
 _WITH_REASONS = (SessionResult.FAILED, SessionResult.WARNING)
-
-Ask = Callable[[URL, int, str], Awaitable[Reply | VeeamTasksError]]
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -112,8 +105,17 @@ class Runs:
     end_all: Callable[[Exception], None]
     batches: SessionBatches
     habits: _runs.QueryHabits = attrs.field(factory=_runs.QueryHabits)
-    # Which session is the run of which start, so that no two starts share one.
-    _taken: dict[str, tuple[str, int]] = attrs.field(factory=dict)
+    _owners: SessionOwners = attrs.field(init=False)
+    _machines: MachineReader = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._owners = SessionOwners(self.tracker.runs)
+        self._machines = MachineReader(
+            transport=self.transport,
+            secrets=self.secrets,
+            limit=self.long_limit,
+            url=self.tracker.monitor.url,
+        )
 
     # --- who follows what
 
@@ -182,7 +184,7 @@ class Runs:
         if record.due == DueState.DROPPED:
             self.tracker.queue.add(record)
             if record.session is not None:
-                self._take(record, record.session)
+                self._owners.take(record, record.session)
         record.want(subscriber, deadline)
         self.health.resume()
         return record
@@ -247,7 +249,7 @@ class Runs:
         elif (
             record.unchanged_hash == hash(reply.body)
             and generation == record.generation
-            and reply.status == _OK
+            and reply.status == OK
         ):
             record.sent, record.sent_wall = sent, sent_wall
             self.tracker.reschedule(record, record.grow())
@@ -366,7 +368,7 @@ class Runs:
             return  # dropped while a long reply was read in a thread
         if isinstance(value, JobSession):
             self._note_good(times)
-            self._take(record, value)
+            self._owners.take(record, value)
             record.is_single = record.missed >= _MISSED_OFTEN
             decision = _runs.on_session(record, value, times)
             # Stopped without a Result is looked at each time.
@@ -434,14 +436,14 @@ class Runs:
             assert started is not None
             if any(is_of_job(one, started.job_guid) for one in value.sessions):
                 self.habits.note_found(request)
-            taken = self._taken_by_others(record, value.sessions)
+            taken = self._owners.taken_by_others(record, value.sessions)
             found = _runs.on_sessions(record, value.sessions, taken)
             if found is None:
                 _runs.on_answer(record, times)
                 self._go_on(record, times)
                 return
-            record.path = self._path_of(found)
-            self._take(record, found)
+            record.path = session_path_of(found, self.transport.base)
+            self._owners.take(record, found)
             decision = _runs.on_session(record, found, times)
             await self._apply(ask, record, decision)
         elif kind is ReplyKind.UNKNOWN:
@@ -476,56 +478,6 @@ class Runs:
         else:
             await self._on_trouble(record, error, times)
 
-    def _path_of(self, session: JobSession) -> str:
-        """Return where a session that a query gave is asked for."""
-        if session.href is not None:
-            try:
-                path = resource_path(session.href, self.transport.base)
-            except ValueError:
-                path = ""
-            if is_session_path(path) and guid_of(path) == session.session_id:
-                return entity_path(path)
-        return entity_path(path_of(session))
-
-    # --- which session is whose
-
-    def _take(self, record: RunRecord, session: JobSession) -> None:
-        """Remember that a session is the run of this start."""
-        if session.session_id not in self._taken:
-            self._taken[session.session_id] = record.key
-            if len(self._taken) > _TAKEN_KEPT:
-                del self._taken[next(iter(self._taken))]
-
-    def _taken_by_others(
-        self, record: RunRecord, sessions: tuple[JobSession, ...]
-    ) -> dict[str, str]:
-        """Return sessions that other starts have, or have to get first.
-
-        Of two starts of one job that are searched, the earlier takes the older run.
-        """
-        taken: dict[str, str] = {}
-        for session in sessions:
-            owner = self._taken.get(session.session_id)
-            if owner is not None and owner != record.key:
-                taken[session.session_id] = owner[0]
-        started = record.started
-        assert started is not None
-        earlier = [
-            other
-            for other in self.tracker.runs.values()
-            if other.number < record.number
-            and other.path is None
-            and other.started is not None
-            and other.started.job_guid == started.job_guid
-        ]
-        for other in sorted(earlier, key=lambda one: one.number):
-            assert other.started is not None
-            left = [one for one in sessions if one.session_id not in taken]
-            theirs = choose(left, other.started)
-            if theirs is not None:
-                taken[theirs.session_id] = other.task_id
-        return taken
-
     # --- what follows
 
     def _go_on(self, record: RunRecord, times: PollTimes) -> None:
@@ -552,7 +504,7 @@ class Runs:
         if seen is not None and seen.is_final and seen.error is None:
             assert seen.session is not None
             if seen.session.result in _WITH_REASONS:
-                failures = await self._read_failures(ask, seen.session)
+                failures = await self._machines.read_failures(ask, seen.session)
                 seen = attrs.evolve(seen, failures=failures)
                 if record.due != DueState.POLLING:
                     return
@@ -615,61 +567,6 @@ class Runs:
             self._tell(record, _runs.lost(record, times, reason))
         else:
             await self._on_trouble(record, failure, times)
-
-    # --- the machines of a run that did not end with Success
-
-    async def _read_failures(
-        self, ask: Ask, session: JobSession
-    ) -> tuple[TaskSession, ...]:
-        """Return the machines that did not end with Success, as far as they are had.
-
-        Once, and whatever goes wrong changes nothing: how the run ended is known.
-        """
-        try:
-            if session.kind == "CloudFailoverSession":
-                reply = await self._get(ask, self._path_of(session))
-                found = list(await parsed(decode_failover_tasks, reply, self.secrets))
-            else:
-                found = await self._machines(ask, session)
-        except LogonError:
-            raise
-        except VeeamTasksError as error:
-            told = {
-                "em_url": self.tracker.monitor.url,
-                "event": "machines_unreadable",
-                "job_session_id": session.session_id,
-                "job_name": session.job_name,
-                **error_fields(error),
-            }
-            text = "the machines of %s could not be read: %s"
-            TASKS.info(text, session, error, extra=told)
-            return ()
-        return tuple([one for one in found if one.result is not SessionResult.SUCCESS])
-
-    async def _machines(self, ask: Ask, session: JobSession) -> list[TaskSession]:
-        found: list[TaskSession] = []
-        paths = list(machines_paths(session, self.transport.base))
-        path = paths.pop(0) if paths else None
-        for _ in range(_PAGES_OF_MACHINES):
-            if path is None:
-                break
-            reply = await self._get(ask, path, may_miss=bool(paths))
-            if reply.status == _NOT_FOUND:
-                path = paths.pop(0)
-                continue
-            page = await parsed(decode_task_sessions, reply, self.secrets)
-            paths.clear()
-            found += page.sessions
-            path = page.next_path
-        return found
-
-    async def _get(self, ask: Ask, path: str, *, may_miss: bool = False) -> Reply:
-        reply = await ask(self.transport.url(path), self.long_limit, "")
-        if not isinstance(reply, Reply):
-            raise reply
-        if reply.status >= _REDIRECT and not (may_miss and reply.status == _NOT_FOUND):
-            raise _wire.status_error(reply, self.secrets)
-        return reply
 
 
 def searching(seen: Observation, record: RunRecord) -> Observation:
