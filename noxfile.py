@@ -414,7 +414,9 @@ def build(session: nox.Session) -> None:
         "PYTEST_ADDOPTS": "-p no:cacheprovider",
     }
     session.run("python", "-m", "pytest", "-q", "tests/release", env=env)
-    session.notify("installs")
+    for version in PYTHONS:
+        for versions in ("newest", "lowest"):
+            session.notify(f"installs-{version}(versions={versions!r})")
 
 
 def name_in_bill(dist: Path) -> None:
