@@ -4,7 +4,6 @@ A run is an item of the same queue as a task, polled by the same pollers, under 
 logon session, limits and health. It never asks for what nobody follows.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +38,7 @@ from veeam_tasks._model import (
     Task,
     TaskState,
 )
-from veeam_tasks._notices import TASKS
+from veeam_tasks._notices import TASKS, error_fields
 from veeam_tasks._protocol.classification import (
     ReplyKind,
     classify,
@@ -69,8 +68,6 @@ from veeam_tasks._session.session_search import (
 )
 from veeam_tasks._session.submitted import Submits, Submitted
 from veeam_tasks._transport.transport import Transport
-
-_log = logging.getLogger(__name__)
 
 # Bytes of a page of sessions, some ten of them, above which it is parsed in a thread.
 _LONG = 1 << 14
@@ -305,7 +302,13 @@ class Runs:
         # A server that does not take the query is not asked again.
         is_refused = verdict in {ReplyKind.UNKNOWN, ReplyKind.FORBIDDEN}
         self.batches.note_failed(sent, is_refused=is_refused)
-        _log.info("%d job sessions could not be had together: %s", len(members), value)
+        told = {
+            "em_url": self.tracker.monitor.url,
+            "event": "sessions_unreadable",
+            **error_fields(value),
+        }
+        text = "%d job sessions could not be had together: %s"
+        TASKS.info(text, len(members), value, extra=told)
         for one in members[0 if is_refused else 1 :]:
             if one.due == DueState.POLLING:
                 self.tracker.reschedule(one, 0.0 if is_refused else one.pause)
