@@ -225,6 +225,17 @@ def test_an_outage_is_a_band_and_a_line_of_text() -> None:
     assert "to the end of this report: refused" in page
 
 
+def test_an_outage_is_told_without_the_request_that_showed_it() -> None:
+    """Its address may be longer than all the rest."""
+    error = vt.TransportError(request="GET https://em/api/query", reason="no route")
+    notice = vt.Notice(
+        kind=vt.NoticeKind.UNREACHABLE, at=AT, detail=str(error), error=error
+    )
+    page = render([ended()], [notice])
+    assert "no route" in page
+    assert "api/query" not in page
+
+
 def test_what_is_not_known_for_sure_is_drawn_apart() -> None:
     """A change lies between two polls: from the one before to the one that shows it."""
     page = render([event(), ended()], zone=UTC)

@@ -124,6 +124,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _why(notice: vt.Notice) -> str:
+    """Return why the server cannot be reached, without the request that showed it."""
+    error = notice.error
+    return error.reason if isinstance(error, vt.TransportError) else notice.detail
+
+
 @attrs.define(eq=False)
 class Recorder:
     """Keeps what a watch delivered, and what notices told, for `render`.
@@ -177,7 +183,7 @@ class Recorder:
         last = next((one for one in self.outages[::-1] if one.server == server), None)
         is_open = last is not None and last.ended_at is None
         if notice.kind is vt.NoticeKind.UNREACHABLE and not is_open:
-            self.outages.append(Outage(server, notice.at, None, notice.detail))
+            self.outages.append(Outage(server, notice.at, None, _why(notice)))
         elif notice.kind is vt.NoticeKind.RECOVERED and last is not None and is_open:
             last.ended_at = notice.at
         elif notice.kind is vt.NoticeKind.RENEWED:
