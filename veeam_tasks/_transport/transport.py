@@ -11,8 +11,8 @@ Measured facts of aiohttp 3.14 that shape this file:
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -282,15 +282,13 @@ class Transport:
         # A path with a secret in it is one of them: it is shown otherwise.
         is_untraced = request.is_own or request.shown != request.path
         try:
-            with (
-                untraced() if is_untraced else nullcontext(),
-                running_for(self.request_timeout),
-            ):
-                reply = await self._exchange(
-                    actions if uncertain else http, request, token, attempt
-                )
-                status_class = reply.status // 100
-                return reply
+            with untraced() if is_untraced else nullcontext():
+                async with running_for(self.request_timeout):
+                    reply = await self._exchange(
+                        actions if uncertain else http, request, token, attempt
+                    )
+                    status_class = reply.status // 100
+                    return reply
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
             failure = self._map_error(error, shown, url=self._root + request.path)
         finally:
@@ -519,29 +517,35 @@ def tick_of(seconds: float) -> float:
     return min(0.5, seconds / 10)
 
 
-@contextmanager
-def running_for(seconds: float) -> Iterator[anyio.CancelScope]:
+@asynccontextmanager
+async def running_for(seconds: float) -> AsyncIterator[None]:
     """Cancel what is within after so many seconds in which the loop ran.
 
-    A reply may lie in the socket all the while, and is read first.
+    A reply may lie in the socket all the while, and is read first. It is cancelled
+    once: a task that is told nothing any more, since a Ctrl-C has struck between two
+    lines of the loop, would be cancelled by a scope of anyio in each step, for ever.
     """
     loop = asyncio.get_running_loop()
     tick = tick_of(seconds)
-
+    limit = asyncio.timeout(seconds)
     timer: asyncio.Handle | None = None
 
     def look(due: float) -> None:
         nonlocal timer
         now = loop.time()
-        if now - due > HELD:
-            moved = scope.deadline + now - due
-            scope.deadline = max(moved, now + min(GRACE, seconds))
+        until = limit.when()
+        if now - due > HELD and until is not None and not limit.expired():
+            limit.reschedule(max(until + now - due, now + min(GRACE, seconds)))
         timer = loop.call_at(now + tick, look, now + tick)
 
-    with anyio.move_on_after(seconds) as scope:
-        due = loop.time() + tick
-        timer = loop.call_at(due, look, due)
-        try:
-            yield scope
-        finally:
-            timer.cancel()
+    try:
+        async with limit:
+            due = loop.time() + tick
+            timer = loop.call_at(due, look, due)
+            try:
+                yield
+            finally:
+                timer.cancel()
+    except TimeoutError:
+        if not limit.expired():
+            raise  # somebody else's
