@@ -140,6 +140,15 @@ _MODULES = {
     "_engine.merge": ("MergedWatch", "merge"),
     "_engine.watch": ("Watch",),
 }
+# The values that the attributes of an error are annotated with, which stand above it.
+# `typing.get_type_hints` looks for them here, and calls no `__getattr__`.
+_ATTRIBUTES_OF = {
+    "SessionFailedError": ("JobSession", "Task", "TaskSession"),
+    "SessionLostError": ("JobSession", "Task"),
+    "TaskFailedError": ("Task",),
+    "TaskLostError": ("Task",),
+    "WatchTimeoutError": ("Report",),
+}
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
@@ -153,6 +162,8 @@ def __getattr__(name: str) -> object:
         return getattr(import_module(f"{__name__}._late_connect"), name)
     value: object = getattr(import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
+    for other in _ATTRIBUTES_OF.get(name, ()):
+        globals()[other] = __getattr__(other)
     return value
 
 

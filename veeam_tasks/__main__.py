@@ -1,4 +1,7 @@
-"""`python -m veeam_tasks`: the shell command."""
+"""`python -m veeam_tasks`: the shell command.
+
+Short, since it may need nothing that the extra of the shell brings.
+"""
 
 import sys
 

@@ -1,6 +1,8 @@
 """Which error is raised when; that none holds a secret is in test_secrets."""
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, get_type_hints
 
@@ -85,6 +87,20 @@ def test_attributes_are_declared(kind: type[Any]) -> None:
     for name, hint in ATTRIBUTES[kind].items():
         assert hints[name] == hint
         assert f"{name}: " in (kind.__doc__ or "")
+
+
+@pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
+def test_attributes_have_types_in_a_fresh_process(kind: type[Any]) -> None:
+    """Whoever asks for them has named nothing but the error."""
+    program = (
+        "import typing, veeam_tasks as vt;"
+        f" print(*typing.get_type_hints(vt.{kind.__name__}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert set(vars(kind).get("__annotations__", ())) <= set(ended.stdout.split())
 
 
 @pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)

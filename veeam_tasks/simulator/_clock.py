@@ -1,4 +1,7 @@
-"""Time as the simulated server sees it: its loop's clock, virtual or not."""
+"""Time as the simulated server sees it: its loop's clock, virtual or not.
+
+Short, and a file of its own, since both the servers and their tasks need it.
+"""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
