@@ -312,3 +312,53 @@ async def test_what_this_account_may_not_read_is_lost_at_once(
         assert isinstance(end.error, SessionLostError)
         assert "may not read" in str(end.error)
         assert "roles" in str(end.error)
+
+
+async def test_a_link_of_an_agent_that_is_unknown_leads_elsewhere() -> None:
+    """No page has ``/agents/backupSessions/ID``; ``/backupSessions/ID`` has all."""
+    async with SimulatedServer() as server, started(server) as em:
+        job = server.add_job("Laptops", kind="AgentBackup", session=SCRIPT)
+        server.faults.add(Fault("status", path="agents/backupSessions", status=404))
+        run = await em.run(f"{job.path}?action=start")
+        assert run.session is not None
+        assert run.session.session_id == server.job_sessions[-1].session_id
+        paths = targets(server)
+        first = next(at for at, path in enumerate(paths) if "agents/backupS" in path)
+        assert paths[first + 1].startswith("backupSessions/")
+
+
+async def test_an_outage_does_not_use_up_the_time_to_find_it() -> None:
+    """Not found is what the server says, not what it does not say."""
+    async with SimulatedServer(job_links="never", session_delay=50) as server:
+        job = server.add_job("Nightly", session="Working 1h, Stopped")
+        async with started(server) as em:
+            task = await em.submit(f"{job.path}?action=start")
+            async with em.watch(task, follow=True, find_timeout=100) as watch:
+                await anyio.sleep(20)
+                await server.pause()
+                await anyio.sleep(300)
+                await server.resume()
+                report = await watch.wait()
+        assert report.succeeded == (task.task_id,)
+
+
+async def test_a_cloud_failover_has_its_machines_inside_it() -> None:
+    """They are read from the session itself."""
+    async with SimulatedServer() as server, started(server) as em:
+        server.add_task(
+            "Running 2s, Finished", related="CloudFailoverSession", shared=True
+        )
+        run = await em.follow("task-1")
+        assert run.session is not None
+        assert run.session.kind == "CloudFailoverSession"
+        session = await em.fetch_session(run.session)
+        assert await em.fetch_session_tasks(session) is not None
+
+
+async def test_a_retry_has_the_run_that_says_so() -> None:
+    """A start has not: that is the retry of an earlier run."""
+    async with SimulatedServer(job_links="never") as server, started(server) as em:
+        job = server.add_job("Nightly", session=SCRIPT)
+        run = await em.run(f"{job.path}?action=retry")
+        assert run.session is not None
+        assert run.session.session_id == server.job_sessions[-1].session_id
