@@ -100,6 +100,35 @@ async def test_a_task_of_the_next_logon_session_is_not_taken_for_the_old_one() -
         assert [run.session and run.session.job_name for run in runs] == ["A", "B"]
 
 
+async def test_one_watch_has_one_place_for_an_id() -> None:
+    """A later task of the same ID takes it; the run before ends there as LOST."""
+    async with SimulatedServer(job_links="never", per_session_counter=True) as server:
+        jobs = [server.add_job(name, session=SCRIPT) for name in ("A", "B")]
+        async with door(server) as em:
+            first = await em.submit(f"{jobs[0].path}?action=start")
+            other = em.watch(first, follow=True)
+            async with em.watch(first, follow=True) as watch:
+                await anyio.sleep(60)
+                server.expire_logon_sessions()
+                await em.fetch_all()
+                second = await em.submit(f"{jobs[1].path}?action=start")
+                assert second.task_id == first.task_id
+                watch.add(second)
+                events = [event async for event in watch]
+            report = await other.wait()
+        ends = [event for event in events if event.is_final]
+        assert [event.state for event in ends] == [TaskState.LOST, TaskState.FINISHED]
+        assert "in a watch of its own" in str(ends[0].error)
+        begins = [event for event in events if event.sequence == 1]
+        assert len(begins) == 2
+        assert ends[1].session is not None
+        assert ends[1].session.job_name == "B"
+        event = report.outcomes[first.task_id]
+        assert event is not None
+        assert event.session is not None
+        assert event.session.job_name == "A"
+
+
 @WITH_AND_WITHOUT_LINKS
 @pytest.mark.parametrize("at", [1, 5, 60])
 async def test_an_outage_is_ridden_out(links: Links, at: float) -> None:

@@ -25,6 +25,7 @@ from veeam_tasks._engine.decisions import is_another_end
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._engine.pending_event import Latest, PendingEvent, PendingRun
 from veeam_tasks._engine.reader import Reader
+from veeam_tasks._engine.records import PollTimes
 from veeam_tasks._engine.resuming import (
     Resumed,
     delivered_event,
@@ -32,6 +33,7 @@ from veeam_tasks._engine.resuming import (
     resumed,
     run_of,
 )
+from veeam_tasks._engine.run_decisions import lost
 from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._engine.runs import searching
 from veeam_tasks._errors import (
@@ -391,6 +393,7 @@ class Subscription:
             entry = pending.get(task_id)
             if entry is not None:
                 self._lose_replaced(task_id)
+                self._end_replaced_run(task_id)
                 if entry.ended_under >= tracker.started_under(task_id):
                     continue
                 self._retire(task_id)  # a submit since then gave it to another task
@@ -519,6 +522,29 @@ class Subscription:
         if task_id not in self._runs and tracker.started_under(task_id) > told.under:
             tracker.discard(self._me, [task_id])
             self.on_observation(told.replaced(time.time()))
+
+    def _end_replaced_run(self, task_id: str) -> None:
+        """Follow a run no more here whose task ID a submit gave to another task.
+
+        One watch has one place for an ID, and whoever adds it means the later task.
+        """
+        run, tracker = self._runs.get(task_id), self._engine.tracker
+        if run is None or tracker.started_under(task_id) <= run.first_generation:
+            return
+        self._engine.runs.leave(self._me, run)
+        now, wall = self._engine.loop.time(), time.time()
+        times = PollTimes(
+            generation=run.first_generation,
+            sent=now,
+            sent_wall=wall,
+            now=now,
+            now_wall=wall,
+        )
+        reason = (
+            "a later task got its ID in this watch; what runs on over a renewal of the"
+            " logon session is to be followed in a watch of its own"
+        )
+        self.on_observation(lost(run, times, reason))
 
     def _arm(self) -> None:
         if self._deadline is not None and self._timer is None:
