@@ -130,6 +130,7 @@ class Transport:
         self._root = str(base)
         self._http: aiohttp.ClientSession | None = None
         self._closing: list[aiohttp.ClientSession] = []
+        self._polling: aiohttp.ClientSession | None = None
         self._actions: aiohttp.ClientSession | None = None
         self._opened: Transports = {}
         self._token: object = None
@@ -152,22 +153,37 @@ class Transport:
         context = await self._trust.make_context()
         self._now = asyncio.get_running_loop().time
         self.sent_at = self._now()
-        self._http = self._make_http(context, _KEEP_ALIVE_SECONDS)
-        self._actions = self._make_http(context, _KEEP_FOR_ACTIONS_SECONDS)
+        connector = self._make_connector(context, _KEEP_ALIVE_SECONDS)
+        self._http = self._polling = self._make_http(connector)
+        self._actions = self._make_http(
+            self._make_connector(context, _KEEP_FOR_ACTIONS_SECONDS)
+        )
+        if self._http.trace_configs:
+            # Someone traces aiohttp. That polls are suppressed in its spans would still
+            # cost each of them a sixth; so they go over a session of no traces, and
+            # the same connections.
+            self._polling = self._make_http(connector, is_owner=False)
+            self._polling.trace_configs.clear()
 
-    def _make_http(
+    def _make_connector(
         self, context: SSLContext | None, keep_alive: float
-    ) -> aiohttp.ClientSession:
+    ) -> aiohttp.TCPConnector:
         trust = self._trust
         ssl: aiohttp.Fingerprint | bool = not trust.insecure
         if trust.fingerprint is not None:
             ssl = aiohttp.Fingerprint(trust.fingerprint)
+        return aiohttp.TCPConnector(
+            keepalive_timeout=keep_alive,
+            limit=0,  # whoever calls bounds how many are in flight
+            ssl=context or ssl,
+        )
+
+    def _make_http(
+        self, connector: aiohttp.TCPConnector, *, is_owner: bool = True
+    ) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                keepalive_timeout=keep_alive,
-                limit=0,  # whoever calls bounds how many are in flight
-                ssl=context or ssl,
-            ),
+            connector=connector,
+            connector_owner=is_owner,
             # The server takes a cookie's token before the header's.
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
@@ -186,8 +202,9 @@ class Transport:
 
         Requests still under way end in `ClosedError`.
         """
-        self._closing += [one for one in (self._http, self._actions) if one is not None]
-        self._http = self._actions = None
+        opened = {self._polling, self._http, self._actions}
+        self._closing += [one for one in opened if one is not None]
+        self._http = self._polling = self._actions = None
         if not self._closing:
             return
         with anyio.CancelScope(shield=True):
@@ -219,7 +236,7 @@ class Transport:
             TransportError, CertificateError, MalformedReplyError: No usable reply came.
             ClosedError: The transport is not open.
         """
-        http = self._require_http()
+        http = self._polling or self._require_http()
         if token is not self._token:
             self._token = token
             self._token_headers = {TOKEN_HEADER: hidden(token or "").reveal()}
