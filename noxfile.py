@@ -284,6 +284,15 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def servers(session: nox.Session) -> None:
+    """Measure one process that watches 50 servers with 1,000 tasks each."""
+    session.install("-q", PACKAGE, *group("bench"))
+    session.run(
+        "python", "benchmarks/servers.py", "--coalesce", "always", *session.posargs
+    )
+
+
+@nox.session(default=False)
 def kills(session: nox.Session) -> None:
     """Kill programs 500 times, or as often as said, and resume them each time."""
     number = session.posargs[0] if session.posargs else "500"

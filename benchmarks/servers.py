@@ -121,6 +121,7 @@ async def measure(where: list[list[str]], given: argparse.Namespace) -> Any:
         "first_events": first,
         "events_per_second": round((events - first) / passed, 1),
         "ways": Counter(em.statistics().coalescing for em in managers),
+        "why": managers[0].statistics().coalescing_reason,
     }
     reader.cancel()
     await asyncio.wait([reader])
