@@ -281,7 +281,7 @@ class Runs:
         path = uid_query(kind, [one.session_id or "" for one in members])
         reply = await ask(self.transport.url(path), self.long_limit, "")
         times = _times(generation, sent, sent_wall, loop.time())
-        verdict = ReplyKind.UNUSABLE
+        reply_kind = ReplyKind.UNUSABLE
         value: SessionPage | VeeamTasksError
         if not isinstance(reply, Reply):
             value = reply
@@ -289,7 +289,7 @@ class Runs:
             self._on_unchanged(members, times)
             return
         else:
-            verdict, value = await parsed(
+            reply_kind, value = await parsed(
                 classify_query, reply, self.secrets, is_long=len(reply.body) > _LONG
             )
         if isinstance(value, SessionPage):
@@ -300,7 +300,7 @@ class Runs:
             self.batches.note_page(members, reply.body)
             return
         # A server that does not take the query is not asked again.
-        is_refused = verdict in {ReplyKind.UNKNOWN, ReplyKind.FORBIDDEN}
+        is_refused = reply_kind in {ReplyKind.UNKNOWN, ReplyKind.FORBIDDEN}
         self.batches.note_failed(sent, is_refused=is_refused)
         told = {
             "em_url": self.tracker.monitor.url,
@@ -313,7 +313,7 @@ class Runs:
             if one.due == DueState.POLLING:
                 self.tracker.reschedule(one, 0.0 if is_refused else one.pause)
         if not is_refused and lead.due == DueState.POLLING:
-            await self._on_other(lead, verdict, value, times)
+            await self._on_other(lead, reply_kind, value, times)
 
     def _on_unchanged(self, members: list[RunRecord], times: PollTimes) -> None:
         """Act on a page that is as before, which tells nobody anything."""
