@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from veeam_tasks import (
 from veeam_tasks._engine.decisions import (
     RESULTLESS_REPLIES,
     Decision,
+    contradicts,
     count_unauthorized,
     denied_for_good,
     lost,
@@ -528,3 +530,24 @@ def test_replies_that_were_brought_forward_are_no_rounds() -> None:
     pauses = [count_unauthorized(other, at(now)) for now in (10.0, 10.5, 11.0, 14.0)]
     assert other.unauthorized_rounds == 2
     assert pauses == [2.0, 2.0, 1.5, 2.0]
+
+
+def test_a_good_reply_ends_the_count_of_rounds_of_401() -> None:
+    """Else refusals that are days apart would lose the task."""
+    given = record()
+    for now in (1.0, 11.0):
+        count_unauthorized(given, at(now))
+    assert given.unauthorized_rounds == 2
+    meet(given, task(), 21.0)
+    assert given.unauthorized_rounds == 0
+
+
+def test_another_word_for_the_same_state_is_no_contradiction() -> None:
+    """A collection may write a state in other letters than the task itself does."""
+    given = record()
+    meet(given, task())
+    found = attrs.evolve(task(), raw_state="RUNNING")
+    assert not contradicts(given, found, at(2.0))
+    backwards = attrs.evolve(task("OperationFinished"), raw_state="other")
+    meet(given, task("Finished", OK), 3.0)
+    assert contradicts(given, backwards, at(4.0))
