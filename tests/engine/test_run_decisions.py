@@ -26,12 +26,14 @@ from veeam_tasks._engine.pending_event import PendingRun
 from veeam_tasks._engine.records import PollTimes
 from veeam_tasks._engine.run_decisions import (
     QueryHabits,
+    is_not_found,
     lost,
     next_request,
     on_session,
     on_unknown,
 )
 from veeam_tasks._engine.run_records import (
+    Deadline,
     LinkRequest,
     QueryRequest,
     RunRecord,
@@ -126,11 +128,55 @@ def test_both_names_of_a_job_take_turns_until_one_has_shown_a_session() -> None:
     assert [habits.form(number).by_urn for number in (1, 2)] == [True, True]
     assert habits.note_refused(request)
     assert not habits.form(1).has_time
+    # That of another run was under way meanwhile: it proves nothing about the name.
+    assert habits.note_refused(request)
+    assert [habits.form(number).by_urn for number in (1, 2)] == [True, True]
     assert habits.note_refused(attrs.evolve(request, has_time=False))
     assert [habits.form(number).by_urn for number in (1, 2)] == [False, False]
     last = attrs.evolve(request, by_urn=False, has_time=False)
     assert not habits.note_refused(last)
     assert habits.form(1).has_time
+
+
+def test_the_last_query_asks_without_a_time() -> None:
+    """So that what ran before the start is seen as well, and can be told."""
+    record = run(deadlines={"watch": Deadline(at=100.0, seconds=60.0)})
+    for now, has_time in ((10.0, True), (100.0, False)):
+        record.steps = []
+        request = next_request(record, QueryHabits(), now, may_ask_task=True)
+        assert isinstance(request, QueryRequest)
+        assert request.has_time is has_time
+
+
+def test_a_round_with_trouble_has_not_looked_everywhere() -> None:
+    """Nothing is given up by it, unless there is nothing but trouble."""
+    record = run(round_sent=10.0, is_round_clean=False, failures=1)
+    assert not is_not_found(record, 5.0)
+    record.failures = RESULTLESS_REPLIES
+    assert is_not_found(record, 5.0)
+    record.is_round_clean, record.failures = True, 0
+    assert is_not_found(record, 5.0)
+    assert not is_not_found(record, 11.0)
+
+
+def test_looks_for_the_result_of_a_session_are_a_pause_apart() -> None:
+    """Newcomers bring polls forward, which must not use them up."""
+    record = run(path="x")
+    stopped = attrs.evolve(SHOWN, state=SessionState.STOPPED, raw_state="Stopped")
+    looks = []
+    for now in (1.0, 1.1, 1.2, 1.9, 2.1, 2.2, 3.2):
+        on_session(record, stopped, at(now))
+        looks.append(record.resultless)
+    assert looks == [1, 1, 1, 1, 2, 2, 3]
+
+
+def test_a_session_that_has_stopped_does_not_run_again() -> None:
+    """What was proved first counts: a cache shows it as it was before."""
+    record = run(path="x")
+    stopped = attrs.evolve(SHOWN, state=SessionState.STOPPED, raw_state="Stopped")
+    assert on_session(record, stopped, at(1.0)).seen is None  # its Result is to come
+    assert on_session(record, SHOWN, at(3.0)).seen is None
+    assert record.session is stopped
 
 
 words = st.sampled_from([*[one.value for one in SessionState], "Postprocessing"])
