@@ -241,3 +241,38 @@ async def test_a_poller_that_is_cancelled_waits_no_more() -> None:
     await asyncio.wait(waiting)
     assert all(task.cancelled() for task in waiting)
     assert queue._waiting == []
+
+
+async def test_a_wake_passes_over_who_was_cancelled_in_the_same_step() -> None:
+    """Whoever waits behind is woken instead."""
+    queue = DueQueue(loop=asyncio.get_running_loop())
+    first = asyncio.create_task(queue.wait())
+    last = asyncio.create_task(queue.wait())
+    await anyio.wait_all_tasks_blocked()
+    last.cancel()
+    queue.add(record())
+    await anyio.wait_all_tasks_blocked()
+    assert last.cancelled()
+    assert first.done()
+
+
+def test_what_has_moved_since_it_came_due_is_not_taken() -> None:
+    """It stands elsewhere by now."""
+    queue = Woken().queue
+    moved, other = record("a"), record("b")
+    queue.add(moved)
+    queue.add(other)
+    queue.add_after(moved, 5.0)
+    assert queue.pop() is other
+    assert queue.pop() is None
+
+
+@pytest.mark.parametrize("not_before", [1.0, 1.005, 1.01])
+def test_what_must_not_be_asked_yet_is_due_later_by_what_timers_are_early(
+    not_before: float,
+) -> None:
+    """A timer serves what is due half a grid later, too."""
+    one = record()
+    one.not_before = not_before
+    Woken().queue.add(one)
+    assert (one.due - 0.5) * GRID >= not_before - 1e-9

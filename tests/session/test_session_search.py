@@ -264,3 +264,10 @@ def test_results_do_not_matter_to_the_search() -> None:
         raw_result="Failed",
     )
     assert choose([ended], started()) is ended
+
+
+def test_a_session_that_began_at_the_earliest_moment_may_be_ours() -> None:
+    """Clocks are compared to the second, so the limit itself is within."""
+    start = started()
+    first = attrs.evolve(session(1, 0), created_at=start.not_before)
+    assert why_not(first, start) is None
