@@ -376,12 +376,13 @@ async def test_two_restarts_close_together() -> None:
 async def test_an_unchanged_body_counts_for_the_new_logon_session() -> None:
     """What it shows was seen under the new token, or all that follows were doubted."""
     async with SimulatedServer() as server, door(server, coalesce="never") as em:
-        task_id = server.add_task("Running 1h, Finished ok").task_id
-        watch = em.watch(task_id)
-        await anext(watch)
+        ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(5)]
+        watch = em.watch(ids)
+        for _ in ids:
+            await anext(watch)
         server.expire_logon_sessions(keep_tasks=True)
+        # One of them is refused; the others are asked for under the new token alone.
         await anyio.sleep(60)
-        runtime = em._running()
-        assert runtime.session.generation == 2
-        assert runtime.engine.tracker.records[task_id].generation == 2
+        records = em._running().engine.tracker.records
+        assert [records[one].generation for one in ids] == [2] * 5
         await watch.aclose()
