@@ -272,6 +272,25 @@ def test_whoever_reads_at_whatever_speed_is_told_in_order(
     check(told, is_final=seen[-1].is_final)
 
 
+def test_what_is_found_again_while_it_is_owed_is_told_once() -> None:
+    """A newcomer has the search told anew; who has not read it hears it once."""
+    found = Observation(
+        task_id="task-1",
+        task=FINISHED,
+        state=TaskState.FINISHED,
+        is_final=False,
+        observed_at=datetime(2026, 6, 16, tzinfo=UTC),
+        not_before=None,
+        generation=1,
+        stage=RunStage.SEARCHING,
+    )
+    slot = PendingRun()
+    assert slot.observe(found)
+    assert slot.observe(found)
+    assert slot.deliver().stage is RunStage.SEARCHING
+    assert slot.owed is None
+
+
 def check(told: list[TaskEvent], *, is_final: bool) -> None:
     """Hold what is promised of the events of one run."""
     assert told[0].stage is RunStage.SEARCHING
