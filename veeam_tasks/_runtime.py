@@ -61,7 +61,7 @@ LEAVE_SECONDS = 2
 FORCE_SECONDS = LEAVE_SECONDS + LOG_OUT_SECONDS + 3
 """How long the whole end may take until the host task is given up."""
 
-_STATES = {
+_METRIC_WORDS = {
     TaskState.RUNNING: "running",
     TaskState.OPERATION_FINISHED: "operation_finished",
     TaskState.FINISHED: "finished",
@@ -264,7 +264,7 @@ class Runtime:
         """Count what is watched by where it stands; may be called in any thread."""
         tracker = self.engine.tracker
         counts = Counter(
-            "unseen" if record.task is None else _STATES[record.task.state]
+            "unseen" if record.task is None else _METRIC_WORDS[record.task.state]
             for record in list(tracker.records.values())
         )
         counts.update(record.stage.value for record in list(tracker.runs.values()))

@@ -9,17 +9,17 @@ import logging
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from operator import itemgetter
 from random import Random
 from typing import ClassVar
 
 import attrs
-from yarl import URL
 
 from veeam_tasks._engine.cost_model import CostModel
 from veeam_tasks._engine.records import (
     AllTasksSubscriber,
+    Ask,
     DueItem,
     DueState,
     PollTimes,
@@ -61,10 +61,6 @@ _SPOT_CHECKS_APART = 60.0
 """Seconds."""
 
 _FINISHED = re.compile(rb"<State>\s*Finished\s*</State>")
-
-
-Ask = Callable[[URL, int, str], Awaitable[Reply | VeeamTasksError]]
-"""GETs a URL of so many bytes at most, shown so; gives the reply, or why none came."""
 
 
 @attrs.define(eq=False)

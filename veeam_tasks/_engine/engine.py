@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import math
 import time
 from collections.abc import Iterable
@@ -48,10 +47,8 @@ from veeam_tasks._session.submitted import Submits, Submitted
 from veeam_tasks._spans import Spans
 from veeam_tasks._transport.transport import GRACE, HELD, Transport, tick_of
 
-_log = logging.getLogger(__name__)
-
 _CLOCK_TICK = 0.001
-# So many polls are all measured, then one in 16: the second is a mask of their count.
+# So many polls are all measured, then one in 16: where the mask of their count is 0.
 _MEASURED_AT_FIRST, _MEASURED_RARELY = 64, 15
 
 
@@ -162,7 +159,7 @@ class Engine:
     collection: CollectionPoller = attrs.field(init=False)
     runs: Runs = attrs.field(init=False)
     pollers: list[Poller] = attrs.field(factory=list)
-    _skip: int = 0
+    _measure_mask: int = 0
     # One timer for the deadlines of all requests, and when it is due.
     _timer: asyncio.Handle | None = None
     _timer_at: float = 0.0
@@ -284,11 +281,15 @@ class Engine:
             subscriber.on_end(error)
 
     def refused(self, error: LogonError) -> None:
-        """End all, since the logon session cannot go on."""
+        """End all, since the logon session cannot go on; called by `Runtime`."""
         self.end_all(error)
 
     def renewed(self) -> None:
-        """Ask for each watched task once more, under the new logon session."""
+        """Ask for each watched task once more, under the new logon session.
+
+        What is ready or polled already is asked for soon by itself, and the collection
+        answers for what is in it. Runs go on: job sessions belong to the server.
+        """
         # Soon, since a task that comes before it is listed may look like an old one.
         tracker = self.tracker
         is_together = tracker.is_together and bool(tracker.records)
@@ -376,12 +377,14 @@ class Engine:
                 self.health.end_probe(is_awaited=self._is_anything_wanted())
 
     async def _poll(self, poller: Poller, record: TaskRecord) -> None:
+        # No await between here and where `_get` reads the token: the reply is judged by
+        # this generation, and under another one the same ID may be another task.
         generation = self.session.generation
         sent, sent_wall = self.loop.time(), time.time()
         reply = await self._get(poller, self._url_of(record), self.max_reply_bytes)
         self.polls += 1
         if isinstance(reply, Reply):
-            if self.polls & self._skip == 0:
+            if (self.polls & self._measure_mask) == 0:
                 self._note_cost(sent, len(reply.body))
             # Of nearly every poll this is the end: nobody is told, and no subscriber is
             # touched, since to walk over weak references would cost a seventh of all.
@@ -421,7 +424,7 @@ class Engine:
             return
         seconds = self.loop.time() - sent
         self.collection.cost.note_single(seconds / (self.transport.in_flight + 1), size)
-        self._skip = 0 if self.polls < _MEASURED_AT_FIRST else _MEASURED_RARELY
+        self._measure_mask = 0 if self.polls < _MEASURED_AT_FIRST else _MEASURED_RARELY
         self.collection.maybe_try()
 
     def _url_of(self, record: TaskRecord) -> URL:
@@ -450,7 +453,7 @@ class Engine:
         failure = await self.tracker.on_unauthorized(record, error, times)
         if failure is None:
             return
-        if failure is error and self.tracker.is_alone(record):
+        if failure is error and self.tracker.is_refused_alone(record):
             self.tracker.on_denied(record, error, times)
         else:
             self._on_failure(record, failure, times)

@@ -1,16 +1,21 @@
 """What the engine knows of each watched resource, and the small values beside it."""
 
 import weakref
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from enum import IntEnum
 from typing import ClassVar, Protocol, runtime_checkable
 
 import attrs
 from yarl import URL
 
+from veeam_tasks._errors import VeeamTasksError
 from veeam_tasks._events import Observation
 from veeam_tasks._model import Task
 from veeam_tasks._pace import Pace, next_pauses
+from veeam_tasks._protocol.messages import Reply
+
+Ask = Callable[[URL, int, str], Awaitable[Reply | VeeamTasksError]]
+"""GETs a URL of so many bytes at most, shown so; gives the reply, or why none came."""
 
 
 class Subscriber(Protocol):

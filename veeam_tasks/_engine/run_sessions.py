@@ -1,10 +1,11 @@
 """Which job session is whose, where it is asked for, and the machines in it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 import attrs
 from yarl import URL
 
+from veeam_tasks._engine.records import Ask
 from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._errors import LogonError, VeeamTasksError
 from veeam_tasks._model import JobSession, SessionResult, TaskSession
@@ -30,9 +31,6 @@ from veeam_tasks._transport.transport import Transport
 
 _PAGES_OF_MACHINES = 10
 _TAKEN_KEPT = 10_000
-
-Ask = Callable[[URL, int, str], Awaitable[Reply | VeeamTasksError]]
-"""GETs a URL of so many bytes at most, shown so; gives the reply, or why none came."""
 
 
 def session_path_of(session: JobSession, base: URL) -> str:

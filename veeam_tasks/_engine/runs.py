@@ -14,7 +14,7 @@ from veeam_tasks._engine import decisions as _decisions
 from veeam_tasks._engine import run_decisions as _runs
 from veeam_tasks._engine.decisions import Decision
 from veeam_tasks._engine.health import ServerHealth
-from veeam_tasks._engine.records import DueState, PollTimes, SubscriberRef
+from veeam_tasks._engine.records import Ask, DueState, PollTimes, SubscriberRef
 from veeam_tasks._engine.run_batches import SessionBatches
 from veeam_tasks._engine.run_records import (
     Deadline,
@@ -23,7 +23,6 @@ from veeam_tasks._engine.run_records import (
     RunRecord,
 )
 from veeam_tasks._engine.run_sessions import (
-    Ask,
     MachineReader,
     SessionOwners,
     session_path_of,
@@ -225,6 +224,7 @@ class Runs:
         await self._poll_singly(ask, record)
 
     async def _poll_singly(self, ask: Ask, record: RunRecord) -> None:
+        # As with tasks, no await between here and where the token is read.
         generation = self.session.generation
         sent, sent_wall = self.tracker.loop.time(), time.time()
         is_same = generation == record.first_generation
@@ -565,7 +565,7 @@ class Runs:
         failure = await self.tracker.on_unauthorized(record, error, times)
         if failure is None:
             return
-        if failure is error and self.tracker.is_alone(record):
+        if failure is error and self.tracker.is_refused_alone(record):
             reason = _runs.forbidden(record, error)
             self._tell(record, _runs.lost(record, times, reason))
         else:

@@ -45,8 +45,8 @@ _HOPELESS = 4 * _decisions.UNAUTHORIZED_ROUNDS
 class Tracker:
     """One record per watched task; its subscribers are held weakly.
 
-    It classifies each reply once, has `decisions` decide, tells the subscribers, and
-    puts the record back into the queue.
+    It takes each reply as classified, has `decisions` decide, tells the subscribers,
+    and puts the record back into the queue.
 
     Args:
         loop: Whose clock is used.
@@ -80,9 +80,12 @@ class Tracker:
     is_together: bool = False
     retries: int = 0
     errors: int = 0
+    # Who went, each with the IDs that are still to be taken from it.
     _gone: deque[tuple[SubscriberRef, Iterator[str]]] = attrs.field(factory=deque)
     _subscribers: set[SubscriberRef] = attrs.field(factory=set)
+    # What submits of ours gave, by ID.
     _started: dict[str, tuple[Task, PollTimes]] = attrs.field(factory=dict)
+    # When the next newcomer may be due.
     _next_first: float = 0.0
 
     def __attrs_post_init__(self) -> None:
@@ -342,9 +345,10 @@ class Tracker:
         1. The token is another by now: the reply was late, and proves nothing.
         2. The logon session says that its token has expired: it is renewed, once for
            all who ask, and the record is polled again at once.
+           So it is when many rounds could read nothing of anybody, whatever it says.
         3. The token is good, or nobody can tell: a round is counted, a pause apart.
-        4. It is the last round: `error` is returned. If others are not refused, see
-           `is_alone`, the record is lost; else the server is unwell.
+        4. It came after the last round: `error` is returned. If others are not refused,
+           see `is_refused_alone`, the record is lost; else the server is unwell.
         5. No answer came to the question: that failure is returned.
 
         Returns:
@@ -359,7 +363,7 @@ class Tracker:
             return None
         is_hopeless = record.unauthorized_rounds >= _HOPELESS
         failure: VeeamTasksError | None = None
-        is_expired = is_hopeless and not self.is_alone(record)
+        is_expired = is_hopeless and not self.is_refused_alone(record)
         try:
             is_expired = await session.renew(times.generation, is_expired=is_expired)
             self.health.record_success()
@@ -394,8 +398,8 @@ class Tracker:
         lost = _decisions.denied_for_good(record, error)
         self._deliver(record, _decisions.lost(record, times, lost))
 
-    def is_alone(self, record: PolledRecord) -> bool:
-        """Tell whether others are not refused: else the server is unwell."""
+    def is_refused_alone(self, record: PolledRecord) -> bool:
+        """Tell whether no other, or not every other, is refused: is the server well?"""
         others = [one for one in self.everything() if one is not record]
         return not others or any(one.unauthorized_rounds == 0 for one in others)
 
