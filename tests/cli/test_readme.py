@@ -1,5 +1,6 @@
 """What the README of the shell shows: its commands run, its recipes are true."""
 
+import json
 import os
 import re
 import shlex
@@ -205,6 +206,56 @@ def test_cron_mails_what_went_wrong_and_nothing_else(
     assert status == 4
     assert mail.startswith("not started: the logon was refused before")
     assert server.logons.total == before
+
+
+def test_a_night_begins_a_run_of_its_own_and_tells_what_it_cannot(
+    secure: tuple[ThreadedServer, dict[str, str]], tmp_path: Path
+) -> None:
+    """A missing job is an error on any night; what was killed is gone on with once."""
+    server, places = secure
+    script, file = tmp_path / "nightly", tmp_path / "run.json"
+    command = f"{sys.executable} -m veeam_tasks"
+    text = recipe("nightly", {"--job Nightly": '--job "$JOB"'})
+    text = text.replace("veeam-tasks submit", f"{command} submit")
+    script.write_text(text.replace("veeam-tasks resume", f"{command} resume"))
+    (tmp_path / "em-password").symlink_to(places["/etc/veeam/password"])
+
+    def night(job: str = "SQL Replication") -> tuple[int, str]:
+        env = {
+            "JOB": job,
+            "STATE_DIRECTORY": str(tmp_path),
+            "CREDENTIALS_DIRECTORY": str(tmp_path),
+            "VEEAM_EM_URL": server.url,
+            "VEEAM_EM_USERNAME": server.username,
+            "VEEAM_EM_CA_FILE": str(server.ca_file),
+        }
+        done = subprocess.run(
+            ["sh", str(script)],
+            env=clean_environment() | env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return done.returncode, done.stderr
+
+    (job,) = [one for one in server.jobs if one.name == "SQL Replication"]
+    job.session = "Working 1s, Stopped"
+    assert night()[0] == 0
+    assert not file.exists()
+    status, complaint = night("Renamed")
+    assert (status, "there is no such job" in complaint) == (2, True)
+    job.session = "Working 1s, Stopped failed"
+    assert night()[0] == 1
+    job.session = "Working 1s, Stopped"
+    assert night()[0] == 0
+    nothing = {"checkpoints": {}, "telling": [], "action": None}
+    content = {"kind": "veeam-tasks state", "version": 1} | nothing
+    file.write_text(json.dumps(content), encoding="utf-8")
+    assert night()[0] == 0
+    sent = [one.path for one in server.requests if one.method == "POST"]
+    assert sum("/jobs/" in path for path in sent) == 4
 
 
 def test_the_unit_of_systemd_fails_when_the_start_fails(

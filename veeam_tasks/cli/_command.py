@@ -7,6 +7,7 @@
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -171,6 +172,25 @@ class Group(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Move options of a command that stand before its name behind it."""
         return super().parse_args(ctx, self._moved(ctx, args))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; name the nearest one for a typo.
+
+        Raises:
+            click.UsageError: There is no such command.
+        """
+        name = args[0]
+        is_known = name.startswith("-") or self.get_command(ctx, name) is not None
+        if not (is_known or ctx.resilient_parsing):
+            near = get_close_matches(name, self.list_commands(ctx), 1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else "'veeam-tasks help' lists all"
+            )
+            text = f"there is no command {name!r}; {hint}"
+            raise click.UsageError(text, ctx)
+        return super().resolve_command(ctx, args)
 
     def _moved(self, ctx: click.Context, args: list[str]) -> list[str]:
         ours = {name for one in self.get_params(ctx) for name in one.opts}

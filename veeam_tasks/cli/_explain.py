@@ -175,6 +175,8 @@ def _correction(error: vt.ArgumentError, server: Named | None) -> str:
     url = "" if server is None else str(server.settings.get("url") or "")
     if error.parameter == "url" and "@" in url.partition("?")[0]:
         return "; write it without, the name goes to --username"
+    if error.parameter == "url" and "port" in str(error).lower():
+        return "; the port is a number up to 65535, 9398 as a rule"
     if error.parameter == "url" and url.startswith("http://"):
         return (
             "; write https://, or pass --insecure if nobody else can listen on the way"

@@ -278,7 +278,7 @@ def run_cells(row: Row, age: str, *, is_old: bool = False) -> tuple[Text, ...]:
         style = STYLES["unfinished"]
     plain = "dim" if is_old and outcome is None else ""
     state = word_of(event) if outcome is None else reason_of(event) or outcome
-    if outcome is not None and event.session is None:
+    if outcome == "lost" or (outcome is not None and event.session is None):
         state = outcome if state == outcome else f"{outcome}: {state}"
     return (
         Text(event.task_id, style=plain),

@@ -5,7 +5,7 @@ import click
 
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command
-from veeam_tasks.cli._messages import counted
+from veeam_tasks.cli._messages import counted, say
 from veeam_tasks.cli._options import (
     Servers,
     Watching,
@@ -61,7 +61,9 @@ def resume(
         sole = servers.sole()
         found = {"": sole if sole.url else attrs.evolve(sole, url=urls[0])}
     if state.action is not None:
-        return _look(state.action, found[""], output)
+        return _look(state.action, found[""], output, kept)
+    if state.has_ended:
+        say(f"{kept.shown}: that watch had ended before; this is what was told of it")
     reporter = make_reporter(output)
     sessions = sessions_of(found, reporter.notice, **watching.options)
     is_run = any(one.get("find_timeout") for one in state.checkpoints.values())
@@ -71,12 +73,19 @@ def resume(
     )
 
 
-def _look(action: PendingAction, server: Server, output: OutputMode) -> int:
+def _look(
+    action: PendingAction, server: Server, output: OutputMode, kept: StateFile
+) -> int:
     session = server.session()
 
     async def work() -> Exit:
         async with session as em:
-            return await look_for(action, em, output)
+            ended = await look_for(action, em, output)
+        say(
+            f"look at the job, then delete {kept.shown}: until then no 'submit' with it"
+            " begins anew"
+        )
+        return ended
 
     return run_async(work, on_signal=session.abort)
 

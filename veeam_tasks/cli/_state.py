@@ -146,8 +146,8 @@ class StateFile:
             return _parsed(json.loads(self.path.read_bytes()))
         except OSError as error:
             problem = f"cannot be read: {error.strerror or error}"
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            problem = f"is no state file of veeam-tasks, or is damaged: {error}"
+        except (ValueError, TypeError, KeyError, AttributeError):
+            problem = "is no state file of veeam-tasks, or is damaged"
         text = f"{self.shown} {problem}"
         raise click.UsageError(text)
 
