@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Unpack
 
 from veeam_tasks._client import SessionManager
 from veeam_tasks._errors import ArgumentError
+from veeam_tasks._late_connect import missing_member
 from veeam_tasks._options import Options, check_proxy, hide_proxy, with_options
 from veeam_tasks._pace import check_seconds
 from veeam_tasks._protocol.logon import can_stand_in_header, session_id_in
@@ -44,10 +45,7 @@ class Connecting(NotCopyable):
     def __getattr__(self, name: str) -> NoReturn:
         text = f"{type(self).__name__!r} object has no attribute {name!r}"
         if not name.startswith("_") and hasattr(SessionManager, name):
-            text = (
-                f"it is not logged on yet, so it has no {name!r}: write"
-                " 'em = await connect(...)' or 'async with connect(...) as em'"
-            )
+            text = missing_member(name)
         raise AttributeError(text)
 
     def __repr__(self) -> str:

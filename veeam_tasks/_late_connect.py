@@ -10,7 +10,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from veeam_tasks._redaction import NotCopyable, hidden, hidden_or_none, unexpected
 
@@ -28,6 +28,14 @@ OPTIONS = (
     *("coalesce", "proxy", "on_notice"),
 )
 """The keys of `Options`, which cannot be loaded here."""
+
+
+def missing_member(name: str) -> str:
+    """Return what whoever forgot the await is told that asks for a member."""
+    return (
+        f"it is not logged on yet, so it has no {name!r}: write"
+        " 'em = await connect(...)' or 'async with connect(...) as em'"
+    )
 
 
 class LateConnecting(NotCopyable):
@@ -61,6 +69,11 @@ class LateConnecting(NotCopyable):
     ) -> None:
         assert self._connecting is not None
         await self._connecting.__aexit__(exc_type, exc, traceback)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        text = f"{type(self).__name__!r} object has no attribute {name!r}"
+        # Of which names a manager has nothing is known before it is loaded.
+        raise AttributeError(text if name.startswith("_") else missing_member(name))
 
     def __repr__(self) -> str:
         return f"<{self._name}: not logged on: await it>"

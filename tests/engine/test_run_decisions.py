@@ -61,6 +61,16 @@ SHOWN = JobSession(
     state=SessionState.WORKING,
     raw_state="Working",
 )
+SEARCHED = Observation(
+    task_id="task-1",
+    task=FINISHED,
+    state=TaskState.FINISHED,
+    is_final=False,
+    observed_at=datetime(2026, 6, 16, tzinfo=UTC),
+    not_before=None,
+    generation=1,
+    stage=RunStage.SEARCHING,
+)
 
 
 def run(**changes: object) -> RunRecord:
@@ -250,17 +260,7 @@ def test_whoever_reads_at_whatever_speed_is_told_in_order(
     reads: list[bool],
 ) -> None:
     """The end of the task, nothing twice, one final event, last."""
-    found = Observation(
-        task_id="task-1",
-        task=FINISHED,
-        state=TaskState.FINISHED,
-        is_final=False,
-        observed_at=datetime(2026, 6, 16, tzinfo=UTC),
-        not_before=None,
-        generation=1,
-        stage=RunStage.SEARCHING,
-    )
-    seen = [found, *played(sessions)]
+    seen = [SEARCHED, *played(sessions)]
     if not seen[-1].is_final and is_lost:
         record = run()
         record.session = seen[-1].session
@@ -274,19 +274,9 @@ def test_whoever_reads_at_whatever_speed_is_told_in_order(
 
 def test_what_is_found_again_while_it_is_owed_is_told_once() -> None:
     """A newcomer has the search told anew; who has not read it hears it once."""
-    found = Observation(
-        task_id="task-1",
-        task=FINISHED,
-        state=TaskState.FINISHED,
-        is_final=False,
-        observed_at=datetime(2026, 6, 16, tzinfo=UTC),
-        not_before=None,
-        generation=1,
-        stage=RunStage.SEARCHING,
-    )
     slot = PendingRun()
-    assert slot.observe(found)
-    assert slot.observe(found)
+    assert slot.observe(SEARCHED)
+    assert slot.observe(SEARCHED)
     assert slot.deliver().stage is RunStage.SEARCHING
     assert slot.owed is None
 

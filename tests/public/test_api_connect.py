@@ -459,6 +459,7 @@ async def test_eager_task_factory(wire: Wire) -> None:
     loop = asyncio.get_running_loop()
     if sys.version_info >= (3, 12):
         loop.set_task_factory(asyncio.eager_task_factory)
+        assert loop.get_task_factory() is asyncio.eager_task_factory
     async with wire.server() as server:
         await _whole(server, wire)
 

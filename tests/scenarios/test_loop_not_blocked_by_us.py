@@ -192,6 +192,8 @@ async def test_a_late_door_says_what_it_is() -> None:
     assert repr(late) == "<connect: not logged on: await it>"
     with pytest.raises(TypeError, match="cannot be copied"):
         copy.copy(late)
+    with pytest.raises(AttributeError, match=r"no 'watch': write 'em = await connect"):
+        late.watch("task-1")
     with pytest.raises(ValueError, match="has no scheme"):
         await _late.connect("em.example", username="u", password="pass-word")
 

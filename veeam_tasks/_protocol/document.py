@@ -16,7 +16,7 @@ from xml.parsers import expat
 
 import xmltodict
 
-from veeam_tasks._errors import MalformedReplyError
+from veeam_tasks._errors import ArgumentError, MalformedReplyError
 from veeam_tasks._protocol import json_document as _json
 from veeam_tasks._protocol.limits import (
     MAX_ATTRIBUTES,
@@ -373,23 +373,27 @@ def encode(body: Mapping[str, object]) -> bytes:
         raise TypeError(text)
     if len(body) != 1:
         text = f"a body has exactly one root element, not {len(body)}"
-        raise ValueError(text)
+        raise _bad_body(text)
     ((name, value),) = body.items()
     _check_name(name)
     content = _encodable(name, value, 1)
     if name[0] in "@#" or type(content) is list:
         text = f"a body has exactly one root element; {quoted(name)} is none"
-        raise ValueError(text)
+        raise _bad_body(text)
     if type(content) is not dict:
         content = {"#text": content}
     root = {"@xmlns": NAMESPACE} | content
     return xmltodict.unparse({name: root}).encode()
 
 
+def _bad_body(problem: str) -> ArgumentError:
+    return ArgumentError(parameter="body", problem=problem, subject="body:")
+
+
 def _encodable(name: str, value: object, depth: int) -> Any:
     if depth > MAX_DEPTH:
         text = f"a body must not be nested deeper than {MAX_DEPTH}"
-        raise ValueError(text)
+        raise _bad_body(text)
     if isinstance(value, Mapping) and name[0] not in "@#":
         for key in value:
             _check_name(key)
@@ -407,11 +411,11 @@ def _scalar(name: str, value: object) -> str | bool | float | None:
         wrong = NOT_XML.search(value)
         if wrong is not None:
             text = f"{name}: the character {wrong[0]!a} is not allowed in XML"
-            raise ValueError(text)
+            raise _bad_body(text)
         return str.__str__(value)
     if isinstance(value, float) and not math.isfinite(value):
         text = f"{name}: {value} has no form in XML"
-        raise ValueError(text)
+        raise _bad_body(text)
     if value is None or isinstance(value, bool | int | float):
         return value
     text = f"{name}: {type(value).__name__} has no form in XML"
@@ -424,4 +428,4 @@ def _check_name(name: object) -> None:
         raise TypeError(text)
     if _NAME.fullmatch(name) is None:
         text = f"{quoted(name)} is no name of an XML element or attribute"
-        raise ValueError(text)
+        raise _bad_body(text)
