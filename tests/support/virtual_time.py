@@ -12,6 +12,7 @@ in the loop. For asyncio's own loop it is looptime's work, which lives in the se
 """
 
 import asyncio
+import contextlib
 import contextvars
 import heapq
 import itertools
@@ -152,7 +153,14 @@ class VirtualUvloop(Uvloop):  # type: ignore[misc, valid-type]
         await super().shutdown_default_executor()
 
     async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
-        """Ask in a thread that is waited for, which uvloop's own are not."""
+        """Ask in a thread that is waited for, which uvloop's own are not.
+
+        A number needs none, as on every other loop: a test that waits until all tasks
+        are blocked would else go on before a connection to it is there.
+        """
+        with contextlib.suppress(socket.gaierror):
+            numeric = options.get("flags", 0) | socket.AI_NUMERICHOST
+            return socket.getaddrinfo(*args, **options | {"flags": numeric})
         return await self.run_in_executor(
             None, lambda: socket.getaddrinfo(*args, **options)
         )
