@@ -254,11 +254,21 @@ def eager(session: nox.Session) -> None:
     run_on_loop(session, "eager")
 
 
+@nox.session(default=False)
+def debug(session: nox.Session) -> None:
+    """Run all tests in asyncio's debug mode, and the programs within them."""
+    run_all_with(session, {"PYTHONASYNCIODEBUG": "1"})
+
+
 def run_on_loop(session: nox.Session, kind: str) -> None:
     """Run all tests on one kind of loop, on one Python."""
+    run_all_with(session, {"VEEAM_TASKS_LOOP": kind})
+
+
+def run_all_with(session: nox.Session, env: dict[str, str]) -> None:
+    """Run all tests with some environment variables, on one Python."""
     session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
-    env = WHEEL | {"VEEAM_TASKS_LOOP": kind}
-    session.run("pytest", "-q", *SPREAD, *session.posargs, env=env)
+    session.run("pytest", "-q", *SPREAD, *session.posargs, env=WHEEL | env)
 
 
 @nox.session(default=False)
