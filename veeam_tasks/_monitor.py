@@ -121,7 +121,7 @@ class Monitor:
 
     def _log(self, seen: Observation) -> None:
         level = logging.INFO if seen.is_final else logging.DEBUG
-        if not TASKS.isEnabledFor(level):
+        if not TASKS.is_enabled_for(level):
             return
         session, task = seen.session, seen.task
         word = seen.state.value
