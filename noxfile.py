@@ -367,10 +367,22 @@ def report(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def prometheus(session: nox.Session) -> None:
-    """Let a real Prometheus, Debian's, scrape ten simulated minutes with an outage."""
+    """Let a real Prometheus, Debian's, scrape ten simulated minutes with an outage.
+
+    And hold the dashboard against Grafana's own types, which npm has.
+    """
     install_from_debian(session, "prometheus")
+    install_from_debian(session, "npm")
+    folder = Path(session.create_tmp()).resolve() / "grafana"
+    folder.mkdir(exist_ok=True)
+    session.run(
+        *("npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder)),
+        *("@grafana/schema@13", "@grafana/grafana-foundation-sdk", "typescript"),
+        external=True,
+        silent=True,
+    )
     session.install("-q", PACKAGE, *group("test"))
-    env = {"VEEAM_TASKS_PROMETHEUS": "yes"}
+    env = {"VEEAM_TASKS_PROMETHEUS": "yes", "VEEAM_TASKS_GRAFANA": str(folder)}
     session.run("pytest", "-q", "tests/metrics", *session.posargs, env=env)
 
 
