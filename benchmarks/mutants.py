@@ -52,7 +52,7 @@ OF_RUNS = ("engine/test_run_*", "session/test_session_search*", "public/test_fol
 ROOMS = (
     (
         *("checkpoint", 20, ("_checkpoint", "_engine/checkpoints", "_engine/resuming")),
-        ("public/test_checkpoint*", "public/test_bound*"),
+        ("engine/test_resuming*", "public/test_checkpoint*", "public/test_bound*"),
     ),
     (
         *("follow", 30, ("_engine/run", "_session/session_search", "_session/submi")),
