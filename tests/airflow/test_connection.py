@@ -1,5 +1,6 @@
 """Connections of Airflow, read as what `connect` takes."""
 
+import json
 from typing import Any
 
 import attrs
@@ -18,7 +19,7 @@ class Connection:
     port: int | None = None
     login: str | None = r"CORP\svc"
     password: str | None = "planted-password"
-    extra_dejson: dict[str, Any] = attrs.field(factory=dict)
+    extra: Any = None
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_extras_are_the_keywords_of_connect() -> None:
         "pace_longest": "90",
         "accept": None,
     }
-    assert read_server(Connection(extra_dejson=extra)).options == {
+    assert read_server(Connection(extra=json.dumps(extra))).options == {
         "fingerprint": "ab:cd",
         "insecure": False,
         "patience": 60.0,
@@ -64,9 +65,20 @@ def test_extras_are_the_keywords_of_connect() -> None:
         ({"host": None}, "needs a host"),
         ({"login": ""}, "needs a host, an account"),
         ({"password": None}, "and a password"),
-        ({"extra_dejson": {"finger": "ab"}}, "unknown extra 'finger'.*fingerprint"),
-        ({"extra_dejson": {"insecure": "flase"}}, "neither true nor false"),
-        ({"extra_dejson": {"request_timeout": "soon"}}, "soon"),
+        ({"password": ""}, "and a password"),
+        ({"host": "https://svc:planted-password"}, "neither a name nor a URL"),
+        ({"host": "em.example:99999"}, "neither a name nor a URL"),
+        ({"extra": {"finger": "ab"}}, "unknown extra 'finger'.*fingerprint"),
+        ({"extra": {"insecure": "flase"}}, "neither true nor false"),
+        ({"extra": {"request_timeout": "soon"}}, "'em': request_timeout is no number"),
+        ({"extra": {"patience": [1]}}, "'em': patience is no number"),
+        ({"extra": {"max_in_flight": True}}, "'em': max_in_flight is no number"),
+        ({"extra": {"pace_longest": "nan"}}, "'em': pace_longest is no number"),
+        ({"extra": {"ca_file": {"a": 1}}}, "'em': ca_file is no text"),
+        ({"extra": {"proxy": "http://u:planted-password@p:1"}}, "'proxy_secret'"),
+        ({"extra": '{"insecure": true'}, "no JSON object"),
+        ({"extra": "planted-password"}, "no JSON object"),
+        ({"extra": "[1]"}, "no JSON object"),
     ],
 )
 def test_a_wrong_connection_says_what_is_wrong(
@@ -76,6 +88,14 @@ def test_a_wrong_connection_says_what_is_wrong(
     with pytest.raises(ValueError, match=text) as caught:
         read_server(Connection(**changed))
     assert "planted-password" not in str(caught.value)
+
+
+def test_a_proxy_with_an_account_has_a_name_that_airflow_masks() -> None:
+    """Airflow shows other extras to whoever may look at connections."""
+    proxy = "http://u:planted-password@proxy.example:3128"
+    server = read_server(Connection(extra={"proxy_secret": proxy}))
+    assert server.options == {"proxy": proxy}
+    assert "planted-password" not in repr(server)
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,9 @@
 `dag.test()` runs operator, deferral and trigger in this process, on SQLite.
 """
 
-import base64
-import json
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,91 +16,12 @@ try:
 except metadata.PackageNotFoundError:
     pytest.skip("Airflow is not installed: nox -s airflow", allow_module_level=True)
 
-# Airflow reads its settings when it is imported first.
-HOME = Path(tempfile.mkdtemp(prefix="veeam-airflow-"))
-os.environ["AIRFLOW_HOME"] = str(HOME)
-os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(
-    os.urandom(32)
-).decode()
-os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-pytestmark = pytest.mark.filterwarnings("ignore")
+from support.airflow_itself import HOME, connected, new_dag, run, xcom
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _database() -> Iterator[None]:
-    """Make the database of Airflow, and remove its home in the end."""
-    (HOME / "dags").mkdir()
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.utils.db import initdb
-
-    initdb()
-    DagBundlesManager().sync_bundles_to_db()
-    yield
-    shutil.rmtree(HOME)
-
-
-@contextmanager
-def connected(server: ThreadedServer, **changed: Any) -> Iterator[str]:
-    """Let a connection of Airflow lead to that server; each has its own name."""
-    host, _, port = server.url.rpartition(":")
-    name = f"em_{port}"
-    given = {
-        "conn_type": "veeam_em",
-        "host": host,
-        "port": int(port),
-        "login": "admin",
-        "password": "admin-secret",
-        "extra": {"pace_longest": 1},
-        **changed,
-    }
-    key = f"AIRFLOW_CONN_{name.upper()}"
-    os.environ[key] = json.dumps(given)
-    try:
-        yield name
-    finally:
-        del os.environ[key]
-
-
-@pytest.fixture
-def server() -> Iterator[ThreadedServer]:
-    """Give a server whose jobs are over soon."""
-    with ThreadedServer(speed=50, job_links="always") as simulated:
-        yield simulated
-
-
-def new_dag(name: str) -> Any:
-    """Return a DAG without a schedule."""
-    from airflow.sdk import DAG
-
-    return DAG(name, schedule=None)
-
-
-def run(dag: Any) -> dict[str, str]:
-    """Run it to its end; return the states of its tasks."""
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-
-    bag = DagBag(os.devnull)
-    bag.bag_dag(dag)
-    sync_bag_to_db(bag, "dags-folder", None)
-    ended = dag.test()
-    return {
-        f"{one.task_id}{'' if one.map_index < 0 else one.map_index}": str(one.state)
-        for one in ended.get_task_instances()
-    }
-
-
-def xcom(dag_id: str, task_id: str) -> Any:
-    """Return what the task returned."""
-    from airflow.models.xcom import XComModel
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        row = (
-            session.query(XComModel)
-            .filter_by(dag_id=dag_id, task_id=task_id, key="return_value")
-            .one()
-        )
-        return json.loads(row.value) if isinstance(row.value, str) else row.value
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("airflow_home"),
+]
 
 
 def test_airflow_finds_the_provider_its_form_and_its_link() -> None:

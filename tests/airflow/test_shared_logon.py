@@ -14,6 +14,7 @@ from veeam_tasks.airflow._shared_logon import (
     Logon,
     LogonRefusedError,
     SharedLogon,
+    _Queue,
 )
 from veeam_tasks.simulator import SimulatedServer
 
@@ -140,13 +141,75 @@ async def test_a_server_that_is_down_leaves_nothing_behind() -> None:
     assert store.values == {}
 
 
-@pytest.mark.parametrize("text", ["", "null", "[1]", "{", '{"token": "t"}'])
+def refusal(**changed: object) -> str:
+    """Return a remembered refusal, some of it changed."""
+    now = MemoryStore(time=0.0).now()
+    right = {"salt": "ab", "digest": "cd", "at": now, "message": "no"}
+    return json.dumps(right | changed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "null", "[1]", "{", "[" * 5000, '{"token": "t"}'),
+        '{"reference": "r", "token": null, "session_id": null}',
+        '{"reference": "r", "token": "", "session_id": null}',
+        '{"reference": "r", "token": "a\\r\\nb", "session_id": null}',
+        '{"reference": ["r"], "token": "t", "session_id": null}',
+        '{"reference": "r", "token": "t", "session_id": 7}',
+        *(refusal(salt="zz"), refusal(salt=1), refusal(digest="é")),
+        *(refusal(at="soon"), refusal(at=True), refusal(at=None), refusal(at=1e30)),
+    ],
+)
 async def test_a_variable_that_a_person_wrote_is_replaced(text: str) -> None:
-    """What is not ours tells no logon session."""
-    store = MemoryStore({KEY: text})
+    """What is not ours tells no logon session, and no refusal."""
+    store = MemoryStore({KEY: text}, time=0.0)
     async with SimulatedServer() as simulated:
         logon = await SharedLogon(server_of(simulated), store).current()
     assert json.loads(store.values[KEY]) == attrs.asdict(logon)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        *("x", "", "abc__123_x", "00000001__", "00000001__soon_x", "choosing__x"),
+        # Of connections em__x, em__00000001 and em__choosing.
+        "x__00000001__{now}_dead",
+        "00000001__00000001__{now}_dead",
+        "choosing__choosing__{now}_dead",
+    ],
+)
+async def test_what_is_no_ticket_of_ours_is_left_alone(left: str) -> None:
+    """A person may have made it; or another connection, with a longer name."""
+    store = MemoryStore(time=0.0)
+    key = f"veeam_em_queue__em__{left.format(now=int(store.now()))}"
+    old = "veeam_em_queue__em__x__00000001__100_dead"
+    store.values |= {key: "waiting", old: "waiting"}
+    async with SimulatedServer() as simulated:
+        await SharedLogon(server_of(simulated), store).current()
+    assert store.values.keys() == {KEY, key, old}
+
+
+@pytest.mark.parametrize("number", ["99999999", "00000000"])
+async def test_a_ticket_from_the_future_holds_up_nobody(number: str) -> None:
+    """No clock is that far ahead; and numbers are compared as numbers."""
+    key = f"veeam_em_queue__em__{number}__999999999999_x"
+    store = MemoryStore({key: "waiting"})
+    async with SimulatedServer() as simulated:
+        await SharedLogon(server_of(simulated), store).current()
+    assert store.values.keys() == {KEY}
+
+
+async def test_tickets_go_on_behind_the_highest_number() -> None:
+    """It has eight digits, the next one nine: as text it would come first."""
+    store = MemoryStore(time=0.0)
+    other = f"veeam_em_queue__em__99999999__{int(store.now())}_other"
+    store.values[other] = "waiting"
+    queue = _Queue("veeam_em_queue__em__", store)
+    async with queue.ticket() as ticket:
+        assert not await queue.is_first(ticket)
+        del store.values[other]
+        assert await queue.is_first(ticket)
 
 
 async def test_the_end_logs_out_and_forgets_the_token() -> None:

@@ -52,7 +52,10 @@ def start(simulated: SimulatedServer, number: int = 0) -> Action:
     [
         (None, Step.SEND, Step.SEND),
         ({"phase": "sending"}, Step.GIVE_UP, Step.SEND),
-        ({"phase": "started"}, Step.WATCH, Step.WATCH),
+        (
+            {"phase": "started", "checkpoint": {}, "reference": "r"},
+            *(Step.WATCH, Step.WATCH),
+        ),
         ({"phase": "ended", "outcome": {"outcome": "failed"}}, Step.SEND, Step.SEND),
         ({"phase": "ended", "outcome": {"outcome": "lost"}}, Step.KEEP, Step.SEND),
         ({"phase": "ended", "outcome": {"outcome": "succeeded"}}, Step.KEEP, Step.SEND),
@@ -67,6 +70,20 @@ def test_only_a_person_has_sent_again_what_may_run(
         remembered = {"max_tries": 2, **remembered}
     assert next_step(remembered, 2) is by_retry
     assert next_step(remembered, 4) is by_person
+
+
+@pytest.mark.parametrize(
+    "remembered",
+    [
+        *("sending", 7, [], {}, {"phase": "tried"}, {"max_tries": 1}),
+        {"phase": "started", "max_tries": "2", "checkpoint": None},
+        {"phase": "ended", "max_tries": 2, "outcome": "failed"},
+        {"phase": "ended", "max_tries": 2, "outcome": {}},
+    ],
+)
+def test_what_nobody_can_read_is_taken_for_sent(remembered: object) -> None:
+    """A store that someone else wrote to is no reason to start a job twice."""
+    assert next_step(remembered, 1) is Step.GIVE_UP
 
 
 async def test_what_was_started_is_found_again_by_the_next_try() -> None:

@@ -3,6 +3,7 @@
 import anyio
 import pytest
 from support.airflow_parts import FixedSource, source_of
+from support.variables import MemoryStore
 
 import veeam_tasks as vt
 from veeam_tasks.airflow._managers import (
@@ -18,6 +19,8 @@ from veeam_tasks.airflow._watching import (
     Outcome,
     Watching,
     checkpoint_of,
+    delete_tasks,
+    is_checkpoint,
     reason_of,
     report_of,
 )
@@ -150,6 +153,23 @@ async def test_a_note_of_a_process_that_died_ages() -> None:
         assert source.store.values == {}
 
 
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "soon", "9e99", ""])
+async def test_a_note_that_a_person_wrote_holds_up_no_log_out(text: str) -> None:
+    """It says of no moment at all that the logon session was in use."""
+    store = MemoryStore({f"{USE}workers": text})
+    assert await Uses("em", store).is_last("me")
+
+
+async def test_a_note_of_another_connection_is_left_alone() -> None:
+    """Its name begins with the name of ours; it is neither heeded nor deleted."""
+    store = MemoryStore(time=0.0)
+    await Uses("em__x", store).note(WORKERS)
+    store.values[f"{USE}y__workers"] = "0"
+    before = dict(store.values)
+    assert await Uses("em", store).is_last("me")
+    assert store.values == before
+
+
 @pytest.mark.virtual_time
 async def test_a_process_that_goes_on_renews_its_note() -> None:
     """A job of hours is in use all the time."""
@@ -263,3 +283,30 @@ async def test_a_trigger_that_begins_under_a_token_just_refused_renews_it() -> N
         assert end["outcome"] == "succeeded"
         assert len(simulated.logons) == 2
         await anyio.sleep(1)
+
+
+async def test_tasks_are_deleted_under_their_own_logon_session_alone() -> None:
+    """Under the next one the same ID may be another's task."""
+    async with SimulatedServer() as simulated:
+        source, managers = source_of(simulated), Managers(keep=0)
+        reference, checkpoints = await start(simulated, source, 2)
+        async with managers.use(source, reference) as held:
+            (why,) = await delete_tasks(held, "before", checkpoints)
+            assert "nothing was deleted" in why
+            assert not [one for one in simulated.requests if one.method == "DELETE"]
+            assert await delete_tasks(held, reference, checkpoints) == []
+            whys = await delete_tasks(held, reference, checkpoints)
+        deleted = [one for one in simulated.requests if one.method == "DELETE"]
+        assert len(deleted) == 4
+        assert all("was not deleted" in why for why in whys)
+        assert len(whys) == 2
+        await anyio.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize(
+    "value", [None, 7, {}, {"task": "t"}, {"task": "t", "watch": 1}, ["task-1"]]
+)
+def test_what_is_no_checkpoint_is_told_from_one(value: object) -> None:
+    """A sensor may be given the XCom of anything."""
+    assert not is_checkpoint(value)
+    assert is_checkpoint({"task": "task-1", "watch": {"version": 1}})

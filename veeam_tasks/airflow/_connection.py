@@ -1,5 +1,7 @@
 """A connection of Airflow as what `veeam_tasks.connect` takes; nothing of Airflow."""
 
+import json
+import math
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -12,9 +14,11 @@ _CONSOLE_PORT: Final = 9443
 _TEXTS: Final = ("fingerprint", "ca_file", "api_version", "accept", "proxy")
 _NUMBERS: Final = ("request_timeout", "patience")
 _PACE: Final = ("first", "longest")
+_SECRET_PROXY: Final = "proxy_secret"  # noqa: S105 - a name
+"""Airflow masks an extra whose name has the word secret in it, and no other."""
 _KNOWN: Final = (
-    f"there are {', '.join((*_TEXTS, *_NUMBERS))}, max_in_flight, insecure,"
-    " pace_first, pace_longest"
+    f"there are {', '.join((*_TEXTS, _SECRET_PROXY, *_NUMBERS))}, max_in_flight,"
+    " insecure, pace_first, pace_longest"
 )
 
 
@@ -26,10 +30,7 @@ class AirflowConnection(Protocol):
     port: Any
     login: Any
     password: Any
-
-    @property
-    def extra_dejson(self) -> dict[str, Any]:
-        """The field of extras, decoded."""
+    extra: Any
 
 
 @attrs.frozen(kw_only=True)
@@ -62,28 +63,47 @@ def read_server(connection: AirflowConnection) -> Server:
     """Return the server that a connection of Airflow describes.
 
     Raises:
-        ValueError: Something is missing, or an extra is not known.
+        ValueError: Something is missing or malformed, or an extra is not known.
     """
     name = str(connection.conn_id)
-    if not connection.host or not connection.login or connection.password is None:
+    # An empty password is a forgotten one, and would count as a wrong one.
+    if not (connection.host and connection.login and connection.password):
         text = f"connection {name!r} needs a host, an account and a password"
         raise ValueError(text)
     return Server(
         conn_id=name,
-        url=_url(str(connection.host), connection.port),
+        url=_url(name, str(connection.host), connection.port),
         username=str(connection.login),
         password=str(connection.password),
-        options=_options(name, connection.extra_dejson),
+        options=_options(name, _extras(name, connection.extra)),
     )
 
 
-def _url(host: str, port: object) -> str:
-    parts = urlsplit(host if "://" in host else f"https://{host}")
-    if parts.port is not None or "@" in parts.netloc:
+def _url(conn_id: str, host: str, port: object) -> str:
+    try:
+        parts = urlsplit(host if "://" in host else f"https://{host}")
+        has_port = parts.port is not None
+    except ValueError:
+        # Its own text repeats a part of the URL, and people put passwords there.
+        text = f"connection {conn_id!r}: the host is neither a name nor a URL"
+        raise ValueError(text) from None
+    if has_port or "@" in parts.netloc:
         # What stands in the URL counts; connect() refuses user information.
         return urlunsplit(parts)
     netloc = f"{parts.netloc}:{port or DEFAULT_PORT}"
     return urlunsplit(parts._replace(netloc=netloc))
+
+
+def _extras(conn_id: str, extra: object) -> dict[str, Any]:
+    """Decode them; Airflow itself takes for "none" what it cannot decode."""
+    try:
+        found = json.loads(extra) if isinstance(extra, str) and extra else extra
+    except ValueError:
+        found = extra
+    if isinstance(found, dict | None):
+        return found or {}
+    text = f"connection {conn_id!r}: its extras are no JSON object"
+    raise ValueError(text)
 
 
 def _options(conn_id: str, extra: dict[str, Any]) -> dict[str, Any]:
@@ -92,21 +112,47 @@ def _options(conn_id: str, extra: dict[str, Any]) -> dict[str, Any]:
     pace: dict[str, float] = {}
     for name, value in given.items():
         if name in _TEXTS:
-            options[name] = str(value)
+            options[name] = _text(conn_id, name, value)
+        elif name == _SECRET_PROXY:
+            options["proxy"] = _text(conn_id, name, value)
         elif name in _NUMBERS:
-            options[name] = float(value)
+            options[name] = _number(conn_id, name, value)
         elif name == "max_in_flight":
-            options[name] = int(value)
+            options[name] = int(_number(conn_id, name, value))
         elif name == "insecure":
             options[name] = _is_true(conn_id, value)
         elif name.startswith("pace_") and name[5:] in _PACE:
-            pace[name[5:]] = float(value)
+            pace[name[5:]] = _number(conn_id, name, value)
         else:
             text = f"connection {conn_id!r} has an unknown extra {name!r}: {_KNOWN}"
             raise ValueError(text)
     if pace:
         options["pace"] = vt.Pace(**pace)
     return options
+
+
+def _text(conn_id: str, name: str, value: object) -> str:
+    if not isinstance(value, str):
+        text = f"connection {conn_id!r}: {name} is no text"
+        raise ValueError(text)  # noqa: TRY004 - as for all else that is wrong with it
+    if name == "proxy" and "@" in value:
+        text = (
+            f"connection {conn_id!r}: a proxy with an account in its URL goes into the"
+            f" extra {_SECRET_PROXY!r}, since Airflow shows {name!r} to people"
+        )
+        raise ValueError(text)
+    return value
+
+
+def _number(conn_id: str, name: str, value: object) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        text = f"connection {conn_id!r}: {name} is no number"
+        raise ValueError(text) from None
+    return number
 
 
 def _is_true(conn_id: str, value: object) -> bool:

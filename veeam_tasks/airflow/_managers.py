@@ -7,6 +7,7 @@ so their polls are merged and paced together. Nothing of Airflow is imported her
 import asyncio
 import logging
 import os
+import re
 import secrets
 import weakref
 from collections.abc import AsyncIterator
@@ -33,6 +34,8 @@ IDLE_SECONDS: Final = 900.0
 """The server drops a logon session that was idle for so long; so a note of use that is
 older says nothing, and one that is younger may be of a task that waits for a
 triggerer."""
+_USER: Final = re.compile(r"[0-9a-z]+(?:_[0-9a-z]+)?")
+"""Two underscores belong to the name of another connection, which begins with ours."""
 _NOTE_AGAIN: Final = 300.0
 _LONGEST_PAUSE: Final = 60.0
 WORKERS: Final = "workers"
@@ -74,8 +77,10 @@ class Uses:
         prefix = f"{_USE_KEY}{self.conn_id}__"
         await self.store.delete(f"{prefix}{who}")
         for key in await self.store.keys(prefix):
+            if not _USER.fullmatch(key.removeprefix(prefix)):
+                continue
             age = self._age(await self.store.get(key))
-            if age is not None and age < IDLE_SECONDS:
+            if age is not None and abs(age) < IDLE_SECONDS:
                 return False
             await self.store.delete(key)
         return True

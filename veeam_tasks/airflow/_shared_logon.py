@@ -9,6 +9,7 @@ to log on takes a ticket first (`_Queue`); the others wait, then use what it fou
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +30,13 @@ _TICKET_SECONDS: Final = 180.0
 on for `_LOGON_SECONDS`, and the clocks of two machines may differ by half a minute."""
 _WAIT_SECONDS: Final = 75.0
 _LOOK_AGAIN: Final = 0.5
+_HEADER: Final = re.compile(r"[!-~]+")
+_HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
+_TICKET: Final = re.compile(
+    r"(?:choosing|(?P<number>[0-9]{8,18}))__(?P<who>(?P<at>[0-9]{1,12})_[0-9a-z]+)"
+)
+"""What follows the prefix. Another connection's name may begin with this one's and two
+underscores, so whatever does not look so is not ours: neither read nor deleted."""
 REFUSAL_SECONDS: Final = 3600.0
 """How long a refused password is not tried again."""
 
@@ -93,7 +101,7 @@ class _Refusal:
         return cls(salt=salt, digest=digest, at=now, message=message)
 
     def is_of(self, server: Server, now: float) -> bool:
-        if now - self.at > REFUSAL_SECONDS:
+        if abs(now - self.at) > REFUSAL_SECONDS:
             return False
         return secrets.compare_digest(self.digest, _slow_hash(server, self.salt))
 
@@ -168,16 +176,13 @@ class SharedLogon:
 
     async def _look(self, dead: str | None) -> Logon | None:
         value = _decoded(await self.store.get(self._key))
-        if "token" in value:
-            logon = Logon(**value)
-            await self.store.hide(logon.token, logon.session_id or "")
-            return None if logon.reference == dead else logon
-        if "digest" in value:
-            refusal = _Refusal(**value)
-            if await anyio.to_thread.run_sync(
-                refusal.is_of, self.server, self.store.now()
-            ):
-                raise LogonRefusedError(self._refused_text(refusal))
+        if isinstance(value, Logon):
+            await self.store.hide(value.token, value.session_id or "")
+            return None if value.reference == dead else value
+        if isinstance(value, _Refusal) and await anyio.to_thread.run_sync(
+            value.is_of, self.server, self.store.now()
+        ):
+            raise LogonRefusedError(self._refused_text(value))
         return None
 
     def _refused_text(self, refusal: _Refusal) -> str:
@@ -223,16 +228,36 @@ class SharedLogon:
         await self.store.put(self._key, json.dumps(value))
 
 
-def _decoded(text: str | None) -> dict[str, Any]:
+def _decoded(text: str | None) -> Logon | _Refusal | None:
     """Return what a Variable holds; nothing, if someone else wrote it."""
     try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    fields = [
-        {field.name for field in attrs.fields(kind)} for kind in (Logon, _Refusal)
-    ]
-    return value if isinstance(value, dict) and value.keys() in fields else {}
+        value = json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None
+    for kind, is_right in ((Logon, _is_logon), (_Refusal, _is_refusal)):
+        names = {field.name for field in attrs.fields(kind)}
+        if isinstance(value, dict) and value.keys() == names and is_right(value):
+            found: Logon | _Refusal = kind(**value)
+            return found
+    return None
+
+
+def _is_logon(value: dict[str, Any]) -> bool:
+    session_id = value["session_id"]
+    return (
+        all(isinstance(value[name], str) for name in ("reference", "token"))
+        and _HEADER.fullmatch(value["token"]) is not None
+        and (session_id is None or isinstance(session_id, str))
+    )
+
+
+def _is_refusal(value: dict[str, Any]) -> bool:
+    texts = [value[name] for name in ("salt", "digest", "message")]
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(_HEX.fullmatch(text) for text in texts[:2])
+        and type(value["at"]) in (int, float)
+    )
 
 
 @attrs.frozen
@@ -253,8 +278,7 @@ class _Queue:
         choosing, mine = f"{self.prefix}choosing__{me}", ""
         try:
             await self.store.put(choosing, "choosing")
-            numbers = [n for n, _ in await self._waiting() if n != "choosing"]
-            highest = max(map(int, numbers), default=0)
+            highest = max((number for number, _ in await self._waiting()), default=0)
             mine = f"{self.prefix}{highest + 1:08}__{me}"
             await self.store.put(mine, "waiting")
             await self.store.delete(choosing)
@@ -268,18 +292,18 @@ class _Queue:
     async def is_first(self, ticket: str) -> bool:
         """Tell whether all others come later."""
         number, _, who = ticket.removeprefix(self.prefix).partition("__")
-        return all(
-            other[0] != "choosing" and (number, who) <= other
-            for other in await self._waiting()
-        )
+        me = (int(number), who)
+        return all(me <= other for other in await self._waiting())
 
-    async def _waiting(self) -> list[tuple[str, str]]:
+    async def _waiting(self) -> list[tuple[int, str]]:
+        """Return who waits; one that is choosing counts as the very first."""
         entries = []
         for key in await self.store.keys(self.prefix):
-            number, _, who = key.removeprefix(self.prefix).partition("__")
-            made_at = float(who.partition("_")[0])
-            if self.store.now() - made_at > _TICKET_SECONDS:
+            found = _TICKET.fullmatch(key.removeprefix(self.prefix))
+            if found is None:
+                continue
+            if abs(self.store.now() - int(found["at"])) > _TICKET_SECONDS:
                 await self.store.delete(key)
             else:
-                entries.append((number, who))
+                entries.append((int(found["number"] or 0), found["who"]))
         return entries

@@ -68,7 +68,7 @@ class Step(Enum):
     KEEP = "keep"
 
 
-def next_step(remembered: Mapping[str, Any] | None, max_tries: int) -> Step:
+def next_step(remembered: object, max_tries: int) -> Step:
     """Tell what to do of what earlier tries left behind.
 
     Args:
@@ -79,18 +79,19 @@ def next_step(remembered: Mapping[str, Any] | None, max_tries: int) -> Step:
     """
     if remembered is None:
         return Step.SEND
-    by_person = max_tries > remembered["max_tries"]
-    if remembered["phase"] == "started":
-        # Cleared or not: it runs, and to send it again would start it twice.
-        return Step.WATCH
-    if by_person:
-        return Step.SEND
-    if remembered["phase"] == "sending":
-        return Step.GIVE_UP
-    if remembered["outcome"]["outcome"] == "failed":
-        # It is certain how that ended; the author of the DAG asked for retries.
-        return Step.SEND
-    return Step.KEEP
+    match remembered:
+        case {"phase": "started", "checkpoint": {}, "reference": str() | None}:
+            # Cleared or not: it runs, and to send it again would start it twice.
+            return Step.WATCH
+        case {"max_tries": int(before)} if max_tries > before:
+            return Step.SEND
+        case {"phase": "ended", "outcome": {"outcome": "failed"}}:
+            # It is certain how that ended; the author of the DAG asked for retries.
+            return Step.SEND
+        case {"phase": "ended", "outcome": {"outcome": str()}}:
+            return Step.KEEP
+    # It was being sent; or nobody knows, since this is nothing that we wrote.
+    return Step.GIVE_UP
 
 
 @attrs.define

@@ -112,6 +112,32 @@ class Watching:
                     await watch.aclose()
 
 
+async def delete_tasks(
+    held: Held, reference: str | None, checkpoints: Sequence[Checkpoint]
+) -> list[str]:
+    """Delete these tasks of one logon session; return why some were not deleted.
+
+    Under another logon session the same ID may be another's task.
+    """
+    if held.reference != reference:
+        return ["nothing was deleted: the logon session of the tasks is no more"]
+    why = []
+    for checkpoint in checkpoints:
+        try:
+            await held.manager.delete(checkpoint["task"])
+        except vt.VeeamTasksError as error:
+            why.append(f"{checkpoint['task']} was not deleted: {error}")
+    return why
+
+
+def is_checkpoint(value: object) -> bool:
+    """Tell whether this is what `checkpoint_of` gave, as far as its shape says."""
+    match value:
+        case {"task": str(), "watch": {"version": int()}}:
+            return True
+    return False
+
+
 def outcome_of(event: vt.TaskEvent) -> Outcome:
     """Return how a task ended, of its final event."""
     task, session = event.task, event.session

@@ -11,12 +11,20 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 import veeam_tasks as vt
 from veeam_tasks.airflow._shared_logon import Logon, LogonRefusedError
 from veeam_tasks.airflow._submitting import with_logon
-from veeam_tasks.airflow._watching import checkpoint_of, reason_of, report_of
+from veeam_tasks.airflow._watching import (
+    checkpoint_of,
+    is_checkpoint,
+    reason_of,
+    report_of,
+)
 from veeam_tasks.airflow.hooks import DEFAULT_CONN_ID, VeeamHook
 from veeam_tasks.airflow.links import VeeamConsoleLink
 from veeam_tasks.airflow.triggers import VeeamTrigger
 
 Started = str | Mapping[str, Any]
+_NOT_STARTED = (
+    "tasks: neither a task ID nor what an operator with wait=False has returned"
+)
 
 
 class VeeamTaskSensor(BaseSensorOperator):
@@ -88,16 +96,16 @@ class VeeamTaskSensor(BaseSensorOperator):
             reference = logon.reference
             found: list[Mapping[str, Any]] = []
             for task in tasks:
-                if isinstance(task, Mapping):
-                    given = dict(task)
-                    reference = given.pop("reference", None) or reference
-                    found.append(given)
-                    continue
-                found.append(
-                    await checkpoint_of(
+                if isinstance(task, str):
+                    given = await checkpoint_of(
                         em, task, follow=self.follow, find_timeout=self.find_timeout
                     )
-                )
+                elif is_checkpoint(task):
+                    given = dict(task)
+                    reference = given.pop("reference", None) or reference
+                else:
+                    raise ValueError(_NOT_STARTED)
+                found.append(given)
             return reference, found
 
         return await with_logon(hook.source, make)

@@ -3,13 +3,25 @@
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 import veeam_tasks as vt
 from veeam_tasks.airflow._managers import managers_here
 from veeam_tasks.airflow._shared_logon import LogonRefusedError
-from veeam_tasks.airflow._watching import Checkpoint, Outcome, Watching
+from veeam_tasks.airflow._watching import (
+    Checkpoint,
+    Outcome,
+    Watching,
+    delete_tasks,
+)
 from veeam_tasks.airflow.hooks import VeeamHook
+
+KNOWN_PROBLEMS = (
+    *(vt.VeeamTasksError, LogonRefusedError, ValueError, TimeoutError),
+    # There is no such connection, or a Variable cannot be read.
+    *(AirflowException, RuntimeError),
+)
 
 
 class VeeamTrigger(BaseTrigger):
@@ -70,7 +82,7 @@ class VeeamTrigger(BaseTrigger):
             )
         except LogonRefusedError as error:
             return {"problem": f"the logon was refused: {error}"}
-        except (vt.VeeamTasksError, ValueError) as error:
+        except KNOWN_PROBLEMS as error:
             return {"problem": str(error)}
         return {
             "outcomes": {
@@ -87,11 +99,11 @@ class VeeamTrigger(BaseTrigger):
         if not self.delete_on_kill:
             return
         source = VeeamHook(self.veeam_conn_id).source
-        async with managers_here().use(source, self.reference) as held:
-            for checkpoint in self.checkpoints.values():
-                try:
-                    await held.manager.delete(checkpoint["task"])
-                except vt.VeeamTasksError as error:
-                    self.log.warning(
-                        "%s was not deleted: %s", checkpoint["task"], error
-                    )
+        try:
+            async with managers_here().use(source, self.reference) as held:
+                tasks = list(self.checkpoints.values())
+                why = await delete_tasks(held, self.reference, tasks)
+        except KNOWN_PROBLEMS as error:
+            why = [f"nothing was deleted: {error}"]
+        for text in why:
+            self.log.warning("%s", text)
