@@ -1,6 +1,7 @@
-"""What people write first: a trigger that logs on and polls for itself."""
+"""What is compared with: triggers that poll each for itself, and that only sleep."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ POLL_SECONDS = 5
 
 
 class NaiveTrigger(BaseTrigger):
-    """Watches one task, alone.
+    """Watches one task, alone, as people write it first.
 
     Args:
         conn_id: The connection.
@@ -42,3 +43,24 @@ class NaiveTrigger(BaseTrigger):
                     break
                 await asyncio.sleep(POLL_SECONDS)
         yield TriggerEvent({"outcome": "succeeded" if task.succeeded else "failed"})
+
+
+class SleepTrigger(BaseTrigger):
+    """Does nothing until some moment: what Airflow itself costs.
+
+    Args:
+        until: When, in seconds since 1970.
+    """
+
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self.until = until
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what it is made from again."""
+        return "naive.SleepTrigger", {"until": self.until}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Sleep."""
+        await asyncio.sleep(self.until - time.time())
+        yield TriggerEvent({"outcome": "succeeded"})

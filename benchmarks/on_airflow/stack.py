@@ -1,6 +1,6 @@
 """A whole Airflow on PostgreSQL, for as long as a run needs it."""
 
-import base64
+import json
 import os
 import secrets
 import shutil
@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg2
+from cryptography.fernet import Fernet
 
 HERE = Path(__file__).resolve().parent
 DEBIAN = "/usr/lib/postgresql/15/bin"
@@ -45,10 +47,11 @@ class Stack:
         self.triggerers = triggerers
         self.connections = connections
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.undertaker: subprocess.Popen[bytes] | None = None
         self.database_port = free_port()
         self.api_port = free_port()
         self.key = secrets.token_hex(32)
-        self.fernet_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        self.fernet_key = Fernet.generate_key().decode()
 
     @property
     def database(self) -> str:
@@ -73,10 +76,18 @@ class Stack:
             "API_AUTH__JWT_SECRET": self.key,
             "API__SECRET_KEY": self.key,
             "DATABASE__SQL_ALCHEMY_CONN": url,
+            # One core is enough for two files, and they do not change.
             "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+            "DAG_PROCESSOR__PARSING_PROCESSES": "1",
+            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+            "DAG_PROCESSOR__STALE_DAG_THRESHOLD": "600",
+            # An API that answers late on a busy machine is no dead one.
+            "WORKERS__EXECUTION_API_TIMEOUT": "30",
             "LOGGING__BASE_LOG_FOLDER": str(self.folder / "logs"),
             "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+            "SCHEDULER__MAX_TIS_PER_QUERY": "64",
+            "SCHEDULER__TASK_QUEUED_TIMEOUT": "3000",
             "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "5",
             "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
@@ -85,6 +96,9 @@ class Stack:
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "AIRFLOW_HOME": str(self.folder),
+            # Else the names of processes are written over their environments, by
+            # which the undertaker knows them.
+            "SPT_NOENV": "1",
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
             **{f"AIRFLOW__{name}": value for name, value in core.items()},
@@ -94,6 +108,12 @@ class Stack:
         """Start everything, in order."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
+        self.undertaker = subprocess.Popen(
+            [sys.executable, str(HERE / "undertaker.py"), str(self.folder)],
+            cwd="/",
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         self._start_database()
         self.airflow("db", "migrate")
         for name, text in self.connections.items():
@@ -116,13 +136,14 @@ class Stack:
                 os.killpg(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + 10
         for process in self.processes.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-        if (self.folder / "database/postmaster.pid").exists():
-            self._postgres("pg_ctl", "-D", "database", "-m", "immediate", "stop")
+        if self.undertaker is not None:
+            self.undertaker.communicate()
+            for process in self.processes.values():
+                process.wait()
+            if self.undertaker.returncode:
+                sys.exit(f"something that was started in {self.folder} does not end")
 
     def kill(self, name: str) -> None:
         """Kill a process and its children, as the kernel does when memory is short."""
@@ -140,6 +161,8 @@ class Stack:
             text=True,
             check=False,
         )
+        with (self.folder / "commands.log").open("a") as log:
+            log.write(run.stderr)
         if run.returncode:
             sys.exit(f"airflow {arguments}: {run.stdout[-2000:]}{run.stderr[-3000:]}")
         return run.stdout
@@ -173,10 +196,30 @@ class Stack:
         ).stdout
 
     def logs(self) -> Iterator[tuple[Path, bytes]]:
-        """Give each log file of Airflow with what is in it."""
+        """Give each file of Airflow, and the log of the database, with its content."""
         for path in self.folder.rglob("*"):
-            if path.is_file() and "database" not in path.parts:
+            of_database = self.folder / "database" in path.parents
+            if path.is_file() and (not of_database or path.name == "log"):
                 yield path, path.read_bytes()
+
+    def rest(self, path: str, token: str = "") -> bytes:
+        """Ask the REST API; return the answer."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = f"http://127.0.0.1:{self.api_port}{path}"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        asked = urllib.request.Request(url, headers=headers)
+        with opener.open(asked, timeout=120) as reply:
+            body: bytes = reply.read()
+        return body
+
+    def rest_token(self) -> str:
+        """Return a token of the REST API; everyone is its administrator here."""
+        token: str = json.loads(self.rest("/auth/token"))["access_token"]
+        return token
+
+    def decrypt(self, text: bytes) -> bytes:
+        """Return what Airflow has encrypted."""
+        return Fernet(self.fernet_key).decrypt(text)
 
     def cpu_seconds(self, name: str) -> float:
         """Return the processor time of a process and its children so far."""
@@ -244,6 +287,7 @@ class Stack:
         run = subprocess.run(
             [*prefix, found, *arguments],
             cwd=self.folder,
+            env={**os.environ, "AIRFLOW_HOME": str(self.folder)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -255,9 +299,23 @@ class Stack:
 
 @contextmanager
 def running(stack: Stack) -> Iterator[Stack]:
-    """Stop the stack in the end, whatever happens."""
+    """Stop the stack in the end, whatever happens: Ctrl-C and SIGTERM, too.
+
+    The undertaker does it when this process is killed.
+    """
+
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, leave) for number in ends}
     try:
         stack.start()
         yield stack
     finally:
+        for number in ends:
+            # A second Ctrl-C must not leave half of it behind.
+            signal.signal(number, signal.SIG_IGN)
         stack.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -46,11 +46,3 @@ with DAG("start_all", schedule=None):
         return VeeamHook("em").call(send_all)
 
     start()
-
-# The pool has no slots: what is done with these is done by `defer.py`.
-for name in ("plain", "naive", "killed"):
-    with DAG(name, schedule=None) as dag:
-        VeeamActionOperator.partial(
-            task_id="job", veeam_conn_id="em", pool="held"
-        ).expand(path=[f"jobs/{number}?action=start" for number in range(MANY)])
-    globals()[name] = dag
