@@ -9,8 +9,8 @@ from importlib import import_module
 # Type checkers take it for true; `typing` itself would cost more than all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from veeam_tasks._client import SessionManager
-    from veeam_tasks._connect import adopt, connect, inspect_certificate, log_out
+    from veeam_tasks._client.connect import adopt, connect, inspect_certificate, log_out
+    from veeam_tasks._client.manager import SessionManager
     from veeam_tasks._engine.merge import MergedWatch, merge
     from veeam_tasks._engine.watch import Watch
     from veeam_tasks._errors import (
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
         TaskSession,
         TaskState,
     )
-    from veeam_tasks._notices import Notice, NoticeKind, Statistics
     from veeam_tasks._pace import Pace
+    from veeam_tasks._telemetry.notices import Notice, NoticeKind, Statistics
     from veeam_tasks._transport.trust import Certificate
 
 __version__ = "0.2.0"
@@ -99,7 +99,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "_connect": ("adopt", "connect", "inspect_certificate", "log_out"),
+    "_client.connect": ("adopt", "connect", "inspect_certificate", "log_out"),
     "_errors": (
         "ArgumentError",
         "CertificateError",
@@ -121,7 +121,7 @@ _MODULES = {
         "WatchTimeoutError",
     ),
     "_events": ("Report", "TaskEvent"),
-    "_client": ("SessionManager",),
+    "_client.manager": ("SessionManager",),
     "_model": (
         "JobSession",
         "Link",
@@ -134,7 +134,7 @@ _MODULES = {
         "TaskSession",
         "TaskState",
     ),
-    "_notices": ("Notice", "NoticeKind", "Statistics"),
+    "_telemetry.notices": ("Notice", "NoticeKind", "Statistics"),
     "_pace": ("Pace",),
     "_transport.trust": ("Certificate",),
     "_engine.merge": ("MergedWatch", "merge"),
@@ -159,7 +159,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(text)
     if name in {"adopt", "connect"} and _would_hold_a_loop():
         # Not kept: the next one who asks may have the function itself.
-        return getattr(import_module(f"{__name__}._late_connect"), name)
+        return getattr(import_module(f"{__name__}._client.late_connect"), name)
     value: object = getattr(import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     for other in _ATTRIBUTES_OF.get(name, ()):
@@ -169,7 +169,7 @@ def __getattr__(name: str) -> object:
 
 def _would_hold_a_loop() -> bool:
     """Tell whether the rest is still to be loaded, inside of a running loop."""
-    if f"{__name__}._connect" in sys.modules:
+    if f"{__name__}._client.connect" in sys.modules:
         return False
     # Whoever runs a loop has imported it.
     asyncio = sys.modules.get("asyncio")

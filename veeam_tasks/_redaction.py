@@ -8,10 +8,12 @@ loads nothing: the first call of a running loop waits for it.
 import base64
 import binascii
 import contextlib
+import functools
 import re
+import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 from urllib.parse import quote, unquote
 
 HIDDEN = "[hidden]"
@@ -19,6 +21,11 @@ _SHORTEST_SECRET = 4
 _KEPT = 64
 _EXCERPT = 120
 _ROUNDS = 4
+
+_COROUTINE = 0x80
+"""The flag of functions that are written with ``async def``; `inspect` has it too."""
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _PIECES = re.compile("([/?&;,])")
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
@@ -66,13 +73,38 @@ def hidden_or_none(value: object) -> Secret | None:
 
 
 def unexpected(name: str, known: Iterable[str]) -> str:
-    """Return what to say of an option that there is none of; the nearest one too."""
+    """Return what to say of a keyword that there is none of; the nearest one too."""
     import difflib  # noqa: PLC0415 - half of what this module would cost
 
     text = f"unexpected keyword argument {quoted(name)}"
-    names = (*known, "username", "password", "token", "session_id")
-    near = difflib.get_close_matches(name, names, 1)
+    near = difflib.get_close_matches(name, list(known), 1)
     return f"{text}; did you mean {near[0]!r}?" if near else text
+
+
+def names_nearest(function: FunctionT) -> FunctionT:
+    """Let who misspells a keyword be told the nearest one: Python does so from 3.13."""
+    if sys.version_info >= (3, 13):
+        return function
+    plain: Any = function
+    code = plain.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+    def check(options: Iterable[str]) -> None:
+        for name in options:
+            if name not in known:
+                text = f"{plain.__qualname__}() got an {unexpected(name, known)}"
+                raise TypeError(text)
+
+    def called(*args: Any, **options: Any) -> Any:
+        check(options)
+        return plain(*args, **options)
+
+    async def awaited(*args: Any, **options: Any) -> Any:
+        check(options)
+        return await plain(*args, **options)
+
+    wrapper: Any = awaited if code.co_flags & _COROUTINE else called
+    return cast("FunctionT", functools.update_wrapper(wrapper, plain))
 
 
 class Secrets:
@@ -250,10 +282,10 @@ class NotCopyable:
         raise TypeError(text)
 
 
-def of_the_package(*classes: type) -> None:
-    """Let public classes say ``veeam_tasks.X`` in tracebacks, help and pickles.
+def of_the_package(*public: Callable[..., Any]) -> None:
+    """Let what is public say ``veeam_tasks.X`` in tracebacks, help and pickles.
 
     Where one is written is ours to change; a pickle outlives that.
     """
-    for one in classes:
+    for one in public:
         one.__module__ = "veeam_tasks"

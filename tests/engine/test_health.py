@@ -16,8 +16,8 @@ from veeam_tasks import (
 )
 from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._engine.health import Outage, ServerHealth
-from veeam_tasks._notices import Notices
 from veeam_tasks._pace import LONGEST_PAUSE
+from veeam_tasks._telemetry.notices import Notices
 
 pytestmark = pytest.mark.virtual_time(debug=False)
 

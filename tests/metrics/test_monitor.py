@@ -12,7 +12,7 @@ from veeam_tasks import (
     TaskState,
 )
 from veeam_tasks._events import Observation
-from veeam_tasks._monitor import BOUNDS, Monitor
+from veeam_tasks._telemetry.monitor import BOUNDS, Monitor
 
 AT = datetime(2026, 11, 26, 22, 0, tzinfo=UTC)
 

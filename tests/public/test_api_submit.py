@@ -21,7 +21,7 @@ from veeam_tasks import (
     TransportError,
     connect,
 )
-from veeam_tasks._connect import Connecting
+from veeam_tasks._client.connect import Connecting
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time

@@ -15,7 +15,7 @@ from veeam_tasks import (
     adopt,
     connect,
 )
-from veeam_tasks._connect import Connecting
+from veeam_tasks._client.connect import Connecting
 
 pytestmark = pytest.mark.virtual_time
 

@@ -2,17 +2,18 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 from support.managers import direct, door
 
 import veeam_tasks as vt
-from veeam_tasks import LogonError, Pace, TransportError
-from veeam_tasks._connect import log_out
-from veeam_tasks._options import Options, Settings
-from veeam_tasks.simulator import Fault, SimulatedServer
+from veeam_tasks import LogonError, Pace, SessionManager, TransportError
+from veeam_tasks._client import late_connect as late
+from veeam_tasks._client.connect import log_out
+from veeam_tasks._options.settings import Options, Settings
+from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
 
@@ -74,19 +75,32 @@ async def test_the_door_is_a_manager_however_it_is_opened() -> None:
         assert server.logon_sessions == []
 
 
-@pytest.mark.parametrize("door", [vt.connect, vt.adopt, vt.log_out, vt.SessionManager])
+DOORS: dict[str, Callable[..., object]] = {
+    "connect": vt.connect,
+    "adopt": vt.adopt,
+    "log_out": vt.log_out,
+    "SessionManager": vt.SessionManager,
+    "connect in a loop": late.connect,
+    "adopt in a loop": late.adopt,
+}
+
+
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_help_shows_every_keyword_with_its_default_and_meaning(
     door: Callable[..., object],
 ) -> None:
-    """At a prompt nothing hides behind **options."""
+    """At a prompt nothing hides behind **options, nor in a running loop."""
     shown = inspect.signature(door).parameters
     meaning = inspect.getdoc(door.__init__ if inspect.isclass(door) else door) or ""
     for field in attrs.fields(Settings):
         if field.name in Options.__optional_keys__:
             default = Pace() if field.name == "pace" else field.default
-            assert shown[field.name].default == default
-            assert f"`{field.name}`" in meaning
+            assert repr(shown[field.name].default) in {repr(default), "Pace()"}
+            said = "``Pace()``" if field.name == "pace" else f"{default!r}"
+            quoted = said.replace("'", '"')
+            assert f"* `{field.name}` ({quoted}): " in meaning
     assert Options.__optional_keys__ <= shown.keys()
+    assert all(f"* `{name}`" in meaning for name in shown if name != "self")
     assert not any(one.kind is one.VAR_KEYWORD for one in shown.values())
 
 
@@ -99,6 +113,50 @@ def test_a_typo_names_the_nearest_keyword(typo: str, meant: str) -> None:
     options: dict[str, Any] = {"username": "u", "password": "p", typo: "x"}
     with pytest.raises(TypeError, match=f"'{typo}'; did you mean '{meant}'"):
         vt.connect("https://em.example", **options)
+
+
+MISSPELT: dict[str, Callable[[SessionManager, dict[str, Any]], object]] = {
+    "watch timeot": lambda em, typo: em.watch("task-1", **typo),
+    "watch_all folow": lambda em, typo: em.watch_all(**typo),
+    "wait time_out": lambda em, typo: em.wait("task-1", **typo),
+    "submit metod": lambda em, typo: em.submit("jobs/x?action=start", **typo),
+    "run findtimeout": lambda em, typo: em.run("jobs/x?action=start", **typo),
+    "follow timout": lambda em, typo: em.follow("task-1", **typo),
+    "resume pase": lambda em, typo: em.resume({}, **typo),
+    "SimulatedServer verson": lambda _, typo: SimulatedServer(**typo),
+    "ThreadedServer job_link": lambda _, typo: ThreadedServer(**typo),
+}
+MEANT = {
+    "timeot": "timeout",
+    "folow": "follow",
+    "time_out": "timeout",
+    "metod": "method",
+    "findtimeout": "find_timeout",
+    "timout": "timeout",
+    "pase": "pace",
+    "verson": "version",
+    "job_link": "job_links",
+}
+
+
+@pytest.mark.parametrize("call", MISSPELT)
+async def test_a_typo_in_a_call_names_the_nearest_keyword_too(call: str) -> None:
+    """On every Python, and before the manager is asked for anything."""
+    em = vt.SessionManager("https://em.example", username="u", password="p")
+    typo = call.split()[1]
+    meant = f"(?i)did you mean '{MEANT[typo]}'"
+    with pytest.raises(TypeError, match=meant):
+        await cast("Any", MISSPELT[call](em, {typo: 5}))
+
+
+@pytest.mark.parametrize("name", ["watch", "wait", "run", "submit", "resume"])
+def test_help_shows_the_keywords_of_a_call(name: str) -> None:
+    """What names the nearest keyword hides neither signature nor text."""
+    call = getattr(vt.SessionManager, name)
+    shown = inspect.signature(call).parameters
+    assert not any(one.kind is one.VAR_KEYWORD for one in shown.values())
+    assert "Args:" in (inspect.getdoc(call) or "")
+    assert inspect.iscoroutinefunction(call) == (name not in {"watch", "resume"})
 
 
 def test_a_forgotten_await_is_named() -> None:

@@ -13,13 +13,13 @@ import veeam_tasks
 from veeam_tasks import (
     SessionManager,
     VeeamTasksError,
-    _late_connect,
     adopt,
     connect,
     inspect_certificate,
 )
-from veeam_tasks._connect import log_out
-from veeam_tasks._options import Options
+from veeam_tasks._client import late_connect as _late
+from veeam_tasks._client.connect import log_out
+from veeam_tasks._options.settings import Options
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
@@ -219,9 +219,7 @@ CALLS: dict[str, Callable[[], Awaitable[object]]] = {
     "manager": lambda: SessionManager(
         "-", username="u", password=PASSWORD, **BY_PROXY
     ).open(),
-    "late": lambda: _late_connect.connect(
-        "-", username="u", password=PASSWORD, **BY_PROXY
-    ),
+    "late": lambda: _late.connect("-", username="u", password=PASSWORD, **BY_PROXY),
     "no token": lambda: adopt(NOWHERE, "token ", **BY_PROXY),
     "adopt": lambda: adopt("-", "token", **ODD_PROXY),
     "log out": lambda: log_out(NOWHERE, "dG9r", session_id="one", **BY_PROXY),

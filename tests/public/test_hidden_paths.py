@@ -9,7 +9,7 @@ import pytest
 from support.raw_server import CLOSE, RESET, STALL, Answer, RawServer, Seen, reply
 
 from veeam_tasks import Link, SessionManager, VeeamTasksError, connect
-from veeam_tasks._connect import Connecting
+from veeam_tasks._client.connect import Connecting
 
 pytestmark = pytest.mark.virtual_time
 

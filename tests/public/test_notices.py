@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from veeam_tasks import Notice, NoticeKind
-from veeam_tasks._notices import Notices
+from veeam_tasks._telemetry.notices import Notices
 
 
 def test_a_notice_is_told_to_the_log_and_to_the_function(

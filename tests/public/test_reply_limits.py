@@ -13,8 +13,8 @@ from veeam_tasks import (
     SubmitUncertainError,
     connect,
 )
-from veeam_tasks._connect import log_out
-from veeam_tasks._runtime import KEEP_ALIVE_SECONDS
+from veeam_tasks._client.connect import log_out
+from veeam_tasks._client.runtime import KEEP_ALIVE_SECONDS
 
 pytestmark = pytest.mark.virtual_time
 

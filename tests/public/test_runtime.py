@@ -131,7 +131,7 @@ async def test_a_host_that_was_cancelled_before_its_first_step_is_closed() -> No
     """A loop that shuts down may cancel it so early that it never runs."""
     async with SimulatedServer() as server:
         em = direct(server)
-        host = em._make_runtime(asyncio.get_running_loop())
+        host = em._lifetime.make_runtime(asyncio.get_running_loop())
         await host.start()
         assert host._task is not None
         host._task.cancel()
@@ -388,10 +388,12 @@ async def test_a_host_that_nothing_wakes_is_ended_by_force(
     """A close ends all the same, says so in the log, logs out, leaves nothing open."""
     async with SimulatedServer() as server:
         em = direct(server)
-        em._runtime = host = em._make_runtime(asyncio.get_running_loop())
+        em._lifetime.runtime = host = em._lifetime.make_runtime(
+            asyncio.get_running_loop()
+        )
         host._stop = NeverHeard(host._stop)  # type: ignore[assignment] # as if struck
         await host.start()
-        await em._runtime.session.open()
+        await host.session.open()
         began = anyio.current_time()
         await em.aclose()
         assert anyio.current_time() - began == pytest.approx(10, abs=0.5)

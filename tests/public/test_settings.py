@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veeam_tasks import Pace, SessionManager, adopt, connect
-from veeam_tasks._options import Options, make_settings
+from veeam_tasks._options.settings import Options, make_settings
 
 URL = "https://em.example:9398"
 

@@ -10,8 +10,8 @@ import pytest
 from support.raw_server import RawServer, Seen, reply
 
 from veeam_tasks import SessionManager, TaskEvent, connect
-from veeam_tasks import _late_connect as _late
-from veeam_tasks._options import Options
+from veeam_tasks._client import late_connect as _late
+from veeam_tasks._options.settings import Options
 
 NS = 'xmlns="http://www.veeam.com/ent/v1.0"'
 LOGON = reply(
@@ -160,7 +160,7 @@ async def main():
     took = loop.time() - began
     await asyncio.sleep(0.002)
     ticking.cancel()
-    assert vt.connect.__module__ == "veeam_tasks._connect"
+    assert vt.connect.__module__ == "veeam_tasks._client.connect"
     print(longest / took)
 
 asyncio.run(main())
@@ -200,7 +200,7 @@ async def test_a_late_door_says_what_it_is() -> None:
 
 async def test_a_late_door_knows_the_names_of_arguments_at_once() -> None:
     """A misspelt or missing argument is told before anything is awaited."""
-    assert set(_late.OPTIONS) == set(Options.__optional_keys__)
+    assert set(_late.DEFAULTS) == set(Options.__optional_keys__)
     for door, args in (
         (_late.connect, ("u",)),
         (_late.adopt, ("u", "token", "x")),

@@ -17,7 +17,7 @@ from veeam_tasks import (
     TaskNotFoundError,
     VeeamTasksError,
 )
-from veeam_tasks._options import make_settings
+from veeam_tasks._options.settings import make_settings
 from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.calls import Calls

@@ -8,11 +8,11 @@ from yarl import URL
 from support.manual_loop import ManualLoop, manual_loop
 from veeam_tasks import Notice, VeeamTasksError
 from veeam_tasks._engine.engine import Engine
-from veeam_tasks._notices import Notices
 from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._redaction import Secret, Secrets
 from veeam_tasks._session.credentials import Credentials
 from veeam_tasks._session.logon_session import LogonSession
+from veeam_tasks._telemetry.notices import Notices
 
 
 class Script:

@@ -10,7 +10,7 @@ from support.managers import STEADY
 from support.raw_server import Answer, RawServer, Seen, pin_of, reply, serving
 
 from veeam_tasks import SessionManager, TaskState, connect
-from veeam_tasks._connect import Connecting
+from veeam_tasks._client.connect import Connecting
 from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._transport.transport import Transport

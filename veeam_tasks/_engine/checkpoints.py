@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from veeam_tasks._checkpoint import VERSION
+from veeam_tasks._engine.checkpoint_values import VERSION
 from veeam_tasks._engine.pending_event import PendingEvent
 from veeam_tasks._engine.records import TaskRecord
 from veeam_tasks._engine.run_records import RunRecord

@@ -37,8 +37,7 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._model import Task
-from veeam_tasks._notices import SERVER
-from veeam_tasks._options import Coalesce
+from veeam_tasks._options.settings import Coalesce
 from veeam_tasks._pace import LONGEST_PAUSE, Pace, next_pauses
 from veeam_tasks._protocol.classification import refuses_token
 from veeam_tasks._protocol.messages import Reply
@@ -50,6 +49,7 @@ from veeam_tasks._session.collection import (
     read_collection,
 )
 from veeam_tasks._session.logon_session import LogonSession
+from veeam_tasks._telemetry.notices import SERVER
 from veeam_tasks._transport.transport import Transport
 
 _SOON = 0.02

@@ -35,16 +35,16 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._model import Task
-from veeam_tasks._monitor import Monitor
-from veeam_tasks._notices import Notices
-from veeam_tasks._options import Coalesce
+from veeam_tasks._options.settings import Coalesce
 from veeam_tasks._protocol.classification import classify
 from veeam_tasks._protocol.messages import OK, Reply
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import parsed
 from veeam_tasks._session.logon_session import LogonSession
 from veeam_tasks._session.submitted import Submits, Submitted
-from veeam_tasks._spans import Spans
+from veeam_tasks._telemetry.monitor import Monitor
+from veeam_tasks._telemetry.notices import Notices
+from veeam_tasks._telemetry.spans import Spans
 from veeam_tasks._transport.transport import GRACE, HELD, Transport, tick_of
 
 _CLOCK_TICK = 0.001

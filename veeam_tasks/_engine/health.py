@@ -8,8 +8,8 @@ import attrs
 
 from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._errors import ServerBusyError, TransportError, VeeamTasksError
-from veeam_tasks._notices import NoticeKind, Notices
 from veeam_tasks._pace import LONGEST_PAUSE, Pace
+from veeam_tasks._telemetry.notices import NoticeKind, Notices
 
 PROBE_PACE = Pace(first=2.0, growth=1.5, longest=30.0, jitter=0.25)
 """Pauses between two probes of a server that is down: never two in one second."""

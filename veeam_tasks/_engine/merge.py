@@ -183,4 +183,4 @@ class MergedWatch(NotCopyable):
         return f"<MergedWatch of {', '.join(parts)}: {tasks}: {counts(reports)}{owed}>"
 
 
-of_the_package(MergedWatch)
+of_the_package(MergedWatch, merge)

@@ -10,7 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from veeam_tasks._checkpoint import EventMark, SessionMark, StartMark, TaskMark
+from veeam_tasks._engine.checkpoint_values import (
+    EventMark,
+    SessionMark,
+    StartMark,
+    TaskMark,
+)
 from veeam_tasks._engine.decisions import is_another
 from veeam_tasks._engine.pending_event import PendingEvent, PendingRun, event_of
 from veeam_tasks._engine.run_records import Deadline, RunRecord

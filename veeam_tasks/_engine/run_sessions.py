@@ -9,7 +9,6 @@ from veeam_tasks._engine.records import Ask
 from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._errors import LogonError, VeeamTasksError
 from veeam_tasks._model import JobSession, SessionResult, TaskSession
-from veeam_tasks._notices import TASKS, error_fields
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.messages import NOT_FOUND, Reply
 from veeam_tasks._protocol.session_paths import (
@@ -27,6 +26,7 @@ from veeam_tasks._protocol.urls import resource_path
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import parsed
 from veeam_tasks._session.session_search import choose
+from veeam_tasks._telemetry.notices import TASKS, error_fields
 from veeam_tasks._transport.transport import Transport
 
 _PAGES_OF_MACHINES = 10

@@ -37,7 +37,6 @@ from veeam_tasks._model import (
     Task,
     TaskState,
 )
-from veeam_tasks._notices import TASKS, error_fields
 from veeam_tasks._protocol.classification import (
     ReplyKind,
     classify,
@@ -66,6 +65,7 @@ from veeam_tasks._session.session_search import (
     source_of,
 )
 from veeam_tasks._session.submitted import Submits, Submitted
+from veeam_tasks._telemetry.notices import TASKS, error_fields
 from veeam_tasks._transport.transport import Transport
 
 # Bytes of a page of sessions, some ten of them, above which it is parsed in a thread.

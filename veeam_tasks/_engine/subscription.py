@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from veeam_tasks._checkpoint import Checkpoint
+from veeam_tasks._engine.checkpoint_values import Checkpoint
 from veeam_tasks._engine.checkpoints import (
     Hide,
     written_event,

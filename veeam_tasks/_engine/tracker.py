@@ -29,10 +29,10 @@ from veeam_tasks._engine.run_records import RunRecord, WatchedRecords
 from veeam_tasks._errors import LogonError, VeeamTasksError, WatchTimeoutError
 from veeam_tasks._events import Observation, Report
 from veeam_tasks._model import Task
-from veeam_tasks._monitor import Monitor
-from veeam_tasks._notices import TASKS
 from veeam_tasks._protocol.classification import ReplyKind
 from veeam_tasks._session.logon_session import ADVICE, LogonSession
+from veeam_tasks._telemetry.monitor import Monitor
+from veeam_tasks._telemetry.notices import TASKS
 
 _GONE_AT_ONCE = 64
 _FIRST_POLLS_APART = 0.001

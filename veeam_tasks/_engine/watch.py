@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from veeam_tasks._checkpoint import Checkpoint
+from veeam_tasks._engine.checkpoint_values import Checkpoint
 from veeam_tasks._engine.engine import Engine
 from veeam_tasks._engine.pending_event import PendingEvent
 from veeam_tasks._engine.reader import Reader, waiting
@@ -30,7 +30,7 @@ from veeam_tasks._redaction import (
 )
 
 if TYPE_CHECKING:
-    from veeam_tasks._client import SessionManager
+    from veeam_tasks._client.manager import SessionManager
 
 TaskLike = str | Task
 

@@ -20,8 +20,7 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._model import TASK_ID, JobSession, Task, TaskSession
-from veeam_tasks._notices import TASKS, error_fields
-from veeam_tasks._options import Settings
+from veeam_tasks._options.settings import Settings
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.actions import check_deleted, task_started
 from veeam_tasks._protocol.classification import ReplyKind, classify, refuses_token
@@ -49,6 +48,7 @@ from veeam_tasks._session.submitted import (
     known_sessions,
     started_job,
 )
+from veeam_tasks._telemetry.notices import TASKS, error_fields
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 # Of those a job had before: what began in the minutes before the start is among them.

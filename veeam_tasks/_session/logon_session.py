@@ -29,7 +29,6 @@ from veeam_tasks._errors import (
     VeeamTasksError,
     fresh,
 )
-from veeam_tasks._notices import LOGON, error_fields
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.classification import refuses_token
 from veeam_tasks._protocol.logon import (
@@ -50,7 +49,8 @@ from veeam_tasks._protocol.messages import (
 )
 from veeam_tasks._redaction import Secret, Secrets, hidden, hidden_or_none
 from veeam_tasks._session.credentials import Credentials
-from veeam_tasks._spans import Spans
+from veeam_tasks._telemetry.notices import LOGON, error_fields
+from veeam_tasks._telemetry.spans import Spans
 
 ADVICE = (
     "A task belongs to the logon session that started it, and this logon session knows"

@@ -34,7 +34,6 @@ from veeam_tasks._errors import (
     TransportError,
     VeeamTasksError,
 )
-from veeam_tasks._monitor import NO_REPLY, Monitor
 from veeam_tasks._protocol.messages import (
     BAD_REQUEST,
     OK,
@@ -44,6 +43,7 @@ from veeam_tasks._protocol.messages import (
     Request,
 )
 from veeam_tasks._redaction import Secret, Secrets, hidden, quoted, visible
+from veeam_tasks._telemetry.monitor import NO_REPLY, Monitor
 from veeam_tasks._transport.errors import (
     describe,
     error_class,

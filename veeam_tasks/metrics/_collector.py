@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 import veeam_tasks as vt
-from veeam_tasks._monitor import BOUNDS, NO_REPLY, Measures
+from veeam_tasks._telemetry.monitor import BOUNDS, NO_REPLY, Measures
 
 try:
     from prometheus_client import CollectorRegistry, start_http_server

@@ -1,12 +1,14 @@
 """What both servers share: their options, their controls and their records."""
 
+import difflib
+import functools
+import inspect
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import partial
-from inspect import cleandoc
 from random import Random
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 from veeam_tasks.simulator._accounts import Account, LogonSession
 from veeam_tasks.simulator._action_runner import ActionRunner, JobLinks, RunningJob
@@ -36,6 +38,27 @@ from veeam_tasks.simulator._tls import Certificates, GivenCertificate
 from veeam_tasks.simulator._version import VersionName, version_named
 
 _KEPT: Final = 50_000
+
+InitT = TypeVar("InitT", bound=Callable[..., None])
+
+
+def _names_nearest(init: InitT) -> InitT:
+    """Let who misspells a keyword be told the nearest one: Python does so from 3.13."""
+    if sys.version_info >= (3, 13):
+        return init
+    known = [*inspect.signature(init).parameters][1:]
+
+    @functools.wraps(init)
+    def checked(*args: Any, **keywords: Any) -> None:
+        for name in keywords:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                text = f"unexpected keyword argument {name!r}{hint}"
+                raise TypeError(text)
+        init(*args, **keywords)
+
+    return cast("InitT", checked)
 
 
 class BaseServer:
@@ -97,9 +120,10 @@ class BaseServer:
         super().__init_subclass__()
         if cls.__doc__ and BaseServer.__doc__:
             # 3.13 takes the indent away by itself, the versions before it do not.
-            keywords = cleandoc(BaseServer.__doc__).partition("\nArgs:")[2]
-            cls.__doc__ = f"{cleandoc(cls.__doc__)}\n\nArgs:{keywords}"
+            keywords = inspect.cleandoc(BaseServer.__doc__).partition("\nArgs:")[2]
+            cls.__doc__ = f"{inspect.cleandoc(cls.__doc__)}\n\nArgs:{keywords}"
 
+    @_names_nearest
     def __init__(
         self,
         *,
@@ -186,7 +210,7 @@ class BaseServer:
             unknown_session=unknown_session,
             task_location=task_location,
         )
-        make_server = partial(
+        make_server = functools.partial(
             HttpServer,
             state=self._state,
             service=service,

@@ -2,7 +2,7 @@
 
 Measured: aiohttp and the rest take 0.3 s to import, CA certificates included, and what
 is first named inside a loop is imported there, so the loop would be held. Hence a file
-of its own, which imports nothing but the standard library and `_redaction`.
+of its own, which imports nothing but the standard library, `keywords` and `_redaction`.
 """
 
 import asyncio
@@ -12,22 +12,16 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from veeam_tasks._options.keywords import ACCOUNT, DEFAULTS, with_keywords
 from veeam_tasks._redaction import NotCopyable, hidden, hidden_or_none, unexpected
 
 if TYPE_CHECKING:
-    from veeam_tasks._client import SessionManager
-    from veeam_tasks._connect import Connecting
+    from veeam_tasks._client.connect import Connecting
+    from veeam_tasks._client.manager import SessionManager
 
 # What is imported by the first request otherwise: anyio's half for asyncio, and the
 # codec of host names.
-_MODULES = "veeam_tasks._connect", "anyio._backends._asyncio", "encodings.idna"
-
-OPTIONS = (
-    *("ssl", "ca_file", "fingerprint", "insecure", "api_version", "accept", "pace"),
-    *("request_timeout", "max_in_flight", "patience", "keep_alive", "max_reply_bytes"),
-    *("coalesce", "proxy", "on_notice"),
-)
-"""The keys of `Options`, which cannot be loaded here."""
+_MODULES = "veeam_tasks._client.connect", "anyio._backends._asyncio", "encodings.idna"
 
 
 def missing_member(name: str) -> str:
@@ -97,20 +91,22 @@ def _load() -> None:
         import_module(name)
 
 
+@with_keywords
 def connect(
     url: str, *, username: str, password: Any, **options: Any
 ) -> LateConnecting:
-    """Log on to an Enterprise Manager; see `connect` once it is loaded."""
+    """Log on to an Enterprise Manager; to be awaited or entered."""
     account = {"username": username, "password": hidden(password)}
     del password
     _check_names(options)
     return LateConnecting("connect", (url,), account | options)
 
 
+@with_keywords
 def adopt(
     url: str, token: Any, *, session_id: Any = None, **options: Any
 ) -> LateConnecting:
-    """Use a logon session that someone else opened; see `adopt` once it is loaded."""
+    """Use a logon session that someone else opened; never end it, nor log on anew."""
     logon_session = {"session_id": hidden_or_none(session_id)}
     args = url, hidden(token)
     del token, session_id
@@ -121,5 +117,5 @@ def adopt(
 def _check_names(options: dict[str, Any]) -> None:
     """Raise where `connect` would, as far as that can be told without the rest."""
     for name in sorted(options):
-        if name not in OPTIONS:
-            raise TypeError(unexpected(name, OPTIONS))
+        if name not in DEFAULTS:
+            raise TypeError(unexpected(name, (*DEFAULTS, *ACCOUNT)))

@@ -14,8 +14,8 @@ import attrs
 from veeam_tasks._errors import VeeamTasksError
 from veeam_tasks._events import Observation
 from veeam_tasks._model import RunStage, TaskState
-from veeam_tasks._notices import TASKS, Statistics, error_fields
 from veeam_tasks._redaction import visible
+from veeam_tasks._telemetry.notices import TASKS, Statistics, error_fields
 
 _MOST_OPERATIONS = 200
 _MOST_JOBS = 500

@@ -1,16 +1,16 @@
 """`SessionManager`: checks what callers pass in, and asks the `Runtime` for the rest.
 
-Longer than any other file: every public call stands here with its documentation, which
-is two fifths of it. To split it would be to split one class.
+Every public call stands here with its documentation; when it is open and when not is
+the matter of its `Lifetime`.
 """
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, Unpack
 
-from veeam_tasks._checkpoint import read_checkpoint
-from veeam_tasks._engine.engine import running_loop
+from veeam_tasks._client.lifetime import Lifetime
+from veeam_tasks._client.runtime import Runtime
+from veeam_tasks._engine.checkpoint_values import Checkpoint, read_checkpoint
 from veeam_tasks._engine.watch import (
     TaskLike,
     Waiter,
@@ -18,11 +18,14 @@ from veeam_tasks._engine.watch import (
     followed,
     task_ids_of,
 )
-from veeam_tasks._errors import ArgumentError, ClosedError
+from veeam_tasks._errors import ArgumentError
 from veeam_tasks._model import JobSession, Link, Run, Task, TaskSession
-from veeam_tasks._monitor import Measures, Monitor
-from veeam_tasks._notices import Notices, Statistics
-from veeam_tasks._options import Options, hide_proxy, make_settings, with_options
+from veeam_tasks._options.settings import (
+    Options,
+    hide_proxy,
+    make_settings,
+    with_options,
+)
 from veeam_tasks._pace import Pace, check_seconds, check_timeout
 from veeam_tasks._protocol.actions import Body, action_request
 from veeam_tasks._protocol.messages import Request
@@ -34,11 +37,12 @@ from veeam_tasks._redaction import (
     Secrets,
     counted,
     hidden,
+    names_nearest,
     of_the_package,
 )
-from veeam_tasks._runtime import Opening, Runtime
 from veeam_tasks._session.credentials import Credentials, Password
-from veeam_tasks._spans import Spans
+from veeam_tasks._telemetry.monitor import Measures
+from veeam_tasks._telemetry.notices import Statistics
 
 # Here and not in the root, for which `logging` would be most of what it costs: whatever
 # is logged comes from below a manager.
@@ -57,22 +61,14 @@ def _search(find_timeout: float, *, follow: bool) -> float | None:
 
 
 class SessionManager(NotCopyable):
-    r"""One logon session, shared by every poller.
+    """One logon session, shared by every poller.
 
     Made logged on by `connect` and `adopt`; or directly, and then opened by
     ``async with`` or ``await manager.open()``. It belongs to the event loop that it
     was opened in. Until it is open each call raises `ClosedError`, after a refused
     logon that `LogonError`, and from another loop or thread a RuntimeError.
 
-    Args:
-        url: ``https://em.example:9398``, with or without ``/api``, port and path.
-        username: ``DOMAIN\\user`` or ``user@domain``.
-        password: A string, or a callable, plain or async, that returns one and is
-            asked anew at each logon.
-        **options: Trust, pace, timeouts and the rest, see `__init__`.
-
-    Raises:
-        ValueError, TypeError: An argument is wrong; nothing was sent.
+    `__init__` explains its arguments, which are those of `connect`.
     """
 
     _what = "a SessionManager holds connections"
@@ -93,27 +89,32 @@ class SessionManager(NotCopyable):
         hide_proxy(options)
         self._prepare(url, Credentials(username=username, password=secret), options)
 
-    def _prepare(self, url: str, account: Credentials | None, options: Options) -> None:
+    def _prepare(
+        self,
+        url: str,
+        account: Credentials | None,
+        options: Options,
+        adopted: tuple[Secret, Secret | None] | None = None,
+    ) -> None:
         settings = make_settings(url, options)
         self._settings = settings
         self._secrets = Secrets()
-        self._account = account
-        self._adopted: tuple[Secret, Secret | None] | None = None
-        self._notices = Notices(
-            settings.on_notice,
-            None if account is None else account.username,
-            str(settings.base),
+        if adopted is not None:
+            self._secrets.add(*adopted)
+        self._lifetime = Lifetime(
+            settings=settings,
+            secrets=self._secrets,
+            credentials=account,
+            adopted=adopted,
         )
-        self._runtime: Runtime | None = None
-        self._opening: Opening | None = None
-        self._past = Statistics()
-        self._monitor = Monitor(str(settings.base))
-        base = settings.base
-        self._spans = Spans(base.raw_host or "", base.port or 0, str(base))
 
-    def _adopt(self, token: Secret, session_id: Secret | None) -> None:
-        self._adopted = token, session_id
-        self._secrets.add(token, session_id)
+    @property
+    def _runtime(self) -> Runtime | None:
+        """What is open now, or was last."""
+        return self._lifetime.runtime
+
+    def _running(self) -> Runtime:
+        return self._lifetime.running()
 
     # --- open and close
 
@@ -127,56 +128,8 @@ class SessionManager(NotCopyable):
             ClosedError: It was closed meanwhile.
             RuntimeError: No asyncio loop is running, or it is open in another one.
         """
-        loop = running_loop()
-        while (opening := self._opening) is not None:
-            if opening.loop is not loop:
-                if opening.loop.is_closed():
-                    break
-                opening.refuse_loop()
-            if not opening.is_over:
-                break
-            # Closed, or given up by whoever waited for it: the next one comes after it.
-            await opening.ended()
-        runtime = self._runtime
-        if opening is None and runtime is not None and runtime.is_open:
-            runtime.engine.check_loop()
-            await runtime.log_on()
-            runtime.is_used = True
-            return self
-        if opening is None or opening.loop is not loop:
-            # No await between the look at what there is and this.
-            opening = self._opening = Opening(loop)
-            opening.begin(self._open(opening), self._release)
-        await opening.share(self._drop)
-        if self._runtime is not None:
-            self._runtime.is_used = True
+        await self._lifetime.open()
         return self
-
-    def _release(self, opening: Opening) -> None:
-        if self._opening is opening:
-            self._opening = None
-
-    async def _drop(self) -> None:
-        """Close what was opened for nobody, since all who asked for it have gone."""
-        runtime = self._runtime
-        if runtime is not None and not runtime.is_used:
-            await runtime.aclose(log_out=True)
-
-    async def _open(self, opening: Opening) -> None:
-        """Open once, for all who ask meanwhile."""
-        old = self._runtime
-        if old is not None:
-            await old.aclose(log_out=True)
-        opening.check()
-        if old is not None:
-            self._past = old.statistics().added_to(self._past)
-        runtime = self._runtime = self._make_runtime(opening.loop)
-        try:
-            await runtime.start()
-            await runtime.log_on()
-        except BaseException:
-            await runtime.aclose(log_out=True)
-            raise
 
     async def aclose(self, *, log_out: bool = True) -> None:
         """Stop the watches, log out, close the connections. May be called twice.
@@ -191,17 +144,7 @@ class SessionManager(NotCopyable):
         Raises:
             RuntimeError: It is open in another event loop.
         """
-        opening, runtime = self._opening, self._runtime
-        if opening is not None and not opening.loop.is_closed():
-            if opening.loop is not running_loop():
-                opening.refuse_loop()
-            opening.is_over = True
-        try:
-            if runtime is not None:
-                await runtime.aclose(log_out=log_out)
-        finally:
-            if opening is not None and not opening.loop.is_closed():
-                await opening.ended()
+        await self._lifetime.aclose(log_out=log_out)
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -210,9 +153,9 @@ class SessionManager(NotCopyable):
         await self.aclose()
 
     def __del__(self) -> None:
-        runtime: Runtime | None = getattr(self, "_runtime", None)
-        if runtime is not None:
-            runtime.abandon()
+        lifetime: Lifetime | None = getattr(self, "_lifetime", None)
+        if lifetime is not None and lifetime.runtime is not None:
+            lifetime.runtime.abandon()
 
     # --- tasks
 
@@ -236,6 +179,7 @@ class SessionManager(NotCopyable):
         """
         return await self._running().calls.fetch_all()
 
+    @names_nearest
     def watch(
         self,
         *tasks: TaskLike | Iterable[TaskLike],
@@ -262,19 +206,10 @@ class SessionManager(NotCopyable):
             RuntimeError: Called outside the event loop that it was opened in.
         """
         task_ids = task_ids_of(tasks, self._secrets.hide_in_path)
-        seconds = check_timeout(timeout)
         search = _search(find_timeout, follow=follow)
-        pause = self._settings.pace_for(pace)
-        engine = self._running().engine
-        return Watch(
-            engine,
-            task_ids,
-            pace=pause,
-            timeout=seconds,
-            manager=self,
-            find_timeout=search,
-        )
+        return self._watch(task_ids, timeout=timeout, pace=pace, find_timeout=search)
 
+    @names_nearest
     def watch_all(
         self,
         timeout: float | None = None,
@@ -305,20 +240,12 @@ class SessionManager(NotCopyable):
             LogonError: The logon was refused before.
             RuntimeError: Called outside the event loop that it was opened in.
         """
-        seconds = check_timeout(timeout)
         search = _search(find_timeout, follow=follow)
-        pause = self._settings.pace_for(pace)
-        engine = self._running().engine
-        return Watch(
-            engine,
-            (),
-            pace=pause,
-            timeout=seconds,
-            manager=self,
-            is_endless=True,
-            find_timeout=search,
+        return self._watch(
+            (), timeout=timeout, pace=pace, find_timeout=search, is_endless=True
         )
 
+    @names_nearest
     def resume(
         self,
         checkpoint: Mapping[str, Any],
@@ -354,20 +281,39 @@ class SessionManager(NotCopyable):
                 f" {self.url}",
                 subject="the checkpoint",
             )
-        seconds = check_timeout(timeout)
-        pause = self._settings.pace_for(pace)
-        engine = self._running().engine
-        return Watch(
-            engine,
+        return self._watch(
             (),
-            pace=pause,
-            timeout=seconds,
-            manager=self,
-            is_endless=read.all,
+            timeout=timeout,
+            pace=pace,
             find_timeout=read.find_timeout,
+            is_endless=read.all,
             checkpoint=read,
         )
 
+    def _watch(
+        self,
+        task_ids: Iterable[str],
+        *,
+        timeout: float | None,
+        find_timeout: float | None,
+        pace: Pace | None = None,
+        is_endless: bool = False,
+        checkpoint: Checkpoint | None = None,
+    ) -> Watch:
+        seconds = check_timeout(timeout)
+        pause = self._settings.pace_for(pace)
+        return Watch(
+            self._running().engine,
+            task_ids,
+            pace=pause,
+            timeout=seconds,
+            manager=self,
+            is_endless=is_endless,
+            find_timeout=find_timeout,
+            checkpoint=checkpoint,
+        )
+
+    @names_nearest
     async def wait(
         self,
         task: TaskLike,
@@ -394,6 +340,7 @@ class SessionManager(NotCopyable):
         runtime = self._running()
         return await Waiter(runtime.engine, task_id, self._settings.pace).wait(seconds)
 
+    @names_nearest
     async def submit(
         self,
         path: str | Link,
@@ -487,6 +434,7 @@ class SessionManager(NotCopyable):
 
     # --- job sessions
 
+    @names_nearest
     async def run(
         self,
         path: str | Link,
@@ -536,8 +484,10 @@ class SessionManager(NotCopyable):
             known = await runtime.calls.known_sessions(request.path)
         task = await runtime.calls.submit(request, known=known)
         left = None if until is None else max(0.0, until - runtime.loop.time())
-        return await followed(self._following(task.task_id, left, search))
+        watch = self._watch([task.task_id], timeout=left, find_timeout=search)
+        return await followed(watch)
 
+    @names_nearest
     async def follow(
         self,
         task: TaskLike,
@@ -570,21 +520,9 @@ class SessionManager(NotCopyable):
             ValueError, TypeError: An argument is wrong.
         """
         task_id = task_id_of(task, self._secrets.hide_in_path)
-        seconds = check_timeout(timeout)
         search = _search(find_timeout, follow=True)
-        return await followed(self._following(task_id, seconds, search))
-
-    def _following(
-        self, task_id: str, seconds: float | None, search: float | None
-    ) -> Watch:
-        return Watch(
-            self._running().engine,
-            [task_id],
-            pace=self._settings.pace,
-            timeout=seconds,
-            manager=self,
-            find_timeout=search,
-        )
+        watch = self._watch([task_id], timeout=timeout, find_timeout=search)
+        return await followed(watch)
 
     async def fetch_session(self, session: SessionLike) -> JobSession:
         """GET one job session, once.
@@ -648,27 +586,19 @@ class SessionManager(NotCopyable):
 
     def _measures(self) -> Measures:
         """Return what a scrape tells of now; may be called in any thread."""
-        runtime = self._runtime
-        return Measures(
-            statistics=self.statistics(),
-            monitor=self._monitor,
-            states={} if runtime is None else runtime.states(),
-            is_reachable=runtime is not None and runtime.is_reachable,
-        )
+        return self._lifetime.measures()
 
     def statistics(self) -> Statistics:
         """Return what this manager has done so far, as a frozen record."""
-        runtime = self._runtime
-        now = Statistics() if runtime is None else runtime.statistics()
-        return now.added_to(self._past)
+        return self._lifetime.statistics()
 
     def __repr__(self) -> str:
-        if getattr(self, "_past", None) is None:
+        if getattr(self, "_lifetime", None) is None:
             # Of a wrong argument's traceback, say.
             return "<SessionManager: not made>"
         account = "an adopted logon session"
-        if self._account is not None:
-            account = self._account.username
+        if self._lifetime.credentials is not None:
+            account = self._lifetime.credentials.username
         count = self.statistics().watched
         state = f"logged on, {counted(count, 'task')} watched"
         if self._runtime is not None and self._runtime.session.refused is not None:
@@ -676,32 +606,6 @@ class SessionManager(NotCopyable):
         elif self._runtime is None or not self._runtime.is_open:
             state = "not open"
         return f"<SessionManager {self.url} as {account}: {state}>"
-
-    # --- inside
-
-    def _make_runtime(self, loop: asyncio.AbstractEventLoop) -> Runtime:
-        return Runtime(
-            loop=loop,
-            settings=self._settings,
-            secrets=self._secrets,
-            credentials=self._account,
-            adopted=self._adopted,
-            notices=self._notices,
-            monitor=self._monitor,
-            spans=self._spans,
-        )
-
-    def _running(self) -> Runtime:
-        runtime = self._runtime
-        if runtime is not None and runtime.session.refused is not None:
-            raise runtime.session.refused.again()
-        if runtime is None or not runtime.is_open:
-            word = "it is not open" if runtime is None else "it was closed"
-            raise ClosedError(
-                what="the manager", advice=f"{word}; open it first: await open()"
-            )
-        runtime.engine.check_loop()
-        return runtime
 
 
 of_the_package(

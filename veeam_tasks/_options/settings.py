@@ -5,16 +5,17 @@ import re
 from collections.abc import Callable
 from os import PathLike
 from ssl import SSLContext
-from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
+from typing import Literal, TypedDict, get_type_hints
 
 import attrs
 from yarl import URL
 
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._notices import Notice
+from veeam_tasks._options.keywords import ACCOUNT, DEFAULTS, FunctionT, with_keywords
 from veeam_tasks._pace import Pace, check_seconds
 from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import Secret, hidden, quoted, unexpected
+from veeam_tasks._telemetry.notices import Notice
 from veeam_tasks._transport.trust import Trust, make_trust
 
 Coalesce = Literal["auto", "never", "always"]
@@ -28,37 +29,7 @@ _API_VERSION = re.compile(r"latest|v[0-9]+_[0-9]+", re.ASCII)
 class Options(TypedDict, total=False):
     """What `connect`, `adopt` and `SessionManager` take beside URL and account.
 
-    A wrong one is a ValueError or TypeError before anything is sent.
-
-    Trust, at most one of the four; the system's CAs by default:
-
-    * `ssl`: an `ssl.SSLContext` of your own; one that verifies nothing warns.
-    * `ca_file`: PEM file of the CAs to trust instead of the system's.
-    * `fingerprint`: SHA-256 of the server's own certificate, hex with or without
-      colons; replaces the checks of chain, name and expiry.
-    * `insecure`: True switches verification off (it warns), and allows ``http://`` to
-      hosts that are not loopback. The other three have no meaning with ``http://``.
-
-    The rest, with defaults:
-
-    * `api_version` ("latest"): the ``v=`` of the logon, or "v1_7" and the like.
-    * `accept` ("xml"): or "json", what the server is asked to answer with.
-    * `pace` (``Pace()``): how long to pause between two polls of one task.
-    * `request_timeout` (30.0): seconds until a request without a reply is given up;
-      more than 0.
-    * `max_in_flight` (16): how many polls are under way at once; 1 or more. Calls and
-      actions have as many slots of their own.
-    * `patience` (None): seconds that an outage may last before watches give up, more
-      than 0; None: for ever.
-    * `keep_alive` (True): ask for the logon session when nothing was sent for five
-      minutes, since the server drops it after 15 (``http_authentication`` page).
-    * `max_reply_bytes` (None): the longest reply body in bytes, 1 or more; None: 1 MiB
-      for one task, 64 MiB for a collection or what `read` asks for.
-    * `coalesce` ("auto"): whether one request asks for all tasks: when that is cheaper,
-      "never" or "always".
-    * `proxy` (None): URL of an HTTP proxy, ``http://proxy.example:3128``.
-    * `on_notice` (None): a plain function that is told each `Notice` in the event loop;
-      what it raises is logged and harms nothing.
+    `keywords` has the defaults and meanings.
     """
 
     ssl: SSLContext | None
@@ -84,17 +55,17 @@ class Settings:
 
     base: URL
     trust: Trust
-    api_version: str = "latest"
-    accept: Literal["xml", "json"] = "xml"
+    api_version: str = DEFAULTS["api_version"]
+    accept: Literal["xml", "json"] = DEFAULTS["accept"]
     pace: Pace = attrs.field(factory=Pace)
-    request_timeout: float = 30.0
-    max_in_flight: int = 16
-    patience: float | None = None
-    keep_alive: bool = True
-    max_reply_bytes: int | None = None
-    coalesce: Coalesce = "auto"
-    proxy: Secret | None = None
-    on_notice: Callable[[Notice], object] | None = None
+    request_timeout: float = DEFAULTS["request_timeout"]
+    max_in_flight: int = DEFAULTS["max_in_flight"]
+    patience: float | None = DEFAULTS["patience"]
+    keep_alive: bool = DEFAULTS["keep_alive"]
+    max_reply_bytes: int | None = DEFAULTS["max_reply_bytes"]
+    coalesce: Coalesce = DEFAULTS["coalesce"]
+    proxy: Secret | None = DEFAULTS["proxy"]
+    on_notice: Callable[[Notice], object] | None = DEFAULTS["on_notice"]
 
     @property
     def media_type(self) -> str:
@@ -142,9 +113,9 @@ def make_settings(url: str, options: Options) -> Settings:
         ValueError: An argument is out of its range, or contradicts another.
         TypeError: An argument is of the wrong type, or unknown.
     """
-    unknown = sorted(set(options) - Options.__optional_keys__)
+    unknown = sorted(options.keys() - DEFAULTS.keys())
     if unknown:
-        raise TypeError(unexpected(unknown[0], Options.__optional_keys__))
+        raise TypeError(unexpected(unknown[0], (*DEFAULTS, *ACCOUNT)))
     rest = dict(hide_proxy(options))
     insecure = options.get("insecure", False)
     if not isinstance(insecure, bool):
@@ -246,36 +217,6 @@ def _is_proxy(proxy: Secret) -> bool:
         return False
 
 
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-
-
 def with_options(function: FunctionT) -> FunctionT:
-    """Let ``help()`` and completion show each option with its default and meaning.
-
-    Type checkers see them by ``Unpack[Options]``; at a prompt that is ``**options``.
-    """
-    signature = inspect.signature(function)
-    shown = [
-        one for one in signature.parameters.values() if one.kind != one.VAR_KEYWORD
-    ]
-    defaults: dict[str, Any] = {"ssl": None, "ca_file": None, "fingerprint": None}
-    defaults["insecure"] = False
-    defaults |= {
-        field.name: Pace() if field.name == "pace" else field.default
-        for field in attrs.fields(Settings)
-        if field.name in Options.__optional_keys__
-    }
-    hints = get_type_hints(Options)
-    for name, hint in hints.items():
-        shown.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=defaults[name],
-                annotation=hint,
-            )
-        )
-    function.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined] # read by inspect
-    meaning = inspect.getdoc(Options) or ""
-    function.__doc__ = f"{inspect.getdoc(function)}\n\nOptions:\n\n{meaning}\n"
-    return function
+    """Let ``help()`` show the keywords of a function that takes ``**options``."""
+    return with_keywords(function, pace=Pace(), hints=get_type_hints(Options))

@@ -1,20 +1,23 @@
-"""The ways in: `connect`, `adopt`, `log_out` and `inspect_certificate`.
-
-They are no part of `_client`, which they stand over: they make managers.
-"""
+"""The ways in: `connect`, `adopt`, `log_out` and `inspect_certificate`."""
 
 from collections.abc import Generator
 from types import TracebackType
 from typing import Any, NoReturn, Unpack
 
-from veeam_tasks._client import SessionManager
+from veeam_tasks._client.late_connect import missing_member
+from veeam_tasks._client.manager import SessionManager
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._late_connect import missing_member
-from veeam_tasks._options import Options, check_proxy, hide_proxy, with_options
+from veeam_tasks._options.settings import Options, check_proxy, hide_proxy, with_options
 from veeam_tasks._pace import check_seconds
 from veeam_tasks._protocol.logon import can_stand_in_header, session_id_in
 from veeam_tasks._protocol.urls import base_url
-from veeam_tasks._redaction import NotCopyable, Secret, hidden, hidden_or_none
+from veeam_tasks._redaction import (
+    NotCopyable,
+    Secret,
+    hidden,
+    hidden_or_none,
+    of_the_package,
+)
 from veeam_tasks._session.credentials import Password
 from veeam_tasks._transport.trust import Certificate
 from veeam_tasks._transport.trust import inspect_certificate as look_at
@@ -56,21 +59,11 @@ class Connecting(NotCopyable):
 def connect(
     url: str, *, username: str, password: Password, **options: Unpack[Options]
 ) -> Connecting:
-    r"""Log on to an Enterprise Manager; to be awaited or entered.
-
-    Args:
-        url: ``https://em.example:9398``, with or without ``/api``, port and path.
-        username: ``DOMAIN\\user`` or ``user@domain``.
-        password: A string, or a callable, plain or async, that returns one and is
-            asked anew at each logon.
-        **options: Trust, pace, timeouts and the rest, see below.
+    """Log on to an Enterprise Manager; to be awaited or entered.
 
     Returns:
         What gives a logged-on `SessionManager`, awaited or entered; it makes one
         attempt and raises what `SessionManager.open` raises.
-
-    Raises:
-        ValueError, TypeError: An argument is wrong; nothing was sent.
     """
     # Or whoever prints the locals of a traceback would show it.
     secret = hidden(password)
@@ -91,18 +84,9 @@ def adopt(
 ) -> Connecting:
     """Use a logon session that someone else opened; never end it, nor log on anew.
 
-    Args:
-        url: As in `connect`.
-        token: The ``X-RestSvcSessionId`` of the logon session.
-        session_id: Its ID, if known: makes keeping it alive cheaper.
-        **options: See below.
-
     Returns:
         What gives a `SessionManager`, awaited or entered. A dead token is a
         `LogonError` at the first request.
-
-    Raises:
-        ValueError, TypeError: An argument is wrong; nothing was sent.
     """
     secrets = hidden(token), hidden_or_none(session_id)
     del token, session_id
@@ -119,13 +103,6 @@ async def log_out(
     **options: Unpack[Options],
 ) -> None:
     """End a logon session that was left open, by its token.
-
-    Args:
-        url: As in `connect`.
-        token: The ``X-RestSvcSessionId`` of the logon session.
-        session_id: Its ID; may be left out if the token is the ID in base64, as newer
-            servers have it.
-        **options: See below.
 
     Raises:
         LogonError: It has ended already.
@@ -189,8 +166,7 @@ class _Adopted(SessionManager):
         _check_secret("token", token)
         if session_id is not None:
             _check_secret("session_id", session_id)
-        self._prepare(url, None, options)
-        self._adopt(token, session_id)
+        self._prepare(url, None, options, adopted=(token, session_id))
 
     async def end(self) -> None:
         """End the logon session at the server."""
@@ -205,3 +181,6 @@ def _check_secret(name: str, secret: Secret) -> None:
     if not can_stand_in_header(secret):
         problem = f"is empty or has characters that no {name} has"
         raise ArgumentError(parameter=name, problem=problem)
+
+
+of_the_package(adopt, connect, inspect_certificate, log_out)

@@ -15,9 +15,9 @@ import asyncio
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import anyio
 import attrs
@@ -27,11 +27,15 @@ from veeam_tasks._errors import (
     ClosedError,
     LogonError,
     VeeamTasksError,
-    fresh,
 )
 from veeam_tasks._model import TaskState
-from veeam_tasks._monitor import Monitor
-from veeam_tasks._notices import (
+from veeam_tasks._options.settings import Settings
+from veeam_tasks._redaction import Secret, Secrets, visible
+from veeam_tasks._session.calls import Calls
+from veeam_tasks._session.credentials import Credentials
+from veeam_tasks._session.logon_session import INTERRUPTIONS, LogonSession
+from veeam_tasks._telemetry.monitor import Monitor
+from veeam_tasks._telemetry.notices import (
     LOGON,
     MANAGER,
     NoticeKind,
@@ -39,12 +43,7 @@ from veeam_tasks._notices import (
     Statistics,
     error_fields,
 )
-from veeam_tasks._options import Settings
-from veeam_tasks._redaction import Secret, Secrets, visible
-from veeam_tasks._session.calls import Calls
-from veeam_tasks._session.credentials import Credentials
-from veeam_tasks._session.logon_session import INTERRUPTIONS, LogonSession
-from veeam_tasks._spans import Spans
+from veeam_tasks._telemetry.spans import Spans
 from veeam_tasks._transport.transport import Transport
 from veeam_tasks._transport.untraced import untraced_context
 
@@ -507,94 +506,3 @@ class Runtime:
             stacklevel=2,
             source=self,
         )
-
-
-@attrs.define(eq=False)
-class Opening:
-    """One opening of a manager, shared by all who ask for it meanwhile.
-
-    It opens in an asyncio task of its own, so that no waiter takes others down.
-
-    Attributes:
-        loop: Whose it is.
-        is_over: Whether it was closed, or nobody waits for it any more.
-    """
-
-    loop: asyncio.AbstractEventLoop
-    is_over: bool = False
-    _task: "asyncio.Task[None] | None" = None
-    _waiters: int = 0
-    _is_served: bool = False
-
-    def begin(
-        self,
-        work: Coroutine[None, None, None],
-        release: "Callable[[Opening], None]",
-    ) -> None:
-        """Start the work; `release` is called when it has ended."""
-        self._task = self.loop.create_task(work, name="veeam_tasks opening")
-
-        def end(task: "asyncio.Task[None]") -> None:
-            release(self)
-            if not task.cancelled():
-                task.exception()  # retrieved here, since every waiter may have gone
-
-        self._task.add_done_callback(end)
-
-    def check(self) -> None:
-        """Raise if the manager was closed meanwhile.
-
-        Raises:
-            ClosedError: It was.
-        """
-        if self.is_over:
-            raise ClosedError(what="the manager", advice="closed while it was opened")
-
-    def refuse_loop(self) -> NoReturn:
-        """Raise that the manager is opened in another event loop."""
-        text = (
-            "this manager is being opened in another event loop; call it from there"
-            " (from another thread: asyncio.run_coroutine_threadsafe)"
-        )
-        raise RuntimeError(text)
-
-    async def share(self, drop: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the end with others; the last to be cancelled ends it.
-
-        Args:
-            drop: Closes what was opened if nobody got it.
-        """
-        assert self._task is not None
-        self._waiters += 1
-        try:
-            await asyncio.wait([self._task])
-        except asyncio.CancelledError:
-            self._waiters -= 1
-            if not self._waiters and not self._is_served:
-                self.is_over = True
-                self._task.cancel()
-                await self.ended()
-                with anyio.CancelScope(shield=True):
-                    await drop()
-            raise
-        self._waiters -= 1
-        if self._task.cancelled():
-            # By a loop that ends, or with the last waiter; this one was not cancelled.
-            self.is_over = True
-            self.check()
-        failure = self._task.exception()
-        if failure is not None:
-            raise fresh(failure)
-        self._is_served = True
-
-    async def ended(self) -> None:
-        """Wait for the end, also if cancelled meanwhile; that is honoured then."""
-        cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):
-            while self._task is not None and not self._task.done():
-                try:
-                    await asyncio.wait([self._task])
-                except asyncio.CancelledError as error:
-                    cancelled = error
-        if cancelled is not None:
-            raise cancelled

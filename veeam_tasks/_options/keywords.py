@@ -1,0 +1,122 @@
+"""What `connect`, `adopt` and `SessionManager` take: defaults and meanings, once.
+
+`settings.py` has the types, and checks the values. This is apart since it loads
+nothing: inside of a running loop, as at the prompt of ``python -m asyncio``, `help`
+shows what is said here before the rest is loaded; see `_client/late_connect.py`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+ACCOUNT = "username", "password", "token", "session_id"
+"""Keywords that not all of them have."""
+
+DEFAULTS: Mapping[str, Any] = {
+    "ssl": None,
+    "ca_file": None,
+    "fingerprint": None,
+    "insecure": False,
+    "api_version": "latest",
+    "accept": "xml",
+    "pace": None,  # `Pace()`, which cannot be made here
+    "request_timeout": 30.0,
+    "max_in_flight": 16,
+    "patience": None,
+    "keep_alive": True,
+    "max_reply_bytes": None,
+    "coalesce": "auto",
+    "proxy": None,
+    "on_notice": None,
+}
+"""The keywords that all of them have."""
+
+_ARGUMENTS = {
+    "url": """\
+* `url`: ``https://em.example:9398``, with or without ``/api``, port and path.""",
+    "username": r"""
+* `username`: ``DOMAIN\user`` or ``user@domain``.""",
+    "password": """
+* `password`: a string, or a callable, plain or async, that returns one and is asked
+  anew at each logon.""",
+    "token": """
+* `token`: the ``X-RestSvcSessionId`` of the logon session.""",
+    "session_id": """
+* `session_id` (None): its ID, if known: makes keeping it alive cheaper, and `log_out`
+  needs it where the token is not the ID in base64, as newer servers have it.""",
+}
+
+_WRONG = "A wrong argument is a ValueError or TypeError before anything is sent."
+
+_OPTIONS = """\
+Trust, at most one of the four; without any, the system's CAs:
+
+* `ssl` (None): an `ssl.SSLContext` of your own; one that verifies nothing warns.
+* `ca_file` (None): PEM file of the CAs to trust instead of the system's.
+* `fingerprint` (None): SHA-256 of the server's own certificate, hex with or without
+  colons; replaces the checks of chain, name and expiry.
+* `insecure` (False): True switches verification off (it warns), and allows ``http://``
+  to hosts that are not loopback. The other three have no meaning with ``http://``.
+
+The rest, with defaults:
+
+* `api_version` ("latest"): the ``v=`` of the logon, or "v1_7" and the like.
+* `accept` ("xml"): or "json", what the server is asked to answer with.
+* `pace` (``Pace()``): how long to pause between two polls of one task.
+* `request_timeout` (30.0): seconds until a request without a reply is given up;
+  more than 0.
+* `max_in_flight` (16): how many polls are under way at once; 1 or more. Calls and
+  actions have as many slots of their own.
+* `patience` (None): seconds that an outage may last before watches give up, more
+  than 0; None: for ever.
+* `keep_alive` (True): ask for the logon session when nothing was sent for five
+  minutes, since the server drops it after 15 (``http_authentication`` page).
+* `max_reply_bytes` (None): the longest reply body in bytes, 1 or more; None: 1 MiB
+  for one task, 64 MiB for a collection or what `read` asks for.
+* `coalesce` ("auto"): whether one request asks for all tasks: when that is cheaper,
+  "never" or "always".
+* `proxy` (None): URL of an HTTP proxy, ``http://proxy.example:3128``.
+* `on_notice` (None): a plain function that is told each `Notice` in the event loop;
+  what it raises is logged and harms nothing.
+"""
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+class _DefaultPace:
+    """Stands for the default pace where a signature is shown."""
+
+    def __repr__(self) -> str:
+        return "Pace()"
+
+
+def with_keywords(
+    function: FunctionT, *, pace: object = None, hints: Mapping[str, Any] | None = None
+) -> FunctionT:
+    """Let ``help()`` and completion show each keyword with its default and meaning.
+
+    Type checkers see them by ``Unpack[Options]``; at a prompt that is ``**options``.
+
+    Args:
+        function: Takes ``**options``.
+        pace: The default pace; None if it is not loaded.
+        hints: The types of the options, if they are loaded.
+    """
+    signature = inspect.signature(function)
+    own = [one for one in signature.parameters.values() if one.kind != one.VAR_KEYWORD]
+    defaults = {**DEFAULTS, "pace": pace or _DefaultPace()}
+    shown = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=(hints or {}).get(name, inspect.Parameter.empty),
+        )
+        for name, default in defaults.items()
+    ]
+    function.__signature__ = signature.replace(parameters=own + shown)  # type: ignore[attr-defined] # read by inspect
+    arguments = "".join(_ARGUMENTS.get(one.name, "") for one in own)
+    function.__doc__ = (
+        f"{inspect.getdoc(function)}\n\n{_WRONG}\n\n{arguments}\n\n{_OPTIONS}"
+    )
+    return function
