@@ -18,7 +18,6 @@ from veeam_tasks._engine.watch import (
     followed,
     task_ids_of,
 )
-from veeam_tasks._errors import ArgumentError
 from veeam_tasks._model import JobSession, Link, Run, Task, TaskSession
 from veeam_tasks._options.settings import (
     Options,
@@ -273,14 +272,7 @@ class SessionManager(NotCopyable):
             LogonError: The logon was refused before.
             RuntimeError: Called outside the event loop that it was opened in.
         """
-        read = read_checkpoint(checkpoint)
-        if read.url != self.url:
-            raise ArgumentError(
-                parameter="checkpoint",
-                problem=f"is one of {self._secrets.hide_in_path(read.url)}, not of"
-                f" {self.url}",
-                subject="the checkpoint",
-            )
+        read = read_checkpoint(checkpoint, self.url, self._secrets.hide_in_path)
         return self._watch(
             (),
             timeout=timeout,
@@ -375,11 +367,7 @@ class SessionManager(NotCopyable):
             ValueError, TypeError: An argument is wrong; nothing was sent.
         """
         request = self._action(path, body, method)
-        calls = self._running().calls
-        known = None
-        if follow and request.method == "POST":
-            known = await calls.known_sessions(request.path)
-        return await calls.submit(request, known=known)
+        return await self._running().calls.submit(request, follow=follow)
 
     def _action(self, path: str | Link, body: Body | None, method: str) -> Request:
         settings = self._settings
@@ -479,10 +467,7 @@ class SessionManager(NotCopyable):
         search = _search(find_timeout, follow=True)
         runtime = self._running()
         until = None if seconds is None else runtime.loop.time() + seconds
-        known = None
-        if request.method == "POST":
-            known = await runtime.calls.known_sessions(request.path)
-        task = await runtime.calls.submit(request, known=known)
+        task = await runtime.calls.submit(request, follow=True)
         left = None if until is None else max(0.0, until - runtime.loop.time())
         watch = self._watch([task.task_id], timeout=left, find_timeout=search)
         return await followed(watch)

@@ -6,7 +6,7 @@ and of its tasks the keys that are not known are kept: a later program wrote the
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -391,12 +391,28 @@ _TASK_KEYS = frozenset(one.name for one in attrs.fields(TaskMark)) - {"extra"}
 _KEYS = frozenset(one.name for one in attrs.fields(Checkpoint)) - {"extra"}
 
 
-def read_checkpoint(value: object) -> Checkpoint:
+def read_checkpoint(value: object, url: str, hide: Callable[[str], str]) -> Checkpoint:
     """Return a checkpoint that was written as JSON, checked.
 
+    Args:
+        value: What was given.
+        url: The URL that it has to be of.
+        hide: Hides the secrets of a URL that an error shows.
+
     Raises:
-        ValueError: It is damaged, or of another version.
+        ValueError: It is damaged, of another version, or of another URL.
     """
+    read = _checked(value)
+    if read.url != url:
+        raise ArgumentError(
+            parameter="checkpoint",
+            problem=f"is one of {hide(read.url)}, not of {url}",
+            subject="the checkpoint",
+        )
+    return read
+
+
+def _checked(value: object) -> Checkpoint:
     if not isinstance(value, Mapping):
         problem = f"it is {type(value).__name__}, not an object"
         raise refusal(problem)

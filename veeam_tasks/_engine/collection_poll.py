@@ -10,6 +10,7 @@ import math
 import re
 import time
 from collections.abc import Container, Iterable, Mapping
+from functools import partial
 from operator import itemgetter
 from random import Random
 from typing import ClassVar
@@ -340,23 +341,12 @@ class CollectionPoller(DueItem):
         )
         is_unchanged = False
 
-        async def send(path: str) -> Reply | None:
-            url = self.transport.url(path)
-            # A further page is where the server says, in whatever words.
-            shown = "" if path == "tasks" else self.secrets.hide_in_path(str(url))
-            reply = await ask(url, self.limit, shown)
-            if not isinstance(reply, Reply):
-                raise reply
-            if refuses_token(reply):
-                await self.session.renew(generation)
-            # All pages of one generation, since IDs begin anew in each.
-            return reply if generation == self.session.generation else None
-
         def is_known(reply: Reply) -> bool:
             nonlocal is_unchanged
             is_unchanged = self._is_unchanged(reply, generation)
             return is_unchanged
 
+        send = partial(self._fetch_page, ask, generation)
         reply = await read_collection(pages, send, is_known)
         if reply is None:
             self.request(0.0)
@@ -379,6 +369,18 @@ class CollectionPoller(DueItem):
             # More than one page is not compared as a whole.
             unchanged_hash=hash(reply.body) if pages.count == 1 else None,
         )
+
+    async def _fetch_page(self, ask: Ask, generation: int, path: str) -> Reply | None:
+        url = self.transport.url(path)
+        # A further page is where the server says, in whatever words.
+        shown = "" if path == "tasks" else self.secrets.hide_in_path(str(url))
+        reply = await ask(url, self.limit, shown)
+        if not isinstance(reply, Reply):
+            raise reply
+        if refuses_token(reply):
+            await self.session.renew(generation)
+        # All pages of one generation, since IDs begin anew in each.
+        return reply if generation == self.session.generation else None
 
     def _is_unchanged(self, reply: Reply, generation: int) -> bool:
         """Tell whether the last collection has settled all that this one could."""

@@ -1,4 +1,4 @@
-"""What one watch owes of one task: observations merged for a slow reader; pure."""
+"""What one watch has told and owes: observations merged for a slow reader; pure."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -6,13 +6,23 @@ from collections.abc import Set as AbstractSet
 
 from veeam_tasks._engine.records import TaskRecord
 from veeam_tasks._engine.run_records import RunRecord
-from veeam_tasks._events import Observation, TaskEvent, state_word
+from veeam_tasks._events import (
+    Observation,
+    Outcomes,
+    Report,
+    TaskEvent,
+    outcome_of,
+    state_word,
+)
 from veeam_tasks._model import (
     RunStage,
     Task,
 )
 
 _NOT_ENDED = sys.maxsize
+
+_FEW = 64
+"""Tasks of which a report notes each that changed, whatever their share."""
 
 
 class PendingEvent:
@@ -168,6 +178,50 @@ def event_of(seen: Observation, before: TaskEvent | None) -> TaskEvent:
         session=seen.session,
         failures=seen.failures,
     )
+
+
+class Reports:
+    """Makes the reports of one watch: each costs what has changed since the last one.
+
+    Args:
+        pending: What was delivered and is owed of each task; looked at, never changed.
+    """
+
+    __slots__ = ("_changed", "_outcomes", "_pending", "_removed")
+
+    def __init__(self, pending: Mapping[str, PendingEvent]) -> None:
+        self._pending = pending
+        self._outcomes: Outcomes[TaskEvent | None] = Outcomes(outcome_of)
+        # Since the last report; None for all, once most of them have changed: for
+        # whoever never looks at the report, a dict of all would only cost memory.
+        self._changed: dict[str, None] | None = {}
+        self._removed: set[str] = set()
+
+    def note_changed(self, task_id: str) -> None:
+        """Let the next report look at a task."""
+        changed = self._changed
+        if changed is None:
+            return
+        changed[task_id] = None
+        if len(changed) > _FEW and 2 * len(changed) > len(self._pending):
+            self._changed = None
+
+    def note_removed(self, task_id: str) -> None:
+        """Let the next report leave a task out, unless it comes anew."""
+        if self._changed is not None:
+            self._changed.pop(task_id, None)
+        self._removed.add(task_id)
+
+    def make(self) -> Report:
+        """Return what is known now."""
+        if self._changed is None or self._changed or self._removed:
+            changed, self._changed = self._changed, {}
+            removed, self._removed = self._removed, set()
+            pending = self._pending
+            ids = pending if changed is None else changed
+            latest = {task_id: pending[task_id].latest for task_id in ids}
+            self._outcomes = self._outcomes.updated(removed, latest)
+        return Report(outcomes=self._outcomes)
 
 
 class Latest(Mapping[str, Task]):

@@ -310,6 +310,22 @@ def lost(record: RunRecord, times: PollTimes, reason: str) -> Observation:
     return attrs.evolve(seen, state=TaskState.LOST, error=error)
 
 
+def replaced(record: RunRecord, now: float, now_wall: float) -> Observation:
+    """Return the end of a run in a watch that has a later task under its ID now."""
+    times = PollTimes(
+        generation=record.first_generation,
+        sent=now,
+        sent_wall=now_wall,
+        now=now,
+        now_wall=now_wall,
+    )
+    reason = (
+        "a later task got its ID in this watch; what runs on over a renewal of the"
+        " logon session is to be followed in a watch of its own"
+    )
+    return lost(record, times, reason)
+
+
 def not_found(record: RunRecord, seconds: float) -> str:
     """Return why a run is lost whose job session was not found in time."""
     if record.path is not None:

@@ -23,9 +23,8 @@ from veeam_tasks._engine.checkpoints import (
 )
 from veeam_tasks._engine.decisions import is_another_end
 from veeam_tasks._engine.engine import Engine
-from veeam_tasks._engine.pending_event import Latest, PendingEvent, PendingRun
+from veeam_tasks._engine.pending_event import Latest, PendingEvent, PendingRun, Reports
 from veeam_tasks._engine.reader import Reader
-from veeam_tasks._engine.records import PollTimes
 from veeam_tasks._engine.resuming import (
     Resumed,
     delivered_event,
@@ -33,21 +32,18 @@ from veeam_tasks._engine.resuming import (
     resumed,
     run_of,
 )
-from veeam_tasks._engine.run_decisions import lost
+from veeam_tasks._engine.run_decisions import replaced
 from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._engine.runs import searching
 from veeam_tasks._errors import (
     WatchTimeoutError,
     fresh,
 )
-from veeam_tasks._events import Observation, Outcomes, Report, TaskEvent, outcome_of
+from veeam_tasks._events import Observation, Report, TaskEvent
 from veeam_tasks._model import RunStage, Task, TaskState
 from veeam_tasks._pace import Pace
 
 _LOOKS_APART, _LOOKS_AT_ONCE = 1800.0, 4096
-
-_FEW = 64
-"""Tasks of which a report notes each that changed, whatever their share."""
 
 _BUSY = (
     "another coroutine is reading this watch: one reader at a time; make a second watch"
@@ -93,19 +89,14 @@ class Subscription:
         self._past: deque[TaskEvent] = deque()
         # Discarded, and not to be discovered again; under which generation it was.
         self._unwanted: dict[str, int] = {}
-        self._listed_under = 0
         self._doubted: set[str] = set()  # ended, and asked for whether it is another
         # What has ended and was delivered or discarded: when it was looked at last, and
         # whether the server had it no more.
         self._ended: deque[tuple[float, str, bool]] = deque()
         # Few as a rule, so that they cost less than those that were seen.
         self._unseen: set[str] = set()
-        self._outcomes: Outcomes[TaskEvent | None] = Outcomes(outcome_of)
-        # Since `_outcomes` was made; None for all, once most of them have changed: for
-        # whoever never looks at the report, a dict of all would only cost memory.
-        self._changed: dict[str, None] | None = {}
-        self._removed: set[str] = set()
-        self._unfinished = 0
+        self._reports = Reports(self.pending)
+        self._unfinished = self._listed_under = 0
         # The last one that read; it may read others as well, then it has a number.
         self._reader = self._own_reader = Reader(engine.loop, _BUSY)
         self._number = 0
@@ -153,14 +144,7 @@ class Subscription:
 
     def report(self) -> Report:
         """Return what is known now; it costs what has changed since the last one."""
-        if self._changed is None or self._changed or self._removed:
-            changed, self._changed = self._changed, {}
-            removed, self._removed = self._removed, set()
-            pending = self.pending
-            ids = pending if changed is None else changed
-            latest = {task_id: pending[task_id].latest for task_id in ids}
-            self._outcomes = self._outcomes.updated(removed, latest)
-        return Report(outcomes=self._outcomes)
+        return self._reports.make()
 
     def want(self, task_ids: Iterable[str]) -> None:
         """Watch tasks that a caller names, whether or not they were discarded."""
@@ -255,7 +239,7 @@ class Subscription:
         seen = self._meet_resumed(seen)
         if seen.is_final and self.find_timeout is not None:
             seen = self._go_on(seen, self.find_timeout)
-        self._note_changed(seen.task_id)
+        self._reports.note_changed(seen.task_id)
         if seen.task is not None and self._unseen:
             self._unseen.discard(seen.task_id)
             if not self._unseen:
@@ -398,7 +382,7 @@ class Subscription:
                     continue
                 self._retire(task_id)  # a submit since then gave it to another task
             pending[task_id] = self._new_pending()
-            self._note_changed(task_id)
+            self._reports.note_changed(task_id)
             new.append(task_id)
         if new:
             self._unfinished += len(new)
@@ -465,7 +449,7 @@ class Subscription:
             told = self._resumed[mark.id] = resumed(mark, under)
             entry = pending_of(mark, under, is_run=self.find_timeout is not None)
             self.pending[mark.id] = entry
-            self._note_changed(mark.id)
+            self._reports.note_changed(mark.id)
             if entry.owed is not None:
                 self._owed[mark.id] = entry
             if entry.latest_task is None:
@@ -532,19 +516,7 @@ class Subscription:
         if run is None or tracker.started_under(task_id) <= run.first_generation:
             return
         self._engine.runs.leave(self._me, run)
-        now, wall = self._engine.loop.time(), time.time()
-        times = PollTimes(
-            generation=run.first_generation,
-            sent=now,
-            sent_wall=wall,
-            now=now,
-            now_wall=wall,
-        )
-        reason = (
-            "a later task got its ID in this watch; what runs on over a renewal of the"
-            " logon session is to be followed in a watch of its own"
-        )
-        self.on_observation(lost(run, times, reason))
+        self.on_observation(replaced(run, self._engine.loop.time(), time.time()))
 
     def _arm(self) -> None:
         if self._deadline is not None and self._timer is None:
@@ -557,18 +529,9 @@ class Subscription:
         self._retire(task_id)
         entry = self.pending[task_id] = self._new_pending()
         self._unseen.add(task_id)
-        self._note_changed(task_id)
+        self._reports.note_changed(task_id)
         self._unfinished += 1
         return entry
-
-    def _note_changed(self, task_id: str) -> None:
-        """Let the next report look at this task."""
-        changed = self._changed
-        if changed is None:
-            return
-        changed[task_id] = None
-        if len(changed) > _FEW and 2 * len(changed) > len(self.pending):
-            self._changed = None
 
     def _retire(self, task_id: str) -> None:
         """Let a task that has ended go, but for its final event if that is owed."""
@@ -584,9 +547,7 @@ class Subscription:
         entry = self.pending.pop(task_id, None)
         if entry is not None:
             self._unseen.discard(task_id)
-            if self._changed is not None:
-                self._changed.pop(task_id, None)
-            self._removed.add(task_id)
+            self._reports.note_removed(task_id)
             self._resumed.pop(task_id, None)
         return entry
 

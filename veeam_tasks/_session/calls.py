@@ -206,7 +206,7 @@ class Calls:
             asked.add(path)
             reply = await self._plain(path, is_long=True)
 
-    async def known_sessions(self, path: str) -> KnownSessions | None:
+    async def _known_sessions(self, path: str) -> KnownSessions | None:
         """Return what a job has before an action starts it; None if nobody can say.
 
         A refusal is no error: it only helps to tell the run from the one before.
@@ -246,15 +246,16 @@ class Calls:
             return None
         return page.sessions
 
-    async def submit(
-        self, request: Request, *, known: KnownSessions | None = None
-    ) -> Task:
+    async def submit(self, request: Request, *, follow: bool) -> Task:
         """Send an action; return its task, and remember where it came from.
 
         Args:
             request: The action.
-            known: What the job that it starts had before, if that was asked for.
+            follow: Whether to ask first what the job that it starts has already.
         """
+        known = None
+        if follow and request.method == "POST":
+            known = await self._known_sessions(request.path)
         path, _, query = request.shown.partition("?")
         told = {
             "http.request.method": request.method,

@@ -1,6 +1,7 @@
 """The options that commands share, and the `Server` and `OutputMode` they make."""
 
 import functools
+import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -433,126 +434,137 @@ def output_options(command: Callable[..., R]) -> Callable[..., R]:
     return wrapped
 
 
-def watch_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Give a command the options of watching; it gets what they mean as `watching`."""
-
-    @option(
+_WATCH_OPTIONS = (
+    option(
         "--timeout",
         type=Duration(),
         metavar="TIME",
         help="Stop after this time: 90s, 10m, 1h30m.",
-    )
-    @option(
+    ),
+    option(
         "--follow",
         is_flag=True,
         help="Go on to the end of the job: did the backup work?",
-    )
-    @option(
+    ),
+    option(
         "--find-timeout",
         group=FOLLOW,
         type=Duration(),
         metavar="TIME",
         help="How long its session may take to appear in the Enterprise Manager."
         " [default: 20m]",
-    )
-    @option(
+    ),
+    option(
         "--warnings-fail",
         group=FOLLOW,
         is_flag=True,
         help="Exit with 1 also for a job that ended with Warning.",
-    )
-    @option(
+    ),
+    option(
         "--fail-fast",
         group=UNATTENDED,
         is_flag=True,
         help="Stop with the first that failed or is lost.",
-    )
-    @option(
+    ),
+    option(
         "--patience",
         group=UNATTENDED,
         type=Duration(),
         metavar="TIME",
         help="How long the server may be away, also before the logon. [default: none"
         " before it, for ever after]",
-    )
-    @option(
+    ),
+    option(
         "--on-failure",
         group=UNATTENDED,
         metavar="COMMAND",
         help="Run COMMAND for each task that failed or is lost, with the event as JSON"
         " on its standard input.",
-    )
-    @option(
+    ),
+    option(
         "--report",
         group=UNATTENDED,
         type=click.Path(),
         metavar="FILE",
         help="Write a page for people to FILE, each minute and at the end.",
-    )
-    @option(
+    ),
+    option(
         "--metrics",
         group=UNATTENDED,
         metavar="[HOST]:PORT",
         help="Serve metrics for Prometheus there; loopback if no HOST is named.",
-    )
-    @option(
+    ),
+    option(
         "--first-pause",
         group=PACE,
         type=Duration(),
         metavar="TIME",
         help="Pause after a change until the next poll. [default: 1s]",
-    )
-    @option(
+    ),
+    option(
         "--longest-pause",
         group=PACE,
         type=Duration(),
         metavar="TIME",
         help="What the pauses grow to while nothing changes. [default: 30s]",
-    )
+    ),
+)
+
+
+def watch_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options of watching; it gets what they mean as `watching`."""
+
     @functools.wraps(command)
-    def with_watching(
-        *,
-        timeout: float | None,
-        fail_fast: bool,
-        follow: bool,
-        find_timeout: float | None,
-        warnings_fail: bool,
-        patience: float | None,
-        on_failure: str | None,
-        report: str | None,
-        metrics: str | None,
-        first_pause: float | None,
-        longest_pause: float | None,
-        **given: Any,
-    ) -> R:
-        if on_failure is not None:
-            split_command(on_failure, "--on-failure")
-        if not follow and (find_timeout is not None or warnings_fail):
-            name = "--warnings-fail" if warnings_fail else "--find-timeout"
-            text = f"{name} goes with --follow, which asks how the job itself ends"
-            raise click.UsageError(text)
-        if find_timeout == 0:
-            text = "--find-timeout must be more than 0 seconds"
-            raise click.UsageError(text)
-        watching = Watching(
-            follow=follow,
-            find_timeout=find_timeout or FIND_TIMEOUT,
-            warnings_fail=warnings_fail,
-            timeout=timeout,
-            fail_fast=fail_fast,
-            patience=patience,
-            on_failure=on_failure,
-            pace=_pace(first_pause, longest_pause),
-            onlookers=tuple(
-                one
-                for one in (ReportFile.parse(report), MetricsPort.parse(metrics))
-                if one is not None
-            ),
-        )
-        return command(watching=watching, **given)
+    def with_watching(**given: Any) -> R:
+        names = inspect.signature(_watching).parameters
+        own = {name: given.pop(name) for name in names}
+        return command(watching=_watching(**own), **given)
 
     wrapped: Callable[..., R] = with_watching
+    for add in reversed(_WATCH_OPTIONS):
+        wrapped = add(wrapped)
     return wrapped
+
+
+def _watching(
+    *,
+    timeout: float | None,
+    fail_fast: bool,
+    follow: bool,
+    find_timeout: float | None,
+    warnings_fail: bool,
+    patience: float | None,
+    on_failure: str | None,
+    report: str | None,
+    metrics: str | None,
+    first_pause: float | None,
+    longest_pause: float | None,
+) -> Watching:
+    """Return what the options of watching mean."""
+    if on_failure is not None:
+        split_command(on_failure, "--on-failure")
+    if not follow and (find_timeout is not None or warnings_fail):
+        name = "--warnings-fail" if warnings_fail else "--find-timeout"
+        text = f"{name} goes with --follow, which asks how the job itself ends"
+        raise click.UsageError(text)
+    if find_timeout == 0:
+        text = "--find-timeout must be more than 0 seconds"
+        raise click.UsageError(text)
+    return Watching(
+        follow=follow,
+        find_timeout=find_timeout or FIND_TIMEOUT,
+        warnings_fail=warnings_fail,
+        timeout=timeout,
+        fail_fast=fail_fast,
+        patience=patience,
+        on_failure=on_failure,
+        pace=_pace(first_pause, longest_pause),
+        onlookers=tuple(
+            one
+            for one in (ReportFile.parse(report), MetricsPort.parse(metrics))
+            if one is not None
+        ),
+    )
 
 
 def state_option(command: Callable[..., R]) -> Callable[..., R]:

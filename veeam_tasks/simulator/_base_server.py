@@ -211,7 +211,14 @@ class BaseServer:
             task_location=task_location,
         )
         make_server = functools.partial(
-            HttpServer,
+            self._make_http, service, date_header=date_header, access_log=access_log
+        )
+        self._listener = Listener(self._address, make_server)
+
+    def _make_http(
+        self, service: Service, *, date_header: bool, access_log: bool
+    ) -> HttpServer:
+        return HttpServer(
             state=self._state,
             service=service,
             faults=self.faults,
@@ -220,7 +227,6 @@ class BaseServer:
             date_header=date_header,
             access_log=access_log,
         )
-        self._listener = Listener(self._address, make_server)
 
     @property
     def url(self) -> str:
