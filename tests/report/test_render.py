@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from support.deliveries import night
 
@@ -86,8 +87,67 @@ def test_the_verdict_is_one_sentence(events: list[vt.TaskEvent], said: str) -> N
 
 def test_a_report_is_taken_as_well() -> None:
     """What `watch.report` has is enough for a page of the ends."""
-    report = vt.Report(outcomes={"task-1": ended(), "task-2": None})
+    report = vt.Report(outcomes={"task-1": ended()})
     assert verdict(render(report)) == "The one task succeeded."
+
+
+def test_a_task_that_was_never_seen_is_not_left_out() -> None:
+    """A watch that ended before the first reply of it knows nothing of its end."""
+    report = vt.Report(outcomes={"task-1": ended(), "task-2": None, "task-<3>": None})
+    page = render(report)
+    assert verdict(page) == "Of 3 tasks, 2 were never seen; 1 succeeded."
+    assert "task-2, task-&lt;3&gt;" in page
+    recorder = Recorder(began_at=AT)
+    recorder.expect("task-1", "task-2", server="branch")
+    recorder.add_event(event(), server="branch")
+    recorder.expect("task-1", server="branch")
+    assert recorder.unseen == ["branch/task-2"]
+    said = "Of 2 tasks, 1 is still under way and 1 was not seen yet."
+    assert verdict(render(recorder)) == said
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (None, "Its job session was never found: none appeared within 20 min."),
+        ("Working", "Its job session was last seen Working: none appeared"),
+    ],
+)
+def test_a_lost_job_is_told_without_the_task_beside_it(
+    last: str | None, said: str
+) -> None:
+    """So that equal reasons are equal, and are told once."""
+    session = last and vt.JobSession(
+        session_id="1",
+        kind="BackupJobSession",
+        state=vt.SessionState.WORKING,
+        raw_state=last,
+        result=vt.SessionResult.NONE,
+    )
+    events = []
+    for task_id in ("task-1", "task-2"):
+        error = vt.SessionLostError(
+            task_id=task_id,
+            task=None,
+            last_seen=session or None,
+            reason="none appeared within 20 min",
+        )
+        one = ended(task_id, state=vt.TaskState.LOST, succeeded=None, is_final=True)
+        events.append(attrs.evolve(one, error=error))
+    page = render(events, zone=UTC)
+    assert verdict(page) == "Of 2 tasks, 2 were lost."
+    assert page.count('class="problem lost"') == 1
+    assert said in page
+
+
+def test_a_watch_of_nothing_says_why() -> None:
+    """A logon that was refused is no quiet night."""
+    recorder = Recorder()
+    recorder.finish(vt.TransportError(request="GET x", reason="no reply"))
+    page = render(recorder)
+    assert '<h1 class="failed">No task was seen.</h1>' in page
+    assert "Nothing was watched." in page
+    assert "no reply" in page
 
 
 def test_what_goes_on_is_said_so() -> None:
@@ -205,6 +265,42 @@ def test_equal_reasons_are_told_once() -> None:
     page = render(events)
     assert page.count('class="problem failed"') == 1
     assert "1,000 tasks" in page
+
+
+def test_equal_reasons_of_machines_are_told_once() -> None:
+    """Of one job, with when it ended first and last; another job is told apart."""
+    machine = vt.TaskSession(
+        vm_name="fs-07",
+        raw_state="Completed",
+        raw_result="Warning",
+        result=vt.SessionResult.WARNING,
+        reason="Changed block tracking cannot be enabled.",
+    )
+    events = [
+        ended(
+            f"task-{at}",
+            stage=vt.RunStage.SESSION,
+            observed_at=AT + timedelta(hours=at),
+            failures=(machine,),
+            session=vt.JobSession(
+                session_id=str(at),
+                kind="BackupJobSession",
+                job_name="Nightly" if at < 4 else "Weekly",
+                state=vt.SessionState.STOPPED,
+                raw_state="Stopped",
+                result=vt.SessionResult.WARNING,
+            ),
+        )
+        for at in range(1, 5)
+    ]
+    page = render(events, zone=UTC)
+    assert page.count('class="problem warning"') == 2
+    assert page.count("Changed block tracking") == 2 + len(events)
+    times = re.findall(r'class="soft ended">(.*?)</span>', page)
+    assert [re.sub("<.*?>", "", one) for one in times] == [
+        "26 Nov 23:00:00 to 27 Nov 01:00:00",
+        "27 Nov 02:00:00",
+    ]
 
 
 def test_an_outage_is_a_band_and_a_line_of_text() -> None:

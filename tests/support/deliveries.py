@@ -11,6 +11,7 @@ from veeam_tasks import (
     Notice,
     NoticeKind,
     RunStage,
+    SessionLostError,
     SessionResult,
     SessionState,
     Task,
@@ -19,10 +20,12 @@ from veeam_tasks import (
     TaskResult,
     TaskSession,
     TaskState,
+    TransportError,
 )
 from veeam_tasks.report import Recorder
 
 BEGIN = datetime(2026, 11, 26, 22, 0, tzinfo=UTC)
+DOWN, UP = (BEGIN + timedelta(minutes=at) for at in (63, 71))
 JOBS = (
     "Oracle Backup",
     "SQL Replication",
@@ -61,6 +64,9 @@ class _Story:
         """Let time go by; the change lies in the last part of it."""
         self.before = self.at + timedelta(seconds=seconds)
         self.at = self.before + timedelta(seconds=min(60, 1 + seconds * 0.07))
+        if DOWN <= self.at < UP:
+            # Nothing was seen while the server was away.
+            self.before, self.at = min(self.before, DOWN), UP
 
     def tell(
         self, state: TaskState, result: TaskResult | None = None, **fields: Any
@@ -72,14 +78,14 @@ class _Story:
         task = Task(
             task_id=self.task_id,
             state=word,
-            raw_state=word.value,
+            raw_state="Reticulating" if word is TaskState.UNKNOWN else word.value,
             operation=self.operation,
             result=result,
         )
         known: dict[str, Any] = {"is_final": False, "succeeded": None}
         event = TaskEvent(
             task_id=self.task_id,
-            task=task,
+            task=None if is_lost and not self.previous else task,
             previous=self.previous,
             state=state,
             observed_at=self.at,
@@ -93,7 +99,9 @@ class _Story:
     def end(self, *, succeeded: bool | None, **fields: Any) -> None:
         """Deliver the final event of a task that was finished."""
         message = fields.pop("message", "Ok")
-        result = TaskResult(success=bool(succeeded), message=message)
+        result = None
+        if succeeded is not None:
+            result = TaskResult(success=succeeded, message=message)
         more = {"is_final": True, "succeeded": succeeded} | fields
         self.tell(TaskState.FINISHED, result, **more)
 
@@ -169,17 +177,101 @@ def _follow(story: _Story, at: int, chance: random.Random, bad: float) -> None:
     )
 
 
+def _lose(story: _Story, error: TaskLostError | SessionLostError) -> None:
+    story.tell(TaskState.LOST, is_final=True, error=error)
+
+
+def _unknown(story: _Story, *, advice: str = "") -> None:
+    reason = "the server does not know it"
+    _lose(
+        story,
+        TaskLostError(
+            task_id=story.task_id, last_seen=None, reason=reason, advice=advice
+        ),
+    )
+
+
+def _search(story: _Story) -> None:
+    story.tell(TaskState.RUNNING)
+    story.passes(30)
+    story.tell(TaskState.FINISHED, stage=RunStage.SEARCHING)
+
+
+def _never_found(story: _Story) -> None:
+    _search(story)
+    story.passes(1200)
+    reason = "no session of the job appeared within 20 min"
+    _lose(
+        story,
+        SessionLostError(
+            task_id=story.task_id, task=None, last_seen=None, reason=reason
+        ),
+    )
+
+
+def _gone(story: _Story) -> None:
+    _search(story)
+    story.passes(20)
+    running = _session(3, SessionResult.NONE, is_ended=False)
+    story.tell(TaskState.FINISHED, stage=RunStage.SESSION, session=running)
+    story.passes(400)
+    reason = "the server does not know it any more"
+    error = SessionLostError(
+        task_id=story.task_id, task=None, last_seen=running, reason=reason
+    )
+    story.tell(
+        TaskState.LOST,
+        is_final=True,
+        error=error,
+        stage=RunStage.SESSION,
+        session=running,
+    )
+
+
+def _without_result(story: _Story) -> None:
+    story.tell(TaskState.RUNNING)
+    story.passes(100)
+    story.end(succeeded=None)
+
+
+def _without_machines(story: _Story) -> None:
+    _search(story)
+    story.passes(900)
+    session = attrs.evolve(
+        _session(5, SessionResult.FAILED, is_ended=True),
+        failure_message="The job was stopped by a user.",
+    )
+    story.end(succeeded=False, stage=RunStage.SESSION, session=session)
+
+
+RARE = (
+    lambda story: _unknown(
+        story, advice="A task belongs to the logon session that started it."
+    ),
+    _unknown,
+    _never_found,
+    _gone,
+    _without_result,
+    _without_machines,
+    _search,
+    lambda story: story.tell(TaskState.RUNNING),
+    lambda story: story.tell(TaskState.UNKNOWN),
+)
+"""Ends that chance would not bring to few tasks."""
+
+
 def night(count: int, *, seed: int = 1) -> Recorder:
-    """Return what a watch of `count` tasks delivered, with an outage in it."""
+    """Return what a watch of `count` tasks delivered, of every end, with an outage."""
     chance = random.Random(seed)
     recorder = Recorder("https://em.example:9398/api/", began_at=BEGIN)
-    for kind, minute in (("unreachable", 63), ("recovered", 71), ("renewed", 71.1)):
-        notice = Notice(
-            kind=NoticeKind(kind),
-            at=BEGIN + timedelta(minutes=minute),
-            detail="GET https://em.example:9398/api/tasks/task-3: connection refused",
+    error = TransportError(
+        request="GET https://em.example:9398/api/tasks/task-3",
+        reason="em.example:9398 refuses the connection",
+    )
+    for kind, at in (("unreachable", DOWN), ("recovered", UP), ("renewed", UP)):
+        recorder.add_notice(
+            Notice(kind=NoticeKind(kind), at=at, detail=str(error), error=error)
         )
-        recorder.add_notice(notice)
     bad = 0.12 if count < 100 else 0.03
     for at in range(1, count + 1):
         story = _Story(
@@ -188,6 +280,13 @@ def night(count: int, *, seed: int = 1) -> Recorder:
             chance.choice(OPERATIONS),
             BEGIN + timedelta(seconds=chance.uniform(0, 7200)),
         )
-        _play(story, at, chance, bad)
+        if DOWN <= story.at < UP:
+            story.at = UP
+        if at > count - len(RARE):
+            RARE[at - count - 1](story)
+        else:
+            _play(story, at, chance, bad)
+    recorder.expect(f"task-{count + 1}")
     recorder.finish()
+    recorder.cut_short = "After 3 h 00 min the time of the watch was up."
     return recorder

@@ -4,7 +4,7 @@ import asyncio
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +29,9 @@ class Onlooker(Protocol):
     def begin(self, manager: "vt.SessionManager", server: str | None = None) -> None:
         """Take note of a manager that is open now, and of its name if it has one."""
 
+    def expect(self, task_ids: Sequence[str], server: str | None = None) -> None:
+        """Take note of what is watched, seen or not."""
+
     def notice(self, notice: "vt.Notice", server: str | None = None) -> None:
         """Take a notice."""
 
@@ -36,7 +39,10 @@ class Onlooker(Protocol):
         """Take an event."""
 
     async def finish(self, why: str | None = None) -> None:
-        """Take note of the end; `why` says what cut the watch short."""
+        """Take note of the end; `why` says what cut the watch short.
+
+        Only the first call counts.
+        """
 
 
 def require(module: str, option: str) -> None:
@@ -97,6 +103,10 @@ class ReportFile:
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._keep_writing())
 
+    def expect(self, task_ids: Sequence[str], server: str | None = None) -> None:
+        """Take note of what is watched, seen or not."""
+        self._recorder.expect(*task_ids, server=server)
+
     def notice(self, notice: "vt.Notice", server: str | None = None) -> None:
         """Take a notice."""
         self._recorder.add_notice(notice, server=server)
@@ -107,6 +117,8 @@ class ReportFile:
 
     async def finish(self, why: str | None = None) -> None:
         """Write the last page; `why` says what cut the watch short."""
+        if self._recorder.is_over:
+            return
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.cancel()

@@ -5,7 +5,7 @@ import click
 
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command
-from veeam_tasks.cli._messages import counted, say
+from veeam_tasks.cli._messages import counted, say, visible
 from veeam_tasks.cli._options import (
     Servers,
     Watching,
@@ -19,7 +19,7 @@ from veeam_tasks.cli._runner import Exit, first_of, run_async
 from veeam_tasks.cli._server import Server, checking
 from veeam_tasks.cli._several import SeveralSessions, sessions_of
 from veeam_tasks.cli._state import PendingAction, State, StateFile
-from veeam_tasks.cli._watch import follow, report_to_end
+from veeam_tasks.cli._watch import follow, report_to_end, tell_end
 
 
 @click.command(
@@ -61,7 +61,7 @@ def resume(
         sole = servers.sole()
         found = {"": sole if sole.url else attrs.evolve(sole, url=urls[0])}
     if state.action is not None:
-        return _look(state.action, found[""], output, kept)
+        return _look(state.action, found[""], output, kept, watching)
     if state.has_ended:
         say(f"{kept.shown}: that watch had ended before; this is what was told of it")
     reporter = make_reporter(output)
@@ -69,18 +69,30 @@ def resume(
     is_run = any(one.get("find_timeout") for one in state.checkpoints.values())
     watching = attrs.evolve(watching, state=kept, follow=is_run)
     return report_to_end(
-        reporter, lambda: _resume(sessions, state, reporter, watching), sessions
+        reporter,
+        lambda: _resume(sessions, state, reporter, watching),
+        watching,
+        sessions,
     )
 
 
 def _look(
-    action: PendingAction, server: Server, output: OutputMode, kept: StateFile
+    action: PendingAction,
+    server: Server,
+    output: OutputMode,
+    kept: StateFile,
+    watching: Watching,
 ) -> int:
     session = server.session()
 
     async def work() -> Exit:
         async with session as em:
             ended = await look_for(action, em, output)
+        await tell_end(
+            watching,
+            f"{action.method} {visible(action.path)} may have been started before, and"
+            " nobody took the answer. It is not sent again.",
+        )
         say(
             f"look at the job, then delete {kept.shown}: until then no 'submit' with it"
             " begins anew"
@@ -105,5 +117,5 @@ async def _resume(
         title = f"Watching {counted(number, 'task')} again at {where or 'no server'}"
         sole = logged_on.managers.get("")
         reporter.begin(title, number, None if sole is None else sole.statistics)
-        ended = await follow(watches, reporter, watching, state)
+        ended = await follow(watches, reporter, watching, state, logged_on.whys)
         return first_of(logged_on.status, ended)

@@ -1,6 +1,6 @@
 """The port of `--metrics`, which a Prometheus scrapes while a watch lasts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -75,6 +75,9 @@ class MetricsPort:
             if not self.port:
                 say(f"metrics: http://{self.host}:{listening.server_port}/metrics")
         self._collector.add(manager, name=server)
+
+    def expect(self, task_ids: "Sequence[str]", server: str | None = None) -> None:
+        """Take note of nothing: the manager counts by itself."""
 
     def notice(self, notice: "vt.Notice", server: str | None = None) -> None:
         """Take note of nothing: the manager counts by itself."""

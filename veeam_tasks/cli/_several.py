@@ -24,10 +24,12 @@ class LoggedOn:
     Attributes:
         managers: By the names of the servers.
         status: What became of the others.
+        whys: That in words.
     """
 
     managers: "dict[str, vt.SessionManager]"
     status: Exit
+    whys: list[str] = attrs.field(factory=list)
 
 
 class SeveralSessions:
@@ -58,7 +60,9 @@ class SeveralSessions:
         try:
             found.managers[name] = await self._stack.enter_async_context(session)
         except vt.VeeamTasksError as error:
-            complain(f"{name}: {explain(error)}" if name else explain(error))
+            why = f"{name}: {explain(error)}" if name else explain(error)
+            found.whys.append(why)
+            complain(why)
             found.status = first_of(found.status, status_of(error))
 
     def abort(self) -> None:

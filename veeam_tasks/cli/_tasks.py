@@ -10,7 +10,7 @@ import click
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command, option
 from veeam_tasks.cli._events import label
-from veeam_tasks.cli._explain import WORTH
+from veeam_tasks.cli._explain import WORTH, explain
 from veeam_tasks.cli._input import checked_ids, read_names, read_text, standard_input
 from veeam_tasks.cli._jobs import complete_job, job_named, why_no_jobs
 from veeam_tasks.cli._json_lines import task_object, write
@@ -30,7 +30,7 @@ from veeam_tasks.cli._runner import Exit, first_of, report_error, run_async
 from veeam_tasks.cli._server import LogonSession, Server, checking
 from veeam_tasks.cli._several import sessions_of
 from veeam_tasks.cli._state import State
-from veeam_tasks.cli._watch import follow, report_to_end
+from veeam_tasks.cli._watch import follow, report_to_end, tell_end
 from veeam_tasks.jobs import is_job_id
 
 _ABOUT_ONE_TASK: Final = vt.TaskNotFoundError, vt.ForbiddenError
@@ -318,6 +318,7 @@ def submit(
     return report_to_end(
         reporter,
         lambda: _start_and_watch(work, session, server, reporter, watching),
+        watching,
         session,
     )
 
@@ -371,6 +372,7 @@ async def _start_and_watch(
         try:
             task = await action.send(em, server)
         except vt.ForbiddenError as error:
+            await tell_end(watching, explain(error))
             return _refused(error)
         watch = em.watch(task, **watching.how)
         reporter.progress.is_start = True

@@ -115,7 +115,9 @@ def watch(
     reporter = make_reporter(output)
     if simulate is not None:
         work = _Simulation(tasks=simulate, speed=speed or 1.0)
-        return report_to_end(reporter, lambda: work.carry_out(reporter, watching))
+        return report_to_end(
+            reporter, lambda: work.carry_out(reporter, watching), watching
+        )
     names = None if is_all else read_names(ids, file)
     if names == []:
         text = "nothing to watch: no task IDs came"
@@ -128,7 +130,10 @@ def watch(
             **watching.options,
         )
         return report_to_end(
-            reporter, lambda: _watch_several(both, work_of, reporter, watching), both
+            reporter,
+            lambda: _watch_several(both, work_of, reporter, watching),
+            watching,
+            both,
         )
     server = servers.sole()
     session = server.session(on_notice=reporter.notice, **watching.options)
@@ -138,7 +143,10 @@ def watch(
             " and it starts none; 'veeam-tasks logon' lets commands share one"
         )
     return report_to_end(
-        reporter, lambda: _watch(session, names, reporter, watching), session
+        reporter,
+        lambda: _watch(session, names, reporter, watching),
+        watching,
+        session,
     )
 
 
@@ -199,22 +207,41 @@ async def _watch_several(
         what = "all tasks" if None in lists else counted(total, "task")
         title = f"Watching {what} of {', '.join(watches) or 'no server'}"
         reporter.begin(title, None if None in lists else total)
-        return first_of(logged_on.status, await follow(watches, reporter, watching))
+        ended = await follow(watches, reporter, watching, whys=logged_on.whys)
+        return first_of(logged_on.status, ended)
 
 
 def report_to_end(
     reporter: Reporter,
     work: Callable[[], Coroutine[Any, Any, int]],
+    watching: Watching,
     session: LogonSession | SeveralSessions | None = None,
 ) -> int:
-    """Run `work`, which tells `reporter`; return the exit status."""
+    """Run `work`, which tells `reporter`; return the exit status.
+
+    What ends it before anything is watched is told to the onlookers: a report of the
+    night before would pass for that of this one.
+    """
+
+    async def told() -> int:
+        try:
+            return await work()
+        except click.UsageError as error:
+            await tell_end(watching, error.format_message())
+            raise
+        except vt.VeeamTasksError as error:
+            await tell_end(watching, explain(error))
+            raise
+        except asyncio.CancelledError:
+            await tell_end(watching, "It was interrupted.")
+            raise
 
     def interrupted() -> None:
         reporter.close()
         if session is not None:
             session.abort()
 
-    status = run_async(work, on_signal=interrupted, logs_out=session is not None)
+    status = run_async(told, on_signal=interrupted, logs_out=session is not None)
     if reporter.is_stuck:
         # A thread still writes to a pipe that nobody reads; it must not hold us.
         os._exit(status)
@@ -226,6 +253,7 @@ async def follow(
     reporter: Reporter,
     watching: Watching,
     state: State | None = None,
+    whys: Sequence[str] = (),
 ) -> Exit:
     """Read watches to their ends and tell `reporter` of it; return the exit status.
 
@@ -234,6 +262,7 @@ async def follow(
         reporter: Was begun; it is closed and gives its summary.
         watching: When to stop, what to run for each failure, where to note it.
         state: What they were resumed from, if they were.
+        whys: Why other servers are not watched.
 
     Raises:
         asyncio.CancelledError: A signal ended it; the summary was given.
@@ -249,7 +278,7 @@ async def follow(
         others = {name: one for name, one in before.items() if name not in watches}
         kept = KeptEvents(events, watching.state, others)
     try:
-        await _tell_again(events, reporter, state, watching.onlookers)
+        await _tell_known(events, reporter, state, watching.onlookers)
         if kept is not None:
             await kept.begin()
         if await _read(kept or events, reporter, hook, watching):
@@ -262,7 +291,7 @@ async def follow(
     except asyncio.CancelledError:
         reporter.close()
         reporter.summary(events.unfinished())
-        await _finish(watching, "It was interrupted; the tasks go on.")
+        await tell_end(watching, "It was interrupted; the tasks go on.")
         raise
     finally:
         reporter.close()
@@ -272,25 +301,29 @@ async def follow(
     if is_heard:
         reporter.summary(events.unfinished())
     outcome = _exit_of(reporter.progress, watching)
-    whys = [_why_cut_short(name, one, reporter.progress) for name, one in failures]
-    await _finish(watching, "; ".join(whys) or None)
-    for why in whys:
+    cut = [_why_cut_short(name, one, reporter.progress) for name, one in failures]
+    await tell_end(watching, "; ".join([*whys, *cut]) or None)
+    for why in cut:
         complain(why)
     return first_of(*[status_of(one) for _, one in failures], outcome)
 
 
-async def _finish(watching: Watching, why: str | None = None) -> None:
+async def tell_end(watching: Watching, why: str | None = None) -> None:
+    """Tell the onlookers that nothing more comes; only the first time counts."""
     for onlooker in watching.onlookers:
         await onlooker.finish(why)
 
 
-async def _tell_again(
+async def _tell_known(
     events: NamedEvents,
     reporter: Reporter,
     state: State | None,
     onlookers: Sequence[Onlooker],
 ) -> None:
-    """Tell what may not have been told by a process before, and count the rest."""
+    """Tell what is watched, and what may not have been told by a process before."""
+    for onlooker in onlookers:
+        for server, watch in events.watches.items():
+            onlooker.expect(list(watch.report.outcomes), server or None)
     if state is None:
         return
     for server, event in events.known():

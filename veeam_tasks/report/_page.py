@@ -45,6 +45,13 @@ class Problem:
         """The one, or the first of them."""
         return self.runs[0]
 
+    @property
+    def ended(self) -> tuple[datetime, ...]:
+        """When it ended; of many, when the first and the last of them did."""
+        ends = [run.ended_at for run in self.runs if run.ended_at is not None]
+        first, last = min(ends), max(ends)
+        return (first,) if first == last else (first, last)
+
 
 @attrs.frozen(kw_only=True)
 class Operation:
@@ -131,6 +138,8 @@ def _recorded(
         for event in events:
             if event is not None:
                 recorder.add_event(event)
+        if isinstance(delivered, vt.Report):
+            recorder.expect(*delivered.outcomes)
     for notice in notices:
         recorder.add_notice(notice)
     return recorder
@@ -166,7 +175,7 @@ def page_of(
     """Return all that the template shows."""
     runs = [run_of(lane, at) for at, lane in enumerate(recorder.lanes)]
     runs.sort(key=lambda run: (_ORDER[run.outcome], run.seen_at))
-    counts = recorder.counts()
+    counts, unseen = recorder.counts(), recorder.unseen
     now = now.astimezone(zone)
     until = now
     if recorder.is_over:
@@ -182,8 +191,9 @@ def page_of(
     )
     zoned = _Zoned(zone)
     return {
-        "verdict": words.verdict(counts, is_over=recorder.is_over),
-        "mood": _mood(counts),
+        "verdict": words.verdict(counts, unseen=len(unseen), is_over=recorder.is_over),
+        "unseen": unseen,
+        "mood": _mood(counts, is_cut=recorder.cut_short is not None),
         "counts": counts,
         "total": counts.total(),
         "Outcome": Outcome,
@@ -222,10 +232,10 @@ def _is_one_day(begin: datetime, end: datetime, zone: tzinfo | None) -> bool:
     return begin.astimezone(zone).date() == end.astimezone(zone).date()
 
 
-def _mood(counts: Counter[Outcome]) -> Outcome:
+def _mood(counts: Counter[Outcome], *, is_cut: bool) -> Outcome:
     """Return what gives the verdict its colour: the worst that there is."""
     if not counts.total():
-        return Outcome.UNFINISHED
+        return Outcome.FAILED if is_cut else Outcome.UNFINISHED
     return next(outcome for outcome in Outcome if counts[outcome])
 
 
@@ -234,9 +244,7 @@ def _problems(runs: Iterable[Run], outcome: Outcome) -> tuple[Outcome, list[Prob
     found: dict[object, list[Run]] = {}
     for run in runs:
         if run.outcome is outcome:
-            alike: object = run.anchor
-            if not run.machines:
-                alike = run.name, run.kind, run.reason, run.advice
+            alike = run.name, run.kind, run.reason, run.advice, run.machines
             found.setdefault(alike, []).append(run)
     return outcome, [Problem(runs=tuple(alike)) for alike in found.values()]
 

@@ -120,6 +120,11 @@ class Outage:
     detail: str
 
 
+def shown_id(server: str | None, task_id: str) -> str:
+    """Return how a task is called: with its server, where there are several."""
+    return task_id if server is None else f"{server}/{task_id}"
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -155,6 +160,7 @@ class Recorder:
     outages: list[Outage] = attrs.field(factory=list, init=False)
     renewals: list[datetime] = attrs.field(factory=list, init=False)
     forgotten: int = attrs.field(default=0, init=False)
+    _unseen: dict[tuple[str | None, str], None] = attrs.field(factory=dict, init=False)
     _lanes: dict[tuple[str | None, str], Lane] = attrs.field(factory=dict, init=False)
     _earlier: list[Lane] = attrs.field(factory=list, init=False)
 
@@ -166,6 +172,7 @@ class Recorder:
             server: The name of its server, where there are several.
         """
         key = server, event.task_id
+        self._unseen.pop(key, None)
         lane = self._lanes.get(key)
         if lane is not None and event.sequence == 1:
             # Another task under the ID of one that has ended.
@@ -177,6 +184,17 @@ class Recorder:
             if len(self._lanes) > _MOST_TASKS:
                 self._forget_one()
         lane.add(event)
+
+    def expect(self, *task_ids: str, server: str | None = None) -> None:
+        """Take note of tasks that are watched, so that those never seen are told.
+
+        Args:
+            *task_ids: Those that an event was added of are left as they are.
+            server: The name of their server, where there are several.
+        """
+        for task_id in task_ids:
+            if (server, task_id) not in self._lanes:
+                self._unseen[server, task_id] = None
 
     def add_notice(self, notice: vt.Notice, *, server: str | None = None) -> None:
         """Take a notice; may be passed as `on_notice`."""
@@ -199,9 +217,15 @@ class Recorder:
         """The tasks, in the order in which they were seen first."""
         return [*self._earlier, *self._lanes.values()]
 
+    @property
+    def unseen(self) -> list[str]:
+        """The tasks that are watched, and of which no reply has told."""
+        return [shown_id(server, task_id) for server, task_id in list(self._unseen)]
+
     def counts(self) -> Counter[Outcome]:
-        """Return how many tasks have which outcome."""
+        """Return how many tasks have which outcome; the unseen are unfinished."""
         counts = Counter(lane.outcome for lane in self.lanes)
+        counts[Outcome.UNFINISHED] += len(self._unseen)
         counts[Outcome.SUCCEEDED] += self.forgotten
         return counts
 

@@ -11,6 +11,7 @@ from veeam_tasks.report._recorder import (
     Outcome,
     Phase,
     outcome_of,
+    shown_id,
 )
 
 NO_REASON = "The server gave no reason."
@@ -87,12 +88,11 @@ def run_of(lane: Lane, at: int) -> Run:
     # As it is now: a report may be made in a thread while the next event comes.
     changes = tuple(lane.changes)
     first, last = changes[0], changes[-1]
-    task_id = event.task_id
     return Run(
         anchor=f"t{at}",
         operation=operation or "task",
         changes=changes,
-        task_id=task_id if lane.server is None else f"{lane.server}/{task_id}",
+        task_id=shown_id(lane.server, event.task_id),
         name=title or operation or "task",
         kind=kind,
         outcome=outcome_of(event),
@@ -128,12 +128,22 @@ def _reason(event: vt.TaskEvent) -> str:
     if error is not None:
         if isinstance(error, vt.TaskLostError):
             return _sentence(error.reason)
+        if isinstance(error, vt.SessionLostError):
+            return _sentence(_reason_of_lost(error))
         return _sentence(str(error))
     if session is None:
         return _reason_of_task(event)
     # What the task of a job says is that the job was started, which is no reason.
     is_told = not event.is_final or bool(event.failures) or _is_good(event)
     return session.failure_message or ("" if is_told else NO_REASON)
+
+
+def _reason_of_lost(error: vt.SessionLostError) -> str:
+    """Return what its message says, without the task, which stands beside it."""
+    if error.last_seen is None:
+        return f"its job session was never found: {error.reason}"
+    word = error.last_seen.raw_state
+    return f"its job session was last seen {word}: {error.reason}"
 
 
 def _reason_of_task(event: vt.TaskEvent) -> str:

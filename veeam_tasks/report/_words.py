@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from veeam_tasks.report._recorder import Outcome
 
+NOT_YET = "not seen yet"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -54,13 +55,19 @@ def zone(at: datetime) -> str:
     return "UTC" if int(offset) == 0 else f"UTC{offset[:3]}:{offset[3:]}"
 
 
-def verdict(counts: Counter[Outcome], *, is_over: bool) -> str:
-    """Return what became of all tasks, in one sentence."""
+def verdict(counts: Counter[Outcome], *, unseen: int = 0, is_over: bool) -> str:
+    """Return what became of all tasks, in one sentence.
+
+    Args:
+        counts: By outcome; the unseen are among the unfinished.
+        unseen: Of how many no reply has told.
+        is_over: Whether nothing more is to come.
+    """
     total = counts.total()
     if not total:
         return "No task was seen." if is_over else "No task was seen yet."
     failed, lost = counts[Outcome.FAILED], counts[Outcome.LOST]
-    warned, left = counts[Outcome.WARNING], counts[Outcome.UNFINISHED]
+    warned, left = counts[Outcome.WARNING], counts[Outcome.UNFINISHED] - unseen
     good = counts[Outcome.SUCCEEDED] + warned
     bad = []
     if failed:
@@ -71,6 +78,9 @@ def verdict(counts: Counter[Outcome], *, is_over: bool) -> str:
         word = "was left unfinished" if left == 1 else "were left unfinished"
         going = "is still under way" if left == 1 else "are still under way"
         bad.append(f"{number(left)} {word if is_over else going}")
+    if unseen:
+        word = "was" if unseen == 1 else "were"
+        bad.append(f"{number(unseen)} {word} {'never seen' if is_over else NOT_YET}")
     if bad:
         text = f"Of {counted(total, 'task')}, {listed(bad)}"
         text += f"; {number(good)} succeeded" if good else ""
