@@ -313,6 +313,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def floors(session: nox.Session) -> None:
+    """Print every figure beside its goal: some 20 minutes, on a quiet machine."""
+    session.install("-q", PACKAGE, *group("bench"), *group("test"))
+    session.run("python", "benchmarks/floors.py", *session.posargs)
+
+
+@nox.session(default=False)
 def strangers(session: nox.Session) -> None:
     """Let clients that we did not write talk to the simulator."""
     session.install("-q", PACKAGE, *group("test"), *group("strangers"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import goals
-from goals import OURS
+from goals import OURS, Goal
 from samples import Samples, Spread, cpu_per_poll, cpu_share, requests_per_poll
 
 HERE = Path(__file__).parent
@@ -24,7 +24,7 @@ def text(results: dict[str, Any]) -> str:
     samples = Samples(results)
     parts = [
         about(results),
-        goal_table(samples),
+        goal_table(goals.goals(samples)),
         single_table(samples),
         bulk_table(samples),
         hold_table(samples),
@@ -77,10 +77,10 @@ def spread_cells(spread: Spread | None, digits: int = 2) -> tuple[str, str]:
     )
 
 
-def goal_table(samples: Samples) -> str:
+def goal_table(found: Iterable[Goal]) -> str:
     """Return each goal beside what was measured."""
     rows = []
-    for goal in goals.goals(samples):
+    for goal in found:
         sign = ">=" if goal.at_least else "<="
         bound = f"{sign} {goal.bound:,.{2 if goal.bound < 20 else 0}f} {goal.unit}"
         digits = 2 if goal.bound < 20 else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.figures import Record
 from support.loops import LOOP_KIND, kind_for
 from support.managers import WIRES, Wire
 from support.secrets_guard import GUARD
@@ -118,11 +119,17 @@ def _guarding_secrets() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_secret_is_shown(_guarding_secrets: None) -> Iterator[None]:
+def _no_secret_is_shown(
+    _guarding_secrets: None, record_property: Record
+) -> Iterator[None]:
     """Fail the test that lets people see a planted secret."""
     GUARD.forget()
+    before = GUARD.walked
     yield
-    assert GUARD.forget() == []
+    leaks = GUARD.forget()
+    record_property("texts walked", GUARD.walked - before)
+    record_property("secrets found", len(leaks))
+    assert leaks == []
 
 
 @pytest.fixture

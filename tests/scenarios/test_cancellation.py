@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 import pytest
+from support.figures import Record
 from support.loops import of_asyncio
 from support.managers import door
 from support.virtual_time import AsyncioVirtual
@@ -296,20 +297,27 @@ def swept(
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_cancelled_at_every_step(
-    scenario: Scenario, caplog: pytest.LogCaptureFixture
+    scenario: Scenario, caplog: pytest.LogCaptureFixture, record_property: Record
 ) -> None:
     """No asyncio task, connection or logon session is left, and no task is deleted."""
-    assert swept(scenario, caplog) > 10
+    steps = swept(scenario, caplog)
+    record_property("steps", steps)
+    assert steps > 10
 
 
 @pytest.mark.lengthy
 @pytest.mark.parametrize("again", [1, 4])
 @pytest.mark.parametrize("scenario", [log_on, log_out, renew, close_in_renewal, wait])
 def test_cancelled_twice(
-    scenario: Scenario, again: int, caplog: pytest.LogCaptureFixture
+    scenario: Scenario,
+    again: int,
+    caplog: pytest.LogCaptureFixture,
+    record_property: Record,
 ) -> None:
     """The same when it is cancelled again while it ends."""
-    assert swept(scenario, caplog, again) > 10
+    steps = swept(scenario, caplog, again)
+    record_property("steps", steps)
+    assert steps > 10
 
 
 async def failing(signal: asyncio.Event) -> None:

@@ -4,6 +4,7 @@ import re
 
 import anyio
 import pytest
+from support.figures import Record
 from support.managers import door
 
 from veeam_tasks import (
@@ -179,7 +180,9 @@ async def test_a_logon_without_a_token_is_no_logon() -> None:
 
 @pytest.mark.lengthy
 @pytest.mark.parametrize("mode", ["never", "auto", "always"])
-async def test_fifteen_bad_replies_in_a_hundred(mode: str) -> None:
+async def test_fifteen_bad_replies_in_a_hundred(
+    mode: str, record_property: Record
+) -> None:
     """1,000 tasks, 15 % of the replies bad: none lost, none wrong, none hangs."""
     kinds = ("reset", "cut_body", "garbage", "html", "stall", "status")
     async with (
@@ -200,13 +203,10 @@ async def test_fifteen_bad_replies_in_a_hundred(mode: str) -> None:
             server.faults.add(fault)
         report = await watched_to_the_end(em, ids)
         bad = sum(fault.played for fault in faults)
-        asked = server.requests.total
         wrong = set(report.failed) ^ set(failing)
-        print(
-            f"faults, {mode}: {asked} requests, {bad} bad replies;"
-            f" {len(report.lost)} lost, {len(wrong)} wrong,"
-            f" {len(report.unfinished)} unfinished"
-        )
+        record_property("bad replies", bad)
+        missed = len(report.lost) + len(wrong) + len(report.unfinished)
+        record_property("lost, wrong or unfinished", missed)
         assert bad > 0
         assert not wrong
         assert (report.lost, report.unfinished) == ((), ())

@@ -15,6 +15,7 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import virtual_time
+from support.figures import Record
 from support.managers import door
 
 from veeam_tasks import Pace, RunStage, SessionManager, TaskEvent, TaskState
@@ -26,6 +27,8 @@ QUICK = Pace(first=0.5, growth=1.5, longest=10)
 READS = re.compile(r"/tasks|essions|/query")
 STAGES = [RunStage.TASK, RunStage.SEARCHING, RunStage.SESSION]
 FIND = 1200.0
+HISTORIES: list[int] = []
+"""The runs of each history that was played to its end."""
 SEEDS = count(1)
 """One a server: the GUID of a job session is else the ID of a logon session before."""
 
@@ -162,13 +165,13 @@ async def follow_all(
     doings=acts,
     pauses=st.lists(st.integers(0, 30), max_size=8),
 )
-def test_each_start_has_its_own_session_and_its_true_end(
+def played(
     play: Play,
     spoiled: list[tuple[FaultKind, float]],
     doings: list[tuple[int, str]],
     pauses: list[int],
 ) -> None:
-    """In order, once, and never that of another run."""
+    """Play one history; hold that each start is told of in order, once, truly."""
 
     async def work() -> None:
         async with SimulatedServer(
@@ -221,3 +224,15 @@ def test_each_start_has_its_own_session_and_its_true_end(
             check_end(events[-1], ours[job.job_id], script)
 
     virtual_time.run(work)
+    HISTORIES.append(len(play.scripts))
+
+
+def test_each_start_has_its_own_session_and_its_true_end(
+    record_property: Record,
+) -> None:
+    """In order, once, and never that of another run."""
+    HISTORIES.clear()
+    played()
+    record_property("histories", len(HISTORIES))
+    record_property("runs", sum(HISTORIES))
+    assert len(HISTORIES) >= EXAMPLES

@@ -4,6 +4,7 @@ import asyncio
 
 import anyio
 import pytest
+from support.figures import Record
 from support.managers import door
 
 from veeam_tasks import (
@@ -27,7 +28,9 @@ MODES = pytest.mark.parametrize("mode", ["never", "auto", "always"])
 @pytest.mark.lengthy
 @MODES
 @pytest.mark.parametrize("count", [1, 10, 1000])
-async def test_one_logon_for_n_pollers_and_one_more(mode: str, count: int) -> None:
+async def test_one_logon_for_n_pollers_and_one_more(
+    mode: str, count: int, record_property: Record
+) -> None:
     """One logon for any number of pollers; one more after the token is refused."""
     async with (
         SimulatedServer() as server,
@@ -41,6 +44,7 @@ async def test_one_logon_for_n_pollers_and_one_more(mode: str, count: int) -> No
         assert server.expire_logon_sessions(keep_tasks=True) == 1
         report = await watch.wait()
         assert len(report.succeeded) == count
+        record_property("logons", server.logons.total)
         assert server.logons.total == 2
         assert em.statistics().renewals == 1
         assert len(server.logon_sessions) == 1
@@ -49,7 +53,9 @@ async def test_one_logon_for_n_pollers_and_one_more(mode: str, count: int) -> No
 
 @MODES
 @pytest.mark.parametrize("count", [4, 1000])
-async def test_a_changed_password_is_refused_once(mode: str, count: int) -> None:
+async def test_a_changed_password_is_refused_once(
+    mode: str, count: int, record_property: Record
+) -> None:
     """One refused logon under a thousand pollers; all are told at once."""
     async with (
         SimulatedServer() as server,
@@ -72,7 +78,9 @@ async def test_a_changed_password_is_refused_once(mode: str, count: int) -> None
             with pytest.raises(LogonError):
                 await watch.wait()
             assert len(watch.report.unfinished) == count // 4
-        assert [record.accepted for record in server.logons] == [True, False]
+        accepted = [record.accepted for record in server.logons]
+        record_property("refused", accepted.count(False))
+        assert accepted == [True, False]
         before = server.requests.total
         with pytest.raises(LogonError):
             await em.fetch(ids[0])
@@ -83,7 +91,9 @@ async def test_a_changed_password_is_refused_once(mode: str, count: int) -> None
 
 
 @pytest.mark.parametrize("count", [1, 2, 50, 1000])
-async def test_a_wrong_password_with_many_waiting(count: int) -> None:
+async def test_a_wrong_password_with_many_waiting(
+    count: int, record_property: Record
+) -> None:
     """However many open at once, a wrong password is sent once."""
     async with SimulatedServer() as server:
         em = SessionManager(server.url, username="admin", password="wrong")
@@ -91,6 +101,7 @@ async def test_a_wrong_password_with_many_waiting(count: int) -> None:
             *(em.open() for _ in range(count)), return_exceptions=True
         )
         assert {type(error) for error in opened} == {LogonError}
+        record_property("refused", server.logons.total)
         assert server.logons.total == 1
         await em.aclose()
 

@@ -63,10 +63,12 @@ class Guard(logging.Handler):
 
     Attributes:
         leaks: The kinds of text that held a secret, with an excerpt.
+        walked: How many texts were looked through so far.
     """
 
     tool: int
     leaks: list[str] = attrs.field(factory=list)
+    walked: int = 0
     # Each with its forms, in lower case.
     _secrets: deque[tuple[str, set[str]]] = attrs.field(
         factory=lambda: deque(maxlen=KEPT)
@@ -109,6 +111,7 @@ class Guard(logging.Handler):
                         for text, kind in self._texts.items()
                         if form in text.casefold()
                     ]
+        self.walked += len(self._texts)
         self._texts.clear()
         self._length = 0
 

@@ -14,6 +14,7 @@ import anyio
 import brotli
 import pytest
 import trustme
+from support.figures import Record
 from support.raw_server import (
     CLOSE,
     RESET,
@@ -606,7 +607,7 @@ def brotli_bomb() -> bytes:
 )
 @pytest.mark.parametrize("limit", [MEBI, 64 * MEBI])
 async def test_a_bomb_is_cut_while_it_is_read(
-    encoding: str, bomb: Callable[[], bytes], limit: int
+    encoding: str, bomb: Callable[[], bytes], limit: int, record_property: Record
 ) -> None:
     """A small body that becomes 512 MiB costs less than 80 MiB."""
     answer = reply(bomb(), headers=[f"Content-Encoding: {encoding}"])
@@ -618,7 +619,7 @@ async def test_a_bomb_is_cut_while_it_is_read(
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    print(f"{encoding}, 512 MiB, limit {limit / MEBI:g}: {peak / MEBI:.1f} MiB held")
+    record_property("MiB held", round(peak / MEBI, 1))
     assert peak < min(80 * MEBI, limit + 16 * MEBI)
 
 
