@@ -101,8 +101,33 @@ class Link:
         return f"<Link {visible(' '.join(part for part in parts if part))}>"
 
 
+@attrs.frozen
+class Origin:
+    """Whom a server gave a task: nothing of it is secret.
+
+    Attributes:
+        url: Where the manager reaches the server, ending in ``/api/``.
+        logon: The reference of its logon session; None without one.
+    """
+
+    url: str
+    logon: str | None
+
+
+class _WithOrigin:
+    """Where a task remembers whom it was given.
+
+    Beside its fields, since it says nothing of the task itself: two tasks are equal,
+    and are shown and written alike, whoever got them.
+    """
+
+    __slots__ = ("_origin",)
+
+    _origin: Origin | None
+
+
 @attrs.frozen(kw_only=True)
-class Task:
+class Task(_WithOrigin):
     """One task as the server described it in one reply.
 
     A task carries no time, no progress and no owner: the schema has none (``tasks_id``
@@ -154,6 +179,14 @@ class Task:
             raise TaskFailedError(task=self)
         return self
 
+    def __getstate__(self) -> dict[str, object]:
+        state = {name: getattr(self, name) for name in _TASK_FIELDS}
+        return {**state, "_origin": origin_of(self)}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
     def __repr__(self) -> str:
         parts = [self.task_id, self.raw_state]
         if self.operation:
@@ -163,6 +196,19 @@ class Task:
             if self.result.message is not None:
                 parts.append(quoted(self.result.message))
         return f"<Task {visible(' '.join(parts))}>"
+
+
+_TASK_FIELDS = tuple(field.name for field in attrs.fields(Task))
+
+
+def origin_of(task: Task) -> Origin | None:
+    """Return whom a task was given; None of one that was made by hand."""
+    return getattr(task, "_origin", None)
+
+
+def give(task: Task, origin: Origin) -> None:
+    """Let a task that was just read remember whom it is given."""
+    object.__setattr__(task, "_origin", origin)
 
 
 class RunStage(StrEnum):

@@ -17,6 +17,7 @@ from veeam_tasks._errors import ClosedError, fresh
 from veeam_tasks._options.settings import Settings
 from veeam_tasks._redaction import Secret, Secrets
 from veeam_tasks._session.credentials import Credentials
+from veeam_tasks._session.origins import Origins
 from veeam_tasks._telemetry.monitor import Measures, Monitor
 from veeam_tasks._telemetry.notices import Notices, Statistics
 from veeam_tasks._telemetry.spans import Spans
@@ -32,6 +33,7 @@ class Lifetime:
 
     Attributes:
         runtime: That of now, or of the last time; None before the first.
+        origins: Tells tasks of this server from those of another one.
     """
 
     settings: Settings
@@ -39,6 +41,7 @@ class Lifetime:
     credentials: Credentials | None
     adopted: tuple[Secret, Secret | None] | None
     runtime: Runtime | None = None
+    origins: Origins = attrs.field(init=False)
     _notices: Notices = attrs.field(init=False)
     _monitor: Monitor = attrs.field(init=False)
     _spans: Spans = attrs.field(init=False)
@@ -54,6 +57,7 @@ class Lifetime:
             str(base),
         )
         self._monitor = Monitor(str(base))
+        self.origins = Origins(base, self.secrets.hide_in_path)
         self._spans = Spans(base.raw_host or "", base.port or 0, str(base))
 
     async def open(self) -> None:
@@ -119,6 +123,7 @@ class Lifetime:
             notices=self._notices,
             monitor=self._monitor,
             spans=self._spans,
+            origins=self.origins,
         )
 
     async def aclose(self, *, log_out: bool) -> None:

@@ -29,7 +29,7 @@ from veeam_tasks._pace import Pace, check_seconds, check_timeout
 from veeam_tasks._protocol.actions import Body, action_request
 from veeam_tasks._protocol.messages import Request
 from veeam_tasks._protocol.session_paths import SessionLike, session_path
-from veeam_tasks._protocol.urls import resource_path, task_id_of
+from veeam_tasks._protocol.urls import resource_path
 from veeam_tasks._redaction import (
     NotCopyable,
     Secret,
@@ -162,12 +162,13 @@ class SessionManager(NotCopyable):
         """GET one task, once.
 
         Raises:
-            ValueError, TypeError: Not a task ID, a `Task` or an Href of one.
+            ValueError, TypeError: Not a task, or another server's.
             TaskNotFoundError: The server, or this logon session, does not know it.
             ForbiddenError: This account may not read it.
+            TaskLostError: Its Href proves to be another server's.
             StatusError, TransportError, MalformedReplyError: No usable reply came.
         """
-        task_id = task_id_of(task, self._secrets.hide_in_path)
+        task_id = self._lifetime.origins.id_of(task)
         return await self._running().calls.fetch(task_id)
 
     async def fetch_all(self) -> list[Task]:
@@ -189,6 +190,8 @@ class SessionManager(NotCopyable):
     ) -> Watch:
         """Start watching tasks, at once; not a coroutine.
 
+        A `Task` or an Href of another server is refused: its ID is another task's here.
+
         Args:
             *tasks: IDs, `Task` values or Hrefs, or one iterable of them.
             follow: Whether a task that finished with success goes on as the job
@@ -204,7 +207,7 @@ class SessionManager(NotCopyable):
             LogonError: The logon was refused before.
             RuntimeError: Called outside the event loop that it was opened in.
         """
-        task_ids = task_ids_of(tasks, self._secrets.hide_in_path)
+        task_ids = task_ids_of(tasks, self._lifetime.origins)
         search = _search(find_timeout, follow=follow)
         return self._watch(task_ids, timeout=timeout, pace=pace, find_timeout=search)
 
@@ -327,7 +330,7 @@ class SessionManager(NotCopyable):
             ClosedError: The manager is not open, or was closed meanwhile.
             ValueError, TypeError: An argument is wrong.
         """
-        task_id = task_id_of(task, self._secrets.hide_in_path)
+        task_id = self._lifetime.origins.id_of(task)
         seconds = check_timeout(timeout)
         runtime = self._running()
         return await Waiter(runtime.engine, task_id, self._settings.pace).wait(seconds)
@@ -389,15 +392,15 @@ class SessionManager(NotCopyable):
         another one the ID may be another task's.
 
         Raises:
-            TaskLostError: Its logon session has ended; it was not deleted.
+            TaskLostError: Its logon session ended, or it is another server's; not sent.
             TaskNotFoundError: The server, or this logon session, does not know it.
             SubmitUncertainError: No reply came; it may be deleted.
             StatusError: It was refused; but for 501, from 500 on it may be deleted.
             MalformedReplyError: Someone else answered; it may be deleted.
             TransportError, CertificateError: It was not sent.
-            ValueError, TypeError: Not a task.
+            ValueError, TypeError: Not a task, or another server's.
         """
-        task_id = task_id_of(task, self._secrets.hide_in_path)
+        task_id = self._lifetime.origins.id_of(task)
         await self._running().calls.delete(task_id)
 
     async def read(self, path: str | Link) -> Mapping[str, Any]:
@@ -504,7 +507,7 @@ class SessionManager(NotCopyable):
             ClosedError: The manager is not open, or was closed meanwhile.
             ValueError, TypeError: An argument is wrong.
         """
-        task_id = task_id_of(task, self._secrets.hide_in_path)
+        task_id = self._lifetime.origins.id_of(task)
         search = _search(find_timeout, follow=True)
         watch = self._watch([task_id], timeout=timeout, find_timeout=search)
         return await followed(watch)

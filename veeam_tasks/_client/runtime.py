@@ -34,6 +34,7 @@ from veeam_tasks._redaction import Secret, Secrets, visible
 from veeam_tasks._session.calls import Calls
 from veeam_tasks._session.credentials import Credentials
 from veeam_tasks._session.logon_session import INTERRUPTIONS, LogonSession
+from veeam_tasks._session.origins import Origins
 from veeam_tasks._telemetry.monitor import Monitor
 from veeam_tasks._telemetry.notices import (
     LOGON,
@@ -109,6 +110,7 @@ class Runtime:
     notices: Notices
     monitor: Monitor
     spans: Spans
+    origins: Origins
     transport: Transport = attrs.field(init=False)
     session: LogonSession = attrs.field(init=False)
     engine: Engine = attrs.field(init=False)
@@ -145,6 +147,7 @@ class Runtime:
             api_version=settings.api_version,
             media_type=settings.media_type,
             spans=self.spans,
+            origins=self.origins,
         )
         self.engine = Engine(
             loop=self.loop,

@@ -401,6 +401,7 @@ class Runs:
         if record.due != DueState.POLLING:
             return
         if isinstance(value, Task):
+            self.session.origins.give(value)
             self._note_good(times)
             _runs.on_answer(record, times)
             link = self._path_of_link(value)

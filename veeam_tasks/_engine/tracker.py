@@ -313,6 +313,12 @@ class Tracker:
         """Act on a good reply about a task, asked for singly or with all others."""
         self._note_good(times)
         self.session.mark_knows_tasks(times.generation)
+        origins = self.session.origins
+        origins.give(task)
+        foreign = origins.foreign(record.task_id)
+        if foreign is not None:
+            self._apply(record, Decision(seen=_decisions.lost(record, times, foreign)))
+            return
         decision = _decisions.on_task(record, task, times, self.session.renewed_at)
         # Finished without a Result is looked at each time.
         record.unchanged_hash = (

@@ -22,12 +22,12 @@ from veeam_tasks._errors import (
 from veeam_tasks._events import Observation, Report, TaskEvent, failure_of, lost_error
 from veeam_tasks._model import Run, Task, TaskState
 from veeam_tasks._pace import Pace
-from veeam_tasks._protocol.urls import Hide, task_id_of
 from veeam_tasks._redaction import (
     NotCopyable,
     counted,
     of_the_package,
 )
+from veeam_tasks._session.origins import Origins
 
 if TYPE_CHECKING:
     from veeam_tasks._client.manager import SessionManager
@@ -36,16 +36,17 @@ TaskLike = str | Task
 
 
 def task_ids_of(
-    tasks: Iterable[TaskLike | Iterable[TaskLike]], hide: Hide = str
+    tasks: Iterable[TaskLike | Iterable[TaskLike]], origins: Origins
 ) -> list[str]:
     """Return the IDs of tasks, Hrefs, IDs, or of one iterable of them, each once.
 
     Args:
         tasks: What was given.
-        hide: Hides the secrets of a text that an error shows.
+        origins: Tells those of another server.
 
     Raises:
-        ValueError: Something is not a task ID, nor the Href of a task.
+        ValueError: Something is not a task ID, nor the Href of a task; or it is another
+            server's.
         TypeError: Something is neither a string nor a `Task`.
     """
     given = list(tasks)
@@ -61,7 +62,7 @@ def task_ids_of(
         if not isinstance(task, str | Task):
             text = f"a task is an ID, a Task or an Href, not {type(task).__name__}"
             raise TypeError(text)
-        ids[task_id_of(task, hide)] = None
+        ids[origins.id_of(task)] = None
     return list(ids)
 
 
@@ -137,12 +138,13 @@ class Watch(NotCopyable):
         """Watch further tasks; those watched already stay as they are.
 
         Raises:
-            ValueError, TypeError: Not a task; nothing is added then.
+            ValueError, TypeError: Not a task, or another server's; nothing is added
+                then.
             ClosedError: The watch was closed.
             VeeamTasksError: The watch was cut short, by this.
             RuntimeError: Called outside the event loop of the manager.
         """
-        task_ids = task_ids_of(tasks, self._engine.secrets.hide_in_path)
+        task_ids = task_ids_of(tasks, self._engine.session.origins)
         self._engine.check_loop()
         if self._subscription.ended_by is not None:
             raise fresh(self._subscription.ended_by)
@@ -155,7 +157,7 @@ class Watch(NotCopyable):
             ValueError, TypeError: Not a task; nothing is dropped then.
             RuntimeError: Called outside the event loop of the manager.
         """
-        task_ids = task_ids_of(tasks, self._engine.secrets.hide_in_path)
+        task_ids = task_ids_of(tasks, self._engine.session.origins)
         self._engine.check_loop()
         self._subscription.discard(task_ids)
 

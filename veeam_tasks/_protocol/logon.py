@@ -9,10 +9,11 @@ session ID in the body; a logon session is ended by
 import base64
 import binascii
 import re
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from veeam_tasks._errors import LogonError, MalformedReplyError
+from veeam_tasks._protocol import document as _document
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.messages import (
     FORBIDDEN,
@@ -80,6 +81,28 @@ def opened(reply: Reply, secrets: Secrets) -> tuple[Secret, Secret | None]:
             " characters which no token has",
         )
     return reply.token, _replies.decode_logon(reply, secrets)
+
+
+def hrefs_in(reply: Reply) -> list[str]:
+    """Return the Hrefs of a reply about a logon session: how the server calls itself.
+
+    Nothing of them may be shown, since the ID of the logon session stands in them.
+    """
+    try:
+        _, value = _document.parse(reply, None)
+    except MalformedReplyError:
+        return []
+    found: list[str] = []
+    left: list[Any] = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            href = one.get("@Href")
+            found += [href] if isinstance(href, str) else []
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+    return found
 
 
 def can_stand_in_header(secret: Secret) -> bool:

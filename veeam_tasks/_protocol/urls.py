@@ -24,6 +24,9 @@ _API = "api"
 _LONGEST_SHOWN = 80
 _LIKE_THIS = "write https://em.example:9398"
 _ROUNDS = 3
+
+Place = tuple[str, int, str]
+"""Host, port and the path before ``tasks/`` of an Href, as far as it says them."""
 # Around what was pasted; the spaces of other scripts may belong to a name.
 _BLANKS = " \t\r\n"
 
@@ -55,7 +58,7 @@ def base_url(url: str, *, insecure: bool) -> URL:
         ValueError: It is no such URL; user information in it is not repeated.
     """
     url = _text(url, "url must be a string")
-    shown = _shown(url)
+    shown = shown_url(url)
     if has_controls(url) or re.search(r"[\s\\]", url):
         problem = "has a blank, a backslash or a control character in it"
         raise _bad_url(shown=shown, problem=problem)
@@ -108,7 +111,7 @@ def task_id_of(value: str | Task, hide: Hide = str) -> str:
 
     Args:
         value: A task ID, a `Task`, or an Href of one: a URL or a path ending in
-            ``/tasks/task-7``, whose host is ignored.
+            ``/tasks/task-7``. Whose it is, see `_session/origins.py`.
         hide: Hides the secrets of a text that an error shows.
 
     Raises:
@@ -124,7 +127,7 @@ def task_id_of(value: str | Task, hide: Hide = str) -> str:
     href = _TASK_HREF.fullmatch(text)
     if href is not None:
         return href[1]
-    shown = _shown(text, hide)
+    shown = shown_url(text, hide)
     raise ArgumentError(
         parameter="task",
         problem="names no task: pass an ID like 'task-7', a Task, or the Href of one,"
@@ -132,6 +135,36 @@ def task_id_of(value: str | Task, hide: Hide = str) -> str:
         shown=shown,
         subject=shown,
     )
+
+
+def place_of(href: str) -> Place | None:
+    """Return where the API is that an Href leads into; None if it does not say so.
+
+    Without a port the one of the service is meant, or of the proxy before it: 0. The
+    two ports of an Enterprise Manager, with and without TLS, are one service.
+    """
+    plain = href.strip(_BLANKS).partition("?")[0]
+    if _ORIGIN.match(plain) is None:
+        return None
+    try:
+        named = URL(plain)
+        host, port = named.raw_host, named.explicit_port
+    except ValueError:
+        return None
+    if not host:
+        return None
+    root, has_api, _ = f"{named.raw_path}/".casefold().rpartition(f"/{_API}/")
+    if port is None or port in _PORTS.values():
+        port = 0
+    return host.rstrip(".").casefold(), port, f"{root}/" if has_api else ""
+
+
+def is_same_place(one: Place, other: Place) -> bool:
+    """Tell whether two Hrefs may lead into the same API, as far as they say it."""
+    roots = one[2], other[2]
+    is_same_root = roots[0] == roots[1] or "" in roots
+    is_same_port = one[1] == other[1] or {one[1], other[1]} <= {0, *_SCHEME_PORTS}
+    return one[0] == other[0] and is_same_port and is_same_root
 
 
 def resource_path(value: str | Link, base: URL, hide: Hide = str) -> str:
@@ -153,7 +186,7 @@ def resource_path(value: str | Link, base: URL, hide: Hide = str) -> str:
         value.href if isinstance(value, Link) else value,
         "a resource is named by its path, its URL or a Link",
     )
-    shown = _shown(text, hide)
+    shown = shown_url(text, hide)
     _check_text(text, shown)
     path, has_query, query = _relative(text, base, shown).partition("?")
     _check_segments(path, shown)
@@ -184,7 +217,7 @@ def check_same_server(href: str, base: URL, hide: Hide = str) -> None:
     ports = {port} if port is not None else {*_PORTS.values(), *_SCHEME_PORTS}
     if host == base.raw_host and base.port in ports:
         return
-    shown = _shown(href, hide)
+    shown = shown_url(href, hide)
     raise ArgumentError(
         parameter="path",
         problem=f"that is another server than {base.origin()}",
@@ -301,7 +334,7 @@ def _is_loopback(host: str) -> bool:
         return host.rstrip(".") == "localhost"
 
 
-def _shown(text: str, hide: Hide = str) -> str:
+def shown_url(text: str, hide: Hide = str) -> str:
     """Return `text` for a message: no user information, no query, not too long."""
     # Hidden before it is cut, so that no half of a secret stays.
     plain = hide(text.partition("?")[0])

@@ -103,6 +103,8 @@ class Calls:
             kind, value = await parsed(classify, reply, task_id, self.secrets)
             if isinstance(value, Task):
                 self.session.mark_knows_tasks(generation)
+                self.session.origins.give(value)
+                self._check_foreign(task_id)
                 return value
             is_advised = kind is ReplyKind.UNKNOWN and not self.session.knows_tasks
             if is_advised and isinstance(value, StatusError):
@@ -126,6 +128,8 @@ class Calls:
                 tasks = await pages.tasks()
                 if tasks:
                     self.session.mark_knows_tasks(generation)
+                for task in tasks:
+                    self.session.origins.give(task)
                 return tasks
             raise TransportError(
                 request=shown,
@@ -267,6 +271,7 @@ class Calls:
             reply, generation = await self._act(request)
             at, is_server_time = self.session.time_of(reply)
             task = await parsed(task_started, reply, self.secrets)
+            self.session.origins.give(task)
             if span is not None:
                 span.set_attribute("http.response.status_code", reply.status)
                 span.set_attribute("veeam_tasks.task_id", task.task_id)
@@ -291,6 +296,9 @@ class Calls:
     async def delete(self, task_id: str) -> None:
         """DELETE one task."""
         with self._counted():
+            if self.session.origins.is_open(task_id):
+                await self.session.ask_name()
+                self._check_foreign(task_id)
             path = f"tasks/{task_id}"
             reply, _ = await self._act(
                 Request(
@@ -301,6 +309,11 @@ class Calls:
                 )
             )
             await parsed(check_deleted, reply, self.secrets)
+
+    def _check_foreign(self, task_id: str) -> None:
+        foreign = self.session.origins.foreign(task_id)
+        if foreign is not None:
+            raise foreign
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

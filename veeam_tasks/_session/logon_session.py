@@ -32,6 +32,7 @@ from veeam_tasks._errors import (
 from veeam_tasks._protocol import replies as _replies
 from veeam_tasks._protocol.classification import refuses_token
 from veeam_tasks._protocol.logon import (
+    hrefs_in,
     is_token_valid,
     log_on_request,
     opened,
@@ -49,6 +50,7 @@ from veeam_tasks._protocol.messages import (
 )
 from veeam_tasks._redaction import Secret, Secrets, hidden, hidden_or_none
 from veeam_tasks._session.credentials import Credentials
+from veeam_tasks._session.origins import Origins
 from veeam_tasks._telemetry.notices import LOGON, error_fields
 from veeam_tasks._telemetry.spans import Spans
 
@@ -127,6 +129,7 @@ class LogonSession:
         api_version: The ``v=`` of the logon.
         media_type: Of the logon's reply.
         spans: Makes spans for whoever traces.
+        origins: Is told of each logon session, and of how the server calls itself.
 
     Attributes:
         generation: 0 before the first logon, then one more with each.
@@ -145,6 +148,7 @@ class LogonSession:
     api_version: str
     media_type: str
     spans: Spans = attrs.field(factory=Spans)
+    origins: Origins = attrs.field(factory=Origins)
     token: Secret | None = attrs.field(default=None, repr=False)
     session_id: Secret | None = attrs.field(default=None, repr=False)
     generation: int = 0
@@ -513,6 +517,7 @@ class LogonSession:
                 self._end_by(error)
                 raise
         self._take(token, session_id)
+        self._learn_names(reply)
         self.logons += 1
         if renewal:
             self.renewals += 1
@@ -528,3 +533,20 @@ class LogonSession:
         self.token, self.session_id = token, session_id
         self.generation += 1
         self.accepted = self.knows_tasks = False
+        self.origins.logged_on(self.reference)
+
+    async def ask_name(self) -> None:
+        """Ask for our logon session: its links say how the server calls itself.
+
+        Raises:
+            LogonError, ClosedError, TransportError, MalformedReplyError, StatusError:
+                No usable reply came.
+        """
+        self.check()
+        reply = await self.transport.send(self._own("GET"), self.token)
+        if reply.is_success:
+            self._learn_names(reply)
+
+    def _learn_names(self, reply: Reply) -> None:
+        for href in hrefs_in(reply):
+            self.origins.learn(href)
