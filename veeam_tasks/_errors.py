@@ -22,7 +22,7 @@ with control characters visible; secrets were hidden by whoever passed the text 
 """
 
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, get_args
 
 from veeam_tasks._redaction import of_the_package, quoted, visible
 
@@ -73,16 +73,17 @@ class VeeamTasksError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         return _revive, (type(self), str(self), self.__dict__.copy())
 
-    def again(self) -> Self:
-        """Return a fresh copy, so that many raisers do not share one traceback."""
-        copy = _revive(type(self), str(self), self.__dict__)
-        assert isinstance(copy, type(self))
-        return copy
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
-def fresh(error: BaseException) -> BaseException:
+def fresh(error: ErrorT) -> ErrorT:
     """Return a copy of an error of ours, so that raisers do not share one traceback."""
-    return error.again() if isinstance(error, VeeamTasksError) else error
+    if not isinstance(error, VeeamTasksError):
+        return error
+    copy = _revive(type(error), str(error), error.__dict__)
+    assert isinstance(copy, type(error))
+    return copy
 
 
 class ArgumentError(ValueError):

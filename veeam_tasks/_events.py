@@ -19,6 +19,7 @@ from veeam_tasks._errors import (
     TaskFailedError,
     TaskLostError,
     VeeamTasksError,
+    fresh,
 )
 from veeam_tasks._model import (
     JobSession,
@@ -460,7 +461,7 @@ def failure_of(event: TaskEvent) -> VeeamTasksError:
 def lost_error(event: TaskEvent) -> TaskLostError | SessionLostError:
     """Return the error of an event whose state is LOST."""
     if isinstance(event.error, TaskLostError | SessionLostError):
-        return event.error.again()
+        return fresh(event.error)
     return TaskLostError(
         task_id=event.task_id, last_seen=event.task, reason=str(event.error)
     )

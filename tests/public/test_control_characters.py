@@ -26,6 +26,7 @@ from veeam_tasks import (
     TaskState,
     VeeamTasksError,
 )
+from veeam_tasks._errors import fresh
 from veeam_tasks._protocol.tasks import text
 from veeam_tasks._protocol.urls import resource_path
 from veeam_tasks._redaction import has_controls, quoted, visible
@@ -212,6 +213,6 @@ def test_no_message_of_an_error_moves_a_cursor(kind: type[Exception]) -> None:
     assert is_clean(str(error))
     assert len(str(error)) > 40
     if isinstance(error, VeeamTasksError):
-        assert str(error.again()) == str(error)
+        assert str(fresh(error)) == str(error)
     if isinstance(error, TaskFailedError):
         assert error.task is TASK

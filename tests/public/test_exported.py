@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,46 @@ def test_every_name_is_in_the_typed_samples(name: str) -> None:
     """Mypy and pyright see each public name in use."""
     samples = Path(__file__).parents[1] / "typing" / "api.py"
     assert re.search(rf"\bvt\.{name}\b", samples.read_text(encoding="utf-8"))
+
+
+MEMBERS = {
+    "Certificate": "fingerprint issuer names not_after not_before subject",
+    "JobSession": "created_at ended_at failure_message has_warnings href is_ended"
+    " is_retry job_name job_type job_uid kind links name progress raise_for_failure"
+    " raw_result raw_state result session_id state succeeded uid vm_name",
+    "Link": "href name rel type",
+    "MergedWatch": "aclose wait watches",
+    "Notice": "at detail error kind task_ids",
+    "Pace": "after first growth jitter jittered longest",
+    "Report": "failed lost outcomes raise_for_failures succeeded unfinished warnings",
+    "Run": "failures has_warnings session task",
+    "SessionManager": "aclose delete fetch fetch_all fetch_session fetch_session_tasks"
+    " follow open read reference resume run session_id statistics submit token url wait"
+    " watch watch_all",
+    "Statistics": "bytes_in coalesced coalescing coalescing_reason errors in_flight"
+    " last_request_at logons next_request_at polls renewals requests retries watched",
+    "Task": "href is_finished links operation raise_for_failure raw_state related"
+    " result state succeeded task_id",
+    "TaskEvent": "error failures has_warnings is_final not_before observed_at previous"
+    " sequence session stage state succeeded task task_id",
+    "TaskResult": "message success",
+    "TaskSession": "created_at ended_at is_ended raw_result raw_state reason result"
+    " size succeeded vm_name vm_uid",
+    "Watch": "aclose add checkpoint discard is_endless manager pace report tasks wait",
+}
+"""What each class offers at a prompt; errors and enums have lists of their own."""
+
+
+@pytest.mark.parametrize("name", sorted(API))
+def test_a_class_offers_what_is_the_callers_and_nothing_else(name: str) -> None:
+    """No member of it is there for our own work."""
+    value = getattr(veeam_tasks, name)
+    if not isinstance(value, type) or issubclass(value, Enum):
+        return
+    offered = {member for member in dir(value) if not member.startswith("_")}
+    if issubclass(value, BaseException):
+        offered -= {"retryable", "may_be_carried_out", *dir(OSError)}
+    assert sorted(offered) == MEMBERS.get(name, "").split()
 
 
 def test_other_names_are_not_there() -> None:

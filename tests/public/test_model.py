@@ -16,6 +16,8 @@ from veeam_tasks import (
     TaskResult,
     TaskState,
 )
+from veeam_tasks._errors import fresh
+from veeam_tasks._telemetry.notices import added
 
 HREF = "https://em.example:9398/api/tasks/task-7"
 
@@ -130,7 +132,7 @@ def test_an_operation_that_was_not_told_leaves_no_gap() -> None:
 def test_errors_survive_copy_and_pickle() -> None:
     """Errors are copied and pickled with their fields."""
     error = TaskFailedError(task=task("Finished"))
-    for again in (copy.copy(error), pickle.loads(pickle.dumps(error)), error.again()):
+    for again in (copy.copy(error), pickle.loads(pickle.dumps(error)), fresh(error)):
         assert type(again) is TaskFailedError
         assert (str(again), again.task) == (str(error), error.task)
 
@@ -151,7 +153,7 @@ def test_statistics_add_up() -> None:
     names = ("requests", "polls", "coalesced", "retries", "errors", "bytes_in")
     past = Statistics(**dict.fromkeys(names, 3), in_flight=4, watched=5)
     now = Statistics(**dict.fromkeys(names, 1), logons=2, renewals=1, watched=1)
-    total = now.added_to(past)
+    total = added(now, past)
     assert all(getattr(total, name) == 4 for name in names)
     assert (total.logons, total.renewals) == (2, 1)
     assert (total.in_flight, total.watched) == (0, 1)

@@ -19,7 +19,7 @@ from veeam_tasks._redaction import Secret, Secrets
 from veeam_tasks._session.credentials import Credentials
 from veeam_tasks._session.origins import Origins
 from veeam_tasks._telemetry.monitor import Measures, Monitor
-from veeam_tasks._telemetry.notices import Notices, Statistics
+from veeam_tasks._telemetry.notices import Notices, Statistics, added
 from veeam_tasks._telemetry.spans import Spans
 
 
@@ -103,7 +103,7 @@ class Lifetime:
             await old.aclose(log_out=True)
         opening.check()
         if old is not None:
-            self._past = old.statistics().added_to(self._past)
+            self._past = added(old.statistics(), self._past)
         runtime = self.runtime = self.make_runtime(opening.loop)
         try:
             await runtime.start()
@@ -150,7 +150,7 @@ class Lifetime:
         """
         runtime = self.runtime
         if runtime is not None and runtime.session.refused is not None:
-            raise runtime.session.refused.again()
+            raise fresh(runtime.session.refused)
         if runtime is None or not runtime.is_open:
             word = "it is not open" if runtime is None else "it was closed"
             raise ClosedError(
@@ -163,7 +163,7 @@ class Lifetime:
         """Return what the manager has done over all the times that it was open."""
         runtime = self.runtime
         now = Statistics() if runtime is None else runtime.statistics()
-        return now.added_to(self._past)
+        return added(now, self._past)
 
     def measures(self) -> Measures:
         """Return what a scrape tells of now; may be called in any thread."""

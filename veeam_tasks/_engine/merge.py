@@ -8,7 +8,7 @@ from veeam_tasks._engine.engine import check_loop, running_loop
 from veeam_tasks._engine.reader import Reader
 from veeam_tasks._engine.subscription import Subscription
 from veeam_tasks._engine.watch import Watch, counts, events_owed
-from veeam_tasks._errors import VeeamTasksError
+from veeam_tasks._errors import VeeamTasksError, fresh
 from veeam_tasks._events import Report, TaskEvent
 from veeam_tasks._redaction import NotCopyable, counted, of_the_package
 
@@ -159,7 +159,7 @@ class MergedWatch(NotCopyable):
         errors: list[VeeamTasksError] = []
         for number, cause in sorted(self._ended.items()):
             if cause is not None:
-                error = cause.again()
+                error = fresh(cause)
                 error.add_note(f"of the watch of {self._watches[number].manager.url}")
                 errors.append(error)
         if not errors:

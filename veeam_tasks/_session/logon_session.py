@@ -240,7 +240,7 @@ class LogonSession:
             ClosedError: There is no logon session.
         """
         if self.refused is not None:
-            raise self.refused.again()
+            raise fresh(self.refused)
         if self.token is None:
             raise ClosedError(what="the manager", advice="it is closed; open it again")
         return self.generation
@@ -498,7 +498,7 @@ class LogonSession:
         raise error
 
     def _end_by(self, error: LogonError) -> None:
-        self.refused = error.again()
+        self.refused = fresh(error)
         self.clear()
         self.listener.refused(self.refused)
 

@@ -117,19 +117,20 @@ class Statistics:
     last_request_at: datetime | None = None
     next_request_at: datetime | None = None
 
-    def added_to(self, past: "Statistics") -> "Statistics":
-        """Return this with the counts of an earlier open time added."""
-        return attrs.evolve(
-            self,
-            logons=past.logons + self.logons,
-            renewals=past.renewals + self.renewals,
-            requests=past.requests + self.requests,
-            polls=past.polls + self.polls,
-            coalesced=past.coalesced + self.coalesced,
-            retries=past.retries + self.retries,
-            errors=past.errors + self.errors,
-            bytes_in=past.bytes_in + self.bytes_in,
-        )
+
+def added(now: Statistics, past: Statistics) -> Statistics:
+    """Return statistics with the counts of an earlier open time added."""
+    return attrs.evolve(
+        now,
+        logons=past.logons + now.logons,
+        renewals=past.renewals + now.renewals,
+        requests=past.requests + now.requests,
+        polls=past.polls + now.polls,
+        coalesced=past.coalesced + now.coalesced,
+        retries=past.retries + now.retries,
+        errors=past.errors + now.errors,
+        bytes_in=past.bytes_in + now.bytes_in,
+    )
 
 
 @attrs.frozen
