@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 from figures import Figures
 from leaks import search
-from stack import Stack
+from stack import Stack, fail
 
 import veeam_tasks as vt
 from veeam_tasks.simulator import ThreadedServer
@@ -278,7 +278,7 @@ class Run:
         deadline = time.monotonic() + seconds
         while not reached():
             if time.monotonic() > deadline:
-                sys.exit(f"no sign of {what} in {seconds} s; see {self.stack.folder}")
+                fail(f"no sign of {what} in {seconds} s; see {self.stack.folder}")
             time.sleep(0.5)
 
 

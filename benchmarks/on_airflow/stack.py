@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg2
 from cryptography.fernet import Fernet
@@ -21,6 +21,15 @@ from cryptography.fernet import Fernet
 HERE = Path(__file__).resolve().parent
 DEBIAN = "/usr/lib/postgresql/15/bin"
 PARALLEL = 8
+
+
+class RunError(Exception):
+    """Something did not start, end or happen."""
+
+
+def fail(text: str) -> NoReturn:
+    """Raise `RunError`."""
+    raise RunError(text)
 
 
 def free_port() -> int:
@@ -143,7 +152,7 @@ class Stack:
             for process in self.processes.values():
                 process.wait()
             if self.undertaker.returncode:
-                sys.exit(f"something that was started in {self.folder} does not end")
+                fail(f"something that was started in {self.folder} does not end")
 
     def kill(self, name: str) -> None:
         """Kill a process and its children, as the kernel does when memory is short."""
@@ -164,7 +173,7 @@ class Stack:
         with (self.folder / "commands.log").open("a") as log:
             log.write(run.stderr)
         if run.returncode:
-            sys.exit(f"airflow {arguments}: {run.stdout[-2000:]}{run.stderr[-3000:]}")
+            fail(f"airflow {arguments}: {run.stdout[-2000:]}{run.stderr[-3000:]}")
         return run.stdout
 
     def query(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
@@ -186,7 +195,7 @@ class Stack:
                 return rows
             self._check()
             time.sleep(1)
-        sys.exit(f"{sql}: nothing in {seconds} s; see {self.folder}/*.log")
+        fail(f"{sql}: nothing in {seconds} s; see {self.folder}/*.log")
 
     def dump(self) -> bytes:
         """Return the whole database as text."""
@@ -248,7 +257,7 @@ class Stack:
         for name, process in self.processes.items():
             if process.poll() is not None:
                 log = (self.folder / f"{name}.log").read_text()[-3000:]
-                sys.exit(f"{name} has ended: {log}")
+                fail(f"{name} has ended: {log}")
 
     def _await_port(self, port: int) -> None:
         for _ in range(120):
@@ -256,7 +265,7 @@ class Stack:
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 return
             time.sleep(0.5)
-        sys.exit(f"nothing listens on {port}")
+        fail(f"nothing listens on {port}")
 
     def _start_database(self) -> None:
         data = self.folder / "database"
@@ -280,7 +289,7 @@ class Stack:
         tool = f"{DEBIAN}/{command}"
         found = tool if Path(tool).exists() else shutil.which(command)
         if found is None:
-            sys.exit(f"{command} is missing: apt-get install postgresql-15")
+            fail(f"{command} is missing: apt-get install postgresql-15")
         # PostgreSQL refuses to run as root.
         other = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         prefix = other if os.geteuid() == 0 else []
@@ -294,7 +303,7 @@ class Stack:
             check=False,
         )
         if run.returncode:
-            sys.exit(f"{command}: {run.stderr.decode()}")
+            fail(f"{command}: {run.stderr.decode()}")
 
 
 @contextmanager
