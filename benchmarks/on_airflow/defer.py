@@ -29,8 +29,8 @@ async def checkpoint_of_first() -> dict[str, Any]:
 
     Under another one a task of that ID would not be taken for the same.
     """
-    url, token = os.environ["VEEAM_BENCH_PLAIN"].split()
-    async with vt.adopt(url, token, keep_alive=False) as em:
+    url, fingerprint, token = os.environ["VEEAM_BENCH_PLAIN"].split()
+    async with vt.adopt(url, token, fingerprint=fingerprint, keep_alive=False) as em:
         return await checkpoint_of(em, "task-1", follow=False, find_timeout=60.0)
 
 

@@ -35,7 +35,10 @@ class NaiveTrigger(BaseTrigger):
         """Poll until it is over."""
         server = await asyncio.to_thread(VeeamHook(self.conn_id).get_conn)
         async with vt.connect(
-            server.url, username=server.username, password=server.password
+            server.url,
+            username=server.username,
+            password=server.password,
+            **server.options,
         ) as em:
             while True:
                 task = await em.fetch(self.task_to_watch)

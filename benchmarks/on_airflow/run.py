@@ -25,15 +25,15 @@ from veeam_tasks.simulator import ThreadedServer
 
 PARTS = {
     "fifty": Run.fifty,
-    "wrong": Run.wrong_password,
-    "triggers": Run.triggers,
     "killed": Run.killed,
+    "triggers": Run.triggers,
+    "wrong": Run.wrong_password,
 }
 
 
-def connection(url: str, password: str = PASSWORD) -> str:
+def connection(server: ThreadedServer, password: str = PASSWORD) -> str:
     """Return a connection of Airflow as JSON."""
-    host, _, port = url.rpartition(":")
+    host, _, port = server.url.removeprefix("https://").rpartition(":")
     return json.dumps(
         {
             "conn_type": "veeam_em",
@@ -41,7 +41,7 @@ def connection(url: str, password: str = PASSWORD) -> str:
             "port": int(port),
             "login": "admin",
             "password": password,
-            "extra": {"pace_longest": 5},
+            "extra": {"pace_longest": 5, "fingerprint": server.fingerprint},
         }
     )
 
@@ -66,7 +66,11 @@ def open_servers(opened: ExitStack, many: int) -> Servers:
 
     def one(**options: Any) -> ThreadedServer:
         server = ThreadedServer(
-            password=PASSWORD, job_links="always", keep_requests=1_000_000, **options
+            tls=True,
+            password=PASSWORD,
+            job_links="always",
+            keep_requests=1_000_000,
+            **options,
         )
         return opened.enter_context(server)
 
@@ -89,10 +93,10 @@ def run(given: argparse.Namespace, folder: Path, figures: Figures) -> None:
             folder,
             triggerers=2,
             connections={
-                "em": connection(servers.own.url),
-                "em_wrong": connection(servers.wrong.url, WRONG),
-                "em_plain": connection(servers.plain.url),
-                "em_naive": connection(servers.naive.url),
+                "em": connection(servers.own),
+                "em_wrong": connection(servers.wrong, WRONG),
+                "em_plain": connection(servers.plain),
+                "em_naive": connection(servers.naive),
             },
         )
         opened.enter_context(running(stack))

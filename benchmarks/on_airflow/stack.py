@@ -92,6 +92,9 @@ class Stack:
             "DAG_PROCESSOR__STALE_DAG_THRESHOLD": "600",
             # An API that answers late on a busy machine is no dead one.
             "WORKERS__EXECUTION_API_TIMEOUT": "30",
+            # Else a worker whose socket stays open tells of its end after a minute,
+            # when the task is queued again, and the scheduler fails that.
+            "WORKERS__SOCKET_CLEANUP_TIMEOUT": "2",
             "LOGGING__BASE_LOG_FOLDER": str(self.folder / "logs"),
             "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",

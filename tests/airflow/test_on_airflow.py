@@ -4,8 +4,10 @@
 """
 
 import re
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ try:
 except metadata.PackageNotFoundError:
     pytest.skip("Airflow is not installed: nox -s airflow", allow_module_level=True)
 
-from support.airflow_itself import HOME, connected, new_dag, run, xcom
+from support.airflow_itself import connected, new_dag, run, xcom
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
@@ -207,19 +209,54 @@ def test_the_button_of_the_form_logs_on_and_out(server: ThreadedServer) -> None:
     assert not server.logon_sessions
 
 
-def test_a_file_with_the_example_of_the_readme_is_a_dag() -> None:
-    """It is imported by a DAG bag, as the DAG processor does."""
+def dags_of_readme(folder: Path) -> Any:
+    """Return the DAG bag of a folder with the code of the README, each block a file."""
     from airflow.dag_processing.dagbag import DagBag
 
     import veeam_tasks.airflow
 
-    readme = Path(veeam_tasks.airflow.__file__).parent / "README.md"
-    if not readme.exists():
-        pytest.skip("the README is not in the wheel")
+    readme = Path(veeam_tasks.airflow.__file__).with_name("README.md")
     code = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
-    folder = HOME / "dags"
     for number, text in enumerate(code):
         (folder / f"example_{number}.py").write_text(text)
-    bag = DagBag(str(folder))
+    return DagBag(str(folder))
+
+
+def test_the_first_example_of_the_readme_runs(
+    server: ThreadedServer, tmp_path: Path
+) -> None:
+    """The DAG processor takes it as it stands."""
+    server.add_job("SQL Replication", session="Working 5s, Stopped")
+    bag = dags_of_readme(tmp_path)
     assert bag.import_errors == {}
-    assert bag.dags
+    with connected(server, "em_berlin"):
+        assert run(bag.dags["nightly"]) == {"sql": "success"}
+
+
+def test_the_night_of_the_readme_runs_on_three_servers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each server has one logon; the report names each job and how it ended."""
+    jobs = {
+        "em_berlin": ["SQL Replication", "File Server", "Exchange", "Copy to tape"],
+        "em_paris": ["Web Shop", "Warehouse"],
+        "em_rome": ["Archive"],
+    }
+    with ExitStack() as opened:
+        servers = {}
+        for name, theirs in jobs.items():
+            server = ThreadedServer(speed=50, job_links="always")
+            servers[name] = opened.enter_context(server)
+            for job in theirs:
+                end = "warning" if job == "Warehouse" else ""
+                server.add_job(job, session=f"Working 5s, Stopped {end}".strip())
+            opened.enter_context(connected(server, name))
+        states = run(dags_of_readme(tmp_path).dags["night"])
+        assert set(states) == {*jobs, "copy", "report"}
+        assert set(states.values()) == {"success"}
+        for name, theirs in jobs.items():
+            assert len(servers[name].logons) == 1
+            sent = [one for one in servers[name].requests if "action=" in one.query]
+            assert len(sent) == len(theirs)
+    assert xcom("night", "em_paris")["warning"] == 1
+    assert "start Warehouse warning" in capsys.readouterr().out

@@ -22,7 +22,6 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 def make_database() -> None:
     """Make the database of Airflow."""
-    (HOME / "dags").mkdir()
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.utils.db import initdb
 
@@ -31,10 +30,12 @@ def make_database() -> None:
 
 
 @contextmanager
-def connected(server: ThreadedServer, **changed: Any) -> Iterator[str]:
+def connected(
+    server: ThreadedServer, name: str | None = None, **changed: Any
+) -> Iterator[str]:
     """Let a connection of Airflow lead to that server; each has its own name."""
     host, _, port = server.url.rpartition(":")
-    name = f"em_{port}"
+    name = name or f"em_{port}"
     given = {
         "conn_type": "veeam_em",
         "host": host,

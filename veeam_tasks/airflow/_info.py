@@ -49,7 +49,7 @@ def _field_behaviour() -> dict[str, object]:
         "hidden-fields": ["schema"],
         "relabeling": {"host": "URL or host", "login": "Account"},
         "placeholders": {
-            "host": "https://em.example",
+            "host": "em.example",
             "port": "9398",
             "login": r"CORP\svc-backup",
         },
