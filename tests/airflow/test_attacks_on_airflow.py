@@ -237,6 +237,18 @@ async def started_by(conn_id: str, server: ThreadedServer) -> dict[str, Any]:
     return await with_logon(VeeamHook(conn_id).source, start)
 
 
+def set_state(state: str) -> Any:
+    """Give the Airflow task that runs a state; return what a triggerer knows of it."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.sdk import get_current_context
+    from airflow.utils.session import create_session
+
+    one = get_current_context()["ti"]
+    with create_session() as session:
+        session.get(TaskInstance, one.id).state = state
+    return one
+
+
 def test_a_kill_deletes_the_task_only_where_that_is_asked_for(
     server: ThreadedServer,
 ) -> None:
@@ -249,16 +261,43 @@ def test_a_kill_deletes_the_task_only_where_that_is_asked_for(
 
         async def body() -> None:
             given = await started_by(conn_id, server)
+            one = set_state("failed")
             for changed in (
                 {},
                 {"delete_on_kill": True, "reference": "of another"},
                 {"delete_on_kill": True},
             ):
-                await VeeamTrigger(**{**given, **changed}).on_kill()
+                trigger = VeeamTrigger(**{**given, **changed})
+                trigger.task_instance = one
+                await trigger.on_kill()
                 counts.append(deleted(server))
+            set_state("running")
 
         assert within_a_task("kill", body) == {"body": "success"}
     assert counts == [0, 0, 1]
+
+
+@pytest.mark.parametrize("state", ["deferred", "scheduled", "queued", "running"])
+def test_a_triggerer_that_was_only_slow_deletes_nothing(
+    server: ThreadedServer, state: str
+) -> None:
+    """Airflow calls that a kill, too: another one has taken the trigger over."""
+    from veeam_tasks.airflow.triggers import VeeamTrigger
+
+    server.add_job("Nightly", session="Working 2h, Stopped")
+    with connected(server) as conn_id:
+
+        async def body() -> None:
+            given = await started_by(conn_id, server)
+            trigger = VeeamTrigger(**given, delete_on_kill=True)
+            await trigger.on_kill()
+            trigger.task_instance = set_state(state)
+            await trigger.on_kill()
+            set_state("running")
+
+        assert within_a_task(f"slow_{state}", body) == {"body": "success"}
+    assert deleted(server) == 0
+    assert sent(server) == 1
 
 
 def test_a_kill_when_the_account_is_refused_raises_nothing(
@@ -271,7 +310,10 @@ def test_a_kill_when_the_account_is_refused_raises_nothing(
         given = {"veeam_conn_id": conn_id, "reference": "r", "checkpoints": {}}
 
         async def body() -> None:
-            await VeeamTrigger(**given, delete_on_kill=True).on_kill()
+            trigger = VeeamTrigger(**given, delete_on_kill=True)
+            trigger.task_instance = set_state("failed")
+            await trigger.on_kill()
+            set_state("running")
 
         assert within_a_task("kill_refused", body) == {"body": "success"}
     assert [one.accepted for one in server.logons] == [False]

@@ -1,9 +1,11 @@
 """What a triggerer runs while a task of Airflow is deferred."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 import veeam_tasks as vt
@@ -22,6 +24,7 @@ KNOWN_PROBLEMS = (
     # There is no such connection, or a Variable cannot be read.
     *(AirflowException, RuntimeError),
 )
+_ENDED = ("failed", "success", "skipped", "removed")
 
 
 class VeeamTrigger(BaseTrigger):
@@ -95,8 +98,17 @@ class VeeamTrigger(BaseTrigger):
         self.log.info("%r", event)
 
     async def on_kill(self) -> None:
-        """Delete the tasks, if the author of the DAG wants that."""
+        """Delete the tasks, if the author of the DAG wants that and a person ended it.
+
+        Airflow 3.3 calls this also when another triggerer has taken the trigger over
+        from one that was only slow, and when a person clears the Airflow task, which
+        then watches on. So the state of that is what counts.
+        """
         if not self.delete_on_kill:
+            return
+        state = await self._state_of_airflow_task()
+        if state not in _ENDED:
+            self.log.info("nothing is deleted: the Airflow task is %s", state)
             return
         source = VeeamHook(self.veeam_conn_id).source
         try:
@@ -107,3 +119,20 @@ class VeeamTrigger(BaseTrigger):
             why = [f"nothing was deleted: {error}"]
         for text in why:
             self.log.warning("%s", text)
+
+    async def _state_of_airflow_task(self) -> str:
+        one: Any = self.task_instance
+        if one is None:
+            return "unknown"
+        try:
+            runs = await asyncio.to_thread(
+                RuntimeTaskInstance.get_task_states,
+                dag_id=one.dag_id,
+                map_index=one.map_index,
+                task_ids=[one.task_id],
+                run_ids=[one.run_id],
+            )
+        except (AirflowException, RuntimeError, OSError):
+            return "unknown"
+        states = [state for run in runs.values() for state in run.values()]
+        return str(states[0]) if len(states) == 1 else "unknown"
