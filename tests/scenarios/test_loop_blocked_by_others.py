@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -12,7 +13,13 @@ import pytest
 from support.managers import STEADY, door
 from support.virtual_time import BlockableLoop
 
-from veeam_tasks import Pace, RequestTimeoutError
+from veeam_tasks import (
+    Pace,
+    RequestTimeoutError,
+    SessionManager,
+    WatchTimeoutError,
+    inspect_certificate,
+)
 from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
 
 pytestmark = pytest.mark.virtual_time(loop=BlockableLoop)
@@ -35,6 +42,7 @@ async def main():
 asyncio.run(main())
 """
 
+START = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
 LONG = Pace(first=2, growth=1, longest=2, jitter=0)
 
 
@@ -127,6 +135,87 @@ async def test_a_server_that_does_not_answer_is_late_all_the_same() -> None:
             await calling
         assert 104 <= loop.time() - began <= 107
         await watch.aclose()
+
+
+Waiting = Callable[[SessionManager, str], Awaitable[object]]
+WAYS: dict[str, Waiting] = {
+    "watch": lambda em, task_id: em.watch(task_id, timeout=20).wait(),
+    "wait": lambda em, task_id: em.wait(task_id, timeout=20),
+    "follow": lambda em, task_id: em.follow(task_id, timeout=20),
+}
+
+
+@pytest.mark.parametrize("seconds", [20.0, 600.0])
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_time_of_a_caller_is_that_in_which_the_loop_ran(
+    way: str, seconds: float
+) -> None:
+    """A task that ended meanwhile is told of, however late the loop comes to it."""
+    script = "Running 15s, Finished ok"
+    async with SimulatedServer() as server:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, BlockableLoop)
+        async with door(server, pace=STEADY) as em:
+            # What makes no job session.
+            task_id = server.add_task(script, operation="CloneJob").task_id
+            waiting = asyncio.ensure_future(WAYS[way](em, task_id))
+            await asyncio.sleep(1.01)
+            loop.block(seconds)
+            assert await waiting
+
+
+@pytest.mark.parametrize("way", ["watch", "wait"])
+async def test_the_time_of_a_caller_ends_all_the_same(way: str) -> None:
+    """It is longer by the times for which the loop was blocked, and no more."""
+    async with SimulatedServer() as server, door(server, pace=STEADY) as em:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, BlockableLoop)
+        task_id = server.add_task("Running 9h, Finished ok").task_id
+        began = loop.time()
+        waiting = asyncio.ensure_future(WAYS[way](em, task_id))
+        for _ in range(3):
+            await asyncio.sleep(4)
+            loop.block(100)
+        with pytest.raises(WatchTimeoutError, match="after 20 s"):
+            await waiting
+        assert loop.time() - began == pytest.approx(320, abs=4)
+
+
+async def test_what_has_come_in_the_last_moment_is_read_first() -> None:
+    """Also where the loop was blocked only for the end of the time."""
+    async with SimulatedServer() as server, door(server, pace=STEADY) as em:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, BlockableLoop)
+        task = server.add_task("Running 9h, Finished ok")
+        waiting = asyncio.ensure_future(em.wait(task.task_id, timeout=20))
+        await asyncio.sleep(19.9)
+        task.finish()
+        loop.block(0.5)
+        assert await waiting
+
+
+async def test_a_job_session_is_searched_for_the_time_in_which_the_loop_ran() -> None:
+    """Blocked for longer than it may be searched, it goes on for what is left."""
+    async with SimulatedServer(job_links="never", session_delay=270) as server:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, BlockableLoop)
+        async with door(server, pace=STEADY) as em:
+            running = asyncio.ensure_future(em.run(START, find_timeout=100))
+            await asyncio.sleep(20)
+            loop.block(200)
+            run = await running
+            assert run.session is not None
+
+
+async def test_a_look_at_a_certificate_outlasts_a_blocked_loop() -> None:
+    """The handshake is given its time too."""
+    async with SimulatedServer(tls=True) as server:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, BlockableLoop)
+        looking = asyncio.ensure_future(inspect_certificate(server.url, timeout=5))
+        await asyncio.sleep(0)
+        loop.block(60)
+        assert (await looking).fingerprint
 
 
 @pytest.mark.lengthy

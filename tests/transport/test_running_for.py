@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from veeam_tasks._transport.transport import running_for
+from veeam_tasks._transport.held import running_for
 
 
 class CountingLoop(asyncio.SelectorEventLoop):

@@ -7,7 +7,8 @@ import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import aiohttp
 import anyio
@@ -304,7 +305,12 @@ async def test_a_redirect_is_not_followed(status: str) -> None:
         (["Retry-After: 7"], 7.0),
         (["Retry-After: soon"], None),
         (["Retry-After: -7"], None),
-        (["Retry-After: Mon, 23 Nov 2026 10:00:30 GMT"], None),
+        (["Retry-After: 7.5"], 7.5),
+        (["Retry-After: 7,5"], None),
+        (["Retry-After: 1e3"], None),
+        (["Retry-After: " + 30 * "9"], 365 * 86400.0),
+        (["Retry-After: " + 999 * "9"], 365 * 86400.0),
+        (["Retry-After: Mon, 24 Nov 2025 10:00:30 GMT"], 0.0),
         (
             [
                 "Retry-After: Mon, 23 Nov 2026 10:00:30 GMT",
@@ -319,14 +325,14 @@ async def test_a_redirect_is_not_followed(status: str) -> None:
             ],
             0.0,
         ),
-        (["Retry-After: Mon, 23 Nov 2026 09:00:00 -0000", "Date: x"], None),
+        (["Retry-After: Mon, 24 Nov 2025 09:00:00 -0000", "Date: x"], 0.0),
         (["Retry-After: Mon, 23 Nov 2026 09:00:00 +99999999999999999999"], None),
         (
             [
-                "Retry-After: Mon, 23 Nov 2026 09:00:00 -0000",
+                "Retry-After: Mon, 23 Nov 2026 11:00:00 -0000",
                 "Date: Mon, 23 Nov 2026 10:00:00 GMT",
             ],
-            None,
+            3600.0,
         ),
     ],
 )
@@ -337,6 +343,17 @@ async def test_retry_after_is_seconds(
     answer = reply(status="503 Service Unavailable", headers=headers)
     async with RawServer(answer) as server, opened(server) as transport:
         assert (await poll(transport)).retry_after == seconds
+
+
+async def test_retry_after_by_a_date_of_a_server_that_tells_no_time() -> None:
+    """The date counts from our own clock then."""
+    later = datetime.now(UTC) + timedelta(seconds=500)
+    header = f"Retry-After: {format_datetime(later, usegmt=True)}"
+    answer = reply(status="503 Service Unavailable", headers=[header])
+    async with RawServer(answer) as server, opened(server) as transport:
+        asked = (await poll(transport)).retry_after
+        assert asked is not None
+        assert 300 < asked <= 500
 
 
 def chunked(body: bytes, size: int) -> bytes:

@@ -198,7 +198,9 @@ class SessionManager(NotCopyable):
                 session that it started.
             find_timeout: Seconds after the end of a task for which its job session is
                 searched; the Enterprise Manager may learn of it late.
-            timeout: Seconds after which the watch ends with `WatchTimeoutError`.
+            timeout: Seconds after which the watch ends with `WatchTimeoutError`. A
+                time for which other code held the loop for a second or more, or the
+                process was stopped, does not count, here and in every other call.
             pace: Instead of the manager's.
 
         Raises:
@@ -469,9 +471,9 @@ class SessionManager(NotCopyable):
         seconds = check_timeout(timeout)
         search = _search(find_timeout, follow=True)
         runtime = self._running()
-        until = None if seconds is None else runtime.loop.time() + seconds
+        limit = None if seconds is None else runtime.engine.time_limit(seconds)
         task = await runtime.calls.submit(request, follow=True)
-        left = None if until is None else max(0.0, until - runtime.loop.time())
+        left = None if limit is None else limit.left(runtime.loop.time())
         watch = self._watch([task.task_id], timeout=left, find_timeout=search)
         return await followed(watch)
 

@@ -8,6 +8,7 @@ from random import Random
 
 import attrs
 
+from veeam_tasks._engine.held_time import HeldTime
 from veeam_tasks._engine.records import DueItem, DueState
 
 GRID = 0.02
@@ -32,6 +33,7 @@ class DueQueue:
         random: Spreads what was kept back by an outage.
 
     Attributes:
+        held: How long the loop was held by other code.
         is_closed: Whether nothing may be taken, but for a probe.
     """
 
@@ -42,30 +44,33 @@ class DueQueue:
     _timer: asyncio.Handle | None = None
     _armed: float = math.inf
     random: Random = attrs.field(factory=Random)
+    held: HeldTime = attrs.field(factory=HeldTime)
     is_closed: bool = False
     _is_probe_due: bool = False
     # The poller that waited last is woken first: its connection is the warmest.
-    _waiting: "list[asyncio.Future[None]]" = attrs.field(factory=list)
+    _waiting: "list[asyncio.Future[float]]" = attrs.field(factory=list)
 
     async def wait(self) -> None:
         """Wait until there may be something to take; it may be gone by then."""
-        future = self.loop.create_future()
+        future: asyncio.Future[float] = self.loop.create_future()
         self._waiting.append(future)
         try:
-            await future
+            woken_at = await future
         finally:
             # It is no longer there if it was woken, or cancelled in the same step.
             if future in self._waiting:
                 self._waiting.remove(future)
+        self.held.note(woken_at, self.loop.time())
 
     def wake(self, count: int = 1) -> None:
         """Wake as many pollers as there are things to take, if they may be taken."""
         if self.is_closed:
             count = int(self._is_probe_due)
+        now = self.loop.time()
         while count > 0 and self._waiting:
             future = self._waiting.pop()
             if not future.done():
-                future.set_result(None)
+                future.set_result(now)
                 count -= 1
 
     # --- closed while the server is down
@@ -181,6 +186,7 @@ class DueQueue:
 
     def _due(self) -> None:
         # A timer may fire a clock tick early; half a grid of tolerance is enough.
+        self.held.note(self._armed * GRID, self.loop.time())
         now = self.loop.time() / GRID + 0.5
         self._timer = None
         self._armed = math.inf

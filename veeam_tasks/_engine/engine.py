@@ -15,6 +15,7 @@ from yarl import URL
 from veeam_tasks._engine.collection_poll import CollectionPoller
 from veeam_tasks._engine.due_queue import DueQueue
 from veeam_tasks._engine.health import Outage, ServerHealth
+from veeam_tasks._engine.held_time import TimeLimit
 from veeam_tasks._engine.records import (
     DueItem,
     DueState,
@@ -45,7 +46,8 @@ from veeam_tasks._session.submitted import Submits, Submitted
 from veeam_tasks._telemetry.monitor import Monitor
 from veeam_tasks._telemetry.notices import Notices
 from veeam_tasks._telemetry.spans import Spans
-from veeam_tasks._transport.transport import GRACE, HELD, Transport, tick_of
+from veeam_tasks._transport.held import GRACE, HELD, tick_of
+from veeam_tasks._transport.transport import Transport
 
 _CLOCK_TICK = 0.001
 # So many polls are all measured, then one in 16: where the mask of their count is 0.
@@ -225,6 +227,10 @@ class Engine:
         self.collection.subscribe(subscriber)
         self.health.resume()
         self.wanted.set()
+
+    def time_limit(self, seconds: float) -> TimeLimit:
+        """Return a limit of so many seconds, from now on, in which the loop runs."""
+        return TimeLimit.of(seconds, self.loop, self.queue.held)
 
     # --- what single requests show, see `CallObserver`
 
@@ -519,6 +525,7 @@ class Engine:
     def _cancel_late_requests(self) -> None:
         now = self.loop.time()
         late = now - self._timer_at
+        self.queue.held.note(self._timer_at, now)
         if late > HELD:
             self._extend_deadlines(late, now)
         earliest = math.inf

@@ -47,10 +47,12 @@ class Deadline:
     Attributes:
         at: Monotonic time.
         seconds: How long that was from the beginning.
+        held_before: For how many seconds the loop had been held until then.
     """
 
     at: float
     seconds: float
+    held_before: float = 0.0
 
 
 RunRequest = LinkRequest | TaskRequest | QueryRequest

@@ -165,7 +165,8 @@ class Runs:
             self.tracker.runs[record.key] = record
             self.tracker.queue.add(record)
         until = self.tracker.loop.time() + seconds
-        record.want(subscriber, Deadline(until, seconds))
+        held = self.tracker.queue.held.seconds
+        record.want(subscriber, Deadline(until, seconds, held))
         self.health.resume()
         return record
 
@@ -181,7 +182,8 @@ class Runs:
             self.tracker.queue.add(record)
             if record.session is not None:
                 self._owners.take(record, record.session)
-        record.want(subscriber, deadline)
+        held = self.tracker.queue.held.seconds
+        record.want(subscriber, attrs.evolve(deadline, held_before=held))
         self.health.resume()
         return record
 
@@ -488,7 +490,8 @@ class Runs:
         """Go on with a search, for those who still let it go on."""
         seen: Observation | None = None
         for ref, deadline in list(record.deadlines.items()):
-            if not _runs.is_not_found(record, deadline.at):
+            held = self.tracker.queue.held.seconds - deadline.held_before
+            if not _runs.is_not_found(record, deadline.at + held):
                 continue
             subscriber = ref()
             reason = _runs.not_found(record, deadline.seconds)

@@ -102,8 +102,7 @@ class Subscription:
         self._number = 0
         self.ended_by: Exception | None = None
         self._me = engine.tracker.reference(self, self.pending, self._runs)
-        self._timeout = timeout
-        self._deadline = None if timeout is None else engine.loop.time() + timeout
+        self._limit = None if timeout is None else engine.time_limit(timeout)
         self._timer: asyncio.Handle | None = None
         self._resumed: dict[str, Resumed] = {}
         self._checkpoint = checkpoint
@@ -363,10 +362,13 @@ class Subscription:
 
     def expire(self) -> None:
         """End the watch, since its own time ran out."""
-        assert self._timeout is not None
+        limit = self._limit
+        assert limit is not None
         self._timer = None  # so that whatever is added later is timed out at once
-        if self._unfinished or self.is_endless:
-            error = self._engine.tracker.timed_out(self._timeout, self.report())
+        if not limit.is_over(self._engine.loop.time()):
+            self._arm()
+        elif self._unfinished or self.is_endless:
+            error = self._engine.tracker.timed_out(limit.seconds, self.report())
             self.close(error)
 
     def add(self, task_ids: Iterable[str]) -> None:
@@ -421,7 +423,9 @@ class Subscription:
             submitted = self._engine.submits.of(task_id)
         run_mark = None
         if run is not None and not entry.is_final:
-            until = saved + run.deadlines[self._me].at - self._engine.loop.time()
+            deadline, loop = run.deadlines[self._me], self._engine.loop
+            held = self._engine.queue.held.seconds - deadline.held_before
+            until = saved + deadline.at + held - loop.time()
             run_mark = written_run(run, until, entry, hide)
         known = None if submitted is None else submitted.task
         record = self._engine.tracker.records.get(task_id)
@@ -519,9 +523,9 @@ class Subscription:
         self.on_observation(replaced(run, self._engine.loop.time(), time.time()))
 
     def _arm(self) -> None:
-        if self._deadline is not None and self._timer is None:
+        if self._limit is not None and self._timer is None:
             self._timer = self._engine.loop.call_at(
-                self._deadline, _expire, weakref.ref(self)
+                self._limit.at, _expire, weakref.ref(self)
             )
 
     def _begin_anew(self, task_id: str) -> PendingEvent:

@@ -338,7 +338,7 @@ class Tracker:
         health.record_failure(record, error, sent=times.sent)
         # The patience of an outage is that of all, and health counts it.
         patience = None if health.outage.is_closed else self.patience
-        reopened_at = health.outage.reopened_at
+        reopened_at = max(health.outage.reopened_at, self.queue.held.until)
         self._apply(
             record, _decisions.on_failure(record, error, times, patience, reopened_at)
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from veeam_tasks._engine.checkpoint_values import Checkpoint
 from veeam_tasks._engine.engine import Engine
+from veeam_tasks._engine.held_time import TimeLimit
 from veeam_tasks._engine.pending_event import PendingEvent
 from veeam_tasks._engine.reader import Reader, waiting
 from veeam_tasks._engine.subscription import Subscription
@@ -280,6 +281,7 @@ class Waiter:
         self._task_id = task_id
         self._end: asyncio.Future[TaskEvent | Exception] = engine.loop.create_future()
         self._slot = PendingEvent()
+        self._timer: asyncio.Handle | None = None
         self._me = engine.tracker.reference(self, (task_id,))
 
     async def wait(self, seconds: float | None) -> Task:
@@ -292,16 +294,15 @@ class Waiter:
         """
         engine = self._engine
         engine.subscribe(self._me, [self._task_id])
-        timer = None
         if seconds is not None:
-            timer = engine.loop.call_later(seconds, self._expire, seconds)
+            self._arm(engine.time_limit(seconds))
         waiting.add(self)
         try:
             end = await self._end
         finally:
             waiting.discard(self)
-            if timer is not None:
-                timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             engine.tracker.discard(self._me, [self._task_id])
             engine.tracker.forget(self._me)
         if isinstance(end, Exception):
@@ -323,9 +324,15 @@ class Waiter:
         if not self._end.done():
             self._end.set_result(error)
 
-    def _expire(self, seconds: float) -> None:
+    def _arm(self, limit: TimeLimit) -> None:
+        self._timer = self._engine.loop.call_at(limit.at, self._expire, limit)
+
+    def _expire(self, limit: TimeLimit) -> None:
+        if not limit.is_over(self._engine.loop.time()):
+            self._arm(limit)
+            return
         report = Report(outcomes={self._task_id: self._slot.latest})
-        self.on_end(self._engine.tracker.timed_out(seconds, report))
+        self.on_end(self._engine.tracker.timed_out(limit.seconds, report))
 
 
 of_the_package(Watch)

@@ -11,8 +11,8 @@ Measured facts of aiohttp 3.14 that shape this file:
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -50,6 +50,7 @@ from veeam_tasks._transport.errors import (
     is_connect_failure,
     transport_kind,
 )
+from veeam_tasks._transport.held import running_for
 from veeam_tasks._transport.trust import Trust, inspect_certificate, readable
 from veeam_tasks._transport.untraced import SecretHeaders, untraced
 from veeam_tasks._transport.workarounds import (
@@ -69,16 +70,10 @@ _KEEP_ALIVE_SECONDS = 110.0
 # idle for two seconds, and their farewell may be on its way. A burst still shares one.
 _KEEP_FOR_ACTIONS_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
-HELD = 0.1
-"""Seconds by which a timer comes late when the loop was held, by other code, a stopped
-process or a laptop that slept. A busy loop is late by less."""
-
-GRACE = 1.0
-"""Seconds to read what has come meanwhile, in however many steps."""
-
 _MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
 _ENCODINGS = {"", "identity", "gzip", "deflate", "br", "zstd"}
-_SECONDS = re.compile(r"[0-9]{1,18}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?", re.ASCII)
+_YEAR = 365 * 86400.0
 
 
 class Transport:
@@ -495,24 +490,33 @@ def _media_type(content_type: str) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a Retry-After; a date counts from the reply's own."""
+    """Return the seconds of a Retry-After.
+
+    A date counts from the reply's own; without one, from ours.
+    """
     value = headers.get(hdrs.RETRY_AFTER, "").strip()
     if _SECONDS.fullmatch(value):
-        return float(value)
-    try:
-        until = parsedate_to_datetime(value)
-        return max(
-            0.0, (until - parsedate_to_datetime(headers[hdrs.DATE])).total_seconds()
-        )
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return min(float(value), _YEAR)
+    until = _moment(value)
+    if until is None:
         return None
+    now = _date(headers) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
 
 
 def _date(headers: Mapping[str, str]) -> datetime | None:
     """Return the time that the server says it is; None if it says none."""
+    return _moment(headers.get(hdrs.DATE, ""))
+
+
+def _moment(written: str) -> datetime | None:
+    """Return a date of a header; None if it is none. HTTP dates are all in UTC."""
     try:
-        return parsedate_to_datetime(headers[hdrs.DATE]).astimezone(UTC)
-    except (KeyError, TypeError, ValueError, OverflowError):
+        moment = parsedate_to_datetime(written)
+        if moment.tzinfo is None:
+            return moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -527,42 +531,3 @@ def _uncertain(request: str, failure: VeeamTasksError) -> SubmitUncertainError:
     if isinstance(failure, MalformedReplyError):
         return SubmitUncertainError(request=request, reason=failure.problem)
     return SubmitUncertainError(request=request, reason=str(failure))
-
-
-def tick_of(seconds: float) -> float:
-    """Return how often to look whether the loop is held, within so many seconds."""
-    return min(0.5, seconds / 10)
-
-
-@asynccontextmanager
-async def running_for(seconds: float) -> AsyncIterator[None]:
-    """Cancel what is within after so many seconds in which the loop ran.
-
-    A reply may lie in the socket all the while, and is read first. It is cancelled
-    once: a task that is told nothing any more, since a Ctrl-C has struck between two
-    lines of the loop, would be cancelled by a scope of anyio in each step, for ever.
-    """
-    loop = asyncio.get_running_loop()
-    tick = tick_of(seconds)
-    limit = asyncio.timeout(seconds)
-    timer: asyncio.Handle | None = None
-
-    def look(due: float) -> None:
-        nonlocal timer
-        now = loop.time()
-        until = limit.when()
-        if now - due > HELD and until is not None and not limit.expired():
-            limit.reschedule(max(until + now - due, now + min(GRACE, seconds)))
-        timer = loop.call_at(now + tick, look, now + tick)
-
-    try:
-        async with limit:
-            due = loop.time() + tick
-            timer = loop.call_at(due, look, due)
-            try:
-                yield
-            finally:
-                timer.cancel()
-    except TimeoutError:
-        if not limit.expired():
-            raise  # somebody else's

@@ -29,6 +29,7 @@ from yarl import URL
 from veeam_tasks._errors import ArgumentError, RequestTimeoutError, TransportError
 from veeam_tasks._redaction import Secret, of_the_package, quoted, visible
 from veeam_tasks._transport.errors import transport_kind as error_class
+from veeam_tasks._transport.held import running_for
 
 LOOK_SECONDS = 10.0
 """How long `inspect_certificate` waits, unless told otherwise."""
@@ -275,7 +276,7 @@ async def inspect_certificate(
     shake_hands = _shake_hands if proxy is None else partial(_shake_by, proxy)
     found: Certificate | None = None
     failure: TransportError | None = None
-    with anyio.move_on_after(seconds):
+    async with running_for(seconds):
         try:
             der, _ = await shake_hands(host, port, _context(None))
             found = Certificate(fingerprint=readable(hashlib.sha256(der).digest()))
@@ -332,9 +333,11 @@ async def _shake_hands(
     peer = transport.get_extra_info("ssl_object")
     der, said = peer.getpeercert(binary_form=True), peer.getpeercert()
     transport.close()
-    with anyio.move_on_after(_HANG_UP_SECONDS, shield=True):
-        await look.gone.wait()
-    transport.abort()
+    try:
+        with anyio.move_on_after(_HANG_UP_SECONDS, shield=True):
+            await look.gone.wait()
+    finally:
+        transport.abort()
     return der, said
 
 
