@@ -254,11 +254,21 @@ def eager(session: nox.Session) -> None:
     run_on_loop(session, "eager")
 
 
+@nox.session(default=False)
+def debug(session: nox.Session) -> None:
+    """Run all tests in asyncio's debug mode, and the programs within them."""
+    run_all_with(session, {"PYTHONASYNCIODEBUG": "1"})
+
+
 def run_on_loop(session: nox.Session, kind: str) -> None:
     """Run all tests on one kind of loop, on one Python."""
+    run_all_with(session, {"VEEAM_TASKS_LOOP": kind})
+
+
+def run_all_with(session: nox.Session, env: dict[str, str]) -> None:
+    """Run all tests with some environment variables, on one Python."""
     session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
-    env = WHEEL | {"VEEAM_TASKS_LOOP": kind}
-    session.run("pytest", "-q", *SPREAD, *session.posargs, env=env)
+    session.run("pytest", "-q", *SPREAD, *session.posargs, env=WHEEL | env)
 
 
 @nox.session(default=False)
@@ -389,9 +399,13 @@ def install_from_debian(session: nox.Session, package: str) -> None:
 
 @nox.session(default=False)
 def mutation(session: nox.Session) -> None:
-    """Break the pure rooms one line at a time; a survivor needs a reason."""
-    session.install("-q", "-e", PACKAGE, *group("test"), "mutmut>=3.3")
-    session.run("mutmut", "run", *session.posargs)
+    """Put 200 small faults into the code; say how many the tests find.
+
+    Each of the others needs a reason in benchmarks/mutants.toml. It takes an hour or
+    two on two cores: `-- --near` asks only the tests of a mutant's own room.
+    """
+    session.install("-q", "-e", PACKAGE, *group("test"))
+    session.run("python", "benchmarks/mutants.py", *session.posargs)
 
 
 @nox.session(default=False)
