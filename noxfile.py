@@ -371,20 +371,41 @@ def airflow_full(session: nox.Session) -> None:
 def report(session: nox.Session) -> None:
     """Open the report in Debian's Chromium, which is installed if it is not there.
 
-    With `VEEAM_TASKS_PICTURES=folder` screenshots are left there.
+    axe-core, which npm has, looks at it as a screen reader does. With
+    `VEEAM_TASKS_PICTURES=folder` screenshots and printed pages are left there.
     """
     install_from_debian(session, "chromium")
+    modules = install_from_npm(session, "axe-core@4")
     session.install("-q", PACKAGE, *group("test"))
-    session.run("pytest", "-q", "tests/report", *session.posargs)
+    env = {"VEEAM_TASKS_AXE": str(modules / "axe-core/axe.min.js")}
+    session.run("pytest", "-q", "tests/report", *session.posargs, env=env)
 
 
 @nox.session(default=False)
 def prometheus(session: nox.Session) -> None:
-    """Let a real Prometheus, Debian's, scrape ten simulated minutes with an outage."""
+    """Let a real Prometheus, Debian's, scrape ten simulated minutes with an outage.
+
+    And hold the dashboard against Grafana's own types, which npm has.
+    """
     install_from_debian(session, "prometheus")
+    types = ("@grafana/schema@13", "@grafana/grafana-foundation-sdk", "typescript")
+    modules = install_from_npm(session, *types)
     session.install("-q", PACKAGE, *group("test"))
-    env = {"VEEAM_TASKS_PROMETHEUS": "yes"}
+    env = {
+        "VEEAM_TASKS_PROMETHEUS": "yes",
+        "VEEAM_TASKS_GRAFANA": str(modules.parent),
+    }
     session.run("pytest", "-q", "tests/metrics", *session.posargs, env=env)
+
+
+def install_from_npm(session: nox.Session, *packages: str) -> Path:
+    """Have packages of npm's, in a folder of the session; return where they are."""
+    install_from_debian(session, "npm")
+    folder = Path(session.create_tmp()).resolve() / "npm"
+    folder.mkdir(exist_ok=True)
+    install = ("npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder))
+    session.run(*install, *packages, external=True, silent=True)
+    return folder / "node_modules"
 
 
 def install_from_debian(session: nox.Session, package: str) -> None:

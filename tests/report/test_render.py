@@ -106,6 +106,19 @@ def test_a_task_that_was_never_seen_is_not_left_out() -> None:
     assert verdict(render(recorder)) == said
 
 
+def test_a_watch_that_was_cut_short_lasted_until_then() -> None:
+    """Not only until the last change that it saw; one that ended does end there."""
+    recorder = Recorder(began_at=AT)
+    recorder.add_event(ended())
+    recorder.finish()
+    recorder.ended_at = AT + timedelta(hours=2)
+    assert "22:05:00</time>" in render(recorder, zone=UTC)
+    recorder.add_event(event("task-2"))
+    page = render(recorder, zone=UTC)
+    assert '<time datetime="2026-11-27T00:00:00+00:00">' in page
+    assert re.search(r'<rect class="running" x="0.0%"[^>]* width="100.0%"', page)
+
+
 @pytest.mark.parametrize(
     ("last", "said"),
     [

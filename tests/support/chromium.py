@@ -87,10 +87,18 @@ class Page:
     async def evaluate(self, script: str) -> Any:
         """Return what a line of script gives."""
         result = await self.call(
-            "Runtime.evaluate", expression=script, returnByValue=True
+            "Runtime.evaluate",
+            expression=script,
+            returnByValue=True,
+            awaitPromise=True,
         )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    async def printed(self) -> bytes:
+        """Return the page as it is printed, a PDF."""
+        printed = await self.call("Page.printToPDF")
+        return base64.b64decode(printed["data"])
 
     async def screenshot(self, *, most: int = 8000) -> bytes:
         """Return a picture of the page, a PNG of at most `most` pixels in height."""

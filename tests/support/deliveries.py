@@ -234,6 +234,20 @@ def _without_result(story: _Story) -> None:
     story.end(succeeded=None)
 
 
+def _with_machines(story: _Story, result: SessionResult) -> None:
+    _search(story)
+    story.passes(20)
+    running = _session(1, SessionResult.NONE, is_ended=False)
+    story.tell(TaskState.FINISHED, stage=RunStage.SESSION, session=running)
+    story.passes(1900)
+    story.end(
+        succeeded=result is not SessionResult.FAILED,
+        stage=RunStage.SESSION,
+        session=_session(1, result, is_ended=True),
+        failures=_machines(1, result),
+    )
+
+
 def _without_machines(story: _Story) -> None:
     _search(story)
     story.passes(900)
@@ -253,6 +267,8 @@ RARE = (
     _gone,
     _without_result,
     _without_machines,
+    lambda story: _with_machines(story, SessionResult.FAILED),
+    lambda story: _with_machines(story, SessionResult.WARNING),
     _search,
     lambda story: story.tell(TaskState.RUNNING),
     lambda story: story.tell(TaskState.UNKNOWN),
@@ -287,6 +303,6 @@ def night(count: int, *, seed: int = 1) -> Recorder:
         else:
             _play(story, at, chance, bad)
     recorder.expect(f"task-{count + 1}")
-    recorder.finish()
-    recorder.cut_short = "After 3 h 00 min the time of the watch was up."
+    recorder.finish("After 3 h 30 min the time of the watch was up.")
+    recorder.ended_at = BEGIN + timedelta(hours=3.5)
     return recorder

@@ -123,8 +123,7 @@ class ReportFile:
         if writer is not None:
             writer.cancel()
             await asyncio.wait([writer])
-        self._recorder.is_over = True
-        self._recorder.cut_short = why
+        self._recorder.finish(why)
         # Not in a thread: after Ctrl-C nothing is waited for.
         self._write(is_last=True)
 

@@ -179,9 +179,11 @@ def page_of(
     now = now.astimezone(zone)
     until = now
     if recorder.is_over:
-        # What came last: a report may be made long after.
+        # What came last, if that was the end: a report may be made long after.
         moments = [run.ended_at or run.changes[-1].observed_at for run in runs]
         moments += [one.ended_at or one.began_at for one in recorder.outages]
+        if recorder.ended_at is not None and counts[Outcome.UNFINISHED]:
+            moments.append(recorder.ended_at)
         until = max(moments, default=now)
     begin = min((run.seen_at for run in runs), default=recorder.began_at)
     timed = sorted(

@@ -149,6 +149,7 @@ class Recorder:
         began_at: When it was made.
         cut_short: Why the watch ended before its tasks did, in words; else None.
         is_over: Whether nothing more is to come.
+        ended_at: When that was noted.
         renewals: When the logon session was renewed.
         forgotten: How many tasks that succeeded are only counted.
     """
@@ -157,6 +158,7 @@ class Recorder:
     began_at: datetime = attrs.field(factory=_now, kw_only=True)
     cut_short: str | None = attrs.field(default=None, kw_only=True)
     is_over: bool = attrs.field(default=False, kw_only=True)
+    ended_at: datetime | None = attrs.field(default=None, kw_only=True)
     outages: list[Outage] = attrs.field(factory=list, init=False)
     renewals: list[datetime] = attrs.field(factory=list, init=False)
     forgotten: int = attrs.field(default=0, init=False)
@@ -207,9 +209,10 @@ class Recorder:
         elif notice.kind is vt.NoticeKind.RENEWED:
             self.renewals.append(notice.at)
 
-    def finish(self, error: BaseException | None = None) -> None:
+    def finish(self, error: BaseException | str | None = None) -> None:
         """Note that nothing more comes, and what cut the watch short, if anything."""
         self.is_over = True
+        self.ended_at = _now()
         self.cut_short = None if error is None else str(error)
 
     @property

@@ -14,6 +14,7 @@ from veeam_tasks.report._recorder import (
     shown_id,
 )
 
+NO_OPERATION = "unknown operation"
 NO_REASON = "The server gave no reason."
 
 
@@ -32,7 +33,7 @@ class Run:
 
     Attributes:
         anchor: Its name within the page.
-        operation: The server's name for the work; ``task`` if it never said one.
+        operation: The server's name for the work, or that it never said one.
         changes: Its phases, in order.
         name: Of the job, of the machine, or of the operation.
         kind: The operation and the job's type, where the name does not say it.
@@ -90,10 +91,10 @@ def run_of(lane: Lane, at: int) -> Run:
     first, last = changes[0], changes[-1]
     return Run(
         anchor=f"t{at}",
-        operation=operation or "task",
+        operation=operation or NO_OPERATION,
         changes=changes,
         task_id=shown_id(lane.server, event.task_id),
-        name=title or operation or "task",
+        name=title or operation or NO_OPERATION,
         kind=kind,
         outcome=outcome_of(event),
         word=_word(event),
