@@ -26,12 +26,17 @@ settings.load_profile("project")
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known, since unknown ones are errors.
 
-    And take Ctrl-C, which whoever starts tests in the background has them ignore:
-    the programs that tests interrupt would inherit that.
+    And take the signals that whoever starts tests in the background has them ignore,
+    Ctrl-C and with `nohup` the hang-up: the programs that tests end by a signal would
+    inherit that. What has a handler here, even one that does nothing, they do not.
     """
     config.pluginmanager.register(Watchdog(), "watchdog")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Windows has none.
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_IGN:
+        signal.signal(hang_up, lambda *_: None)
     config.addinivalue_line("markers", "virtual_time(debug, loop): a clock that jumps")
     config.addinivalue_line("markers", "asyncio_loop: never runs on uvloop")
     config.addinivalue_line("markers", "strangers: needs clients of other people")

@@ -63,11 +63,25 @@ async def test_a_scrape_tells_what_is_watched_and_how_it_ended(wire: Wire) -> No
             assert 0 < (seen.value("change_seen_after_seconds_sum") or 0) <= 2
             await watch.wait()
             seen = Scrape(collector)
-            assert seen.value("ends_total", outcome="succeeded") == 1
+            ended = seen.value("ends_total", operation="StartJob", outcome="succeeded")
+            assert ended == 1
             assert seen.value("em_reachable") == 1
             assert seen.value("requests_total", kind="logon", status="2xx") == 1
             assert seen.value("logons_total") == 1
         assert Scrape(collector).value("em_reachable") == 0
+
+
+async def test_what_may_happen_is_counted_before_it_does() -> None:
+    """With 0: what a series began with is no increase to Prometheus."""
+    async with SimulatedServer() as server, door(server) as em:
+        server.add_task("Running 100s, Finished", operation="RestoreVm")
+        watch = em.watch("task-1")
+        await anext(watch)
+        seen = Scrape(Collector(em))
+        for outcome in ("succeeded", "failed", "lost"):
+            assert seen.value("ends_total", outcome=outcome) == 0
+        for result in ("success", "warning", "failed", "none", "unknown", "lost"):
+            assert seen.value("sessions_total", result=result) == 0
 
 
 async def test_two_watches_of_a_task_count_its_end_once() -> None:
@@ -77,7 +91,7 @@ async def test_two_watches_of_a_task_count_its_end_once() -> None:
         first, second = em.watch("task-1"), em.watch("task-1")
         await first.wait()
         await second.wait()
-        assert Scrape(Collector(em)).value("ends_total") == 1
+        assert Scrape(Collector(em)).value("ends_total", outcome="succeeded") == 1
 
 
 async def test_a_followed_job_tells_its_result_and_its_last_success() -> None:
@@ -154,7 +168,7 @@ async def test_words_of_the_server_make_no_labels_without_bound() -> None:
         async with door(server) as em:
             await em.watch([f"task-{at}" for at in range(1, 251)]).wait()
             ends = Scrape(Collector(em)).families["veeam_tasks_ends"].samples
-    assert len(ends) == 201
+    assert len({sample.labels["operation"] for sample in ends}) == 201
     assert sum(sample.value for sample in ends) == 250
 
 

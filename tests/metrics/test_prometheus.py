@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import anyio
 import pytest
 
 pytest.importorskip("prometheus_client")
+
+from prometheus_client import CollectorRegistry, generate_latest
 
 import veeam_tasks as vt
 from veeam_tasks.metrics import Collector, dashboard, serve
@@ -88,6 +90,11 @@ async def prometheus(folder: Path, port: int) -> AsyncIterator[Prometheus]:
         await process.wait()
 
 
+def connected(server: SimulatedServer, **more: Any) -> Any:
+    """Return what logs on to a server."""
+    return vt.connect(server.url, username="admin", password="admin-secret", **more)
+
+
 async def work(server: SimulatedServer, em: vt.SessionManager) -> vt.Report:
     """Watch tasks and follow jobs for ten simulated minutes, with an outage."""
     mix = Mix(failing=0.1, running=(60.0, 400.0), collecting=(5.0, 30.0))
@@ -108,12 +115,9 @@ async def work(server: SimulatedServer, em: vt.SessionManager) -> vt.Report:
 
 async def test_a_real_prometheus_reads_it_right(tmp_path: Path) -> None:
     """Counts are those of the report; the outage is seen, and so is its end."""
-    pace = vt.Pace(first=0.1, longest=0.5)
     async with (
         SimulatedServer(speed=SPEED, seed=1, job_links="always") as server,
-        vt.connect(
-            server.url, username="admin", password="admin-secret", pace=pace
-        ) as em,
+        connected(server, pace=vt.Pace(first=0.1, longest=0.5)) as em,
     ):
         scraped, _ = serve(Collector(em), port=0)
         try:
@@ -143,15 +147,55 @@ async def test_a_real_prometheus_reads_it_right(tmp_path: Path) -> None:
                 assert await prom.value(f"{late}_count") >= TASKS
                 assert await prom.value("sum(veeam_tasks_watched)") == 0
                 await every_panel_shows_something(prom)
+                # Prometheus draws what it counts out to the ends of its window.
+                shown = await prom.value(expression_of("Failed or lost"))
+                assert round(shown) == len(report.failed)
+                jobs_failed = await prom.value(expression_of("Jobs failed"))
+                assert jobs_failed == 0
         finally:
             scraped.shutdown()
             scraped.server_close()
 
 
-async def every_panel_shows_something(prom: Prometheus) -> None:
-    """Ask for whatever the dashboard shows, with its variables filled in."""
+def expressions() -> Iterator[tuple[str, str]]:
+    """Yield titles of panels, and what they ask for with the variables filled in."""
     for panel in json.loads(dashboard())["panels"]:
         for target in panel["targets"]:
             expression = target["expr"].replace("$__rate_interval", "1m")
             expression = expression.replace("$__range", "10m").replace("$em", ".*")
-            assert await prom.ask(expression), (panel["title"], expression)
+            yield panel["title"], expression
+
+
+def expression_of(title: str) -> str:
+    """Return what the one query of a panel asks for."""
+    (found,) = [asked for panel, asked in expressions() if panel == title]
+    return found
+
+
+async def every_panel_shows_something(prom: Prometheus) -> None:
+    """Ask for whatever the dashboard shows: each has a number, and no NaN alone."""
+    for title, expression in expressions():
+        found = await prom.ask(expression)
+        assert found, (title, expression)
+        assert any(one["value"][1] != "NaN" for one in found), (title, expression)
+
+
+async def test_promtool_has_nothing_against_the_metrics() -> None:
+    """Names, units, types and texts are as Prometheus wants them."""
+    async with SimulatedServer(job_links="always") as server, connected(server) as em:
+        job = server.add_job("Nightly", session="Working 0.1s, Stopped")
+        await em.run(f"{job.path}?action=start")
+        registry = CollectorRegistry()
+        registry.register(Collector(em))
+        text = generate_latest(registry)
+    assert b"veeam_tasks_job_last_success_timestamp_seconds{" in text
+    assert b"veeam_tasks_change_seen_after_seconds_bucket{" in text
+    process = await asyncio.create_subprocess_exec(
+        "promtool",
+        *("check", "metrics"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate(text)
+    assert (process.returncode, said.decode()) == (0, "")

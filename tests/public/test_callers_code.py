@@ -1,6 +1,7 @@
 """Functions that a caller gives: whatever they raise harms nothing but themselves."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import anyio
@@ -66,6 +67,52 @@ async def test_what_on_notice_raises_stops_no_poller(
         assert report.succeeded == (task_id,)
     assert told == ["logged_on", "unreachable", "recovered", "logged_out"]
     assert sum("on_notice raised" in one.getMessage() for one in caplog.records) == 4
+
+
+class Failing(logging.Handler):
+    """A handler of a log, or a filter of one, that raises."""
+
+    def __init__(self, fail: Callable[[], str]) -> None:
+        super().__init__()
+        self.fail = fail
+        self.raised = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Raise as a filter."""
+        self.raised += 1
+        self.fail()
+        return True
+
+
+@pytest.mark.parametrize("fail", [cancelled, odd, group, lambda: str(1 // 0)])
+async def test_what_a_handler_of_the_log_raises_harms_nothing(
+    fail: Callable[[], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Logon, outage, renewal and log-out go on; it is printed, as logging does."""
+    handler, log = Failing(fail), logging.getLogger("veeam_tasks")
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    try:
+        async with SimulatedServer() as server:
+            task_id = server.add_task("Running 30s, Finished ok").task_id
+            async with door(server, max_in_flight=1) as em:
+                watch = em.watch(task_id)
+                await anext(watch)
+                await server.pause()
+                await anyio.sleep(10)
+                await server.resume()
+                server.expire_logon_sessions(keep_tasks=True)
+                with anyio.fail_after(120):
+                    assert (await watch.wait()).succeeded == (task_id,)
+            assert server.logon_sessions == []
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+    # logged on, Running, polls that failed, unreachable, recovered, renewed, Finished,
+    # logged out
+    assert handler.raised >= 8
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What OpenTelemetry's own instrumentation of aiohttp sees of us."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ pytest.importorskip("opentelemetry.instrumentation.aiohttp_client")
 import anyio
 from opentelemetry import trace
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support.managers import Wire, direct, settings_for
@@ -31,7 +32,7 @@ from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._transport.transport import Transport
 from veeam_tasks._transport.trust import Trust
-from veeam_tasks.simulator import Fault, FaultKind
+from veeam_tasks.simulator import Fault, FaultKind, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
 
@@ -75,6 +76,59 @@ def requests_of(spans: InMemorySpanExporter) -> list[str]:
 def text_of(span: ReadableSpan) -> str:
     """Return all that a span tells."""
     return span.to_json()
+
+
+class RaisingProcessor(SpanProcessor):
+    """Raises whatever it is told of, while it is switched on."""
+
+    raised = 0
+    is_on = False
+
+    def on_start(self, span: object, parent_context: object = None) -> None:
+        """Raise where a span begins."""
+        self._raise("on_start")
+
+    def on_end(self, span: object) -> None:
+        """Raise where a span ends."""
+        self._raise("on_end")
+
+    def _raise(self, where: str) -> None:
+        if self.is_on:
+            self.raised += 1
+            raise asyncio.CancelledError(where)
+
+
+class RaisingAtEnd(RaisingProcessor):
+    """Raises at the end of a span only."""
+
+    def on_start(self, span: object, parent_context: object = None) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.usefixtures("exporter")
+@pytest.mark.parametrize("kind", [RaisingProcessor, RaisingAtEnd])
+async def test_what_tracing_raises_harms_nothing(
+    kind: type[RaisingProcessor], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a logon nor an action that was carried out nor a run; it is logged."""
+    provider, processor = trace.get_tracer_provider(), kind()
+    assert isinstance(provider, TracerProvider)
+    provider.add_span_processor(processor)
+    processor.is_on = True
+    try:
+        async with SimulatedServer() as server, direct(server) as em:
+            start = f"{server.jobs[0].path}?action=start"
+            assert (await em.submit(start)).task_id
+            server.expire_logon_sessions(keep_tasks=True)
+            run = await em.run(f"{server.jobs[1].path}?action=start")
+            assert run.session is not None
+            watch = em.watch((await em.submit(start)).task_id, follow=True)
+            await watch.aclose()
+    finally:
+        processor.is_on = False
+    assert processor.raised >= 5
+    told = [one for one in caplog.records if "tracing" in one.getMessage()]
+    assert len(told) >= processor.raised
 
 
 async def test_no_poll_and_no_logon_session_is_traced(

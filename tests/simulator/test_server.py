@@ -1,11 +1,14 @@
 """The simulated server as an owner of sockets, threads, certificates and records."""
 
 import asyncio
+import gc
 import hashlib
+import socket
 import ssl
 import threading
 import urllib.error
 import urllib.request
+import warnings
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -74,6 +77,33 @@ async def test_pause_refuses_and_resume_serves_on_the_same_port() -> None:
         assert (await client.get("/api/tasks")).status == 200
         assert server.connections.total == 2
         assert server.connections.peak == 1
+
+
+# Of a handshake that never ends uvloop leaves its own transport open.
+@pytest.mark.parametrize(
+    "tls", [False, pytest.param(True, marks=pytest.mark.asyncio_loop)]
+)
+@pytest.mark.parametrize("how", ["aclose", "pause"])
+def test_a_connection_of_the_last_moment_is_closed_too(how: str, tls: bool) -> None:
+    """However far the server has got with it: no socket is left to the collector."""
+    clients = []
+
+    async def connected_late(steps: int) -> None:
+        async with SimulatedServer(tls=tls) as server:
+            port = int(server.url.rpartition(":")[2])
+            clients.append(socket.create_connection(("127.0.0.1", port)))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await getattr(server, how)()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for steps in range(6):
+            asyncio.run(connected_late(steps))
+            gc.collect()
+    for client in clients:
+        client.close()
+    assert [str(one.message) for one in caught] == []
 
 
 async def test_a_restart_empties_the_memory_and_counts_anew() -> None:

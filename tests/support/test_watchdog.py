@@ -1,5 +1,7 @@
 """The watchdog: a test that runs out of time ends with all stacks, whatever it does."""
 
+import os
+import select
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,41 @@ def test_hangs():
 """
 
 
+# As a signal's exception leaves a loop now and then: the future is done, its waiter was
+# never told, and a cancellation is delivered to it at each step, for ever.
+IN_CANCELLATION = """
+import anyio, asyncio
+
+async def was_never_told():
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    def lose_the_call():
+        for call, _ in future._callbacks:
+            future.remove_done_callback(call)
+        future.set_result(None)
+        scope.cancel()
+    with anyio.CancelScope() as scope:
+        loop.call_soon(lose_the_call)
+        await future
+
+def test_hangs():
+    anyio.run(was_never_told)
+"""
+
+ASLEEP = """
+import asyncio, time
+
+async def holds_the_loop():
+    time.sleep(3600)
+
+def test_hangs():
+    async def main():
+        other = asyncio.create_task(asyncio.sleep(0), name="the other")
+        await asyncio.create_task(holds_the_loop())
+    asyncio.run(main())
+"""
+
+
 @pytest.mark.parametrize(
     ("code", "shown"),
     [
@@ -92,8 +129,18 @@ def test_hangs():
         (AFTER_A_FAILURE, ["in never_ends"]),
         (IN_A_THREAD, ["thread the helper", "in blocked_for_ever"]),
         (IN_C, ["in test_hangs", "in match"]),
+        (IN_CANCELLATION, ["in was_never_told", "wait_for=<Future finished"]),
+        (ASLEEP, ["in holds_the_loop", "name='the other'"]),
     ],
-    ids=["awaiting", "stubborn", "after a failure", "in a thread", "in C"],
+    ids=[
+        "awaiting",
+        "stubborn",
+        "after a failure",
+        "in a thread",
+        "in C",
+        "in cancellation",
+        "asleep",
+    ],
 )
 def test_a_test_that_runs_out_of_time_ends_with_all_stacks(
     pytester: pytest.Pytester, code: str, shown: list[str]
@@ -105,6 +152,40 @@ def test_a_test_that_runs_out_of_time_ends_with_all_stacks(
     assert result.ret == 1
     text = result.stderr.str()
     assert [part for part in shown if part not in text] == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="nobody says so here")
+@pytest.mark.parametrize(
+    "waits",
+    [
+        "subprocess.run(COMMAND)",
+        "pexpect.spawn(COMMAND[0], COMMAND[1:]).expect('nothing', timeout=None)",
+    ],
+    ids=["a pipe", "a terminal"],
+)
+def test_no_program_outlives_a_test_that_ran_out_of_time(
+    pytester: pytest.Pytester, waits: str
+) -> None:
+    """Neither those that the test has started nor what they have started ends late."""
+    pytester.makeconftest(CONFTEST)
+    # Whoever has the pipe open for writing lives; a hang-up of the terminal is ignored.
+    os.mkfifo(pytester.path / "lives")
+    pytester.makepyfile(f"""
+        import pexpect, subprocess
+
+        COMMAND = ["sh", "-c", "trap '' HUP; exec 9> lives; sh -c 'sleep 99; :'; :"]
+
+        def test_hangs():
+            {waits}
+    """)
+    reading = os.open(pytester.path / "lives", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        result = pytester.runpytest_subprocess("--timeout=2", "-p", "no:asyncio")
+        assert "in test_hangs" in result.stderr.str()
+        # At its end there is something to read: nobody is left who could write.
+        assert select.select([reading], [], [], 30)[0] == [reading]
+    finally:
+        os.close(reading)
 
 
 def test_the_other_tests_go_on_in_a_new_process(pytester: pytest.Pytester) -> None:

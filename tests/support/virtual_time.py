@@ -12,6 +12,7 @@ in the loop. For asyncio's own loop it is looptime's work, which lives in the se
 """
 
 import asyncio
+import contextlib
 import contextvars
 import heapq
 import itertools
@@ -31,8 +32,10 @@ Ts = TypeVarTuple("Ts")
 Backend = tuple[str, dict[str, object]]
 
 
+# Asked for from outside, it is for all tests, whatever they say.
+ALL_IN_DEBUG = bool(os.environ.get("PYTHONASYNCIODEBUG"))
 # Debug mode costs a fifth: it is left to the Python that runs all tests.
-IS_DEBUG = "VEEAM_TASKS_SHARE" not in os.environ
+IS_DEBUG = ALL_IN_DEBUG or "VEEAM_TASKS_SHARE" not in os.environ
 
 
 class AsyncioVirtual(  # type: ignore[misc]
@@ -152,7 +155,14 @@ class VirtualUvloop(Uvloop):  # type: ignore[misc, valid-type]
         await super().shutdown_default_executor()
 
     async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
-        """Ask in a thread that is waited for, which uvloop's own are not."""
+        """Ask in a thread that is waited for, which uvloop's own are not.
+
+        A number needs none, as on every other loop: a test that waits until all tasks
+        are blocked would else go on before a connection to it is there.
+        """
+        with contextlib.suppress(socket.gaierror):
+            numeric = options.get("flags", 0) | socket.AI_NUMERICHOST
+            return socket.getaddrinfo(*args, **options | {"flags": numeric})
         return await self.run_in_executor(
             None, lambda: socket.getaddrinfo(*args, **options)
         )
@@ -228,9 +238,11 @@ def virtual_loop() -> asyncio.AbstractEventLoop:
 def backend(marker: pytest.Mark) -> Backend:
     """Return anyio's backend for a test with the marker."""
     options = {"debug": IS_DEBUG, "loop": virtual_loop, **marker.kwargs}
-    return "asyncio", {"debug": options["debug"], "loop_factory": options["loop"]}
+    debug = options["debug"] or ALL_IN_DEBUG
+    return "asyncio", {"debug": debug, "loop_factory": options["loop"]}
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
     """Run a coroutine function in a loop of its own, in virtual time."""
-    anyio.run(work, backend_options={"loop_factory": virtual_loop})
+    options = {"loop_factory": virtual_loop, "debug": ALL_IN_DEBUG}
+    anyio.run(work, backend_options=options)

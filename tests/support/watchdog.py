@@ -9,14 +9,18 @@ process, and where no thread can run, since one keeps the interpreter's lock,
 """
 
 import asyncio
+import contextlib
 import faulthandler
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
 import traceback
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -152,7 +156,29 @@ def stack_of(task: "asyncio.Task[object]") -> str:
 
 
 def end_programs() -> None:
-    """Kill the programs that tests have started, which would outlive this process."""
+    """Kill the programs that tests have started, which would outlive this process.
+
+    And what those have started, where the system says so: of a pseudo-terminal, or
+    behind a shell, nothing else is known here.
+    """
+    # Before any is killed, since orphans are no longer known as descendants.
+    for process in below(os.getpid()):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            os.kill(process, signal.SIGKILL)
     for found in gc.get_objects():
         if issubclass(type(found), subprocess.Popen) and found.poll() is None:
             found.kill()
+
+
+def below(process: int) -> list[int]:
+    """Return the IDs of all processes that descend from one, where `/proc` is there."""
+    children = defaultdict(list)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            # Its name, in parentheses, may hold anything.
+            after_name = path.read_text(errors="replace").rpartition(")")[2]
+            children[int(after_name.split()[1])].append(int(path.parent.name))
+    found = [process]
+    for parent in found:
+        found += children[parent]
+    return found[1:]

@@ -27,6 +27,9 @@ BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 KINDS = ("poll", "read", "action", "logon", "session")
 """What requests are about; ``session`` is our own logon session."""
 
+OUTCOMES = ("succeeded", "failed", "lost")
+SESSION_RESULTS = ("success", "warning", "failed", "none", "unknown", "lost")
+
 NO_REPLY = 0
 """The class of a request without a usable reply; the others are 1 (1xx) to 5 (5xx)."""
 
@@ -60,6 +63,8 @@ class Monitor:
         requests: By kind: how many replies of each class of status came.
         ends: Tasks and runs that ended, by operation and outcome.
         sessions: Job sessions that were followed to their end, by result.
+            Of both, what may happen is there with 0 before it does, since what a series
+            began with is no increase to Prometheus.
         seen_after: How much later than it happened a change was seen at most: the time
             between the poll before and the reply that showed it.
         refusals: Logons, and adopted tokens, that were refused.
@@ -72,7 +77,9 @@ class Monitor:
         factory=lambda: {kind: [0] * 6 for kind in KINDS}
     )
     ends: dict[tuple[str, str], int] = attrs.field(factory=dict)
-    sessions: dict[str, int] = attrs.field(factory=dict)
+    sessions: dict[str, int] = attrs.field(
+        factory=lambda: dict.fromkeys(SESSION_RESULTS, 0)
+    )
     seen_after: Buckets = attrs.field(factory=Buckets)
     refusals: int = 0
     last_success: OrderedDict[str, datetime] = attrs.field(factory=OrderedDict)
@@ -89,12 +96,15 @@ class Monitor:
         if seen.not_before is not None:
             late = (seen.observed_at - seen.not_before).total_seconds()
             self.seen_after.add(max(0.0, late))
+        if seen.stage is RunStage.TASK:
+            operation = self._operation_of(seen)
+            for one in OUTCOMES:
+                self.ends.setdefault((operation, one), 0)
         if not seen.is_final:
             return
         outcome = outcome_of(seen)
-        key = self._operation_of(seen), outcome
         if seen.stage is RunStage.TASK:
-            self.ends[key] = self.ends.get(key, 0) + 1
+            self.ends[operation, outcome] += 1
             return
         session = seen.session
         result = _OTHER if session is None else session.result.value.lower()
@@ -121,7 +131,7 @@ class Monitor:
 
     def _log(self, seen: Observation) -> None:
         level = logging.INFO if seen.is_final else logging.DEBUG
-        if not TASKS.isEnabledFor(level):
+        if not TASKS.is_enabled_for(level):
             return
         session, task = seen.session, seen.task
         word = seen.state.value

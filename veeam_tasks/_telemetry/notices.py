@@ -5,10 +5,14 @@ would move with the code. Each record has fields beside its sentence (``extra``)
 that whoever writes JSON gets values; the README of `metrics` lists them.
 """
 
+import contextlib
 import logging
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 import attrs
 
@@ -19,16 +23,73 @@ from veeam_tasks._redaction import (
     visible,
 )
 
-LOGON = logging.getLogger("veeam_tasks.logon")
+_STACK = 3  # from here to whoever has something to say
+
+
+class Log:
+    """A logger whose handlers and filters, which are the program's, harm nothing.
+
+    What they raise would else end the poller, the renewal or the close that tells. It
+    is printed, as `logging.Handler.handleError` does; there is no log to write it to.
+
+    Args:
+        name: Of the logger.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def is_enabled_for(self, level: int) -> bool:
+        """Tell whether a record of this level would be written."""
+        return self._logger.isEnabledFor(level)
+
+    def debug(self, text: str, *args: object, **options: Any) -> None:
+        """Write a record of level DEBUG."""
+        self._write(logging.DEBUG, text, args, options)
+
+    def info(self, text: str, *args: object, **options: Any) -> None:
+        """Write a record of level INFO."""
+        self._write(logging.INFO, text, args, options)
+
+    def warning(self, text: str, *args: object, **options: Any) -> None:
+        """Write a record of level WARNING."""
+        self._write(logging.WARNING, text, args, options)
+
+    def error(self, text: str, *args: object, **options: Any) -> None:
+        """Write a record of level ERROR."""
+        self._write(logging.ERROR, text, args, options)
+
+    def exception(self, text: str, *args: object, **options: Any) -> None:
+        """Write a record of level ERROR, with the traceback of what is handled."""
+        self._write(logging.ERROR, text, args, {"exc_info": True, **options})
+
+    def log(self, level: int, text: str, *args: object, **options: Any) -> None:
+        """Write a record of any level."""
+        self._write(level, text, args, options)
+
+    def _write(
+        self, level: int, text: str, args: tuple[object, ...], options: dict[str, Any]
+    ) -> None:
+        try:
+            self._logger.log(level, text, *args, stacklevel=_STACK, **options)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 - a CancelledError, say
+            if logging.raiseExceptions and sys.stderr is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    traceback.print_exc()
+
+
+LOGON = Log("veeam_tasks.logon")
 """Logon sessions: logged on, renewed, kept alive, logged out."""
 
-SERVER = logging.getLogger("veeam_tasks.server")
+SERVER = Log("veeam_tasks.server")
 """The health of the server, and how it is asked."""
 
-TASKS = logging.getLogger("veeam_tasks.tasks")
+TASKS = Log("veeam_tasks.tasks")
 """Each change and each end of a task or a run; polls that failed."""
 
-MANAGER = logging.getLogger("veeam_tasks.manager")
+MANAGER = Log("veeam_tasks.manager")
 """Errors of our own, or of the caller's functions."""
 
 

@@ -14,6 +14,7 @@ import attrs
 
 from veeam_tasks._events import Observation
 from veeam_tasks._model import RunStage, TaskState
+from veeam_tasks._notices import MANAGER
 
 _SCOPE = "veeam_tasks"
 _KEPT = 10_000
@@ -54,25 +55,35 @@ class Spans:
         if api is None:
             yield None
             return
-        with api.get_tracer(_SCOPE).start_as_current_span(
-            name,
-            kind=api.SpanKind.CLIENT,
-            attributes={**self._server, **attributes},
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield span
-            except Exception as error:
-                _fail(span, error)
-                raise
+        span, opened = None, None
+        with _harmless():
+            opened = api.get_tracer(_SCOPE).start_as_current_span(
+                name,
+                kind=api.SpanKind.CLIENT,
+                attributes={**self._server, **attributes},
+                record_exception=False,
+                set_status_on_exception=False,
+            )
+            span = opened.__enter__()
+        try:
+            yield span
+        except Exception as error:
+            if span is not None:
+                with _harmless():
+                    _fail(span, error)
+            raise
+        finally:
+            if opened is not None and span is not None:
+                with _harmless():
+                    opened.__exit__(None, None, None)
 
     def note_submitted(self, task_id: str, span: Any) -> None:
         """Remember the span of a submit, for the run that it started to link to."""
         if span is None:
             return
         self._submits.pop(task_id, None)
-        self._submits[task_id] = span.get_span_context()
+        with _harmless():
+            self._submits[task_id] = span.get_span_context()
         if len(self._submits) > _KEPT:
             del self._submits[next(iter(self._submits))]
 
@@ -109,6 +120,10 @@ class RunSpans:
 
     def observed(self, seen: Observation) -> None:
         """Add a change; with the last one the span ends."""
+        with _harmless():
+            self._observe(seen)
+
+    def _observe(self, seen: Observation) -> None:
         span = self._open.get(seen.task_id)
         if span is None:
             span = self._spans.begin_run(seen, self._context)
@@ -137,8 +152,21 @@ class RunSpans:
         for task_id in list(self._open) if task_ids is None else task_ids:
             span = self._open.pop(task_id, None)
             if span is not None:
-                span.set_attribute("veeam_tasks.outcome", "unfinished")
-                span.end()
+                with _harmless():
+                    span.set_attribute("veeam_tasks.outcome", "unfinished")
+                    span.end()
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """Log what the program's tracing raises: an action was carried out all the same."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - processors and exporters are others' code
+        told = {"event": "tracing_raised"}
+        MANAGER.exception("the tracing of this program raised", extra=told)
 
 
 def _described(seen: Observation) -> dict[str, str | int]:

@@ -261,6 +261,7 @@ _GRACE: Final = 0.1
 # A client needs an address of this machine, not of all of its networks.
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - names, nothing is bound here
 _BACKLOG: Final = 4096
+_STEPS_TO_ACCEPT: Final = 4
 
 
 @attrs.define(kw_only=True)
@@ -319,7 +320,9 @@ class _Quiet:
 
     def handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         is_ours = isinstance(context.get("protocol"), web.RequestHandler)
-        if is_ours and isinstance(context.get("exception"), OSError):
+        # CancelledError: a loop ends in the middle of a handshake.
+        broken = OSError, asyncio.CancelledError
+        if is_ours and isinstance(context.get("exception"), broken):
             return
         if self.before is None:
             loop.default_exception_handler(context)
@@ -371,13 +374,15 @@ class Listener:
     async def stop(self) -> None:
         """Stop listening and end every connection."""
         server, self._server = self._server, None
-        self._stop_listening()
+        await self._stop_listening()
         if server is not None:
             await server.shutdown(_GRACE)
 
     async def pause(self) -> None:
         """Refuse connections and cut those that are open."""
-        self._stop_listening()
+        if self._server is not None:
+            self._server.drop()
+        await self._stop_listening()
         if self._server is not None:
             self._server.drop()
 
@@ -408,7 +413,14 @@ class Listener:
         else:
             loop.call_soon_threadsafe(server.drop)
 
-    def _stop_listening(self) -> None:
+    async def _stop_listening(self) -> None:
         socket, self._socket = self._socket, None
-        if socket is not None:
+        if socket is None:
+            return
+        try:
+            # asyncio takes a connection in one step and makes its transport in the
+            # next; closed in between, it leaves the socket to the garbage collector.
+            for _ in range(_STEPS_TO_ACCEPT):
+                await asyncio.sleep(0)
+        finally:
             socket.close()
