@@ -13,8 +13,14 @@ from veeam_tasks import (
     Task,
     TaskState,
 )
-from veeam_tasks._checkpoint import EventMark, RunMark, SessionMark, StartMark, TaskMark
 from veeam_tasks._engine import checkpoints, resuming
+from veeam_tasks._engine.checkpoint_values import (
+    EventMark,
+    RunMark,
+    SessionMark,
+    StartMark,
+    TaskMark,
+)
 from veeam_tasks._events import Observation
 from veeam_tasks._session.submitted import KnownSessions, Submitted, started_job
 

@@ -14,7 +14,7 @@ import attrs
 
 from veeam_tasks._events import Observation
 from veeam_tasks._model import RunStage, TaskState
-from veeam_tasks._notices import MANAGER
+from veeam_tasks._telemetry.notices import MANAGER
 
 _SCOPE = "veeam_tasks"
 _KEPT = 10_000
