@@ -210,15 +210,20 @@ class BaseServer:
             unknown_session=unknown_session,
             task_location=task_location,
         )
-        make_server = functools.partial(
-            self._make_http, service, date_header=date_header, access_log=access_log
+        make_server = self._maker(
+            service, date_header=date_header, access_log=access_log
         )
         self._listener = Listener(self._address, make_server)
 
-    def _make_http(
+    def _maker(
         self, service: Service, *, date_header: bool, access_log: bool
-    ) -> HttpServer:
-        return HttpServer(
+    ) -> Callable[[], HttpServer]:
+        """Return what makes the server; it holds parts of this one and not itself.
+
+        Otherwise a server left open would not be dropped, and warn, at once.
+        """
+        return functools.partial(
+            HttpServer,
             state=self._state,
             service=service,
             faults=self.faults,
