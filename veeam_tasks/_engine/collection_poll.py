@@ -194,6 +194,7 @@ class CollectionPoller(DueItem):
         return bool(self.tracker.records) or self.has_subscribers
 
     def _present(self) -> list[AllTasksSubscriber]:
+        # Anew each time: the loop is let go in between, and watches come and go.
         refs = self._subscribers
         return [one for ref in refs if isinstance(one := ref(), AllTasksSubscriber)]
 
@@ -449,6 +450,7 @@ class CollectionPoller(DueItem):
         return pause * (1.0 - settling.jitter * self.tracker.random.random())
 
     def _ask_for_missing(self, found: Found) -> None:
+        # That a list leaves a task out proves nothing: a list may be abridged.
         for task_id in self.tracker.records.keys() - found.keys():
             record = self.tracker.records[task_id]
             if record.due == DueState.IN_COLLECTION:
@@ -460,6 +462,7 @@ class CollectionPoller(DueItem):
         if self.mode != "auto":
             return self.mode == "always"
         if collection.seconds is None:
+            # The loop was held, so how long it took says nothing about the server.
             return self.cost.is_together
         if self.cost.is_late(collection.seconds):
             self._fall_back(None)
@@ -504,6 +507,8 @@ class CollectionPoller(DueItem):
         is_refusal = isinstance(failure, StatusError | MalformedReplyError)
         is_busy = isinstance(failure, ServerBusyError)
         for_good = is_refusal and not is_busy and self.mode == "auto"
+        # For good after an error of its own: a server without this collection would be
+        # asked for it for ever. A busy one, or one that was down, may give it later.
         now, asked = self.loop.time(), 0.0
         if isinstance(failure, ServerBusyError):
             asked = min(failure.retry_after or 0.0, LONGEST_PAUSE)

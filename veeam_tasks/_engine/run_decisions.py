@@ -159,6 +159,19 @@ def _is_overdue(record: RunRecord, now: float) -> bool:
     return now >= min([one.at for one in record.deadlines.values()], default=now)
 
 
+def searching(seen: Observation, record: RunRecord) -> Observation:
+    """Return what the end of a task shows while its job session is searched."""
+    is_lost = seen.state is TaskState.LOST
+    return attrs.evolve(
+        seen,
+        task=record.task,
+        state=record.task.state if is_lost else seen.state,
+        is_final=False,
+        error=None,
+        stage=RunStage.SEARCHING,
+    )
+
+
 def on_answer(record: RunRecord, times: PollTimes) -> None:
     """Take note that the server itself has answered, whatever it said."""
     record.generation = times.generation

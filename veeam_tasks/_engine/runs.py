@@ -32,7 +32,6 @@ from veeam_tasks._errors import CertificateError, VeeamTasksError
 from veeam_tasks._events import Observation
 from veeam_tasks._model import (
     JobSession,
-    RunStage,
     SessionResult,
     Task,
     TaskState,
@@ -146,6 +145,7 @@ class Runs:
             return None  # nothing can tell of it any more
         if source is SessionSource.NOWHERE:
             return None
+        # A submit of ours tells two tasks under one ID apart; else the generation does.
         number = seen.generation - 1 if submitted is None else submitted.number
         record = self.tracker.runs.get((seen.task_id, number))
         if record is None:
@@ -164,6 +164,7 @@ class Runs:
             )
             self.tracker.runs[record.key] = record
             self.tracker.queue.add(record)
+        # Whoever joins has a deadline of its own, and lets the search go on until then.
         until = self.tracker.loop.time() + seconds
         held = self.tracker.queue.held.seconds
         record.want(subscriber, Deadline(until, seconds, held))
@@ -178,7 +179,7 @@ class Runs:
     ) -> RunRecord:
         """Follow a run that a process before us has followed; return its record."""
         record = self.tracker.runs.setdefault(record.key, record)
-        if record.due == DueState.DROPPED:
+        if record.due == DueState.DROPPED:  # as every record begins: nobody polls it
             self.tracker.queue.add(record)
             if record.session is not None:
                 self._owners.take(record, record.session)
@@ -204,7 +205,7 @@ class Runs:
         try:
             path = resource_path(link, self.transport.base)
         except ValueError:
-            return None
+            return None  # to another server, which is not ours to ask
         return entity_path(path) if is_session_path(path) else None
 
     def leave(self, subscriber: SubscriberRef, record: RunRecord) -> None:
@@ -250,6 +251,7 @@ class Runs:
             and generation == record.generation
             and reply.status == OK
         ):
+            # Of nearly every poll this is the end, see `Engine._poll`.
             record.sent, record.sent_wall = sent, sent_wall
             self.tracker.reschedule(record, record.grow())
             if self.health.outage.has_failures:
@@ -273,7 +275,10 @@ class Runs:
     async def _poll_together(self, ask: Ask, members: list[RunRecord]) -> None:
         """Ask for several sessions with one query, and act on what it says of each.
 
-        Whatever is not as expected falls back on single requests, which say why.
+        1. As before, or a page of sessions: that is acted on, one by one.
+        2. The query was refused: all are asked for singly, at once.
+        3. Nothing usable came: the first one stands for all. Were it counted for each
+           of them, one lost reply would be twenty failures, and begin an outage.
         """
         lead = members[0]
         assert lead.session is not None
@@ -358,6 +363,7 @@ class Runs:
                 # All at the same time, so that they come together again.
                 pause = one.pace.jittered(decision.pause, chance)
                 self.tracker.queue.add_after(one, pause)
+        # Last: their machines are read first, which the others are not to wait for.
         for one, decision in ended:
             if one.due == DueState.POLLING:
                 await self._apply(ask, one, decision)
@@ -374,6 +380,7 @@ class Runs:
         if isinstance(value, JobSession):
             self._note_good(times)
             self._owners.take(record, value)
+            # Back to those that are asked for together, unless the query leaves it out.
             record.is_single = record.missed >= _MISSED_OFTEN
             decision = _runs.on_session(record, value, times)
             # Stopped without a Result is looked at each time.
@@ -384,6 +391,7 @@ class Runs:
             self._note_good(times)
             other = None if record.path is None else other_path(record.path)
             if other is not None:
+                # At once; and once, since the other place has no other place.
                 record.path = other
                 self.tracker.reschedule(record, 0.0)
             elif is_seen:
@@ -458,6 +466,7 @@ class Runs:
             _runs.on_answer(record, times)
             record.trouble = str(value)
             if self.habits.note_refused(request):
+                # The same question in another form, still in this round.
                 record.steps.insert(0, request.kind)
                 self.tracker.reschedule(record, 0.0)
             else:
@@ -511,6 +520,7 @@ class Runs:
         if seen is not None and seen.is_final and seen.error is None:
             assert seen.session is not None
             if seen.session.result in _WITH_REASONS:
+                # Before it is told, since nothing comes after the final event.
                 failures = await self._machines.read_failures(ask, seen.session)
                 seen = attrs.evolve(seen, failures=failures)
                 if record.due != DueState.POLLING:
@@ -523,6 +533,7 @@ class Runs:
     def _tell(self, record: RunRecord, seen: Observation) -> None:
         self.tracker.count(record, seen, is_ours=record.started is not None)
         if seen.is_final:
+            # Before anyone is told, who may want it anew.
             self.tracker.drop(record)
         for ref in list(record.subscribers):
             subscriber = ref()
@@ -556,6 +567,7 @@ class Runs:
             reason = f"only errors for it for {self.patience:g} s, the last: {error}"
             self._tell(record, _runs.lost(record, times, reason))
             return
+        # No search ends by a round without an answer, unless nothing else comes.
         record.steps, record.is_round_clean = [], False
         if record.session is None and not outage.is_closed:
             self._go_on(record, times)
@@ -574,19 +586,6 @@ class Runs:
             self._tell(record, _runs.lost(record, times, reason))
         else:
             await self._on_trouble(record, failure, times)
-
-
-def searching(seen: Observation, record: RunRecord) -> Observation:
-    """Return what the end of a task shows while its job session is searched."""
-    is_lost = seen.state is TaskState.LOST
-    return attrs.evolve(
-        seen,
-        task=record.task,
-        state=record.task.state if is_lost else seen.state,
-        is_final=False,
-        error=None,
-        stage=RunStage.SEARCHING,
-    )
 
 
 def _times(generation: int, sent: float, sent_wall: float, now: float) -> PollTimes:

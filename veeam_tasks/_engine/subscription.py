@@ -32,9 +32,8 @@ from veeam_tasks._engine.resuming import (
     resumed,
     run_of,
 )
-from veeam_tasks._engine.run_decisions import replaced
+from veeam_tasks._engine.run_decisions import replaced, searching
 from veeam_tasks._engine.run_records import RunRecord
-from veeam_tasks._engine.runs import searching
 from veeam_tasks._errors import (
     WatchTimeoutError,
     fresh,

@@ -220,6 +220,7 @@ class LogonSession:
         if not refuses_token(reply):
             self.mark_accepted(generation, reply.status)
             return reply, generation
+        # A 401 means that nothing was carried out, so even an action may go once more.
         await self.renew(generation)
         if is_bound and generation != self.check():
             return reply, generation
@@ -228,6 +229,8 @@ class LogonSession:
         reply = await self.transport.send(request, self.token, uncertain=uncertain)
         self._note_time(reply)
         self.mark_accepted(generation, reply.status)
+        # Once more only: a second 401 is the caller's to judge, unless the token itself
+        # was never any good, which ends all.
         if refuses_token(reply) and generation == self.generation:
             await self._single_flight(self._check_new_token)
         return reply, generation
@@ -301,14 +304,17 @@ class LogonSession:
         reply = await self.transport.send(self._own("GET"), self.token)
         self.mark_accepted(generation, reply.status)
         if refuses_token(reply):
+            # It was asked about itself, so nothing else has to be asked.
             return await self.renew(generation, is_expired=True)
         return reply.is_success
 
     async def wait_for_pending(self) -> None:
         """Wait for a logon under way, whoever asked for it, so it can be logged out."""
         self._is_closing = True
+        # Once and again: who waited for the first may have begun another one.
         while self._pending is not None:
             if self._is_backing_off:
+                # It pauses for up to a minute, and has sent nothing yet.
                 self._pending.cancel()
             await asyncio.wait([self._pending])
 
@@ -326,6 +332,7 @@ class LogonSession:
         middle is honoured after one more try, since the request is safe to repeat.
         """
         request, token = self._own("DELETE"), self.token
+        # First: whatever strikes below, nothing goes out under this token any more.
         self.clear()
         if self.credentials is None or token is None:
             return False
@@ -400,6 +407,7 @@ class LogonSession:
                 work(), name="veeam_tasks logon"
             )
             pending.add_done_callback(self._release)
+        # Not awaited itself, or the cancellation of one who waits would go into it.
         await asyncio.wait([pending])
         if pending.cancelled():
             # A waiter that nobody cancelled must not end as if it were.
@@ -516,6 +524,7 @@ class LogonSession:
             except LogonError as error:
                 self._end_by(error)
                 raise
+        # Before anyone is told, since whoever is told may send under it at once.
         self._take(token, session_id)
         self._learn_names(reply)
         self.logons += 1
