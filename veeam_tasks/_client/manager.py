@@ -4,7 +4,6 @@ Every public call stands here with its documentation; when it is open and when n
 the matter of its `Lifetime`.
 """
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, Unpack
 
@@ -42,11 +41,6 @@ from veeam_tasks._redaction import (
 from veeam_tasks._session.credentials import Credentials, Password
 from veeam_tasks._telemetry.monitor import Measures
 from veeam_tasks._telemetry.notices import Statistics
-
-# Here and not in the root, for which `logging` would be most of what it costs: whatever
-# is logged comes from below a manager.
-logging.getLogger("veeam_tasks").addHandler(logging.NullHandler())
-
 
 FIND_TIMEOUT = 1200.0
 """Seconds. The Enterprise Manager collects data every 15 minutes unless told otherwise
@@ -541,9 +535,6 @@ class SessionManager(NotCopyable):
             ForbiddenError: This account may not read them.
             TypeError: Not a `JobSession`.
         """
-        if not isinstance(session, JobSession):
-            text = f"a session is a JobSession, not {type(session).__name__}"
-            raise TypeError(text)
         return await self._running().calls.fetch_session_tasks(session)
 
     # --- inspection

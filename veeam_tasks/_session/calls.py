@@ -179,6 +179,9 @@ class Calls:
 
     async def fetch_session_tasks(self, session: JobSession) -> tuple[TaskSession, ...]:
         """GET the machines of a job session, every page; () for kinds without any."""
+        if not isinstance(session, JobSession):
+            text = f"a session is a JobSession, not {type(session).__name__}"
+            raise TypeError(text)
         with self._counted():
             if session.kind == "CloudFailoverSession":
                 reply = await self._plain(

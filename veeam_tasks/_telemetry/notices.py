@@ -80,6 +80,9 @@ class Log:
                     traceback.print_exc()
 
 
+# Here and not in the root, for which `logging` would be most of what it costs.
+logging.getLogger("veeam_tasks").addHandler(logging.NullHandler())
+
 LOGON = Log("veeam_tasks.logon")
 """Logon sessions: logged on, renewed, kept alive, logged out."""
 
