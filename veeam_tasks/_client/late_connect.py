@@ -13,7 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from veeam_tasks._options.keywords import ACCOUNT, DEFAULTS, with_keywords
-from veeam_tasks._redaction import NotCopyable, hidden, hidden_or_none, unexpected
+from veeam_tasks._redaction import (
+    NotCopyable,
+    hidden,
+    hidden_or_none,
+    of_the_package,
+    unexpected,
+)
 
 if TYPE_CHECKING:
     from veeam_tasks._client.connect import Connecting
@@ -119,3 +125,6 @@ def _check_names(options: dict[str, Any]) -> None:
     for name in sorted(options):
         if name not in DEFAULTS:
             raise TypeError(unexpected(name, (*DEFAULTS, *ACCOUNT)))
+
+
+of_the_package(adopt, connect)
