@@ -14,7 +14,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
-from urllib.parse import quote, unquote
 
 HIDDEN = "[hidden]"
 _SHORTEST_SECRET = 4
@@ -151,7 +150,7 @@ class Secrets:
         """
         pieces = _PIECES.split(path)
         for at, piece in enumerate(pieces):
-            before = unquote(pieces[at - 2]).lower() if at > 1 else ""
+            before = _unquoted(pieces[at - 2]).lower() if at > 1 else ""
             is_id = before == "logonsessions" and piece != ""
             key, equals, value = piece.partition("=")
             if any(map(self.is_in, _decodings(value))) and not self.is_in(key):
@@ -198,7 +197,14 @@ def _decodings(piece: str) -> Iterator[str]:
             whole = letters[: len(letters) - (len(letters) % 4 == 1)]
             padded = whole + "=" * (-len(whole) % 4)
             yield base64.b64decode(padded).decode("latin-1")
-        piece = unquote(piece)
+        piece = _unquoted(piece)
+
+
+def _unquoted(text: str) -> str:
+    # It loads `ipaddress`, a third of what this module would cost.
+    import urllib.parse  # noqa: PLC0415
+
+    return urllib.parse.unquote(text)
 
 
 def _escaped(text: str) -> str:
@@ -212,9 +218,11 @@ def _forms(secret: Secret) -> set[str]:
     text = secret.reveal() or ""
     if len(text) < _SHORTEST_SECRET:
         return set()
+    import urllib.parse  # noqa: PLC0415 - see `_unquoted`
+
     forms = {text, _escaped(text)}
     # A header may hold bytes that are no text, which aiohttp gives as lone surrogates.
-    forms.add(quote(text, safe="", errors="surrogatepass"))
+    forms.add(urllib.parse.quote(text, safe="", errors="surrogatepass"))
     forms.add(base64.b64encode(text.encode(errors="surrogatepass")).decode("ascii"))
     try:
         # A token is often the session ID in base64.
