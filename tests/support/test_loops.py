@@ -1,11 +1,13 @@
 """On which loops the tests run: that what was asked for is what they get."""
 
 import asyncio
+import hashlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from support import virtual_time
@@ -112,6 +114,27 @@ def test_the_clock_jumps_on_each_loop(kind: str) -> None:
 
     virtual_time.run(main)
     assert order == [b"now\n", "timer", b"later\n"]
+
+
+@pytest.mark.parametrize("run_in_thread", [asyncio.to_thread, anyio.to_thread.run_sync])
+def test_the_clock_stands_still_while_a_thread_works(
+    kind: str, run_in_thread: Callable[..., Awaitable[object]]
+) -> None:
+    """However long it takes, and whatever else there is to come."""
+
+    def work() -> None:
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 300_000)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        ticking = [loop.call_later(number / 1000, int) for number in range(1, 10_000)]
+        await run_in_thread(work)
+        assert loop.time() == start
+        for tick in ticking:
+            tick.cancel()
+
+    virtual_time.run(main)
 
 
 def test_the_clock_waits_for_what_looks_up_an_address(kind: str) -> None:

@@ -18,6 +18,7 @@ import heapq
 import itertools
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVarTuple, Unpack
@@ -38,10 +39,51 @@ ALL_IN_DEBUG = bool(os.environ.get("PYTHONASYNCIODEBUG"))
 IS_DEBUG = ALL_IN_DEBUG or "VEEAM_TASKS_SHARE" not in os.environ
 
 
+def has_thread_at_work(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether one of anyio's threads works for a loop.
+
+    A loop does not know of them: its own executor's are others.
+    """
+    return any(
+        thread.name == "AnyIO worker thread"
+        and getattr(thread, "loop", None) is loop
+        and thread.queue.unfinished_tasks  # type: ignore[attr-defined]
+        for thread in threading.enumerate()
+    )
+
+
 class AsyncioVirtual(  # type: ignore[misc]
     looptime.make_event_loop_class(asyncio.SelectorEventLoop)
 ):
-    """An asyncio loop whose clock jumps."""
+    """An asyncio loop whose clock jumps, and stands still while a thread works for it.
+
+    looptime would let the time pass that an executor's thread really takes, and any
+    time while one of anyio's works: what comes first would be up to the machine.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads: set[asyncio.Future[Any]] = set()
+        self._select_and_jump = self._selector.select
+        self._selector.select = self._select
+
+    def _select(self, timeout: float | None) -> list[tuple[Any, int]]:
+        if timeout != 0 and (self._threads or has_thread_at_work(self)):
+            # A thread's end is something to read.
+            return type(self._selector).select(self._selector, 0.01)
+        return self._select_and_jump(timeout)
+
+    def run_in_executor(
+        self,
+        executor: Executor | None,
+        func: Callable[[Unpack[Ts]], Any],
+        *args: *Ts,
+    ) -> "asyncio.Future[Any]":
+        """Do as asyncio does, and let time stand still until the thread is done."""
+        done: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
+        self._threads.add(done)
+        done.add_done_callback(self._threads.discard)
+        return done
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's signature
         """Wait for the threads however long: the clock would jump past the timeout."""
@@ -202,7 +244,7 @@ class VirtualUvloop(Uvloop):  # type: ignore[misc, valid-type]
         if self._seen != self._made_ready:
             self._seen, self._still = self._made_ready, 0
         self._still += 1
-        if self._threads:
+        if self._threads or has_thread_at_work(self):
             super().call_later(0.001, self._step)
             return
         if self._still > self._STEPS:
