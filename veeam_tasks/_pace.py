@@ -48,6 +48,17 @@ def check_seconds(name: str, value: object) -> None:
         raise ArgumentError(parameter=name, problem=problem, shown=quoted(value))
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raise unless `value` is True or False: any text would be true, "no" as well.
+
+    Raises:
+        TypeError: It is of another type.
+    """
+    if not isinstance(value, bool):
+        text = f"{name} must be True or False, not {quoted(value)}"
+        raise TypeError(text)
+
+
 def check_timeout(timeout: float | None) -> float | None:
     """Return a timeout in seconds, or None for none.
 

@@ -80,7 +80,11 @@ async def read_jobs(em: "vt.SessionManager", *, results: bool = False) -> list[J
 
     Raises:
         VeeamTasksError: They could not be read; ForbiddenError: not by this account.
+        TypeError: `results` is neither True nor False; nothing was sent.
     """
+    if not isinstance(results, bool):
+        text = f"results must be True or False, not {results!r}"
+        raise TypeError(text)
     last = await _last_results(em) if results else {}
     found = [
         _job(entity, "jobs", "{path}?action={action}", last)

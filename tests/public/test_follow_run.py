@@ -16,7 +16,7 @@ from veeam_tasks import (
     TaskFailedError,
     WatchTimeoutError,
 )
-from veeam_tasks.simulator import SimulatedServer
+from veeam_tasks.simulator import Fault, SimulatedServer
 from veeam_tasks.simulator._version import VersionName
 
 pytestmark = pytest.mark.virtual_time(debug=False)
@@ -167,6 +167,22 @@ async def test_a_run_that_takes_too_long_is_a_watch_timeout() -> None:
         assert event.session is not None
         assert event.session.state is SessionState.WORKING
         assert server.job_sessions[-1].path
+
+
+async def test_the_timeout_that_is_told_is_the_one_that_was_given() -> None:
+    """It counts from the call of `run`: what was asked before the action is part of it.
+
+    And it is told as it was given, not what was left of it then.
+    """
+    async with SimulatedServer() as server, door(server) as em:
+        job = server.add_job("Nightly", session="Working 1h, Stopped")
+        server.faults.add(Fault("delay", path="query", seconds=7))
+        began = anyio.current_time()
+        with pytest.raises(WatchTimeoutError, match="after 600 s with") as caught:
+            await em.run(f"{job.path}?action=start", timeout=600)
+        assert caught.value.seconds == 600
+        assert anyio.current_time() - began == pytest.approx(600)
+        assert [path for path in targets(server) if path.startswith("query")]
 
 
 async def test_a_session_that_never_comes_is_lost_after_the_find_timeout() -> None:

@@ -10,13 +10,8 @@ from typing import Any, Literal, Self, Unpack
 from veeam_tasks._client.lifetime import Lifetime
 from veeam_tasks._client.runtime import Runtime
 from veeam_tasks._engine.checkpoint_values import Checkpoint, read_checkpoint
-from veeam_tasks._engine.watch import (
-    TaskLike,
-    Waiter,
-    Watch,
-    followed,
-    task_ids_of,
-)
+from veeam_tasks._engine.held_time import TimeLimit
+from veeam_tasks._engine.watch import TaskLike, Waiter, Watch, followed, task_ids_of
 from veeam_tasks._model import JobSession, Link, Run, Task, TaskSession
 from veeam_tasks._options.settings import (
     Options,
@@ -24,7 +19,7 @@ from veeam_tasks._options.settings import (
     make_settings,
     with_options,
 )
-from veeam_tasks._pace import Pace, check_seconds, check_timeout
+from veeam_tasks._pace import Pace, check_flag, check_seconds, check_timeout
 from veeam_tasks._protocol.actions import Body, action_request
 from veeam_tasks._protocol.messages import Request
 from veeam_tasks._protocol.session_paths import SessionLike, session_path
@@ -49,6 +44,7 @@ FIND_TIMEOUT = 1200.0
 
 def _search(find_timeout: float, *, follow: bool) -> float | None:
     """Return how long a job session may be searched; None if it is not followed."""
+    check_flag("follow", follow)
     check_seconds("find_timeout", find_timeout)
     return find_timeout if follow else None
 
@@ -136,7 +132,9 @@ class SessionManager(NotCopyable):
 
         Raises:
             RuntimeError: It is open in another event loop.
+            TypeError: `log_out` is neither True nor False.
         """
+        check_flag("log_out", log_out)
         await self._lifetime.aclose(log_out=log_out)
 
     async def __aenter__(self) -> Self:
@@ -285,7 +283,8 @@ class SessionManager(NotCopyable):
         self,
         task_ids: Iterable[str],
         *,
-        timeout: float | None,
+        timeout: float | None = None,
+        limit: TimeLimit | None = None,
         find_timeout: float | None,
         pace: Pace | None = None,
         is_endless: bool = False,
@@ -298,6 +297,7 @@ class SessionManager(NotCopyable):
             task_ids,
             pace=pause,
             timeout=seconds,
+            limit=limit,
             manager=self,
             is_endless=is_endless,
             find_timeout=find_timeout,
@@ -365,6 +365,7 @@ class SessionManager(NotCopyable):
             TransportError, CertificateError: It was not sent.
             ValueError, TypeError: An argument is wrong; nothing was sent.
         """
+        check_flag("follow", follow)
         request = self._action(path, body, method)
         return await self._running().calls.submit(request, follow=follow)
 
@@ -467,8 +468,9 @@ class SessionManager(NotCopyable):
         runtime = self._running()
         limit = None if seconds is None else runtime.engine.time_limit(seconds)
         task = await runtime.calls.submit(request, follow=True)
-        left = None if limit is None else limit.left(runtime.loop.time())
-        watch = self._watch([task.task_id], timeout=left, find_timeout=search)
+        if limit is not None:
+            limit = limit.going_on(runtime.loop.time())
+        watch = self._watch([task.task_id], limit=limit, find_timeout=search)
         return await followed(watch)
 
     @names_nearest

@@ -69,6 +69,11 @@ class TimeLimit:
             self.at = at_least
         return self.at <= now
 
+    def going_on(self, now: float) -> "TimeLimit":
+        """Return the limit for who goes on: no timer of it was late until now."""
+        at = now + self.left(now)
+        return TimeLimit(self.seconds, at, self._held, self._held.seconds)
+
     def left(self, now: float) -> float:
         """Return how many of them are left; 0.0 if none are."""
         return max(0.0, self.at + self._held.seconds - self._counted - now)

@@ -23,6 +23,7 @@ from veeam_tasks._engine.checkpoints import (
 )
 from veeam_tasks._engine.decisions import is_another_end
 from veeam_tasks._engine.engine import Engine
+from veeam_tasks._engine.held_time import TimeLimit
 from veeam_tasks._engine.pending_event import Latest, PendingEvent, PendingRun, Reports
 from veeam_tasks._engine.reader import Reader
 from veeam_tasks._engine.resuming import (
@@ -57,6 +58,7 @@ class Subscription:
         find_timeout: How long the job session of a finished task may be searched, in
             seconds; None if job sessions are not followed.
         checkpoint: What to go on with; None to begin.
+        limit: Instead of `timeout`: one that has begun already.
 
     Attributes:
         pace: How long the watch pauses between two polls of one task.
@@ -75,6 +77,7 @@ class Subscription:
         is_endless: bool,
         find_timeout: float | None = None,
         checkpoint: Checkpoint | None = None,
+        limit: TimeLimit | None = None,
     ) -> None:
         self.pace = pace
         self.is_endless = is_endless
@@ -101,7 +104,9 @@ class Subscription:
         self._number = 0
         self.ended_by: Exception | None = None
         self._me = engine.tracker.reference(self, self.pending, self._runs)
-        self._limit = None if timeout is None else engine.time_limit(timeout)
+        if limit is None and timeout is not None:
+            limit = engine.time_limit(timeout)
+        self._limit = limit
         self._timer: asyncio.Handle | None = None
         self._resumed: dict[str, Resumed] = {}
         self._checkpoint = checkpoint

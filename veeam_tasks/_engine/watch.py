@@ -90,6 +90,7 @@ class Watch(NotCopyable):
         is_endless: bool = False,
         find_timeout: float | None = None,
         checkpoint: Checkpoint | None = None,
+        limit: TimeLimit | None = None,
     ) -> None:
         self._engine = engine
         self._manager = manager  # it lives as long as its watches
@@ -101,6 +102,7 @@ class Watch(NotCopyable):
             is_endless=is_endless,
             find_timeout=find_timeout,
             checkpoint=checkpoint,
+            limit=limit,
         )
 
     @property

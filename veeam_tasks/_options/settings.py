@@ -12,7 +12,7 @@ from yarl import URL
 
 from veeam_tasks._errors import ArgumentError
 from veeam_tasks._options.keywords import ACCOUNT, DEFAULTS, FunctionT, with_keywords
-from veeam_tasks._pace import Pace, check_seconds
+from veeam_tasks._pace import Pace, check_flag, check_seconds
 from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import Secret, hidden, quoted, unexpected
 from veeam_tasks._telemetry.notices import Notice
@@ -118,9 +118,7 @@ def make_settings(url: str, options: Options) -> Settings:
         raise TypeError(unexpected(unknown[0], (*DEFAULTS, *ACCOUNT)))
     rest = dict(hide_proxy(options))
     insecure = options.get("insecure", False)
-    if not isinstance(insecure, bool):
-        text = f"insecure must be True or False, not {quoted(insecure)}"
-        raise TypeError(text)
+    check_flag("insecure", insecure)
     base = base_url(url, insecure=insecure)
     trust = make_trust(
         base,
@@ -153,9 +151,7 @@ def _check(settings: Settings) -> None:
     _check_count("max_in_flight", settings.max_in_flight)
     if settings.max_reply_bytes is not None:
         _check_count("max_reply_bytes", settings.max_reply_bytes)
-    if not isinstance(settings.keep_alive, bool):
-        text = f"keep_alive must be True or False, not {quoted(settings.keep_alive)}"
-        raise TypeError(text)
+    check_flag("keep_alive", settings.keep_alive)
     if settings.proxy is not None:
         check_proxy(settings.proxy)
     if settings.on_notice is not None:

@@ -19,6 +19,21 @@ Checkpoint = Mapping[str, Any]
 _REASONS: Final = 3
 
 
+def check_flags(**flags: object) -> None:
+    """Raise unless each is True or False, while the DAG is read.
+
+    Any text would be true, "no" as well, and so would what another task returns: only
+    fields of templates are filled in.
+
+    Raises:
+        TypeError: One is of another type; its name is in the message.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            text = f"{name} must be True or False, not {value!r}"
+            raise TypeError(text)
+
+
 async def checkpoint_of(
     em: vt.SessionManager, task: vt.Task | str, *, follow: bool, find_timeout: float
 ) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import (
 import veeam_tasks as vt
 from veeam_tasks.airflow._shared_logon import LogonRefusedError
 from veeam_tasks.airflow._submitting import Action, Submitting, remember_ends
-from veeam_tasks.airflow._watching import Outcome, reason_of, report_of
+from veeam_tasks.airflow._watching import Outcome, check_flags, reason_of, report_of
 from veeam_tasks.airflow.hooks import DEFAULT_CONN_ID, VeeamHook
 from veeam_tasks.airflow.links import VeeamConsoleLink
 from veeam_tasks.airflow.triggers import VeeamTrigger
@@ -68,6 +68,7 @@ class _ActionsOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_flags(follow=follow, wait=wait, delete_on_kill=delete_on_kill)
         if on_warning not in ("succeed", "skip", "fail"):
             text = f"on_warning must be succeed, skip or fail, not {on_warning!r}"
             raise ValueError(text)

@@ -12,6 +12,7 @@ import veeam_tasks as vt
 from veeam_tasks.airflow._shared_logon import Logon, LogonRefusedError
 from veeam_tasks.airflow._submitting import with_logon
 from veeam_tasks.airflow._watching import (
+    check_flags,
     checkpoint_of,
     is_checkpoint,
     reason_of,
@@ -56,6 +57,7 @@ class VeeamTaskSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_flags(follow=follow)
         self.tasks = tasks
         self.veeam_conn_id = veeam_conn_id
         self.follow = follow

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 from veeam_tasks.simulator._accounts import Account, LogonSession
 from veeam_tasks.simulator._action_runner import ActionRunner, JobLinks, RunningJob
+from veeam_tasks.simulator._arguments import check
 from veeam_tasks.simulator._backup_server import BackupServer, derived_guid
 from veeam_tasks.simulator._clock import Clock
 from veeam_tasks.simulator._faults import Faults
@@ -158,6 +159,7 @@ class BaseServer:
         keep_requests: int = _KEPT,
         access_log: bool = False,
     ) -> None:
+        check(locals())
         self.username = username
         self.password = password
         self.faults = Faults()
