@@ -413,14 +413,7 @@ class TaskLostError(VeeamTasksError):
         last_error: VeeamTasksError | None = None,
         renewed_at: datetime | None = None,
     ) -> None:
-        seen = (
-            "it was never seen"
-            if last_seen is None
-            else ", ".join(
-                filter(None, (f"last seen {last_seen.raw_state}", last_seen.operation))
-            )
-        )
-        text = f"{task_id} is lost ({seen}): {reason}"
+        text = f"{task_id} is lost ({_task_seen(last_seen)}): {reason}"
         super().__init__(f"{text}. {advice}" if advice else text)
         self.task_id = task_id
         self.last_seen = last_seen
@@ -505,14 +498,34 @@ class SessionLostError(VeeamTasksError):
         last_seen: "JobSession | None",
         reason: str,
     ) -> None:
-        seen = "its job session was never found"
-        if last_seen is not None:
-            seen = f"its job session was last seen {last_seen.raw_state}"
+        seen = _session_seen(last_seen)
         super().__init__(f"{task_id}: the job is lost ({seen}): {reason}")
         self.task_id = task_id
         self.task = task
         self.last_seen = last_seen
         self.reason = reason
+
+
+def _task_seen(task: "Task | None") -> str:
+    if task is None:
+        return "it was never seen"
+    return ", ".join(filter(None, (f"last seen {task.raw_state}", task.operation)))
+
+
+def _session_seen(session: "JobSession | None") -> str:
+    if session is None:
+        return "its job session was never found"
+    return f"its job session was last seen {session.raw_state}"
+
+
+def why_lost(error: VeeamTasksError) -> str:
+    """Return what is to be read behind a task ID and the word for "lost"."""
+    if isinstance(error, SessionLostError):
+        return visible(f"{_session_seen(error.last_seen)}: {error.reason}")
+    if isinstance(error, TaskLostError):
+        text = f"{_task_seen(error.last_seen)}: {error.reason}"
+        return visible(f"{text}. {error.advice}" if error.advice else text)
+    return str(error)
 
 
 class WatchTimeoutError(VeeamTasksError, TimeoutError):

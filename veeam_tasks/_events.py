@@ -20,6 +20,7 @@ from veeam_tasks._errors import (
     TaskLostError,
     VeeamTasksError,
     fresh,
+    why_lost,
 )
 from veeam_tasks._model import (
     JobSession,
@@ -58,6 +59,10 @@ class TaskEvent:
         stage: How far a followed run is; TASK in a plain watch.
         session: The job session as it was seen last; None in a plain watch.
         failures: Of a final event: the machines that did not end with Success.
+        is_by_link: While its job session is searched: whether only a link of the task
+            can tell which it is. So it is with tasks that no `submit` of this manager
+            gave, and where the action starts no job, a restore say. If the server links
+            to none, it is searched in vain until `find_timeout` is over.
     """
 
     task_id: str
@@ -73,6 +78,7 @@ class TaskEvent:
     stage: RunStage = RunStage.TASK
     session: JobSession | None = None
     failures: tuple[TaskSession, ...] = ()
+    is_by_link: bool = False
 
     @property
     def has_warnings(self) -> bool:
@@ -80,10 +86,14 @@ class TaskEvent:
         return self.session is not None and self.session.has_warnings
 
     def __repr__(self) -> str:
-        before = "" if self.previous is None else f"{self.previous} -> "
-        parts = [self.task_id, before + state_word(self)]
+        word = state_word(self)
+        if self.previous is not None and self.previous.value != word:
+            word = f"{self.previous} -> {word}"
+        parts = [self.task_id, word]
         if self.stage is not RunStage.TASK:
             parts += [self.stage.value, *_session_words(self)]
+        if self.is_by_link and not self.is_final:
+            parts.append("by link alone")
         if self.is_final and self.error is None:
             parts.append(outcome_of(self))
         if self.is_final and self.error is None and self.session is None:
@@ -94,7 +104,7 @@ class TaskEvent:
             elif result.message is not None:
                 parts.append(quoted(result.message))
         if self.error is not None:
-            parts.append(quoted(str(self.error)))
+            parts.append(quoted(why_lost(self.error)))
         return f"<TaskEvent #{self.sequence} {visible(' '.join(parts))}>"
 
 
@@ -128,6 +138,7 @@ class Observation:
         stage: How far a followed run is.
         session: Its job session as it was seen last.
         failures: Of a run that has ended: the machines that did not end with Success.
+        is_by_link: Whether only a link of the task can tell of its job session.
     """
 
     task_id: str
@@ -141,6 +152,7 @@ class Observation:
     stage: RunStage = RunStage.TASK
     session: JobSession | None = None
     failures: tuple[TaskSession, ...] = ()
+    is_by_link: bool = False
 
     @property
     def succeeded(self) -> bool | None:
@@ -469,15 +481,18 @@ def lost_error(event: TaskEvent) -> TaskLostError | SessionLostError:
 
 def _told(event: TaskEvent | None) -> str:
     if event is None:
-        return "not seen yet"
+        return "not seen"
     if event.error is not None:
-        return str(event.error)
+        return why_lost(event.error)
     task = event.task
     assert task is not None
     if event.session is not None:
         return " ".join(_session_words(event))
     if event.stage is RunStage.SEARCHING:
-        return f"{task.raw_state} {task.operation}, its job session is not found yet"
+        how = ", and only a link of the task can tell" if event.is_by_link else ""
+        return (
+            f"{task.raw_state} {task.operation}, its job session is not found yet{how}"
+        )
     message = task.result.message if task.result and event.is_final else None
     said = "" if message is None else quoted(message)
     return f"{task.raw_state} {task.operation} {said}"

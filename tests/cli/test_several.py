@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command_line import QUICK, Here
+from support.command_line import QUICK, Here, ended, on_terminal
 
 from veeam_tasks.simulator import ThreadedServer
 
@@ -76,6 +76,24 @@ def test_tasks_of_several_servers_are_watched_in_one_go(
     ]
     assert logons == [1, 1]
     assert [server.logon_sessions for server in servers.values()] == [[], []]
+
+
+def test_a_task_that_is_named_twice_is_counted_once(
+    shell: Here, servers: dict[str, ThreadedServer], tmp_path: Path
+) -> None:
+    """Or one would be shown as not seen yet until the end."""
+    task = servers["prod"].add_task("Running", shared=True)
+    config = str(tmp_path / "config")
+    child = on_terminal(
+        ["watch", f"prod/{task.task_id}", f"prod/{task.task_id}", *QUICK],
+        {"XDG_CONFIG_HOME": config},
+        columns=120,
+    )
+    child.expect("Watching 1 task of prod")
+    child.expect("1 running")
+    child.sendintr()
+    assert ended(child) == 130
+    assert shell("list", "--server", "prod").status == 0
 
 
 def test_lists_of_several_servers_can_be_watched(

@@ -10,16 +10,20 @@ import pytest
 from support.managers import door
 
 from veeam_tasks import (
+    CertificateError,
     ClosedError,
+    LogonError,
     Pace,
+    Report,
     Task,
     TaskLostError,
     TaskResult,
     TaskState,
+    TransportError,
     Watch,
     WatchTimeoutError,
 )
-from veeam_tasks._engine.watch import Waiter
+from veeam_tasks._engine.watch import Waiter, why_ended
 from veeam_tasks._events import Observation
 from veeam_tasks.simulator import Fault, SimulatedServer
 
@@ -157,3 +161,37 @@ def test_a_watch_offers_what_is_the_callers() -> None:
     offered = {name for name in dir(Watch) if not name.startswith("_")}
     members = {"tasks", "report", "add", "discard", "wait", "aclose"}
     assert offered == members | {"pace", "is_endless", "manager", "checkpoint"}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ClosedError(what="the watch", advice="it was closed"), "closed"),
+        (
+            ClosedError(what="the manager", advice="it was closed"),
+            "its manager was closed",
+        ),
+        (
+            ClosedError(what="the manager", advice="an error of its own stopped it"),
+            "the manager: an error of its own stopped it",
+        ),
+        (
+            WatchTimeoutError(seconds=2.5, report=Report(outcomes={})),
+            "time ran out after 2.5 s",
+        ),
+        (
+            LogonError(request="POST x", status=401, message="Wrong"),
+            "the logon was refused",
+        ),
+        (
+            CertificateError(request="GET x", reason="self-signed"),
+            "the server's certificate is not trusted",
+        ),
+        (TransportError(request="GET x", reason="no reply"), "GET x: no reply"),
+        (TransportError(request="G", reason="x" * 500), f"G: {'x' * 117}..."),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_its_repr_says_in_words_what_has_ended_it(error: Exception, words: str) -> None:
+    """On one line, and never by the name of a class that has words of its own."""
+    assert why_ended(error) == words

@@ -93,6 +93,7 @@ VALUES: dict[type[Any], tuple[object, dict[str, object]]] = {
             "stage": RunStage,
             "session": JobSession | None,
             "failures": tuple[TaskSession, ...],
+            "is_by_link": bool,
         },
     ),
     JobSession: (

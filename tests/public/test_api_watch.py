@@ -362,7 +362,7 @@ async def test_repr_is_one_line_of_live_counts(wire: Wire) -> None:
                 " 4 events to read>"
             )
             await watch.aclose()
-            assert repr(watch).endswith("4 events to read; ended: ClosedError>")
+            assert repr(watch).endswith("4 events to read; closed>")
             assert repr(em.watch("task-1")).startswith("<Watch of 1 task: 1 running")
             assert repr(em.watch_all()).startswith("<Watch of all tasks, 0 so far:")
 

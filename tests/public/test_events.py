@@ -225,8 +225,8 @@ def test_before_the_first_event() -> None:
     report.raise_for_failures()
     assert repr(report) == (
         "<Report of 2 tasks: 0 succeeded, 0 failed, 0 lost, 2 unfinished\n"
-        "  task-2       unfinished not seen yet\n"
-        "  task-1       unfinished not seen yet>"
+        "  task-2       unfinished not seen\n"
+        "  task-1       unfinished not seen>"
     )
 
 
@@ -285,7 +285,7 @@ def test_report_reads_as_a_table() -> None:
     assert repr(report).splitlines() == [
         "<Report of 4 tasks: 1 succeeded, 1 failed, 1 lost, 1 unfinished",
         "  task-2       failed     Finished StartJob 'Ok'",
-        "  task-3       lost       task-1 is lost (it was never seen): gone",
+        "  task-3       lost       it was never seen: gone",
         "  task-4       unfinished Running StartJob>",
     ]
     many = Report(outcomes=events(*["failed"] * 12))
@@ -308,9 +308,10 @@ def test_event_reads_well() -> None:
         "<TaskEvent #3 task-1 Unknown -> Finished succeeded 'Ok'>",
     ]
     (lost,) = play(PendingEvent(), ["lost"], [])
-    assert repr(lost) == (
-        "<TaskEvent #1 task-1 Lost 'task-1 is lost (it was never seen): gone'>"
-    )
+    assert repr(lost) == ("<TaskEvent #1 task-1 Lost 'it was never seen: gone'>")
+    same, end = play(PendingEvent(), ["Finished", "no result"], [True] * 2)
+    assert (same.previous, end.previous) == (None, TaskState.FINISHED)
+    assert repr(end) == "<TaskEvent #2 task-1 Finished failed without a result>"
     (failed,) = play(PendingEvent(), ["failed"], [])
     assert repr(failed) == "<TaskEvent #1 task-1 Finished failed 'Ok'>"
     (bare,) = play(PendingEvent(), ["no result"], [])

@@ -1,5 +1,6 @@
 """Which job session is the run of a start, among all that look like it."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -271,6 +272,43 @@ async def test_a_started_job_of_another_client_without_a_link_is_lost() -> None:
             await em.follow("task-1", find_timeout=60)
         assert "this manager has not started it" in str(caught.value)
         assert "query" not in [path.partition("?")[0] for path in targets(server)]
+
+
+@pytest.mark.parametrize("operation", ["StartJob", "StartVMRestore"])
+async def test_a_search_by_link_alone_says_so(
+    caplog: pytest.LogCaptureFixture, operation: str
+) -> None:
+    """From its first moment: in the event, its `repr`, the report and the log."""
+    caplog.set_level(logging.INFO, "veeam_tasks")
+    async with SimulatedServer(job_links="never") as server, started(server) as em:
+        server.add_task("Running 2s, Finished", operation=operation, shared=True)
+        job = server.add_job("Nightly", session=SCRIPT)
+        ours = await em.submit(f"{job.path}?action=start")
+        async with (
+            em.watch("task-1", ours, follow=True, find_timeout=60) as watch,
+            em.watch("task-1", follow=True) as other,
+        ):
+            await anyio.sleep(10)
+            text = "its job session is not found yet, and only a link of the task can"
+            assert f"Finished {operation}, {text} tell" in repr(watch.report)
+            again = em.resume(watch.checkpoint())
+            outcomes = again.report.outcomes
+            by_link = [one and one.is_by_link for one in outcomes.values()]
+            assert by_link == [True, False]
+            events = [event async for event in watch]
+            assert await anext(other)
+        theirs = [event for event in events if event.task_id == "task-1"]
+        assert [event.is_by_link for event in theirs] == [True, False]
+        assert not any(one.is_by_link for one in events if one.task_id == ours.task_id)
+        assert repr(theirs[0]) == (
+            "<TaskEvent #1 task-1 Finished searching by link alone>"
+        )
+    told = [one for one in caplog.records if vars(one).get("event") == "by_link_alone"]
+    (record,) = told
+    assert record.getMessage() == (
+        "the job session of task-1 is found only if the task links to it; it is asked"
+        " again for 60 s"
+    )
 
 
 async def test_a_restore_without_a_link_is_never_guessed() -> None:

@@ -335,7 +335,7 @@ async def test_its_repr_counts_what_there_is() -> None:
         for _ in range(5):
             await anext(merged)
         assert repr(merged) == (
-            "<MergedWatch of 3 watches, 2 ended, 1 cut short (ClosedError): 7 tasks:"
+            "<MergedWatch of 3 watches, 2 ended, 1 cut short (closed): 7 tasks:"
             " 2 running, 3 succeeded, 2 failed, 0 lost; 2 events to read>"
         )
 

@@ -81,8 +81,12 @@ async def test_a_lost_task_whose_job_was_never_found_says_both() -> None:
             server.expire_logon_sessions()
             with pytest.raises(SessionLostError) as caught:
                 await em.follow(task, find_timeout=60)
-        assert "the logon session was renewed" in str(caught.value)
-        assert "no session of the job began" in str(caught.value)
+        text = str(caught.value)
+        assert "its task is lost, too (" in text
+        assert "the logon session was renewed" in text
+        assert "no session of the job began" in text
+        assert text.count("is lost") == 2
+        assert text.count(task.task_id) == text.count(f"/{task.task_id}:") + 2
 
 
 async def test_a_task_of_the_next_logon_session_is_not_taken_for_the_old_one() -> None:

@@ -7,7 +7,7 @@ from typing import NoReturn, Self
 from veeam_tasks._engine.engine import check_loop, running_loop
 from veeam_tasks._engine.reader import Reader
 from veeam_tasks._engine.subscription import Subscription
-from veeam_tasks._engine.watch import Watch, counts, events_owed
+from veeam_tasks._engine.watch import Watch, counts, events_owed, why_ended
 from veeam_tasks._errors import VeeamTasksError, fresh
 from veeam_tasks._events import Report, TaskEvent
 from veeam_tasks._redaction import NotCopyable, counted, of_the_package
@@ -175,7 +175,11 @@ class MergedWatch(NotCopyable):
         ended = sum(not one.goes_on for one in subscriptions)
         if ended:
             parts.append(f"{ended} ended")
-        cut = [type(one.ended_by).__name__ for one in subscriptions if one.is_cut]
+        cut = [
+            why_ended(one.ended_by)
+            for one in subscriptions
+            if one.is_cut and one.ended_by is not None
+        ]
         if cut:
             parts.append(f"{len(cut)} cut short ({', '.join(dict.fromkeys(cut))})")
         tasks = counted(sum(len(one.outcomes) for one in reports), "task")

@@ -177,6 +177,7 @@ def event_of(seen: Observation, before: TaskEvent | None) -> TaskEvent:
         stage=seen.stage,
         session=seen.session,
         failures=seen.failures,
+        is_by_link=seen.is_by_link,
     )
 
 

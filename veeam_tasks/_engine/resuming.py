@@ -84,6 +84,15 @@ class Resumed:
             )
         return seen if reason is None else self._lost(seen, reason)
 
+    def with_search(self, event: TaskEvent) -> TaskEvent:
+        """Return an event as it is while only a link can tell of the job session."""
+        run, submitted = self.mark.run, self.submitted
+        has_start = submitted is not None and submitted.started is not None
+        is_searched = run is not None and run.path is None and not event.is_final
+        if event.stage is RunStage.SEARCHING and is_searched and not has_start:
+            return attrs.evolve(event, is_by_link=True)
+        return event
+
     def replaced(self, now_wall: float) -> Observation:
         """Return the end of a task whose ID a submit gave to another one."""
         self.is_found = True
@@ -139,13 +148,15 @@ def resumed(mark: TaskMark, under: int) -> Resumed:
     return Resumed(mark=mark, under=under, task=task, submitted=submitted)
 
 
-def pending_of(mark: TaskMark, under: int, *, is_run: bool) -> PendingEvent:
+def pending_of(told: Resumed, *, is_run: bool) -> PendingEvent:
     """Return the entry of a task as it stood."""
+    mark, under = told.mark, told.under
     entry = PendingRun() if is_run else PendingEvent()
     if mark.delivered is not None:
-        entry.delivered = delivered_event(mark, under)
+        entry.delivered = told.with_search(delivered_event(mark, under))
     if mark.owed is not None:
-        entry.owed = event_of(_seen(mark, mark.owed, under), entry.delivered)
+        owed = event_of(_seen(mark, mark.owed, under), entry.delivered)
+        entry.owed = told.with_search(owed)
     if mark.next is not None and isinstance(entry, PendingRun):
         entry.put_off(_seen(mark, mark.next, under))
     if entry.is_final:

@@ -43,7 +43,7 @@ from veeam_tasks._engine.run_records import (
     RunRequest,
     TaskRequest,
 )
-from veeam_tasks._errors import SessionLostError, VeeamTasksError
+from veeam_tasks._errors import SessionLostError, VeeamTasksError, why_lost
 from veeam_tasks._events import Observation
 from veeam_tasks._model import JobSession, RunStage, SessionResult, TaskState
 from veeam_tasks._protocol.session_paths import JobFilter, job_query
@@ -169,6 +169,7 @@ def searching(seen: Observation, record: RunRecord) -> Observation:
         is_final=False,
         error=None,
         stage=RunStage.SEARCHING,
+        is_by_link=record.is_by_link,
     )
 
 
@@ -337,6 +338,13 @@ def replaced(record: RunRecord, now: float, now_wall: float) -> Observation:
         " logon session is to be followed in a watch of its own"
     )
     return lost(record, times, reason)
+
+
+def lost_by(seen: Observation) -> str:
+    """Return what the error of a lost job says first, if its task is lost as well."""
+    if seen.error is None:
+        return ""
+    return f"its task is lost, too ({why_lost(seen.error)}); "
 
 
 def not_found(record: RunRecord, seconds: float) -> str:

@@ -123,6 +123,11 @@ class RunRecord(PolledRecord):
         """How far it is."""
         return RunStage.SEARCHING if self.session is None else RunStage.SESSION
 
+    @property
+    def is_by_link(self) -> bool:
+        """Whether only a link of the task, still to come, can tell of its session."""
+        return self.source is SessionSource.LINK and self.path is None
+
     def want(self, subscriber: SubscriberRef, deadline: Deadline) -> None:
         """Let a subscriber want this, and search until its deadline."""
         self.join(subscriber)

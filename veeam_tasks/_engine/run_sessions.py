@@ -45,6 +45,13 @@ def session_path_of(session: JobSession, base: URL) -> str:
     return entity_path(path_of(session))
 
 
+def log_search(record: RunRecord, seconds: float, url: str) -> None:
+    """Log that the search may be in vain, or it would be silent for long."""
+    told = {"em_url": url, "event": "by_link_alone", "task_id": record.task_id}
+    text = "the job session of %s is found only if the task links to it; it is asked"
+    TASKS.info(f"{text} again for %g s", record.task_id, seconds, extra=told)
+
+
 @attrs.define(eq=False)
 class SessionOwners:
     """Which session is the run of which start, so that no two starts share one."""

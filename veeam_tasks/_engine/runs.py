@@ -25,6 +25,7 @@ from veeam_tasks._engine.run_records import (
 from veeam_tasks._engine.run_sessions import (
     MachineReader,
     SessionOwners,
+    log_search,
     session_path_of,
 )
 from veeam_tasks._engine.tracker import Tracker
@@ -158,12 +159,14 @@ class Runs:
                 started=started,
                 source=source,
                 has_task=not is_lost,
-                lost_by=f"{seen.error}; " if is_lost else "",
+                lost_by=_runs.lost_by(seen),
                 path=link,
                 session_id=guid_of((link or "").partition("?")[0]),
             )
             self.tracker.runs[record.key] = record
             self.tracker.queue.add(record)
+            if record.is_by_link:
+                log_search(record, seconds, self.tracker.monitor.url)
         # Whoever joins has a deadline of its own, and lets the search go on until then.
         until = self.tracker.loop.time() + seconds
         held = self.tracker.queue.held.seconds

@@ -455,7 +455,7 @@ class Subscription:
         new: list[str] = []
         for mark in checkpoint.tasks:
             told = self._resumed[mark.id] = resumed(mark, under)
-            entry = pending_of(mark, under, is_run=self.find_timeout is not None)
+            entry = pending_of(told, is_run=self.find_timeout is not None)
             self.pending[mark.id] = entry
             self._reports.note_changed(mark.id)
             if entry.owed is not None:

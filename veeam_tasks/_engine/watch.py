@@ -17,7 +17,10 @@ from veeam_tasks._engine.pending_event import PendingEvent
 from veeam_tasks._engine.reader import Reader, waiting
 from veeam_tasks._engine.subscription import Subscription
 from veeam_tasks._errors import (
+    CertificateError,
     ClosedError,
+    LogonError,
+    WatchTimeoutError,
     fresh,
 )
 from veeam_tasks._events import Observation, Report, TaskEvent, failure_of, lost_error
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from veeam_tasks._client.manager import SessionManager
 
 TaskLike = str | Task
+
+_LONGEST_REASON = 120
 
 
 def task_ids_of(
@@ -229,7 +234,7 @@ class Watch(NotCopyable):
     def __repr__(self) -> str:
         subscription, report = self._subscription, self.report
         ended_by = subscription.ended_by
-        state = "" if ended_by is None else f"; ended: {type(ended_by).__name__}"
+        state = "" if ended_by is None else f"; {why_ended(ended_by)}"
         number = len(subscription.pending)
         what = counted(number, "task")
         if self.is_endless:
@@ -247,6 +252,23 @@ def counts(reports: Iterable[Report]) -> str:
         for name in lists:
             sums[name] += len(getattr(report, name))
     return ", ".join(f"{sum_} {words.get(name, name)}" for name, sum_ in sums.items())
+
+
+def why_ended(error: Exception) -> str:
+    """Return in a few words what has ended a watch; its reader is told all of it."""
+    match error:
+        case ClosedError(what="the watch"):
+            return "closed"
+        case ClosedError(advice="it was closed"):
+            return "its manager was closed"
+        case WatchTimeoutError():
+            return f"time ran out after {error.seconds:g} s"
+        case CertificateError():
+            return "the server's certificate is not trusted"
+        case LogonError():
+            return "the logon was refused"
+    text = str(error) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 def events_owed(number: int) -> str:

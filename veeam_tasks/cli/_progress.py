@@ -17,6 +17,7 @@ from veeam_tasks.cli._explain import SHARE, WORTH, why_lost
 from veeam_tasks.cli._messages import counted, visible
 
 SEARCHING = "triggered; its session is not in the Enterprise Manager yet"
+BY_LINK = "triggered; only a link of the task can tell its session, none yet"
 
 # Operations whose task ends when a job has begun; by the server's reference.
 _STARTS = frozenset(
@@ -88,7 +89,7 @@ def word_of(event: vt.TaskEvent) -> str:
         is_open = session.progress is not None and not session.is_ended
         return f"{word} {session.progress} %" if is_open else word
     if event.stage is vt.RunStage.SEARCHING and not event.is_final:
-        return SEARCHING
+        return BY_LINK if event.is_by_link else SEARCHING
     if event.state is vt.TaskState.UNKNOWN and event.task is not None:
         return visible(event.task.raw_state)
     return event.state.value

@@ -195,15 +195,16 @@ async def _watch_several(
 ) -> Exit:
     async with sessions as logged_on:
         watches: dict[str, vt.Watch] = {}
+        total = 0
         for server, em in logged_on.managers.items():
             names = wanted[server]
             if names is None:
                 watches[server] = em.watch_all(**watching.how)
             else:
                 ids = await checked_ids(em, names)
+                total += len(ids)
                 watches[server] = em.watch(ids, **watching.how)
         lists = [wanted[server] for server in watches]
-        total = sum(len(names or ()) for names in lists)
         what = "all tasks" if None in lists else counted(total, "task")
         title = f"Watching {what} of {', '.join(watches) or 'no server'}"
         reporter.begin(title, None if None in lists else total)
