@@ -79,10 +79,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types of the package, of the samples of its surface, of this file."""
+    """Check the types of the package, its samples, the READMEs' code, this file."""
     session.install("-q", "-e", PACKAGE, *group("types"), *group("test"))
     session.run("mypy", "veeam_tasks", "tests/typing", "noxfile.py")
     session.run("pyright", "tests/typing")
+    shown = Path(session.create_tmp()) / "readme_blocks.py"
+    session.run("python", "tests/typing/readme.py", str(shown))
+    session.run("mypy", str(shown))
+    session.run("pyright", str(shown))
 
 
 @nox.session(python=PYTHONS)
