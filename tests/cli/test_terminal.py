@@ -106,6 +106,22 @@ def test_ctrl_c_tells_what_is_unfinished(server: ThreadedServer) -> None:
     assert not task.is_deleted
 
 
+def test_ctrl_c_stops_no_job_that_is_followed(server: ThreadedServer) -> None:
+    """Nothing but the start was sent; the session goes on."""
+    job = server.add_job("Nightly", session="Working 1h, Stopped")
+    path = f"{job.path}?action=start"
+    child = on_terminal(["submit", path, "--follow", *QUICK], settings_of(server))
+    child.expect("Working")
+    child.sendintr()
+    child.expect("unfinished, and they go on at the server: task-1")
+    assert ended(child) == 130
+    assert server.job_sessions[-1].state == "Working"
+    changing = [one for one in server.requests if one.method != "GET"]
+    assert [one.path for one in changing if "ogon" not in one.path][1:] == [
+        f"/api/{job.path}"
+    ]
+
+
 def test_log_lines_are_kept_below_the_picture(server: ThreadedServer) -> None:
     """With -v the last of them are in the picture, and all are printed after it."""
     task = server.add_task("Running", shared=True)
