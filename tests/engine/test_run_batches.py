@@ -162,3 +162,19 @@ async def test_a_page_as_before_is_known_by_its_sessions() -> None:
     two.due = DueState.READY  # it was not in the page
     made.note_page([one, two], b"page")
     assert not made.is_unchanged([one, two], b"page")
+
+
+def test_what_a_page_showed_of_each_session_is_kept_with_its_key() -> None:
+    """With the very session of those bytes, whatever single replies say later."""
+    one, two, three = run(1), run(2), run(3)
+    made = batches(one, two, three)
+    sessions = [record.session for record in (two, one) if record.session is not None]
+    made.note_shown([one, two, three], sessions, [22, 11])
+    assert made.shown([one, two]) == {11: one.session, 22: two.session}
+    seen, one.session = one.session, two.session
+    assert made.shown([one]) == {11: seen}
+    assert made.shown([three]) == {}
+    made.note_shown([one], [], [])  # a page that was not cut
+    assert made.shown([one]) == {11: seen}
+    made.note_shown([one, two], sessions[:1], [33])
+    assert made.shown([one, two]) == {33: two.session}

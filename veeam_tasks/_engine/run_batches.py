@@ -7,6 +7,7 @@ two or three single requests; both are measured, and the cheaper way is taken.
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import islice
 from typing import Literal
 
@@ -15,6 +16,7 @@ import attrs
 from veeam_tasks._engine.due_queue import GRID
 from veeam_tasks._engine.records import DueState
 from veeam_tasks._engine.run_records import RunRecord
+from veeam_tasks._model import JobSession
 from veeam_tasks._protocol.session_paths import AT_ONCE, PATHS
 
 _EARLY = 0.25
@@ -92,6 +94,25 @@ class SessionBatches:
             self._pages[key] = hash(body)
             if len(self._pages) > _PAGES_KEPT:
                 del self._pages[next(iter(self._pages))]
+
+    def shown(self, members: list[RunRecord]) -> dict[int, JobSession]:
+        """Return by the keys of their bytes the sessions that pages have shown."""
+        return dict([one.shown for one in members if one.shown is not None])
+
+    def note_shown(
+        self,
+        members: list[RunRecord],
+        sessions: Sequence[JobSession],
+        keys: Sequence[int],
+    ) -> None:
+        """Take note of what stands for the bytes of each session; nothing for none."""
+        if keys:
+            found = {
+                session.session_id: (key, session)
+                for key, session in zip(keys, sessions, strict=True)
+            }
+            for one in members:
+                one.shown = found.get(one.session_id or "")
 
     def gather(self, record: RunRecord, now: float) -> list[RunRecord]:
         """Return what is asked for with a session that is due, itself first.

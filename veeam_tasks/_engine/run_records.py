@@ -87,6 +87,7 @@ class RunRecord(PolledRecord):
         under_way: A session of the job that ran before the start, as far as known.
         is_single: Whether it is not to be asked for together with others.
         missed: How many queries for several sessions did not show it.
+        shown: What stands for the bytes of its session in a page, with that session.
     """
 
     task_id: str
@@ -112,6 +113,7 @@ class RunRecord(PolledRecord):
     under_way: JobSession | None = None
     is_single: bool = False
     missed: int = 0
+    shown: tuple[int, JobSession] | None = None
 
     @property
     def key(self) -> tuple[str, int]:

@@ -40,7 +40,6 @@ from veeam_tasks._model import (
 from veeam_tasks._protocol.classification import (
     ReplyKind,
     classify,
-    classify_query,
     classify_session,
 )
 from veeam_tasks._protocol.messages import OK, Reply
@@ -58,6 +57,7 @@ from veeam_tasks._protocol.urls import resource_path
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import parsed
 from veeam_tasks._session.logon_session import LogonSession
+from veeam_tasks._session.session_pages import read_page
 from veeam_tasks._session.session_search import (
     SessionSource,
     is_of_job,
@@ -68,8 +68,6 @@ from veeam_tasks._session.submitted import Submits, Submitted
 from veeam_tasks._telemetry.notices import TASKS, error_fields
 from veeam_tasks._transport.transport import Transport
 
-# Bytes of a page of sessions, some ten of them, above which it is parsed in a thread.
-_LONG = 1 << 14
 # A session that so many queries did not show is asked for singly from then on.
 _MISSED_OFTEN = 3
 _WITH_REASONS = (SessionResult.FAILED, SessionResult.WARNING)
@@ -291,7 +289,7 @@ class Runs:
         path = uid_query(kind, [one.session_id or "" for one in members])
         reply = await ask(self.transport.url(path), self.long_limit, "")
         times = _times(generation, sent, sent_wall, loop.time())
-        reply_kind = ReplyKind.UNUSABLE
+        reply_kind, keys = ReplyKind.UNUSABLE, tuple[int, ...]()
         value: SessionPage | VeeamTasksError
         if not isinstance(reply, Reply):
             value = reply
@@ -299,12 +297,13 @@ class Runs:
             self._on_unchanged(members, times)
             return
         else:
-            reply_kind, value = await parsed(
-                classify_query, reply, self.secrets, is_long=len(reply.body) > _LONG
-            )
+            known = self.batches.shown(members)
+            read = await read_page(reply, self.secrets, known)
+            reply_kind, value, keys = read.kind, read.value, read.keys
         if isinstance(value, SessionPage):
             self.batches.note_together(self._load_of(times))
             self._note_good(times)
+            self.batches.note_shown(members, value.sessions, keys)
             await self._on_members(ask, members, value, times)
             assert isinstance(reply, Reply)
             self.batches.note_page(members, reply.body)
@@ -442,9 +441,8 @@ class Runs:
         reply: Reply,
         times: PollTimes,
     ) -> None:
-        kind, value = await parsed(
-            classify_query, reply, self.secrets, is_long=len(reply.body) > _LONG
-        )
+        read = await read_page(reply, self.secrets)
+        kind, value = read.kind, read.value
         if record.due != DueState.POLLING:
             return
         if isinstance(value, SessionPage):

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar, TypeVarTuple, Unpack
 
 import anyio.to_thread
 import attrs
+from anyio.lowlevel import RunVar
 
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import Task
@@ -32,6 +33,11 @@ _PORTION = 64
 # Some 500 tasks in JSON, which take 6 ms; the interpreter takes turns every 5 ms.
 _LONG = 1 << 17
 
+# One thread a loop, and none of those that the application's own work may have taken.
+# A thread that parses keeps the interpreter's lock for up to 5 ms at a time, and the
+# loop, which gives it up whenever it sends, would wait for one after the other.
+_thread: RunVar[anyio.CapacityLimiter] = RunVar("veeam_tasks parses")
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -40,26 +46,20 @@ Found = dict[str, bytes | Task]
 
 
 async def parsed(
-    parse: Callable[[Reply, Unpack[Ts]], T],
-    reply: Reply,
-    *args: *Ts,
-    is_long: bool = False,
+    parse: Callable[[Reply, Unpack[Ts]], T], reply: Reply, *args: *Ts
 ) -> T:
     """Return what `parse` makes of a reply, in a thread if that is long.
-
-    Args:
-        parse: What reads it.
-        reply: What is read.
-        *args: Whatever else it takes.
-        is_long: Whether a thread is needed although the reply is short.
 
     Raises:
         Exception: Whatever `parse` raises.
     """
-    if len(reply.body) < _LONG and not is_long:
+    if len(reply.body) < _LONG:
         return parse(reply, *args)
-    # Not one of the threads that the application's own work may have taken.
-    thread = anyio.CapacityLimiter(1)
+    try:
+        thread = _thread.get()
+    except LookupError:
+        thread = anyio.CapacityLimiter(1)
+        _thread.set(thread)
     return await anyio.to_thread.run_sync(parse, reply, *args, limiter=thread)
 
 
