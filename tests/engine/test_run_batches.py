@@ -121,7 +121,8 @@ def test_it_pays_if_a_query_takes_less_than_the_single_requests(
     records = [run(number) for number in range(count)]
     made = batches(*records)
     made.note_single(single)
-    made.note_together(together)
+    for _ in range(4):
+        made.note_together(together)
     assert (len(made.gather(records[0], 0.0)) == count) is pays
 
 
@@ -129,11 +130,48 @@ def test_what_does_not_pay_even_for_twenty_is_tried_again_after_a_minute() -> No
     """What was measured under load may be otherwise later."""
     records = [run(number) for number in range(20)]
     made = batches(*records)
+    for _ in range(4):
+        made.note_together(0.3)
     made.note_single(0.01)
-    made.note_together(0.3)
+    made.note_single(0.01)
+    assert len(made.gather(records[0], 0.0)) == 1
+    for _ in range(8):
+        made.note_single(0.01)
     for now, count in ((0.0, 1), (59.0, 1), (60.0, 20)):
         found = made.gather(records[0], now)
         assert len(found) == count
+
+
+def test_what_was_slow_by_chance_decides_nothing() -> None:
+    """It takes some queries, and the least of the last eight of them counts."""
+    records = [run(number) for number in range(20)]
+    made = batches(*records)
+    made.note_single(0.01)
+    for seconds in (0.5, 0.5, 0.5, 0.02, *[0.5] * 7):
+        made.note_together(seconds)
+        for record in records:
+            record.due = DueState.READY
+        assert len(made.gather(records[0], 0.0)) == 20
+    made.note_together(0.5)
+    assert made.together == 0.5
+    assert made.gather(records[0], 0.0) == [records[0]]
+
+
+@pytest.mark.parametrize(("busy", "count"), [(0.03, 20), (0.001, 1)])
+def test_what_was_measured_on_an_idle_server_is_measured_anew(
+    busy: float, count: int
+) -> None:
+    """Eight single requests show whether it is busier now; then they are compared."""
+    records = [run(number) for number in range(20)]
+    made = batches(*records)
+    made.note_single(0.001)
+    for _ in range(8):
+        made.note_together(0.4)
+    for _ in range(8):
+        assert made.gather(records[0], 0.0) == [records[0]]
+        made.note_single(busy)
+    assert len(made.gather(records[0], 0.0)) == count
+    assert (made._off_until > 0) is (count == 1)
 
 
 def test_two_failures_in_a_row_or_a_refusal_switch_it_off() -> None:

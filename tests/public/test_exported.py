@@ -99,7 +99,8 @@ MEMBERS = {
     " last_request_at logons next_request_at polls renewals requests retries watched",
     "Task": "href is_finished links operation raise_for_failure raw_state related"
     " result state succeeded task_id",
-    "TaskEvent": "error failures has_warnings is_final not_before observed_at previous"
+    "TaskEvent": "error failures has_warnings is_by_link is_final not_before"
+    " observed_at previous"
     " sequence session stage state succeeded task task_id",
     "TaskResult": "message success",
     "TaskSession": "created_at ended_at is_ended raw_result raw_state reason result"

@@ -2,11 +2,13 @@
 
 One by one a session costs a request a pause. One query has up to twenty of them, by
 their UIDs (``get_query_backupjobsession`` reference page), and costs about as much as
-two or three single requests; both are measured, and the cheaper way is taken.
+two or three single requests; both are measured, and the cheaper way is taken. What
+other work on either machine adds is chance, so the least of the last few counts: a mean
+is the worse the busier they are, and would have twenty times the requests sent then.
 """
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from itertools import islice
 from typing import Literal
@@ -24,9 +26,10 @@ _EARLY = 0.25
 query: so those that began one by one come together, and stay so."""
 
 _LOOKED_AT = 256
-_WEIGHT = 0.2
 _TRY_AGAIN = 60.0
 _FEWEST = 2
+_FEW, _LAST = 4, 8
+"""So many queries decide that they do not pay, and so many of the last are kept."""
 _FAILURES = 2
 _PAGES_KEPT = 1000
 
@@ -47,6 +50,10 @@ class SessionBatches:
     mode: Literal["auto", "never", "always"]
     single: float | None = None
     together: float | None = None
+    _last_single: deque[float] = attrs.field(factory=lambda: deque(maxlen=_LAST))
+    _last_together: deque[float] = attrs.field(factory=lambda: deque(maxlen=_LAST))
+    _is_single_old: bool = False
+    _singles_wanted: int = 0
     _off_until: float = 0.0
     _failures: int = 0
     _pages: dict[tuple[tuple[str, int], ...], int] = attrs.field(factory=dict)
@@ -66,11 +73,15 @@ class SessionBatches:
 
     def note_single(self, seconds: float) -> None:
         """Take note of what one session took, asked for singly."""
-        self.single = _mean(self.single, seconds)
+        self._last_single.append(seconds)
+        self._singles_wanted = max(0, self._singles_wanted - 1)
+        self.single = min(self._last_single)
 
     def note_together(self, seconds: float) -> None:
         """Take note of what one query took."""
-        self.together = _mean(self.together, seconds)
+        self._last_together.append(seconds)
+        self._is_single_old = True
+        self.together = min(self._last_together)
         self._failures = 0
 
     def note_failed(self, now: float, *, is_refused: bool) -> None:
@@ -155,11 +166,19 @@ class SessionBatches:
             return False
         if self.mode == "always" or self.single is None or self.together is None:
             return True
-        if self.together <= count * self.single:
+        if self._singles_wanted:
+            return False
+        if self.together <= count * self.single or len(self._last_together) < _FEW:
             return True
         if self.together > AT_ONCE * self.single:
-            # Not even for as many as there may be. Both were measured under some load,
-            # so it is tried again later.
+            # Not even for as many as there may be.
+            if self._is_single_old:
+                # The server may be busier now: single requests would take longer, too.
+                self._last_single.clear()
+                self._singles_wanted, self._is_single_old = _LAST, False
+                return False
+            # Both were measured under some load, so it is tried again later.
+            self._last_together.clear()
             self.together = None
             self._off_until = now + _TRY_AGAIN
         return False
@@ -167,9 +186,3 @@ class SessionBatches:
 
 def _key(members: list[RunRecord]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(one.key for one in members))
-
-
-def _mean(before: float | None, new: float) -> float:
-    if before is None or not math.isfinite(before):
-        return new
-    return before + _WEIGHT * (new - before)

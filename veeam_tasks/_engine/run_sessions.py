@@ -52,6 +52,14 @@ def log_search(record: RunRecord, seconds: float, url: str) -> None:
     TASKS.info(f"{text} again for %g s", record.task_id, seconds, extra=told)
 
 
+def log_unreadable(number: int, error: VeeamTasksError, url: str) -> None:
+    """Log that a query for several sessions told nothing of them."""
+    told = {"em_url": url, "event": "sessions_unreadable", **error_fields(error)}
+    TASKS.info(
+        "%d job sessions could not be had together: %s", number, error, extra=told
+    )
+
+
 @attrs.define(eq=False)
 class SessionOwners:
     """Which session is the run of which start, so that no two starts share one."""

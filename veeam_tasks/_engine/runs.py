@@ -26,17 +26,13 @@ from veeam_tasks._engine.run_sessions import (
     MachineReader,
     SessionOwners,
     log_search,
+    log_unreadable,
     session_path_of,
 )
 from veeam_tasks._engine.tracker import Tracker
 from veeam_tasks._errors import CertificateError, VeeamTasksError
 from veeam_tasks._events import Observation
-from veeam_tasks._model import (
-    JobSession,
-    SessionResult,
-    Task,
-    TaskState,
-)
+from veeam_tasks._model import JobSession, SessionResult, Task, TaskState
 from veeam_tasks._protocol.classification import (
     ReplyKind,
     classify,
@@ -49,10 +45,7 @@ from veeam_tasks._protocol.session_paths import (
     other_path,
     uid_query,
 )
-from veeam_tasks._protocol.sessions import (
-    SessionPage,
-    guid_of,
-)
+from veeam_tasks._protocol.sessions import SessionPage, guid_of
 from veeam_tasks._protocol.urls import resource_path
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import parsed
@@ -65,7 +58,7 @@ from veeam_tasks._session.session_search import (
     source_of,
 )
 from veeam_tasks._session.submitted import Submits, Submitted
-from veeam_tasks._telemetry.notices import TASKS, error_fields
+from veeam_tasks._telemetry.notices import TASKS
 from veeam_tasks._transport.transport import Transport
 
 # A session that so many queries did not show is asked for singly from then on.
@@ -239,12 +232,12 @@ class Runs:
             self._tell(record, _runs.lost(record, times, reason))
             return
         limit = self.long_limit if isinstance(request, QueryRequest) else self.limit
-        url = self.transport.url(request.path)
+        url, before = self.transport.url(request.path), self.transport.in_flight
         reply = await ask(url, limit, "")
         if record.due != DueState.POLLING:
             return  # dropped meanwhile
         times = _times(generation, sent, sent_wall, self.tracker.loop.time())
-        self._note_asked(record, times)
+        self._note_asked(record, times, before)
         if not isinstance(reply, Reply):
             await self._on_trouble(record, reply, times)
         elif (
@@ -264,14 +257,19 @@ class Runs:
         else:
             await self._on_task_reply(record, reply, times)
 
-    def _note_asked(self, record: RunRecord, times: PollTimes) -> None:
+    def _note_asked(self, record: RunRecord, times: PollTimes, before: int) -> None:
         if record.session is not None:
             self.batches.note_asked(record)
-            self.batches.note_single(self._load_of(times))
+            self.batches.note_single(self._load_of(times, before))
 
-    def _load_of(self, times: PollTimes) -> float:
-        """Return for how long a request alone would have kept the server at work."""
-        return (times.now - times.sent) / (self.transport.in_flight + 1)
+    def _load_of(self, times: PollTimes, before: int) -> float:
+        """Return for how long a request alone would have kept the server at work.
+
+        Of a burst the first has many behind it, and the last had many before it: the
+        mean of both is right for all of them together.
+        """
+        beside = (before + self.transport.in_flight) / 2
+        return (times.now - times.sent) / (beside + 1)
 
     async def _poll_together(self, ask: Ask, members: list[RunRecord]) -> None:
         """Ask for several sessions with one query, and act on what it says of each.
@@ -287,13 +285,16 @@ class Runs:
         generation = self.session.generation
         sent, sent_wall = loop.time(), time.time()
         path = uid_query(kind, [one.session_id or "" for one in members])
+        before = self.transport.in_flight
         reply = await ask(self.transport.url(path), self.long_limit, "")
         times = _times(generation, sent, sent_wall, loop.time())
+        load = self._load_of(times, before)
         reply_kind, keys = ReplyKind.UNUSABLE, tuple[int, ...]()
         value: SessionPage | VeeamTasksError
         if not isinstance(reply, Reply):
             value = reply
         elif self.batches.is_unchanged(members, reply.body):
+            self.batches.note_together(load)
             self._on_unchanged(members, times)
             return
         else:
@@ -301,7 +302,7 @@ class Runs:
             read = await read_page(reply, self.secrets, known)
             reply_kind, value, keys = read.kind, read.value, read.keys
         if isinstance(value, SessionPage):
-            self.batches.note_together(self._load_of(times))
+            self.batches.note_together(load)
             self._note_good(times)
             self.batches.note_shown(members, value.sessions, keys)
             await self._on_members(ask, members, value, times)
@@ -311,13 +312,7 @@ class Runs:
         # A server that does not take the query is not asked again.
         is_refused = reply_kind in {ReplyKind.UNKNOWN, ReplyKind.FORBIDDEN}
         self.batches.note_failed(sent, is_refused=is_refused)
-        told = {
-            "em_url": self.tracker.monitor.url,
-            "event": "sessions_unreadable",
-            **error_fields(value),
-        }
-        text = "%d job sessions could not be had together: %s"
-        TASKS.info(text, len(members), value, extra=told)
+        log_unreadable(len(members), value, self.tracker.monitor.url)
         for one in members[0 if is_refused else 1 :]:
             if one.due == DueState.POLLING:
                 self.tracker.reschedule(one, 0.0 if is_refused else one.pause)
@@ -326,7 +321,6 @@ class Runs:
 
     def _on_unchanged(self, members: list[RunRecord], times: PollTimes) -> None:
         """Act on a page that is as before, which tells nobody anything."""
-        self.batches.note_together(self._load_of(times))
         self._note_good(times)
         chance = self.tracker.random.random()
         for one in members:
