@@ -1,1 +1,1 @@
-"""What callers hold: the ways in, `SessionManager`, and what it opens."""
+"""The face: the ways in, `SessionManager`, and what it opens."""
