@@ -106,12 +106,7 @@ def watch(
     The exit status is 1 if a task failed or was lost, 2 if no IDs came at all.
     """
     named = bool(ids) or file is not None
-    if named + is_all + (simulate is not None) != 1:
-        text = "pass one of these: task IDs (or - or --file), --all, --simulate N"
-        raise click.UsageError(text)
-    if simulate is None and speed is not None:
-        text = "--speed goes with --simulate N: only simulated tasks have a speed"
-        raise click.UsageError(text)
+    _check_source(named + is_all, simulate, speed)
     reporter = make_reporter(output)
     if simulate is not None:
         work = _Simulation(tasks=simulate, speed=speed or 1.0)
@@ -148,6 +143,16 @@ def watch(
         watching,
         session,
     )
+
+
+def _check_source(real: int, simulate: int | None, speed: float | None) -> None:
+    """Refuse a command that names no tasks, or tasks of several kinds."""
+    if real + (simulate is not None) != 1:
+        text = "pass one of these: task IDs (or - or --file), --all, --simulate N"
+        raise click.UsageError(text)
+    if simulate is None and speed is not None:
+        text = "--speed goes with --simulate N: only simulated tasks have a speed"
+        raise click.UsageError(text)
 
 
 async def _watch(
