@@ -213,7 +213,7 @@ class Calls:
             asked.add(path)
             reply = await self._plain(path, is_long=True)
 
-    async def _known_sessions(self, path: str) -> KnownSessions | None:
+    async def known_sessions(self, path: str) -> KnownSessions | None:
         """Return what a job has before an action starts it; None if nobody can say.
 
         A refusal is no error: it only helps to tell the run from the one before.
@@ -262,7 +262,7 @@ class Calls:
         """
         known = None
         if follow and request.method == "POST":
-            known = await self._known_sessions(request.path)
+            known = await self.known_sessions(request.path)
         path, _, query = request.shown.partition("?")
         told = {
             "http.request.method": request.method,
