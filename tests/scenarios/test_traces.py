@@ -1,6 +1,8 @@
 """What OpenTelemetry's own instrumentation of aiohttp sees of us."""
 
 import asyncio
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -352,3 +354,98 @@ async def test_a_lost_run_is_an_error_with_its_reason(
     assert run.attributes is not None
     assert run.attributes["error.type"] == "lost"
     assert "task-1 is lost" in (run.status.description or "")
+
+
+PROGRAM = """
+import asyncio, json, sys
+from opentelemetry import trace
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+import veeam_tasks as vt
+from veeam_tasks.simulator import Fault, FaultKind, SimulatedServer
+
+provider, exporter = TracerProvider(), InMemorySpanExporter()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+PASSWORD, SECRETS = "a-secret-password", ["a-secret-password"]
+
+async def use(server, em):
+    SECRETS.extend((em.token, em.session_id))
+    server.add_task("Running 0.5s, Finished")
+    async with em.watch_all() as watch:
+        await anext(watch)
+        # A renewal within a submit, and one by a poller.
+        server.expire_logon_sessions(keep_tasks=True)
+        await em.submit(f"{server.jobs[0].path}?action=start")
+        SECRETS.extend((em.token, em.session_id))
+        server.expire_logon_sessions(keep_tasks=True)
+        await asyncio.sleep(0.3)
+        server.faults.add(Fault(FaultKind.ECHO_SECRETS, path="jobs"))
+        for call in (em.read("jobs"), em.submit("jobs/1?action=start"),
+                     em.read(f"logonSessions/{em.session_id}")):
+            try:
+                with trace.get_tracer("caller").start_as_current_span("call"):
+                    await call
+            except vt.VeeamTasksError:
+                pass
+        server.faults.clear()
+        SECRETS.extend((em.token, em.session_id))
+
+async def main():
+    pace = vt.Pace(first=0.1)
+    async with SimulatedServer(password=PASSWORD) as server:
+        options = {"username": "admin", "password": PASSWORD, "pace": pace}
+        with trace.get_tracer("caller").start_as_current_span("open"):
+            before = await vt.connect(server.url, **options)
+            await before.read("jobs")
+        AioHttpClientInstrumentor().instrument()
+        async with vt.connect(server.url, **options) as after:
+            await use(server, after)
+        await use(server, before)
+        AioHttpClientInstrumentor().uninstrument()
+        await before.aclose()
+    spans = [json.loads(span.to_json()) for span in exporter.get_finished_spans()]
+    json.dump({"spans": spans, "secrets": [one for one in SECRETS if one]}, sys.stdout)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("names", ["", "http", "http/dup"])
+def test_no_way_to_switch_it_on_shows_a_secret(names: str) -> None:
+    """Before and after a manager is opened, with the old and the new names of fields.
+
+    Nor do the exceptions that a caller's span records, nor renewals within a submit.
+    """
+    capture = {f"{CAPTURE}{one}": ".*" for one in ("REQUEST", "RESPONSE")}
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, **capture, "OTEL_SEMCONV_STABILITY_OPT_IN": names},
+        stdout=subprocess.PIPE,
+        timeout=100,
+        check=True,
+    )
+    told = json.loads(ran.stdout)
+    names_of = [span["name"] for span in told["spans"]]
+    assert names_of.count("veeam_tasks.logon") >= 4
+    assert any(
+        event["name"] == "exception"
+        for span in told["spans"]
+        for event in span["events"]
+    )
+    fields = {"http.url", "url.full"}
+    urls = [
+        str(value)
+        for span in told["spans"]
+        for name, value in span["attributes"].items()
+        if name in fields
+    ]
+    # Those of the manager that was opened afterwards; of logons and polls, none.
+    assert urls
+    assert not [url for url in urls if "/tasks" in url or "ession" in url]
+    text = json.dumps(told["spans"])
+    hidden = {form for one in told["secrets"] for form in forms(one)}
+    assert len(hidden) > 4
+    assert [form for form in hidden if form in text] == []
