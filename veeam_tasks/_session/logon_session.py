@@ -74,6 +74,8 @@ _YOUNG = 60.0
 _AT_ONCE = 3
 """Renewals that go at once, since a server may be restarted twice."""
 
+_NOT_FOUND = 404
+
 
 @attrs.define
 class LogonBackoff:
@@ -356,7 +358,12 @@ class LogonSession:
                 failure = error
         if interruption is not None:
             raise interruption
-        if reply is None:
+        is_over = reply is not None and (
+            reply.is_success or refuses_token(reply) or reply.status == _NOT_FOUND
+        )
+        if reply is not None and not is_over:
+            failure = _replies.status_error(reply, self.secrets)
+        if reply is None or not is_over:
             told = {"em_url": self.spans.url, "event": "not_logged_out"}
             told |= error_fields(failure)
             text = "not logged out, the server will do it: %s"
