@@ -71,7 +71,7 @@ def test_the_documented_events_and_loggers_are_those_of_the_source() -> None:
     events = {kind.value for kind in vt.NoticeKind}
     loggers = set()
     for file, source in zip(files, sources, strict=True):
-        for found in re.findall(r'"event": (.*)', source):
+        for found in re.findall(r'"event": ([^,}]*)', source):
             events |= set(re.findall(r'"(\w+)"', found))
         own = ".".join(file.relative_to(ROOT.parent).with_suffix("").parts)
         named = source.replace("(__name__)", f'("{own}")')
