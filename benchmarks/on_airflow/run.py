@@ -134,7 +134,11 @@ def main() -> int:
     unknown = set(given.parts) - PARTS.keys()
     if unknown:
         parser.error(f"there is no {', '.join(unknown)}: {', '.join(PARTS)}")
-    base = Path(given.keep or tempfile.mkdtemp(prefix="veeam-airflow-")).resolve()
+    # PostgreSQL, which does not run as root, must come there, and nox has a folder of
+    # its own for what is temporary, where only root may go.
+    where = None if os.geteuid() else "/tmp"
+    made = given.keep or tempfile.mkdtemp(prefix="veeam-airflow-", dir=where)
+    base = Path(made).resolve()
     figures = Figures()
     try:
         run(given, base / "airflow", figures)

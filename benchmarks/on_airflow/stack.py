@@ -119,7 +119,8 @@ class Stack:
     def start(self) -> None:
         """Start everything, in order."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o755)
+        for folder in (self.folder, self.folder.parent):
+            folder.chmod(0o755)
         self.undertaker = subprocess.Popen(
             [sys.executable, str(HERE / "undertaker.py"), str(self.folder)],
             cwd="/",
