@@ -62,7 +62,7 @@ def search(
     figures.at_least(f"{when}: files, of logs and settings", len(logs), 10)
     figures.exact(f"{when}: files with secrets", found, [])
     answers = dict(_answers(stack))
-    figures.at_least(f"{when}: answers of the REST API", len(answers), 50)
+    figures.at_least(f"{when}: answers of the REST API", len(answers), 20)
     asked = [name for name, text in answers.items() if wanted.count(text)]
     figures.exact(f"{when}: answers with secrets", asked, [])
     _search_commands(stack, figures, when, wanted)
