@@ -235,14 +235,14 @@ class Run:
         sql = f"select 1 from trigger having count(triggerer_id) >= {self.many}"
         self.stack.await_rows(sql, seconds=400)
         asked = server.requests.total
-        self.until(lambda: server.requests.total > asked + 50, "polls", 120)
+        self.until(lambda: server.requests.total > asked + 5, "polls", 120)
         logons = len(server.logons)
         self.search("in mid-watch")
         died, seconds = self._kill()
         figures.at_least("killed: triggers of the one that died", died, 1)
         figures.fact("killed: taken over in seconds", seconds)
         asked = server.requests.total
-        self.until(lambda: server.requests.total > asked + 50, "polls", 120)
+        self.until(lambda: server.requests.total > asked + 5, "polls", 120)
         figures.exact("killed: logons of those who took over", self._since(logons), 0)
         server.expire_logon_sessions(keep_tasks=True)
         self.until(lambda: self._since(logons) > 0, "a renewal", 120)
