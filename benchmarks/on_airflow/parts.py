@@ -256,6 +256,7 @@ class Run:
         sent = actions(server).total() - before
         figures.exact("killed and renewed: actions sent in all", sent, self.many)
         self.search("killed and renewed")
+        self.stack.start_triggerer(1)
 
     def _since(self, logons: int) -> int:
         return len(self.servers.own.logons) - logons

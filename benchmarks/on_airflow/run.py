@@ -24,9 +24,9 @@ from veeam_tasks.simulator import ThreadedServer
 
 PARTS = {
     "fifty": Run.fifty,
-    "killed": Run.killed,
-    "triggers": Run.triggers,
     "wrong": Run.wrong_password,
+    "triggers": Run.triggers,
+    "killed": Run.killed,
 }
 
 
