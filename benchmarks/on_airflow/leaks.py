@@ -53,8 +53,8 @@ def search(
     """Search everywhere; print what was found where."""
     theirs = {text for server in servers for text in secrets_of(server)}
     wanted = Search({*passwords, *theirs})
-    text = f"{when}: secrets searched for, each in some 100 forms"
-    figures.fact(text, f"{len(wanted.secrets)} ({wanted.number_of_forms} forms)")
+    forms = f"{len(wanted.secrets)}, in {wanted.number_of_forms} forms"
+    figures.fact(f"{when}: secrets searched for", forms)
     figures.exact(f"{when}: forms that would not be found", wanted.blind_spots(), 0)
     _search_dump(stack, figures, when, wanted)
     logs = list(stack.logs())
@@ -73,7 +73,7 @@ def _search_dump(stack: Stack, figures: Figures, when: str, wanted: Search) -> N
     tables = tables_of(dump)
     rows = {name: tables[name].count(b"\n") for name in WATCHED}
     figures.fact(f"{when}: rows in the dump", rows)
-    name = f"{when}: secrets in the dump of {len(dump) >> 20} MiB"
+    name = f"{when}: secrets in the dump of {len(dump) >> 10} KiB"
     figures.exact(name, wanted.count(dump), 0)
     inside = {
         name: sum(map(wanted.count, decrypted(rows, stack.decrypt)))
