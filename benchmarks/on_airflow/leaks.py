@@ -49,6 +49,7 @@ def search(
     *,
     passwords: Iterable[str],
     servers: Iterable[ThreadedServer],
+    commands: bool = False,
 ) -> None:
     """Search everywhere; print what was found where."""
     theirs = {text for server in servers for text in secrets_of(server)}
@@ -65,7 +66,8 @@ def search(
     figures.at_least(f"{when}: answers of the REST API", len(answers), 20)
     asked = [name for name, text in answers.items() if wanted.count(text)]
     figures.exact(f"{when}: answers with secrets", asked, [])
-    _search_commands(stack, figures, when, wanted)
+    if commands:
+        _search_commands(stack, figures, when, wanted)
 
 
 def _search_dump(stack: Stack, figures: Figures, when: str, wanted: Search) -> None:

@@ -82,13 +82,14 @@ class Run:
         sql = "select state, count(*) from task_instance where dag_id = %s group by 1"
         return {str(state): count for state, count in self.stack.query(sql, dag)}
 
-    def search(self, when: str) -> None:
+    def search(self, when: str, *, commands: bool = False) -> None:
         """Search everything for every secret that there was so far."""
         servers = (self.servers.own, self.servers.wrong, self.servers.plain)
         search(
             *(self.stack, self.figures, when),
             passwords=(PASSWORD, WRONG),
             servers=servers,
+            commands=commands,
         )
 
     def fifty(self) -> None:
@@ -107,7 +108,7 @@ class Run:
         figures.exact("50 jobs: logons", len(server.logons), 1)
         figures.exact("50 jobs: actions sent", actions(server).total(), FIFTY)
         figures.exact("50 jobs: sent more than once", repeated(server), 0)
-        self.search("50 jobs")
+        self.search("50 jobs", commands=True)
 
     def wrong_password(self) -> None:
         """Mapped tasks with a password that is refused."""
