@@ -21,7 +21,7 @@ from veeam_tasks import (
 )
 from veeam_tasks._engine.records import DueState
 from veeam_tasks._engine.settle import Settling
-from veeam_tasks._options.settings import Coalesce
+from veeam_tasks._options.keywords import Coalesce
 
 pytestmark = pytest.mark.virtual_time(debug=False)
 

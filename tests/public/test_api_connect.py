@@ -31,7 +31,7 @@ from veeam_tasks import (
     adopt,
     connect,
 )
-from veeam_tasks._options.settings import Options
+from veeam_tasks._options.keywords import Options
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time

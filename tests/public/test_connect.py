@@ -12,7 +12,8 @@ import veeam_tasks as vt
 from veeam_tasks import LogonError, Pace, SessionManager, TransportError
 from veeam_tasks._client import late_connect as late
 from veeam_tasks._client.connect import log_out
-from veeam_tasks._options.settings import Options, Settings
+from veeam_tasks._options.keywords import Options
+from veeam_tasks._options.settings import Settings
 from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)

@@ -19,7 +19,7 @@ from veeam_tasks import (
 )
 from veeam_tasks._client import late_connect as _late
 from veeam_tasks._client.connect import log_out
-from veeam_tasks._options.settings import Options
+from veeam_tasks._options.keywords import Options
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veeam_tasks import Pace, SessionManager, adopt, connect
-from veeam_tasks._options.settings import Options, make_settings
+from veeam_tasks._options.keywords import Options
+from veeam_tasks._options.settings import make_settings
 
 URL = "https://em.example:9398"
 

@@ -11,7 +11,7 @@ from support.raw_server import RawServer, Seen, reply
 
 from veeam_tasks import SessionManager, TaskEvent, connect
 from veeam_tasks._client import late_connect as _late
-from veeam_tasks._options.settings import Options
+from veeam_tasks._options.keywords import Options
 
 NS = 'xmlns="http://www.veeam.com/ent/v1.0"'
 LOGON = reply(

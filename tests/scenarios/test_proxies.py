@@ -14,7 +14,7 @@ from veeam_tasks import (
     VeeamTasksError,
     connect,
 )
-from veeam_tasks._options.settings import Options
+from veeam_tasks._options.keywords import Options
 
 pytestmark = pytest.mark.virtual_time(debug=False)
 

@@ -7,7 +7,7 @@ import attrs
 
 from veeam_tasks import Pace, SessionManager, connect
 from veeam_tasks._client.connect import Connecting
-from veeam_tasks._options.settings import Options
+from veeam_tasks._options.keywords import Options
 from veeam_tasks.simulator import SimulatedServer
 
 MODE: Literal["auto", "never", "always"] = os.environ.get(  # type: ignore[assignment] # set by nox

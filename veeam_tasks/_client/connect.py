@@ -7,7 +7,8 @@ from typing import Any, NoReturn, Unpack
 from veeam_tasks._client.late_connect import missing_member
 from veeam_tasks._client.manager import SessionManager
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._options.settings import Options, check_proxy, hide_proxy, with_options
+from veeam_tasks._options.keywords import Options
+from veeam_tasks._options.settings import check_proxy, hide_proxy, with_options
 from veeam_tasks._pace import check_seconds
 from veeam_tasks._protocol.logon import can_stand_in_header, session_id_in
 from veeam_tasks._protocol.urls import base_url

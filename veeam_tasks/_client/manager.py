@@ -13,8 +13,8 @@ from veeam_tasks._engine.checkpoint_values import Checkpoint, read_checkpoint
 from veeam_tasks._engine.held_time import TimeLimit
 from veeam_tasks._engine.watch import TaskLike, Waiter, Watch, followed, task_ids_of
 from veeam_tasks._model import JobSession, Link, Run, Task, TaskSession
+from veeam_tasks._options.keywords import Options
 from veeam_tasks._options.settings import (
-    Options,
     hide_proxy,
     make_settings,
     with_options,

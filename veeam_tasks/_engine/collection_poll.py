@@ -38,7 +38,7 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._model import Task
-from veeam_tasks._options.settings import Coalesce
+from veeam_tasks._options.keywords import Coalesce
 from veeam_tasks._pace import LONGEST_PAUSE, Pace, next_pauses
 from veeam_tasks._protocol.classification import refuses_token
 from veeam_tasks._protocol.messages import Reply

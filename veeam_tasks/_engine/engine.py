@@ -36,7 +36,7 @@ from veeam_tasks._errors import (
     VeeamTasksError,
 )
 from veeam_tasks._model import Task
-from veeam_tasks._options.settings import Coalesce
+from veeam_tasks._options.keywords import Coalesce
 from veeam_tasks._protocol.classification import classify
 from veeam_tasks._protocol.messages import OK, Reply
 from veeam_tasks._redaction import Secrets

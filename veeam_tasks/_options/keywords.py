@@ -1,13 +1,75 @@
 """What `connect`, `adopt` and `SessionManager` take: defaults and meanings, once.
 
-`settings.py` has the types, and checks the values. This is apart since it loads
-nothing: inside of a running loop, as at the prompt of ``python -m asyncio``, `help`
-shows what is said here before the rest is loaded; see `_client/late_connect.py`.
+`settings.py` checks the values. This is apart since it loads nothing: inside of a
+running loop, as at the prompt of ``python -m asyncio``, `help` shows what is said here
+before the rest is loaded; see `_client/late_connect.py`.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from ssl import SSLContext
+
+    from veeam_tasks._pace import Pace
+    from veeam_tasks._telemetry.notices import Notice
+
+Coalesce = Literal["auto", "never", "always"]
+"""Whether one request asks for all tasks: when that is cheaper, never, or always."""
+
+
+class Options(TypedDict, total=False):
+    """What `connect`, `adopt` and `SessionManager` take beside URL and account.
+
+    Trust, at most one of the four; without any, the system's CAs:
+
+    * `ssl` (None): an `ssl.SSLContext` of your own; one that verifies nothing warns.
+    * `ca_file` (None): PEM file of the CAs to trust instead of the system's.
+    * `fingerprint` (None): SHA-256 of the server's own certificate, hex with or without
+      colons; replaces the checks of chain, name and expiry.
+    * `insecure` (False): True switches verification off (it warns), and allows ``http://``
+      to hosts that are not loopback. The other three have no meaning with ``http://``.
+
+    The rest, with defaults:
+
+    * `api_version` ("latest"): the ``v=`` of the logon, or "v1_7" and the like.
+    * `accept` ("xml"): or "json", what the server is asked to answer with.
+    * `pace` (``Pace()``): how long to pause between two polls of one task.
+    * `request_timeout` (30.0): seconds until a request without a reply is given up;
+      more than 0.
+    * `max_in_flight` (16): how many polls are under way at once; 1 or more. Calls and
+      actions have as many slots of their own.
+    * `patience` (None): seconds that an outage may last before watches give up, more
+      than 0; None: for ever.
+    * `keep_alive` (True): ask for the logon session when nothing was sent for five
+      minutes, since the server drops it after 15 (``http_authentication`` page).
+    * `max_reply_bytes` (None): the longest reply body in bytes, 1 or more; None: 1 MiB
+      for one task, 64 MiB for a collection or what `read` asks for.
+    * `coalesce` ("auto"): whether one request asks for all tasks: when that is cheaper,
+      "never" or "always".
+    * `proxy` (None): URL of an HTTP proxy, ``http://proxy.example:3128``.
+    * `on_notice` (None): a plain function that is told each `Notice` in the event loop;
+      what it raises is logged and harms nothing.
+    """
+
+    ssl: "SSLContext | None"
+    ca_file: "str | PathLike[str] | None"
+    fingerprint: str | None
+    insecure: bool
+    api_version: str
+    accept: Literal["xml", "json"]
+    pace: "Pace"
+    request_timeout: float
+    max_in_flight: int
+    patience: float | None
+    keep_alive: bool
+    max_reply_bytes: int | None
+    coalesce: Coalesce
+    proxy: str | None
+    on_notice: "Callable[[Notice], object] | None"
+
 
 ACCOUNT = "username", "password", "token", "session_id"
 """Keywords that not all of them have."""
@@ -48,37 +110,6 @@ _ARGUMENTS = {
 
 _WRONG = "A wrong argument is a ValueError or TypeError before anything is sent."
 
-_OPTIONS = """\
-Trust, at most one of the four; without any, the system's CAs:
-
-* `ssl` (None): an `ssl.SSLContext` of your own; one that verifies nothing warns.
-* `ca_file` (None): PEM file of the CAs to trust instead of the system's.
-* `fingerprint` (None): SHA-256 of the server's own certificate, hex with or without
-  colons; replaces the checks of chain, name and expiry.
-* `insecure` (False): True switches verification off (it warns), and allows ``http://``
-  to hosts that are not loopback. The other three have no meaning with ``http://``.
-
-The rest, with defaults:
-
-* `api_version` ("latest"): the ``v=`` of the logon, or "v1_7" and the like.
-* `accept` ("xml"): or "json", what the server is asked to answer with.
-* `pace` (``Pace()``): how long to pause between two polls of one task.
-* `request_timeout` (30.0): seconds until a request without a reply is given up;
-  more than 0.
-* `max_in_flight` (16): how many polls are under way at once; 1 or more. Calls and
-  actions have as many slots of their own.
-* `patience` (None): seconds that an outage may last before watches give up, more
-  than 0; None: for ever.
-* `keep_alive` (True): ask for the logon session when nothing was sent for five
-  minutes, since the server drops it after 15 (``http_authentication`` page).
-* `max_reply_bytes` (None): the longest reply body in bytes, 1 or more; None: 1 MiB
-  for one task, 64 MiB for a collection or what `read` asks for.
-* `coalesce` ("auto"): whether one request asks for all tasks: when that is cheaper,
-  "never" or "always".
-* `proxy` (None): URL of an HTTP proxy, ``http://proxy.example:3128``.
-* `on_notice` (None): a plain function that is told each `Notice` in the event loop;
-  what it raises is logged and harms nothing.
-"""
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -116,7 +147,8 @@ def with_keywords(
     ]
     function.__signature__ = signature.replace(parameters=own + shown)  # type: ignore[attr-defined] # read by inspect
     arguments = "".join(_ARGUMENTS.get(one.name, "") for one in own)
+    meanings = (inspect.getdoc(Options) or "").partition("\n\n")[2]
     function.__doc__ = (
-        f"{inspect.getdoc(function)}\n\n{_WRONG}\n\n{arguments}\n\n{_OPTIONS}"
+        f"{inspect.getdoc(function)}\n\n{_WRONG}\n\n{arguments}\n\n{meanings}\n"
     )
     return function

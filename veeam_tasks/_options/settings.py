@@ -5,48 +5,29 @@ import re
 from collections.abc import Callable
 from os import PathLike
 from ssl import SSLContext
-from typing import Literal, TypedDict, get_type_hints
+from typing import Literal, get_type_hints
 
 import attrs
 from yarl import URL
 
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._options.keywords import ACCOUNT, DEFAULTS, FunctionT, with_keywords
+from veeam_tasks._options.keywords import (
+    ACCOUNT,
+    DEFAULTS,
+    Coalesce,
+    FunctionT,
+    Options,
+    with_keywords,
+)
 from veeam_tasks._pace import Pace, check_flag, check_seconds
 from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import Secret, hidden, quoted, unexpected
 from veeam_tasks._telemetry.notices import Notice
 from veeam_tasks._transport.trust import Trust, make_trust
 
-Coalesce = Literal["auto", "never", "always"]
-"""Whether one request asks for all tasks: when that is cheaper, never, or always."""
-
 _RESOURCE_BYTES = 1 << 20
 _COLLECTION_BYTES = 64 << 20
 _API_VERSION = re.compile(r"latest|v[0-9]+_[0-9]+", re.ASCII)
-
-
-class Options(TypedDict, total=False):
-    """What `connect`, `adopt` and `SessionManager` take beside URL and account.
-
-    `keywords` has the defaults and meanings.
-    """
-
-    ssl: SSLContext | None
-    ca_file: str | PathLike[str] | None
-    fingerprint: str | None
-    insecure: bool
-    api_version: str
-    accept: Literal["xml", "json"]
-    pace: Pace
-    request_timeout: float
-    max_in_flight: int
-    patience: float | None
-    keep_alive: bool
-    max_reply_bytes: int | None
-    coalesce: Coalesce
-    proxy: str | None
-    on_notice: Callable[[Notice], object] | None
 
 
 @attrs.frozen(kw_only=True)
@@ -215,4 +196,7 @@ def _is_proxy(proxy: Secret) -> bool:
 
 def with_options(function: FunctionT) -> FunctionT:
     """Let ``help()`` show the keywords of a function that takes ``**options``."""
-    return with_keywords(function, pace=Pace(), hints=get_type_hints(Options))
+    # `Options` stands where these are not loaded.
+    known = {one.__name__: one for one in (SSLContext, PathLike, Pace, Notice)}
+    hints = get_type_hints(Options, localns=known)
+    return with_keywords(function, pace=Pace(), hints=hints)
