@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -246,7 +245,7 @@ def test_ctrl_c_waits_for_no_resolver(server: ThreadedServer) -> None:
         "from veeam_tasks.cli import run\n"
         "def slow(*_, **__):\n"
         "    print('looking', flush=True)\n"
-        "    time.sleep(30)\n"
+        "    time.sleep(3600)\n"
         "socket.getaddrinfo = slow\n"
         "sys.exit(run(['list', '--url', 'https://em.example']))"
     )
@@ -259,11 +258,9 @@ def test_ctrl_c_waits_for_no_resolver(server: ThreadedServer) -> None:
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "looking\n"
-    began = time.monotonic()
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=SECONDS)
     assert (child.returncode, err) == (130, "")
-    assert time.monotonic() - began < 4
 
 
 def test_ctrl_c_waits_for_no_password_command(
@@ -275,7 +272,7 @@ def test_ctrl_c_waits_for_no_password_command(
         "import os, sys, time\n"
         f"if os.path.exists({str(marker)!r}):\n"
         f"    open({str(tmp_path / 'again')!r}, 'w').close()\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(3600)\n"
         f"open({str(marker)!r}, 'w').close()\n"
         f"print({server.password!r})\n"
     )
@@ -290,12 +287,10 @@ def test_ctrl_c_waits_for_no_password_command(
     server.expire_logon_sessions(keep_tasks=True)
     while not (tmp_path / "again").exists():
         assert child.poll() is None
-    began = time.monotonic()
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=SECONDS)
     assert child.returncode == 130
     assert "Traceback" not in err
-    assert time.monotonic() - began < 4
 
 
 def test_a_certificate_is_had_through_a_proxy(bare: Here) -> None:
