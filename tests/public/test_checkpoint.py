@@ -349,49 +349,77 @@ async def test_unknown_keys_are_kept() -> None:
         assert "color" not in saved(again)["tasks"][0]
 
 
+NOT_A_TEXT = "is not a text, but"
 DAMAGED: list[tuple[Any, str]] = [
-    (None, "not an object"),
-    ([], "not an object"),
-    ({}, "has no version"),
-    ({"version": True}, "has no version"),
-    ({"version": 2}, "is of version 2"),
-    ({"url": None}, "url is not a text"),
-    ({"url": ...}, "'url' is missing"),
+    (None, r"is NoneType, not an object \(a dict\); pass what Watch.checkpoint"),
+    ([], "is list, not an object"),
+    ('{"version": 1}', r"is a text \(str\), not an object .*; pass json.loads"),
+    (b"{}", r"is a text \(bytes\), not an object .*; pass json.loads"),
+    ({}, "has no version; pass what"),
+    ({"version": True}, "version is not a number such as 1, but true"),
+    ({"version": None}, "version is not a number such as 1, but null"),
+    ({"version": "1"}, "version is not a number such as 1, but another text"),
+    ({"version": 1.0}, "version is not a number such as 1, but 1.0"),
+    ({"version": [1]}, "version is not a number such as 1, but a list"),
+    ({"version": 2}, "is of version 2, and this program reads 1; resume it with"),
+    ({"version": 0}, "is of version 0, and this program reads 1$"),
+    ({"version": 10**5000}, "is of version a number too long to show"),
+    ({"kind": "veeam-tasks state", "checkpoints": {}}, "is a state file of the shell"),
+    ({"url": None}, f"url {NOT_A_TEXT} null"),
+    ({"url": ...}, "url is missing"),
     ({"url": "https://other.example:9398/api/"}, "is one of https://other"),
-    ({"logon": 3}, "logon is not a text"),
-    ({"saved": "now"}, "saved is not a time"),
-    ({"saved": float("nan")}, "saved is not a time"),
-    ({"saved": 10**400}, "saved is not a time"),
-    ({"all": 1}, "all is not true or false"),
+    ({"logon": 3}, f"logon {NOT_A_TEXT} 3"),
+    ({"saved": "now"}, "saved is not a time in seconds since 1970, but another text"),
+    ({"saved": float("nan")}, "saved is not a time .*, but nan"),
+    ({"saved": 10**400}, "saved is not a time .*, but a number too long to show"),
+    ({"all": 1}, "all is not true or false, but 1"),
     ({"discarded": ["x"]}, "discarded is not a list of task IDs"),
     ({"discarded": "task-1"}, "discarded is not a list of texts"),
-    ({"tasks": ...}, "tasks is not a list"),
-    ({"tasks": {}}, "tasks is not a list"),
-    ({"tasks": [3]}, r"tasks\[0\]: it is not an object"),
-    ({"find_timeout": -1e99}, "find_timeout is not a time"),
+    ({"tasks": ...}, "tasks is not a list, but null"),
+    ({"tasks": {}}, "tasks is not a list, but an object"),
+    ({"tasks": [3]}, r"tasks\[0\]: it is not an object, but 3"),
+    ({"find_timeout": -1e99}, r"find_timeout is not seconds, more than 0, but -1e\+99"),
+    ({"find_timeout": 0}, "find_timeout is not seconds, more than 0, but 0"),
+    ({"find_timeout": float("inf")}, "find_timeout is not seconds"),
+    ({"find_timeout": "20 min"}, "find_timeout is not seconds"),
+    ({"find_timeout": False}, "find_timeout is not seconds, more than 0, but false"),
+    ({"x": [(one for one in ())]}, "holds what JSON cannot hold"),
 ]
+SESSION = {"id": "1", "kind": "BackupJobSession", "state": "Working"}
+OWED = {"state": "Finished", "at": 1}
 TASKS: list[tuple[dict[str, Any], str]] = [
-    ({"id": "job-1"}, "id is not an ID"),
-    ({"id": ...}, "'id' is missing"),
-    ({"sequence": -1}, "sequence is not a count"),
+    ({"id": "job-1"}, "id is not an ID like 'task-7', but another text"),
+    ({"id": ...}, "id is missing"),
+    ({"sequence": -1}, "sequence is not a count, but -1"),
     ({"sequence": 1.5}, "sequence is not a count"),
     ({"sequence": 0}, "sequence and state"),
-    ({"state": 3}, "state is not a text"),
+    ({"state": 3}, f"state {NOT_A_TEXT} 3"),
     ({"state": ...}, "state is missing"),
-    ({"at": ...}, "'at' is missing"),
+    ({"at": ...}, "at is missing"),
     ({"operation": ...}, "operation is missing"),
-    ({"final": "yes"}, "final is not true or false"),
-    ({"final": True, "owed": {"state": "Finished", "at": 1}}, "comes after its final"),
+    ({"final": "yes"}, "final is not true or false, but another text"),
+    ({"final": True, "owed": OWED}, "comes after its final"),
     ({"lost": "gone"}, "what is lost is not final"),
-    ({"owed": 3}, "owed is not an object"),
-    ({"stage": "task"}, "stage is not a stage"),
+    ({"owed": 3}, "owed: it is not an object, but 3"),
+    ({"owed": {**OWED, "at": []}}, "owed.at is not a time .*, but a list"),
+    ({"owed": {**OWED, "lost": "x"}}, "owed: what is lost is not final"),
+    ({"stage": "task"}, r"stage is not a stage \(searching or session\)"),
     ({"stage": "session"}, "session is missing"),
     ({"related": "a"}, "related is not a list"),
     ({"asked": []}, "asked is not a time"),
-    ({"start": {"path": "jobs/1"}}, "start: 'at' is missing"),
-    ({"run": {"until": None}}, "run: until is not a time"),
-    ({"session": {"id": "1"}}, "is missing"),
-    ({"failures": 3}, "failures is not a list"),
+    ({"start": {"path": "jobs/1"}}, "start.at is missing"),
+    ({"start": {"path": "jobs/1", "at": -1}}, "start.at is not a time"),
+    ({"start": {"path": "jobs/1", "at": 1, "skew": 1e9}}, "start.skew is not seconds"),
+    ({"run": {"until": None}}, "run.until is not a time"),
+    ({"run": {"until": 1, "path": "../x"}}, "run.path is not the path of a job ses"),
+    (
+        {"run": {"until": 1, "session": {**SESSION, "progress": 250}}},
+        "run.session.progress is not a percentage, but 250",
+    ),
+    ({"session": {"id": "1"}}, "session.kind is missing"),
+    ({"session": ""}, "session: it is not an object, but an empty text"),
+    ({"failures": 3}, "failures is not a list, but 3"),
+    ({"failures": [{"state": "x"}, 3]}, r"failures\[1\]: it is not an object, but 3"),
 ]
 
 
@@ -414,8 +442,9 @@ async def test_a_damaged_one_is_a_value_error(change: Any, problem: str) -> None
                 change = {"tasks": [_changed(state["tasks"][0], task)]}
             damaged = _changed(state, change)
         before = server.requests.total
-        with pytest.raises(ValueError, match=problem):
+        with pytest.raises(vt.ArgumentError, match=problem) as caught:
             em.resume(damaged)
+        assert caught.value.parameter == "checkpoint"
         assert em.statistics().watched == 0
         assert server.requests.total == before
 

@@ -6,7 +6,11 @@ and of its tasks the keys that are not known are kept: a later program wrote the
 """
 
 import copy
+import math
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -31,11 +35,16 @@ from veeam_tasks._model import (
     TaskSession,
     TaskState,
 )
+from veeam_tasks._protocol.session_paths import is_session_path
 
 VERSION = 1
 
 # What a datetime can show; servers date what has no end to the year 1.
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
+_YEAR = 366 * 86_400
+_LONGEST_SHOWN = 40
+_QUERY = re.compile(r"[A-Za-z0-9=&%._~-]*", re.ASCII)
+_ADVICE = "pass what Watch.checkpoint() returned, unchanged, or watch the tasks anew"
 _STAGES = (RunStage.SEARCHING.value, RunStage.SESSION.value)
 
 MarkT = TypeVar("MarkT")
@@ -44,54 +53,118 @@ MarkT = TypeVar("MarkT")
 class DamagedError(ValueError):
     """A value is not what it has to be; becomes an `ArgumentError` that says where."""
 
+    def __init__(self, problem: str, *, is_member: bool = False) -> None:
+        super().__init__(problem)
+        self._is_member = is_member
+
+    def within(self, name: str) -> "DamagedError":
+        """Return the same of a value that stands under a name."""
+        mark = "." if self._is_member else ": "
+        return DamagedError(f"{name}{mark}{self}", is_member=True)
+
 
 def _text(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
-    _demand(isinstance(value, str), name, "a text")
+    _demand(isinstance(value, str), name, "a text", value)
 
 
 def _flag(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
-    _demand(isinstance(value, bool), name, "true or false")
+    _demand(isinstance(value, bool), name, "true or false", value)
+
+
+def _is_within(value: object, least: float, most: float) -> bool:
+    """Tell whether a value is a number in these bounds; NaN is in none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and least <= value <= most  # type: ignore[operator] # a number
 
 
 def _time(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_time = is_number and _EARLIEST <= value <= _LATEST  # type: ignore[operator] # a number
-    _demand(is_time, name, "a time in seconds since 1970")
+    is_time = _is_within(value, _EARLIEST, _LATEST)
+    _demand(is_time, name, "a time in seconds since 1970", value)
+
+
+def _time_of_ours(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    # Skews are taken from it and added to it.
+    is_time = _is_within(value, 0, _LATEST - _YEAR)
+    _demand(is_time, name, "a time in seconds since 1970", value)
+
+
+def _skew(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    _demand(_is_within(value, 0, _YEAR), name, "seconds, up to a year", value)
+
+
+def _span(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    is_span = _is_within(value, 0, sys.float_info.max) and value != 0
+    _demand(is_span, name, "seconds, more than 0", value)
 
 
 def _count(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    _demand(is_number and value >= 0, name, "a count")  # type: ignore[operator] # an int
+    is_count = isinstance(value, int) and _is_within(value, 0, math.inf)
+    _demand(is_count, name, "a count", value)
 
 
 def _percent(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
-    _count(_, name, value)
-    _demand(value <= 100, name, "a percentage")  # type: ignore[operator] # noqa: PLR2004
+    is_percentage = isinstance(value, int) and _is_within(value, 0, 100)
+    _demand(is_percentage, name, "a percentage", value)
 
 
 def _stage(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
-    _demand(value in _STAGES, name, "a stage")
+    _demand(value in _STAGES, name, f"a stage ({' or '.join(_STAGES)})", value)
 
 
 def _task_id(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
-    _demand(isinstance(value, str) and bool(TASK_ID.fullmatch(value)), name, "an ID")
+    is_id = isinstance(value, str) and bool(TASK_ID.fullmatch(value))
+    _demand(is_id, name, "an ID like 'task-7'", value)
+
+
+def _session_path(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
+    # It is asked for as it stands.
+    is_path = isinstance(value, str) and is_session_path(value)
+    is_path = is_path and _QUERY.fullmatch(str(value).partition("?")[2]) is not None
+    _demand(is_path, name, "the path of a job session", value)
 
 
 def _texts(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
     are_texts = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
-    _demand(are_texts, name, "a list of texts")
+    _demand(are_texts, name, "a list of texts", value)
 
 
 def _task_ids(_: object, name: "attrs.Attribute[Any]", value: object) -> None:
     _texts(_, name, value)
     are_ids = all(TASK_ID.fullmatch(one) for one in value)  # type: ignore[attr-defined] # a tuple
-    _demand(are_ids, name, "a list of task IDs")
+    _demand(are_ids, name, "a list of task IDs", value)
 
 
-def _demand(is_so: bool, name: "attrs.Attribute[Any]", what: str) -> None:  # noqa: FBT001 - the fact itself
+def _demand(
+    is_so: bool,  # noqa: FBT001 - the fact itself
+    name: "attrs.Attribute[Any]",
+    what: str,
+    value: object,
+) -> None:
     if not is_so:
-        problem = f"{name.name} is not {what}"
-        raise DamagedError(problem)
+        raise _not_a(name.name, what, value)
+
+
+def _not_a(name: str, what: str, value: object) -> DamagedError:
+    problem = f"{name} is not {what}, but {_kind_of(value)}"
+    return DamagedError(problem, is_member=True)
+
+
+def _kind_of(value: object) -> str:
+    """Return what a value is, in words of JSON; no text is repeated."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        text = "a number too long to show"
+        with suppress(ValueError):  # of more digits than Python prints
+            text = repr(value) if len(repr(value)) <= _LONGEST_SHOWN else text
+        return text
+    if isinstance(value, str):
+        return "another text" if value else "an empty text"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "an object" if isinstance(value, Mapping) else type(value).__name__
 
 
 def _maybe(check: Any) -> Any:
@@ -185,13 +258,13 @@ class EventMark:
     def __attrs_post_init__(self) -> None:
         if self.state is None and (self.lost is None or self.stage is not None):
             problem = "state is missing"
-            raise DamagedError(problem)
+            raise DamagedError(problem, is_member=True)
         if self.lost is not None and not self.final:
             problem = "what is lost is not final"
             raise DamagedError(problem)
         if self.stage == RunStage.SESSION.value and self.session is None:
             problem = "session is missing"
-            raise DamagedError(problem)
+            raise DamagedError(problem, is_member=True)
 
     def observation(
         self, task_id: str, operation: str, links: tuple[Link, ...], generation: int
@@ -248,8 +321,8 @@ class StartMark:
     """
 
     path: str = attrs.field(validator=_text)
-    at: float = attrs.field(validator=_time)
-    skew: float | None = _maybe(_time)
+    at: float = attrs.field(validator=_time_of_ours)
+    skew: float | None = _maybe(_skew)
     known: tuple[str, ...] = attrs.field(default=(), validator=_texts)
     under_way: SessionMark | None = None
     kind: str | None = _maybe(_text)
@@ -265,7 +338,7 @@ class RunMark:
         session: As it was seen last, where no event has told of it.
     """
 
-    path: str | None = _maybe(_text)
+    path: str | None = _maybe(_session_path)
     until: float = attrs.field(validator=_time)
     session: SessionMark | None = None
 
@@ -357,7 +430,7 @@ class Checkpoint:
     logon: str | None = _maybe(_text)
     saved: float = attrs.field(validator=_time)
     all: bool = attrs.field(default=False, validator=_flag)
-    find_timeout: float | None = _maybe(_time)
+    find_timeout: float | None = _maybe(_span)
     discarded: tuple[str, ...] = attrs.field(default=(), validator=_task_ids)
     tasks: tuple[TaskMark, ...] = ()
     past: tuple[TaskMark, ...] = ()
@@ -414,17 +487,29 @@ def read_checkpoint(value: object, url: str, hide: Callable[[str], str]) -> Chec
 
 def _checked(value: object) -> Checkpoint:
     if not isinstance(value, Mapping):
-        problem = f"it is {type(value).__name__}, not an object"
-        raise refusal(problem)
-    version = value.get("version")
-    if type(version) is not int:
-        problem = "it has no version"
-        raise refusal(problem)
-    if version != VERSION:
+        raise _unreadable(value)
+    if "kind" in value and "checkpoints" in value:
         raise ArgumentError(
             parameter="checkpoint",
-            problem=f"is of version {version}, and this program reads {VERSION}",
+            problem="is a state file of the shell, which holds a checkpoint of each"
+            " server",
             subject="the checkpoint",
+            advice="pass one of the values of its 'checkpoints'",
+        )
+    if "version" not in value:
+        problem = "it has no version"
+        raise refusal(problem)
+    version = value["version"]
+    if type(version) is not int:
+        raise refusal(str(_not_a("version", "a number such as 1", version)))
+    if version != VERSION:
+        newer = version > VERSION
+        raise ArgumentError(
+            parameter="checkpoint",
+            problem=f"is of version {_kind_of(version)}, and this program reads"
+            f" {VERSION}",
+            subject="the checkpoint",
+            advice="resume it with the release of veeam_tasks that wrote it" * newer,
         )
     try:
         return _made(
@@ -442,22 +527,45 @@ def _checked(value: object) -> Checkpoint:
 def refusal(problem: str) -> ArgumentError:
     """Return the error of a damaged checkpoint."""
     return ArgumentError(
-        parameter="checkpoint", problem=problem, subject="the checkpoint is damaged:"
+        parameter="checkpoint",
+        problem=problem,
+        subject="the checkpoint is damaged:",
+        advice=_ADVICE,
     )
+
+
+def _unreadable(value: object) -> ArgumentError:
+    """Return the error of what is no object: often the JSON text, or the watch."""
+    advice = _ADVICE
+    if isinstance(value, str | bytes | bytearray):
+        advice = "pass json.loads() of the text"
+    return ArgumentError(
+        parameter="checkpoint",
+        problem=f"is {_named(value)}, not an object (a dict)",
+        subject="the checkpoint",
+        advice=advice,
+    )
+
+
+def _named(value: object) -> str:
+    kind = type(value).__name__
+    return f"a text ({kind})" if isinstance(value, str | bytes | bytearray) else kind
 
 
 def _read_tasks(value: object, where: str, *, are_sole: bool) -> Iterator[TaskMark]:
     ids: set[str] = set()
     for number, one in enumerate(_list(value, where)):
         try:
-            mark = _read_task(_object(one, "it"))
+            mark = _read_task(_object(one))
         except DamagedError as error:
-            problem = f"{where}[{number}]: {error}"
+            failure: DamagedError | None = error.within(f"{where}[{number}]")
         else:
-            problem = f"{mark.id} is in it twice" if mark.id in ids else ""
+            failure = None
+            if mark.id in ids:
+                failure = DamagedError(f"{mark.id} is in it twice")
             ids.update([mark.id] if are_sole else [])
-        if problem:
-            raise DamagedError(problem)
+        if failure is not None:
+            raise failure
         yield mark
 
 
@@ -467,35 +575,43 @@ def _read_task(value: Mapping[str, Any]) -> TaskMark:
     known["delivered"] = _read_event(value) if has_event else None
     for key in ("owed", "next"):
         if key in known:
-            known[key] = _read_event(_object(known[key], key))
+            known[key] = _within(key, _read_event, known[key])
     if "start" in known:
-        known["start"] = _read(StartMark, known["start"], "start", "under_way")
+        known["start"] = _within("start", _read, known["start"], StartMark, "under_way")
     if "run" in known:
-        known["run"] = _read(RunMark, known["run"], "run", "session")
+        known["run"] = _within("run", _read, known["run"], RunMark, "session")
     return _made(TaskMark, known, extra=_others(value, _TASK_KEYS | _EVENT_KEYS))
 
 
-def _read_event(value: Mapping[str, Any]) -> EventMark:
-    known = _known(value, _EVENT_KEYS)
+def _read_event(value: object) -> EventMark:
+    known = _known(_object(value), _EVENT_KEYS)
     if "session" in known:
-        known["session"] = _read(SessionMark, known["session"], "session")
+        known["session"] = _within("session", _read, known["session"], SessionMark)
     machines = _list(known.get("failures", []), "failures")
-    known["failures"] = tuple([_read(MachineMark, one, "failures") for one in machines])
+    known["failures"] = tuple(
+        [
+            _within(f"failures[{number}]", _read, one, MachineMark)
+            for number, one in enumerate(machines)
+        ]
+    )
     return _made(EventMark, known)
 
 
-def _read(
-    kind: type[MarkT], value: object, name: str, session: str | None = None
-) -> MarkT:
+def _read(value: object, kind: type[MarkT], session: str | None = None) -> MarkT:
     """Return a mark of a simple kind, which may hold a session under a key."""
-    known = _known(_object(value, name), {one.name for one in attrs.fields(kind)})  # type: ignore[arg-type] # an attrs class
+    known = _known(_object(value), {one.name for one in attrs.fields(kind)})  # type: ignore[arg-type] # an attrs class
+    if session is not None and known.get(session) is not None:
+        known[session] = _within(session, _read, known[session], SessionMark)
+    return _made(kind, known)
+
+
+def _within(name: str, read: Callable[..., MarkT], value: object, *more: Any) -> MarkT:
+    """Read a value that stands under a name; say so of what is wrong with it."""
     try:
-        if session is not None and known.get(session) is not None:
-            known[session] = _read(SessionMark, known[session], session)
-        return _made(kind, known)
+        return read(value, *more)
     except DamagedError as error:
-        problem = f"{name}: {error}"
-    raise DamagedError(problem)
+        failure = error.within(name)
+    raise failure
 
 
 def _known(value: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -503,20 +619,24 @@ def _known(value: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 
 
 def _others(value: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    return copy.deepcopy({key: value[key] for key in value if key not in keys})
+    others = {key: value[key] for key in value if key not in keys}
+    try:
+        return copy.deepcopy(others)
+    except (TypeError, RecursionError):
+        problem = "it holds what JSON cannot hold"
+    raise DamagedError(problem)
 
 
-def _object(value: object, name: str) -> Mapping[str, Any]:
+def _object(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        problem = f"{name} is not an object"
+        problem = f"it is not an object, but {_kind_of(value)}"
         raise DamagedError(problem)
     return value
 
 
 def _list(value: object, name: str) -> list[object]:
     if not isinstance(value, list | tuple):
-        problem = f"{name} is not a list"
-        raise DamagedError(problem)
+        raise _not_a(name, "a list", value)
     return list(value)
 
 
@@ -527,6 +647,6 @@ def _made(kind: type[MarkT], known: Mapping[str, Any], **more: Any) -> MarkT:
         return kind(**{**plain, **more})
     except TypeError as error:
         # A key that has to be there is not.
-        missing = str(error).rpartition(":")[2].strip()
-        problem = f"{missing} is missing"
-    raise DamagedError(problem)
+        missing = re.findall(r"'(\w+)'", str(error).rpartition(":")[2])
+        problem = f"{missing[0]} is missing" if missing else str(error)
+    raise DamagedError(problem, is_member=True)
