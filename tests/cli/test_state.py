@@ -22,7 +22,7 @@ from support.command_line import (
     settings_of,
 )
 
-from veeam_tasks.simulator import Fault, ThreadedServer
+from veeam_tasks.simulator import Fault, Job, ThreadedServer
 
 
 @pytest.fixture
@@ -246,33 +246,140 @@ def test_a_file_that_is_not_there_is_told(shell: Here, file: str) -> None:
     )
 
 
-def test_a_kill_while_the_action_is_sent_leaves_word_of_it(
-    shell: Here, server: ThreadedServer, file: str
-) -> None:
-    """It is looked for, told, and never sent again."""
-    share(shell)
-    server.add_task("Finished ok", shared=True)
-    job = server.jobs[0]
-    # The server carries it out, and its answer never comes.
-    server.faults.add(Fault("stall", path="action=start", carried_out=True))
-    child = start(["submit", f"{job.path}?action=start", "--state", file])
+def killed_while_sending(
+    shell: Here, server: ThreadedServer, file: str, *, carried_out: bool = True
+) -> Job:
+    """Kill a `submit --state` whose action was sent and whose answer never came."""
+    job = server.add_job("Oracle", session="Working 20s, Stopped failed", history=2)
+    stall = Fault("stall", path="action=start", carried_out=carried_out)
+    server.faults.add(stall)
+    path = f"{job.path}?action=start"
+    child = start(["submit", path, "--follow", "--state", file])
     wait_for(lambda: _posts(server) == 1)
     assert '"action":{"path":"jobs/' in Path(file).read_text()
     killed(child)
     server.faults.clear()
-    for _ in range(2):
-        ran = shell("resume", file)
-        assert ran.status == 3
-        (found,) = ran.objects
-        assert found["may_have_been_started"] is True
-        assert [task["task_id"] for task in found["tasks"]] == ["task-2"]
-        wait_for(lambda: bool(server.job_sessions))
-        assert "may have been started" in ran.err
-        assert "It is not sent again" in ran.err
-    assert "a run of the job began" in shell("resume", file).err
+    assert shell("submit", path, "--state", file).status == 2
+    return job
+
+
+def test_what_a_killed_submit_has_started_is_followed_by_its_task(
+    shell: Here, server: ThreadedServer, file: str
+) -> None:
+    """Its task is the one that is new in the shared logon session."""
+    share(shell)
+    server.add_task("Finished ok", shared=True)
+    job = killed_while_sending(shell, server, file)
+    ran = shell("resume", file, *QUICK)
+    assert ran.status == 1
+    found, *events = ran.objects
+    assert found["may_have_been_started"] is True
+    assert [task["task_id"] for task in found["tasks"]] == ["task-2"]
+    assert found["goes_on_as"] == "task-2"
+    assert "task-2 is the one task that fits, so it is watched to its end" in ran.err
+    assert events[-1]["is_final"]
+    mine = [one for one in server.job_sessions if one.job is job]
+    assert events[-1]["session"]["uid"].endswith(mine[-1].session_id)
+    assert "Oracle" in ran.err
+    # From then on it is a watch like any other.
+    ran = shell("resume", file, *QUICK)
+    assert (ran.status, ran.out) == (1, "")
+    assert "that watch had ended" in ran.err
     assert _posts(server) == 1
-    ran = shell("submit", f"{job.path}?action=start", "--state", file)
-    assert (ran.status, _posts(server)) == (2, 1)
+    shell("logout")
+
+
+@pytest.mark.parametrize("accept", ["xml", "json"])
+def test_what_a_killed_submit_has_started_is_followed_by_its_run(
+    shell: Here, server: ThreadedServer, file: str, accept: str
+) -> None:
+    """Under another logon session its task is not known, and the run is the only one.
+
+    The runs of the days before, and a later one, are not taken for it.
+    """
+    job = killed_while_sending(shell, server, file)
+    wait_for(lambda: any(one.job is job for one in server.job_sessions))
+    ran = shell("resume", file, *QUICK, *_as(accept))
+    assert ran.status == 1
+    found, *events = ran.objects
+    assert (found["tasks"], found["goes_on_as"]) == (None, "task-0")
+    assert "it is the one run that fits, so it is followed to its end" in ran.err
+    (run,) = found["sessions"]
+    assert events[-1]["session"]["uid"] == run["uid"]
+    assert (events[-1]["is_final"], events[-1]["succeeded"]) == (True, False)
+    assert _posts(server) == 1
+
+
+def _as(accept: str) -> list[str]:
+    return ["--accept", "json"] if accept == "json" else []
+
+
+def test_what_is_not_certain_is_told_and_not_followed(
+    shell: Here, server: ThreadedServer, file: str
+) -> None:
+    """Of two runs, or of two tasks, nobody can say which one it is."""
+    share(shell)
+    job = killed_while_sending(shell, server, file)
+    path = f"{job.path}?action=start"
+    other = Path(file).with_name("other.json")
+    other.write_text(Path(file).read_text())
+    assert shell("submit", path, "--no-watch").status == 0
+    ran = shell("resume", file, *QUICK)
+    (found,) = ran.objects
+    assert (ran.status, len(found["tasks"]), found["goes_on_as"]) == (3, 2, None)
+    assert "none, or more than one, fits for certain" in ran.err
+    assert f"look at the job, then delete {file}" in ran.err
+    assert _posts(server) == 2
+    shell("logout")
+
+
+def test_an_action_without_a_trace_is_looked_for_as_long_as_said(
+    shell: Here, server: ThreadedServer, file: str
+) -> None:
+    """It may be late; then it is said where to look, and nothing is sent."""
+    killed_while_sending(shell, server, file, carried_out=False)
+    ran = shell("resume", file, "--find-timeout", "2s")
+    (found,) = ran.objects
+    assert (ran.status, found["sessions"], found["goes_on_as"]) == (3, [], None)
+    assert "no trace of it" in ran.err
+    assert _posts(server) == 1
+
+
+def test_what_resume_cannot_be_told_is_refused(
+    shell: Here, server: ThreadedServer, file: str
+) -> None:
+    """It goes on as the watch was begun: an option without effect is an error."""
+    share(shell)
+    server.add_task("Running 40s, Finished ok", shared=True)
+    shell("watch", "task-1", "--state", file, "--timeout", "0.5s")
+    requests = len(server.requests)
+    ran = shell("resume", file, "--follow")
+    assert (ran.status, "leave it out" in ran.complaint) == (2, True)
+    for option in (["--find-timeout", "1m"], ["--warnings-fail"]):
+        ran = shell("resume", file, *option)
+        assert ran.status == 2
+        assert f"{option[0]}: the watch of {file} was begun without" in ran.complaint
+    assert "\n  --follow" not in shell("help", "resume").out
+    assert len(server.requests) == requests
+    shell("logout")
+
+
+def test_a_damaged_checkpoint_in_a_whole_file_is_told(
+    shell: Here, server: ThreadedServer, file: str
+) -> None:
+    """With its place, and what to do."""
+    share(shell)
+    server.add_task("Running 40s, Finished ok", shared=True)
+    shell("watch", "task-1", "--state", file, "--timeout", "0.5s")
+    content = json.loads(Path(file).read_text())
+    content["checkpoints"][""]["tasks"][0]["at"] = "noon"
+    Path(file).write_text(json.dumps(content))
+    ran = shell("resume", file)
+    assert ran.status == 2
+    assert (
+        f"{file}: the checkpoint is damaged: tasks[0].at is not a time in seconds since"
+        " 1970, but another text; watch the tasks anew, or delete the file"
+    ) in ran.complaint
     shell("logout")
 
 

@@ -124,7 +124,7 @@ async def _resume(state: Checkpoint) -> None:
     async with SimulatedServer() as server, door(server, pace=STEADY) as em:
         server.add_task("Running 2s, Finished ok")
         # The URL is one more member that may be changed.
-        is_ours = state.get("url") in {one["url"] for one in samples()}
+        is_ours = state.get("url") in [one["url"] for one in samples()]
         given_ = {**state, "url": em.url} if is_ours else state
         before = server.requests.total
         watch, refusal = None, ""

@@ -5,7 +5,6 @@ replaced as a whole: what it was about to send, its checkpoints, and what it was
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -60,22 +59,29 @@ async def work(settings: dict[str, Any]) -> None:
         watches = [em.resume(one["checkpoint"], pace=PACE) for one in notes.watches]
         watches.append(em.watch(follow=True, pace=PACE))
         notes.watches.append({"checkpoint": watches[-1].checkpoint(), "paths": {}})
-        sending = asyncio.create_task(send(em, watches[-1], notes, settings["paths"]))
+        added = asyncio.Event()
+        way = send(em, watches[-1], notes, settings["paths"], added)
+        sending = asyncio.create_task(way)
         while not sending.done() or any(watch.report.unfinished for watch in watches):
-            # Now and then, since what is sent comes into an ended watch.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await read(watches, notes)
-            await asyncio.sleep(0.05)
+            # What is sent comes into a watch that may have ended.
+            added.clear()
+            await read(watches, notes)
+            if not sending.done():
+                await added.wait()
         await read(watches, notes)
         await sending
     print("all told")
 
 
 async def send(
-    em: vt.SessionManager, watch: vt.Watch, notes: Notes, paths: list[str]
+    em: vt.SessionManager,
+    watch: vt.Watch,
+    notes: Notes,
+    paths: list[str],
+    added: asyncio.Event,
 ) -> None:
     """Send each action once: what was begun before is never sent again."""
+    asyncio.current_task().add_done_callback(lambda _: added.set())  # type: ignore[union-attr] # in one
     for path in paths:
         if path in notes.sent:
             continue
@@ -94,6 +100,7 @@ async def send(
         own["paths"][task.task_id] = path
         own["checkpoint"] = watch.checkpoint()
         notes.save()
+        added.set()
 
 
 async def read(watches: list[vt.Watch], notes: Notes) -> None:

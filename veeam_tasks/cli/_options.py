@@ -4,7 +4,7 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypedDict, TypeVar
 
@@ -59,7 +59,8 @@ class Watching:
         pace: How long to pause between two polls of one task.
         onlookers: Are told of everything too, for `--report` and `--metrics`.
         follow: Whether the job that a task started is followed to its end.
-        find_timeout: How long its job session is searched, in seconds.
+        find_timeout: How long its job session is searched, in seconds; None where
+            nobody said it.
         warnings_fail: Whether a job that ended with Warning counts as failed.
         state: Where it is noted what was told, for `resume`.
     """
@@ -71,7 +72,7 @@ class Watching:
     pace: "vt.Pace"
     onlookers: tuple[Onlooker, ...] = ()
     follow: bool = False
-    find_timeout: float = FIND_TIMEOUT
+    find_timeout: float | None = None
     warnings_fail: bool = False
     state: StateFile | None = None
 
@@ -81,7 +82,7 @@ class Watching:
         return {
             "timeout": self.timeout,
             "follow": self.follow,
-            "find_timeout": self.find_timeout,
+            "find_timeout": self.find_timeout or FIND_TIMEOUT,
         }
 
     @property
@@ -434,13 +435,7 @@ def output_options(command: Callable[..., R]) -> Callable[..., R]:
     return wrapped
 
 
-_WATCH_OPTIONS = (
-    option(
-        "--timeout",
-        type=Duration(),
-        metavar="TIME",
-        help="Stop after this time: 90s, 10m, 1h30m.",
-    ),
+_FOLLOW_OPTIONS = (
     option(
         "--follow",
         is_flag=True,
@@ -454,6 +449,27 @@ _WATCH_OPTIONS = (
         help="How long its session may take to appear in the Enterprise Manager."
         " [default: 20m]",
     ),
+)
+_FOLLOW_ON_OPTIONS = (
+    option("--follow", is_flag=True, hidden=True),
+    option(
+        "--find-timeout",
+        group=FOLLOW,
+        type=Duration(),
+        metavar="TIME",
+        help="How long its session may still take to appear; of an action that may have"
+        " been started, from when it was sent. [default: what is left; 1m]",
+    ),
+)
+
+_WATCH_OPTIONS = (
+    option(
+        "--timeout",
+        type=Duration(),
+        metavar="TIME",
+        help="Stop after this time: 90s, 10m, 1h30m.",
+    ),
+    *_FOLLOW_OPTIONS,
     option(
         "--warnings-fail",
         group=FOLLOW,
@@ -513,17 +529,41 @@ _WATCH_OPTIONS = (
 
 def watch_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options of watching; it gets what they mean as `watching`."""
+    return _with_watching(command, _WATCH_OPTIONS, _watching)
 
+
+def resume_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options of watching but for what was said at the beginning."""
+    rest = [one for one in _WATCH_OPTIONS if one not in _FOLLOW_OPTIONS]
+    return _with_watching(command, [*_FOLLOW_ON_OPTIONS, *rest], _resuming)
+
+
+def _with_watching(
+    command: Callable[..., R],
+    options: Sequence[Callable[[Callable[..., R]], Callable[..., R]]],
+    make: Callable[..., Watching],
+) -> Callable[..., R]:
     @functools.wraps(command)
     def with_watching(**given: Any) -> R:
-        names = inspect.signature(_watching).parameters
-        own = {name: given.pop(name) for name in names}
-        return command(watching=_watching(**own), **given)
+        own = {
+            name: given.pop(name) for name in inspect.signature(_watching).parameters
+        }
+        return command(watching=make(**own), **given)
 
     wrapped: Callable[..., R] = with_watching
-    for add in reversed(_WATCH_OPTIONS):
+    for add in reversed(options):
         wrapped = add(wrapped)
     return wrapped
+
+
+def _resuming(*, follow: bool, **given: Any) -> Watching:
+    if follow:
+        text = (
+            "--follow: 'resume' goes on as the watch was begun, which follows jobs or"
+            " does not; leave it out"
+        )
+        raise click.UsageError(text)
+    return _watching(follow=True, **given)
 
 
 def _watching(
@@ -552,7 +592,7 @@ def _watching(
         raise click.UsageError(text)
     return Watching(
         follow=follow,
-        find_timeout=find_timeout or FIND_TIMEOUT,
+        find_timeout=find_timeout,
         warnings_fail=warnings_fail,
         timeout=timeout,
         fail_fast=fail_fast,

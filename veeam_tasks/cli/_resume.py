@@ -1,5 +1,8 @@
 """The command `resume`: goes on with what a state file says."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import attrs
 import click
 
@@ -10,13 +13,12 @@ from veeam_tasks.cli._options import (
     Servers,
     Watching,
     output_options,
+    resume_options,
     servers_options,
-    watch_options,
 )
-from veeam_tasks.cli._pending import look_for
+from veeam_tasks.cli._pending import look_for, searched_for
 from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
-from veeam_tasks.cli._runner import Exit, first_of, run_async
-from veeam_tasks.cli._server import Server, checking
+from veeam_tasks.cli._runner import Exit, first_of
 from veeam_tasks.cli._several import SeveralSessions, sessions_of
 from veeam_tasks.cli._state import PendingAction, State, StateFile
 from veeam_tasks.cli._watch import follow, report_to_end, tell_end
@@ -31,7 +33,7 @@ from veeam_tasks.cli._watch import follow, report_to_end, tell_end
     ),
 )
 @click.argument("file", type=click.Path(), metavar="FILE")
-@watch_options
+@resume_options
 @servers_options
 @output_options
 def resume(
@@ -41,7 +43,8 @@ def resume(
 
     What was told is not told again; what may have been told, in the second before the
     end, is, with "again" in its JSON. Nothing is ever sent again: an action that may
-    have been started is looked for and told.
+    have been started is looked for; what was certainly started by it is watched to its
+    end.
 
     Without another URL it goes to that of FILE. Under the same logon session (see
     'veeam-tasks logon') tasks go on; under another one they are lost, but a job that
@@ -60,62 +63,115 @@ def resume(
     else:
         sole = servers.sole()
         found = {"": sole if sole.url else attrs.evolve(sole, url=urls[0])}
-    if state.action is not None:
-        return _look(state.action, found[""], output, kept, watching)
-    if state.has_ended:
-        say(f"{kept.shown}: that watch had ended before; this is what was told of it")
     reporter = make_reporter(output)
+    watching = attrs.evolve(watching, state=kept)
+    if state.action is None:
+        _check_follows(state, watching, kept)
+        if state.has_ended:
+            say(f"{kept.shown}: that watch had ended; this is what was told of it")
     sessions = sessions_of(found, reporter.notice, **watching.options)
-    is_run = any(one.get("find_timeout") for one in state.checkpoints.values())
-    watching = attrs.evolve(watching, state=kept, follow=is_run)
-    return report_to_end(
-        reporter,
-        lambda: _resume(sessions, state, reporter, watching),
-        watching,
-        sessions,
-    )
-
-
-def _look(
-    action: PendingAction,
-    server: Server,
-    output: OutputMode,
-    kept: StateFile,
-    watching: Watching,
-) -> int:
-    session = server.session()
 
     async def work() -> Exit:
-        async with session as em:
-            ended = await look_for(action, em, output)
-        await tell_end(
-            watching,
-            f"{action.method} {visible(action.path)} may have been started before, and"
-            " nobody took the answer. It is not sent again.",
-        )
-        say(
-            f"look at the job, then delete {kept.shown}: until then no 'submit' with it"
-            " begins anew"
-        )
-        return ended
+        if state.action is None:
+            return await _resume(sessions, state, reporter, watching)
+        return await _look(state.action, sessions, reporter, watching, output)
 
-    return run_async(work, on_signal=session.abort)
+    return report_to_end(reporter, work, watching, sessions)
+
+
+def _check_follows(state: State, watching: Watching, kept: StateFile) -> None:
+    """Refuse what means nothing to a watch that follows no job.
+
+    Raises:
+        click.UsageError: It was said all the same.
+    """
+    is_asked = watching.find_timeout is not None or watching.warnings_fail
+    if is_asked and not _follows(state):
+        name = "--warnings-fail" if watching.warnings_fail else "--find-timeout"
+        text = f"{name}: the watch of {kept.shown} was begun without --follow"
+        raise click.UsageError(text)
+
+
+def _follows(state: State) -> bool:
+    return any(one.get("find_timeout") for one in state.checkpoints.values())
+
+
+async def _look(
+    action: PendingAction,
+    sessions: SeveralSessions,
+    reporter: Reporter,
+    watching: Watching,
+    output: OutputMode,
+) -> Exit:
+    """Look for what may have been started, and go on with it if that is certain."""
+    async with sessions as logged_on:
+        em = logged_on.managers.get("")
+        if em is None:
+            return logged_on.status
+        found = await look_for(action, em, output, watching.find_timeout)
+        if found is not None:
+            state = State(checkpoints={"": found})
+            return await _go_on({"": em}, state, reporter, watching)
+    await tell_end(
+        watching,
+        f"{action.method} {visible(action.path)} may have been started before, and"
+        " nobody took the answer. It is not sent again.",
+    )
+    assert watching.state is not None
+    say(
+        f"look at the job, then delete {watching.state.shown}: until then no 'submit'"
+        " with it begins anew"
+    )
+    return Exit.SERVER
 
 
 async def _resume(
     sessions: SeveralSessions, state: State, reporter: Reporter, watching: Watching
 ) -> Exit:
     async with sessions as logged_on:
-        watches: dict[str, vt.Watch] = {}
-        for name, em in logged_on.managers.items():
-            with checking():
-                watches[name] = em.resume(
-                    state.checkpoints[name], timeout=watching.timeout
-                )
-        number = sum(len(one.report.outcomes) for one in watches.values())
-        where = ", ".join(name or em.url for name, em in logged_on.managers.items())
-        title = f"Watching {counted(number, 'task')} again at {where or 'no server'}"
-        sole = logged_on.managers.get("")
-        reporter.begin(title, number, None if sole is None else sole.statistics)
-        ended = await follow(watches, reporter, watching, state, logged_on.whys)
+        ended = await _go_on(
+            logged_on.managers, state, reporter, watching, logged_on.whys
+        )
         return first_of(logged_on.status, ended)
+
+
+async def _go_on(
+    managers: "Mapping[str, vt.SessionManager]",
+    state: State,
+    reporter: Reporter,
+    watching: Watching,
+    whys: Sequence[str] = (),
+) -> Exit:
+    """Watch what a state says to its end."""
+    watches = {
+        name: _resumed(em, state.checkpoints[name], watching)
+        for name, em in managers.items()
+    }
+    number = sum(len(one.report.outcomes) for one in watches.values())
+    where = ", ".join(name or em.url for name, em in managers.items())
+    title = f"Watching {counted(number, 'task')} again at {where or 'no server'}"
+    sole = managers.get("")
+    reporter.begin(title, number, None if sole is None else sole.statistics)
+    watching = attrs.evolve(watching, follow=_follows(state))
+    return await follow(watches, reporter, watching, state, whys)
+
+
+def _resumed(
+    em: "vt.SessionManager", checkpoint: Any, watching: Watching
+) -> "vt.Watch":
+    """Return the watch of a checkpoint.
+
+    Raises:
+        click.UsageError: It is damaged, or of another server.
+    """
+    seconds = watching.find_timeout
+    if seconds is not None:
+        checkpoint = searched_for(checkpoint, seconds)
+    try:
+        return em.resume(checkpoint, timeout=watching.timeout)
+    except vt.ArgumentError as error:
+        problem = str(error).removesuffix(f"; {error.advice}")
+        assert watching.state is not None
+        shown = watching.state.shown
+    text = f"{shown}: {problem}; watch the tasks anew, or delete the file"
+    raise click.UsageError(text)
