@@ -34,19 +34,26 @@ FOUND = f"""axe.run(document, {{runOnly: {RULES}}}).then(found =>
 async def test_five_thousand_tasks_open_in_a_second(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And are less than five megabytes; the best of five is free of what others do."""
+    """And are less than five megabytes.
+
+    A second of work of the page's own thread: what others do meanwhile is not counted.
+    """
     file = tmp_path / "report.html"
     write(file, render(night(5000), zone=UTC))
-    took = []
     async with chromium() as page:
-        for _ in range(5):
-            await page.open(file, width=1600)
-            took.append(await page.evaluate(OPENED) / 1000)
+        await page.call("Performance.enable", timeDomain="threadTicks")
+        await page.open(file, width=1600)
+        opened = await page.evaluate(OPENED) / 1000
+        # Painted too, for which the event of the load does not wait.
+        await page.screenshot(most=900)
+        found = (await page.call("Performance.getMetrics"))["metrics"]
+    worked = {one["name"]: one["value"] for one in found}["TaskDuration"]
     size = file.stat().st_size / 1e6
+    told = f"{size:.2f} MB, {worked:.2f} s of work, open after {opened:.2f} s"
     with capsys.disabled():
-        print(f"\n5,000 tasks: {size:.2f} MB, opened in {min(took):.2f} s")
+        print(f"\n5,000 tasks: {told}")
     assert size < 5
-    assert min(took) < 1
+    assert 0.01 < worked < 1
 
 
 @pytest.mark.skipif(not AXE, reason="needs axe-core from npm: nox -s report")

@@ -15,6 +15,8 @@ import aiohttp
 import attrs
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
+PATIENCE = 240
+"""Seconds; on a busy machine a picture of thousands of tasks takes more than one."""
 _OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -44,7 +46,7 @@ class Page:
         number = next(self._numbers)
         await self._socket.send_json({"id": number, "method": method, "params": params})
         while True:
-            message = await self._socket.receive_json(timeout=60)
+            message = await self._socket.receive_json(timeout=PATIENCE)
             if message.get("id") == number:
                 assert "error" not in message, message
                 return message["result"]
@@ -82,7 +84,7 @@ class Page:
         self._is_loaded = False
         await self.call("Page.navigate", url=path.as_uri())
         while not self._is_loaded:
-            self._hear(await self._socket.receive_json(timeout=60))
+            self._hear(await self._socket.receive_json(timeout=PATIENCE))
 
     async def evaluate(self, script: str) -> Any:
         """Return what a line of script gives."""
@@ -145,7 +147,7 @@ async def chromium() -> AsyncIterator[Page]:
             assert process.stderr is not None
             found = None
             while found is None:
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(PATIENCE):
                     line = (await process.stderr.readline()).decode()
                 assert line, "chromium ended"
                 found = re.search(r"DevTools listening on ws://([^/]+)/", line)
