@@ -1,6 +1,7 @@
 """Together or singly: the mode changes cost and nothing else."""
 
 import asyncio
+from typing import Literal
 
 import anyio
 import pytest
@@ -211,13 +212,16 @@ async def test_waits_that_come_one_by_one_are_soon_asked_for_together() -> None:
     assert asked["auto"] <= 1.5 * asked["always"], asked
 
 
-async def test_one_quick_task_does_not_quicken_the_collection() -> None:
+@pytest.mark.parametrize("mode", ["auto", "always"])
+async def test_one_quick_task_does_not_quicken_the_collection(
+    mode: Literal["auto", "always"],
+) -> None:
     """It is polled singly at its pace, and the others together at theirs."""
     slow = Pace(first=5, growth=1, longest=5, jitter=0)
     quick = Pace(first=0.1, growth=1, longest=0.1, jitter=0)
     async with (
         SimulatedServer() as server,
-        door(server, coalesce="auto", pace=slow) as em,
+        door(server, coalesce=mode, pace=slow) as em,
     ):
         server.faults.add(Fault("delay", path=r"/tasks$", seconds=0.06))
         server.faults.add(Fault("delay", path=r"/tasks/", seconds=0.01))

@@ -48,7 +48,7 @@ class Options(TypedDict, total=False):
     * `max_reply_bytes` (None): the longest reply body in bytes, 1 or more; None: 1 MiB
       for one task, 64 MiB for a collection or what `read` asks for.
     * `coalesce` ("auto"): whether one request asks for all tasks: when that is cheaper,
-      "never" or "always".
+      "never"; or "always", but for one of many that alone has a quicker pace.
     * `proxy` (None): URL of an HTTP proxy, ``http://proxy.example:3128``.
     * `on_notice` (None): a plain function that is told each `Notice` in the event loop;
       what it raises is logged and harms nothing.
