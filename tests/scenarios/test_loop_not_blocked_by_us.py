@@ -2,14 +2,20 @@
 
 import asyncio
 import copy
+import math
+import ssl
 import subprocess
 import sys
+import warnings
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 from support.raw_server import RawServer, Seen, reply
 
-from veeam_tasks import SessionManager, TaskEvent, connect
+from veeam_tasks import Pace, SessionManager, TaskEvent, connect
 from veeam_tasks._client import late_connect as _late
 from veeam_tasks._options.keywords import Options
 
@@ -187,15 +193,15 @@ def test_the_first_connect_loads_the_rooms_beside_the_loop(door: str) -> None:
 
 
 async def test_a_late_door_says_what_it_is() -> None:
-    """It cannot be copied, shows no secret, and tells of wrong arguments in the end."""
+    """It cannot be copied, shows no secret, and names the await that was forgotten."""
     late = _late.connect("https://em.example", username="u", password="pass-word")
     assert repr(late) == "<connect: not logged on: await it>"
     with pytest.raises(TypeError, match="cannot be copied"):
         copy.copy(late)
     with pytest.raises(AttributeError, match=r"no 'watch': write 'em = await connect"):
         late.watch("task-1")
-    with pytest.raises(ValueError, match="has no scheme"):
-        await _late.connect("em.example", username="u", password="pass-word")
+    with pytest.raises(TypeError, match="'async with connect"), late:
+        pass
 
 
 async def test_a_late_door_knows_the_names_of_arguments_at_once() -> None:
@@ -211,6 +217,112 @@ async def test_a_late_door_knows_the_names_of_arguments_at_once() -> None:
         _late.connect("u", username="u", password="p", patients=5)
     with pytest.raises(TypeError, match="'sesion_id'; did you mean 'session_id'"):
         _late.adopt("u", "token", sesion_id="x")
+
+
+def no_function() -> None:
+    """Be told of notices."""
+
+
+async def no_plain_function() -> None:
+    """Be awaited, which nobody does."""
+
+
+RIGHT: list[dict[str, Any]] = [
+    {},
+    {"url": "https://em.example:9398/api/"},
+    {"url": "https://em-1.example/prefix/api"},
+    {"url": "https://10.0.0.7"},
+    {"url": "https://[2001:db8::7]:9398"},
+    {"url": "https://münchen.example"},
+    {"url": "http://localhost:9399"},
+    {"url": "http://127.0.0.1:1"},
+    {"url": "http://em.example", "insecure": True},
+    {"username": "CORP\\müller", "password": no_function},
+    {"fingerprint": "AB:" * 31 + "cd"},
+    {"ssl": ssl.create_default_context()},
+    {"pace": Pace(), "accept": "json", "coalesce": "always", "api_version": "v1_7"},
+    {"request_timeout": 5, "patience": 0.5, "keep_alive": False, "max_in_flight": 1},
+    {"max_reply_bytes": 1, "proxy": "http://me:pw@proxy:3128", "on_notice": print},
+]
+WRONG: list[dict[str, Any]] = [
+    *(
+        {"url": url}
+        for url in (7, "", "em.example", "ftp://em", "https://", "http://em")
+    ),
+    *({"url": f"https://{it}"} for it in ("a b", "u:p@em", "em:0", "em:99999", "em?x")),
+    *({"url": f"https://{it}"} for it in ("1.2.3", "1.2.3.999", "[::1", "a..b")),
+    *({"username": name} for name in (None, "", "a:b", "a\nb")),
+    *({"password": word} for word in (None, 7, b"x", "\ud800")),
+    {"ssl": False},
+    {"ssl": 1},
+    {"ca_file": "/nowhere"},
+    {"ca_file": __file__},
+    {"ca_file": 7},
+    {"fingerprint": "AB"},
+    {"fingerprint": 7},
+    {"fingerprint": "AB:" * 31 + "cd", "insecure": True},
+    {"fingerprint": "AB:" * 31 + "cd", "url": "http://localhost"},
+    {"insecure": 1},
+    *({"api_version": one} for one in ("1.7", None, "v1_7&x")),
+    {"accept": "yaml"},
+    *({"coalesce": one} for one in (True, None)),
+    *({"pace": one} for one in (5, None)),
+    *({"request_timeout": one} for one in (0, None, True, "1", 10**400, math.nan)),
+    *({"patience": one} for one in (-1, True, math.inf)),
+    *({"max_in_flight": one} for one in (0, 1.5, True)),
+    *({"max_reply_bytes": one} for one in (0, "1")),
+    {"keep_alive": 1},
+    *({"proxy": one} for one in (3, "proxy:3128", "socks5://h:1", "http://h:port")),
+    *({"on_notice": one} for one in (3, no_plain_function)),
+]
+
+
+def arguments(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the URL and the keywords of a call."""
+    keywords = {"username": "u", "password": "pass-word", **given}
+    return keywords.pop("url", "https://em.example"), keywords
+
+
+@pytest.mark.parametrize("given", RIGHT, ids=str)
+async def test_a_late_door_takes_right_values(
+    given: dict[str, Any],
+) -> None:
+    """What looks right is put off; and it is right."""
+    url, keywords = arguments(given)
+    assert isinstance(_late.connect(url, **keywords), _late.LateConnecting)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nothing is verified
+        connect(url, **keywords)
+
+
+async def test_a_late_door_takes_a_file_of_certificates(tmp_path: Path) -> None:
+    """It is looked at, and what is in it is right."""
+    path = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    for given in (path, str(path)):
+        url, keywords = arguments({"ca_file": given})
+        assert isinstance(_late.connect(url, **keywords), _late.LateConnecting)
+
+
+@pytest.mark.parametrize("given", WRONG, ids=str)
+async def test_a_late_door_tells_of_wrong_values_at_once(given: dict[str, Any]) -> None:
+    """In the words of any other call, before anything is awaited."""
+    url, keywords = arguments(given)
+    said = []
+    for door in (_late.connect, connect):
+        with pytest.raises((ValueError, TypeError)) as caught:
+            door(url, **keywords)
+        said.append((caught.type, str(caught.value)))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("wrong", ["", "a b", "tök", 7])
+async def test_a_late_door_tells_of_a_wrong_token_at_once(wrong: Any) -> None:
+    """Of a wrong session ID too."""
+    with pytest.raises((ValueError, TypeError), match="token"):
+        _late.adopt("https://em.example", wrong)
+    with pytest.raises((ValueError, TypeError), match="session_id"):
+        _late.adopt("https://em.example", "dG9rZW4=", session_id=wrong)
 
 
 async def test_a_late_door_logs_on_once() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any, NoReturn, Unpack
 
-from veeam_tasks._client.late_connect import missing_member
+from veeam_tasks._client.late_connect import Unopened, missing_member
 from veeam_tasks._client.manager import SessionManager
 from veeam_tasks._errors import ArgumentError
 from veeam_tasks._options.keywords import Options
@@ -13,7 +13,6 @@ from veeam_tasks._pace import check_seconds
 from veeam_tasks._protocol.logon import can_stand_in_header, session_id_in
 from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import (
-    NotCopyable,
     Secret,
     hidden,
     hidden_or_none,
@@ -24,10 +23,8 @@ from veeam_tasks._transport.trust import Certificate
 from veeam_tasks._transport.trust import inspect_certificate as look_at
 
 
-class Connecting(NotCopyable):
+class Connecting(Unopened):
     """A manager that is not logged on yet: await it, or use it by ``async with``."""
-
-    _what = "what connect() and adopt() return holds a SessionManager"
 
     def __init__(self, manager: SessionManager) -> None:
         self._manager = manager

@@ -2,7 +2,8 @@
 
 Measured: aiohttp and the rest take 0.3 s to import, CA certificates included, and what
 is first named inside a loop is imported there, so the loop would be held. Hence a file
-of its own, which imports nothing but the standard library, `keywords` and `_redaction`.
+of its own, which imports nothing but the standard library, `_redaction`, `keywords` and
+`glance`.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from veeam_tasks._options.glance import looks_right
 from veeam_tasks._options.keywords import ACCOUNT, DEFAULTS, with_keywords
 from veeam_tasks._redaction import (
     NotCopyable,
@@ -38,14 +40,25 @@ def missing_member(name: str) -> str:
     )
 
 
-class LateConnecting(NotCopyable):
-    """A manager that is not even made yet: await it, or use it by ``async with``.
-
-    A name that no argument has is told at once, a wrong value then, before anything is
-    sent: what checks values takes as long to load as the rest.
-    """
+class Unopened(NotCopyable):
+    """What is to be awaited, or entered by ``async with``; `with` says so."""
 
     _what = "what connect() and adopt() return holds a SessionManager"
+
+    def __enter__(self) -> NoReturn:
+        text = "write 'async with connect(...) as em', or 'em = await connect(...)'"
+        raise TypeError(text)
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Be asked for by `with` before it enters."""
+
+
+class LateConnecting(Unopened):
+    """A manager that is not even made yet: await it, or use it by ``async with``.
+
+    What looks wrong about its arguments was told at once; what checks them wholly takes
+    as long to load as the rest.
+    """
 
     def __init__(
         self, name: str, args: tuple[Any, ...], options: dict[str, Any]
@@ -100,31 +113,40 @@ def _load() -> None:
 @with_keywords
 def connect(
     url: str, *, username: str, password: Any, **options: Any
-) -> LateConnecting:
+) -> "LateConnecting | Connecting":
     """Log on to an Enterprise Manager; to be awaited or entered."""
     account = {"username": username, "password": hidden(password)}
     del password
-    _check_names(options)
-    return LateConnecting("connect", (url,), account | options)
+    return _checked("connect", (url,), account, options)
 
 
 @with_keywords
 def adopt(
     url: str, token: Any, *, session_id: Any = None, **options: Any
-) -> LateConnecting:
+) -> "LateConnecting | Connecting":
     """Use a logon session that someone else opened; never end it, nor log on anew."""
     logon_session = {"session_id": hidden_or_none(session_id)}
     args = url, hidden(token)
     del token, session_id
-    _check_names(options)
-    return LateConnecting("adopt", args, logon_session | options)
+    return _checked("adopt", args, logon_session, options)
 
 
-def _check_names(options: dict[str, Any]) -> None:
-    """Raise where `connect` would, as far as that can be told without the rest."""
-    for name in sorted(options):
-        if name not in DEFAULTS:
-            raise TypeError(unexpected(name, (*DEFAULTS, *ACCOUNT)))
+def _checked(
+    name: str, args: tuple[Any, ...], account: dict[str, Any], options: dict[str, Any]
+) -> "LateConnecting | Connecting":
+    """Raise where `connect` would; else put off all that takes time to load."""
+    if options.get("proxy") is not None:
+        options["proxy"] = hidden(options["proxy"])
+    for option in sorted(options):
+        if option not in DEFAULTS:
+            raise TypeError(unexpected(option, (*DEFAULTS, *ACCOUNT)))
+    shown = account if name == "connect" else {"token": args[1], **account}
+    if looks_right(args[0], shown, options):
+        return LateConnecting(name, args, account | options)
+    # It is told at once what is wrong, although to load what tells it holds the loop.
+    make = getattr(import_module(_MODULES[0]), name)
+    made: Connecting = make(*args, **account, **options)
+    return made
 
 
 of_the_package(adopt, connect)
