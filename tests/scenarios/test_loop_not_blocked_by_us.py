@@ -283,7 +283,12 @@ def arguments(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return keywords.pop("url", "https://em.example"), keywords
 
 
-@pytest.mark.parametrize("given", RIGHT, ids=str)
+def named(cases: list[dict[str, Any]]) -> list[str]:
+    """Return an ID for each; what some of them hold has another text each time."""
+    return [f"{at}-{'-'.join(case)}" for at, case in enumerate(cases)]
+
+
+@pytest.mark.parametrize("given", RIGHT, ids=named(RIGHT))
 async def test_a_late_door_takes_right_values(
     given: dict[str, Any],
 ) -> None:
@@ -304,7 +309,7 @@ async def test_a_late_door_takes_a_file_of_certificates(tmp_path: Path) -> None:
         assert isinstance(_late.connect(url, **keywords), _late.LateConnecting)
 
 
-@pytest.mark.parametrize("given", WRONG, ids=str)
+@pytest.mark.parametrize("given", WRONG, ids=named(WRONG))
 async def test_a_late_door_tells_of_wrong_values_at_once(given: dict[str, Any]) -> None:
     """In the words of any other call, before anything is awaited."""
     url, keywords = arguments(given)
