@@ -152,13 +152,13 @@ class Copy:
         Rooms below its own are not asked: they import nothing above them.
         """
         near = self.near(path)
-        if (found := self.fails(near, 240, "0/1")) is not None or is_near:
+        if (found := self.fails(near, 900, "0/1")) is not None or is_near:
             return found
         room = path.partition("/")[0].strip("_")
         above = CORE[CORE.index(room) if room in CORE else 0 :]
         ignored = [f"--ignore={one}" for one in (*near, LEFT_OUT)]
         rest = [*ignored, *(f"tests/{room}" for room in above)]
-        return self.fails(rest, 900, "0/3")
+        return self.fails(rest, 1800, "0/3")
 
     def put(self, path: str, source: str) -> None:
         """Put a file there, and see to it that no compiled one is taken for it."""

@@ -15,6 +15,7 @@ from veeam_tasks import (
     Task,
     TaskLostError,
     TaskNotFoundError,
+    TransportError,
     VeeamTasksError,
 )
 from veeam_tasks._options.settings import make_settings
@@ -215,3 +216,36 @@ async def test_a_task_is_lost_to_a_delete_by_the_servers_own_401_alone() -> None
     with pytest.raises(StatusError, match="something in between") as caught:
         await Renewing(b"<html>Sign in</html>").calls.delete("task-1")
     assert caught.value.status == 401
+
+
+class Silent(Renewing):
+    """Takes requests, and answers none."""
+
+    asked = 0
+
+    async def send(
+        self, request: Request, token: object = None, *, uncertain: bool = False
+    ) -> Reply:
+        """Be silent."""
+        self.asked += 1
+        raise TransportError(request=request.shown, reason="cut", connected=True)
+
+
+async def test_an_action_does_not_wait_for_four_requests_that_hang() -> None:
+    """What a job had before it is asked for once if there is no reply."""
+    silent = Silent(b"")
+    path = "jobs/00000000-0000-4000-8000-000000000001?action=start"
+    assert await silent.calls.known_sessions(path) is None
+    assert silent.asked == 1
+
+
+async def test_what_a_job_had_before_its_start_is_known() -> None:
+    """Its own sessions, and none of another job's."""
+    async with SimulatedServer() as server, door(server) as em:
+        job = server.add_job("Nightly", history=3)
+        server.add_job("Weekly", history=2)
+        path = f"jobs/{job.job_id}?action=start"
+        known = await em._runtime.calls.known_sessions(path)
+        assert known is not None
+        assert len(known.ids) == 3
+        assert known.kind == "BackupJobSession"

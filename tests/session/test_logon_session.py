@@ -546,6 +546,24 @@ async def test_a_password_callable_that_fails_is_no_refusal() -> None:
     assert (scene.logon.refused, scene.script.asked) == (None, [])
 
 
+@pytest.mark.parametrize("error", [IndexError("secret"), asyncio.CancelledError()])
+async def test_a_password_that_is_awaited_in_vain_is_no_refusal(
+    error: BaseException,
+) -> None:
+    """Whatever ends the caller's code ends the logon as an error of ours."""
+    scene = Scene()
+    assert scene.logon.credentials is not None
+
+    async def ask() -> str:
+        raise error
+
+    scene.logon.credentials = Credentials(username="admin", password=ask)
+    with pytest.raises(TransportError, match=type(error).__name__) as caught:
+        await scene.logon.open()
+    assert "secret" not in str(caught.value)
+    assert (scene.logon.refused, scene.script.asked) == (None, [])
+
+
 # --- a token that was never accepted
 
 
