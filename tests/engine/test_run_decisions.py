@@ -148,6 +148,16 @@ def test_both_names_of_a_job_take_turns_until_one_has_shown_a_session() -> None:
     assert habits.form(1).has_time
 
 
+def test_a_name_that_has_shown_a_session_is_taken_although_it_was_refused() -> None:
+    """Its reply may have been under way while that of another run was a 400."""
+    habits = QueryHabits()
+    request = QueryRequest(path="q", kind="k", by_urn=True, has_time=False)
+    assert habits.note_refused(request)
+    assert not habits.form(2).by_urn
+    habits.note_found(request)
+    assert [habits.form(number).by_urn for number in (1, 2)] == [True, True]
+
+
 def test_the_last_query_asks_without_a_time() -> None:
     """So that what ran before the start is seen as well, and can be told."""
     record = run(deadlines={"watch": Deadline(at=100.0, seconds=60.0)})

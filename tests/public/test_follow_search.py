@@ -218,6 +218,8 @@ async def test_a_link_is_taken_whenever_it_comes() -> None:
                 events = [event async for event in watch]
         assert isinstance(events[-1].error, SessionLostError)
         assert "the task links to backupSessions/" in str(events[-1].error)
+        assert events[-1].task is not None
+        assert len(events[-1].task.related) == 1
 
 
 @pytest.mark.parametrize("unknown", [404, 500])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from veeam_tasks._transport.held import running_for
+from veeam_tasks._transport.held import running_for, tick_of
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
@@ -73,6 +73,13 @@ def test_what_is_never_woken_again_leaves_the_loop_alone() -> None:
 
     with asyncio.Runner(loop_factory=CountingLoop) as runner:
         assert runner.run(main()) < 50
+
+
+def test_whether_the_loop_is_held_is_looked_at_ten_times_within_a_limit() -> None:
+    """And every half second at the least."""
+    assert [tick_of(seconds) for seconds in (0.5, 2.0, 5.0, 30.0)] == [
+        *(0.05, 0.2, 0.5, 0.5),
+    ]
 
 
 @pytest.mark.virtual_time

@@ -1,11 +1,12 @@
 """Trust: what may be named at once, and the look at a server's certificate."""
 
 import asyncio
+import os
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 import trustme
 from support.raw_server import RawServer, pin_of, reply, serving
@@ -13,9 +14,6 @@ from yarl import URL
 
 from veeam_tasks._errors import RequestTimeoutError, TransportError
 from veeam_tasks._transport.trust import Trust, inspect_certificate, make_trust
-
-if TYPE_CHECKING:
-    import os
 
 HTTPS = URL("https://em.example:9398/api/")
 HTTP = URL("http://localhost:9399/api/")
@@ -79,6 +77,19 @@ async def test_a_long_ca_file_is_read_beside_the_loop(
     bundle.write_bytes(b"no certificate\n" * 10_000)
     with pytest.raises(ValueError, match=r"ca\.pem holds no certificate in PEM form"):
         trust(ca_file=bundle)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that hangs")
+async def test_a_ca_file_that_hangs_holds_no_cancellation_up(tmp_path: Path) -> None:
+    """A dead network drive keeps its thread, and nobody who has given up."""
+    fifo = tmp_path / "ca.pem"
+    os.mkfifo(fifo)
+    reading = asyncio.create_task(Trust(ca_file=str(fifo)).make_context())
+    await anyio.wait_all_tasks_blocked()
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert reading.cancelled()
+    fifo.open("wb").close()  # the thread ends: it is no certificate
 
 
 def test_a_context_that_verifies_nothing_warns() -> None:
@@ -282,8 +293,12 @@ async def test_a_port_without_tls_cannot_be_looked_at() -> None:
         await inspect_certificate("127.0.0.1", port)
 
 
-async def test_a_look_does_not_wait_for_ever() -> None:
-    """A server that takes the connection and says nothing is a timeout."""
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(("seconds", "told"), [({"seconds": 0.05}, "0.05"), ({}, "10")])
+async def test_a_look_does_not_wait_for_ever(
+    seconds: dict[str, float], told: str
+) -> None:
+    """A server that says nothing is a timeout, after ten seconds if none are named."""
     gone = asyncio.Event()
 
     async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -294,6 +309,6 @@ async def test_a_look_does_not_wait_for_ever() -> None:
     server = await asyncio.start_server(stay, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(RequestTimeoutError, match=r"no answer in 0\.05 s"):
-            await inspect_certificate("127.0.0.1", port, seconds=0.05)
+        with pytest.raises(RequestTimeoutError, match=f"no answer in {told} s"):
+            await inspect_certificate("127.0.0.1", port, **seconds)
         await gone.wait()
