@@ -3,6 +3,7 @@
 import asyncio
 import os
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,12 +85,21 @@ async def test_a_ca_file_that_hangs_holds_no_cancellation_up(tmp_path: Path) -> 
     """A dead network drive keeps its thread, and nobody who has given up."""
     fifo = tmp_path / "ca.pem"
     os.mkfifo(fifo)
-    reading = asyncio.create_task(Trust(ca_file=str(fifo)).make_context())
-    await anyio.wait_all_tasks_blocked()
-    reading.cancel()
-    await asyncio.wait([reading])
-    assert reading.cancelled()
-    fifo.open("wb").close()  # the thread ends: it is no certificate
+    given_up, ended = anyio.CancelScope(), anyio.Event()
+
+    async def read() -> None:
+        with given_up:
+            await Trust(ca_file=str(fifo)).make_context()
+        ended.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        given_up.cancel()
+        await anyio.wait_all_tasks_blocked()
+        is_ended = ended.is_set()
+        fifo.open("wb").close()  # and so the thread: it is no certificate
+    assert is_ended
 
 
 def test_a_context_that_verifies_nothing_warns() -> None:
@@ -205,6 +215,27 @@ def test_a_ca_file_is_trusted_as_it_is(ca: trustme.CA, tmp_path: Path) -> None:
     assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     assert len(context.get_ca_certs()) == 1
+
+
+def test_with_a_ca_file_the_server_is_told_that_this_is_http_1_1(
+    ca: trustme.CA, tmp_path: Path
+) -> None:
+    """As without one: what speaks several protocols would else have to guess."""
+    path = tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(path)
+    context = trust(ca_file=path).context
+    assert context is not None
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("em.example").configure_cert(theirs)
+    theirs.set_alpn_protocols(["h2", "http/1.1"])
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(down, up, server_hostname="em.example")
+    server = theirs.wrap_bio(up, down, server_side=True)
+    for _ in range(2):
+        for side in (client, server):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    assert server.selected_alpn_protocol() == "http/1.1"
 
 
 async def test_a_look_at_a_certificate_sends_no_request(ca: trustme.CA) -> None:
