@@ -1,11 +1,14 @@
 """The engine: what is due, who may ask, and what a late reply is worth."""
 
+import asyncio
+
 import anyio
 import pytest
+from support.engines import EngineScene
 from support.managers import door, targets
 
 from veeam_tasks import LogonError, Pace, TaskState
-from veeam_tasks._engine.engine import running_loop
+from veeam_tasks._engine.engine import Poller, running_loop
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
@@ -71,6 +74,30 @@ async def test_behind_the_gate_nothing_is_sent_for_nobody() -> None:
         later = em.watch(task_id)
         with anyio.fail_after(40):
             assert (await anext(later)).task_id == task_id
+
+
+async def test_a_poll_that_somebody_cancels_is_no_poll_that_took_too_long() -> None:
+    """Its own deadline becomes an error; any other cancellation goes on."""
+    scene = EngineScene()
+    silent = asyncio.Event()
+
+    async def poll(*_: object) -> object:
+        silent.set()
+        return await asyncio.Event().wait()
+
+    scene.script.poll = poll  # type: ignore[attr-defined] # what the engine asks with
+
+    async def ask() -> object:
+        this = asyncio.current_task()
+        assert this is not None
+        url = scene.script.url("tasks/task-1")
+        return await scene.engine._get(Poller(this), url, 1)
+
+    asking = asyncio.create_task(ask())
+    await silent.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 @pytest.mark.parametrize("kind", ["stall", "delay"])

@@ -319,6 +319,16 @@ def test_urls_of_others_name_another_server(href: str) -> None:
         check_same_server(href, BASE)
 
 
+@pytest.mark.parametrize("port", [9398, 9399, 443, 80])
+def test_a_url_without_a_port_may_mean_any_usual_one(port: int) -> None:
+    """Those of the Enterprise Manager, and those of the two schemes."""
+    base = base_url(f"https://em.example:{port}", insecure=False)
+    check_same_server("http://em.example/api/jobs/1", base)
+    unusual = base_url(f"https://em.example:{port + 1000}", insecure=False)
+    with pytest.raises(ValueError, match="another server"):
+        check_same_server("http://em.example/api/jobs/1", unusual)
+
+
 @given(st.text())
 def test_a_resource_stays_below_the_base(text: str) -> None:
     """Any text gives an encoded path below /api/ on our host, or a ValueError."""

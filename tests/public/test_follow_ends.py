@@ -186,6 +186,7 @@ async def test_a_session_that_was_seen_and_is_gone_is_lost(
         assert "gone" in str(end.error)
         assert end.task is not None
         assert watch.report.lost == (task.task_id,)
+        assert em.statistics().errors == 2
         with pytest.raises(ExceptionGroup) as caught:
             watch.report.raise_for_failures()
         assert isinstance(caught.value.exceptions[0], SessionLostError)

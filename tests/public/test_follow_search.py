@@ -222,6 +222,27 @@ async def test_a_link_is_taken_whenever_it_comes() -> None:
         assert len(events[-1].task.related) == 1
 
 
+async def test_that_the_task_is_gone_meanwhile_is_an_answer_all_the_same() -> None:
+    """It ends an outage, and the search, since nothing else would have the link."""
+    kinds: list[str] = []
+    async with (
+        SimulatedServer() as server,
+        started(server, on_notice=lambda notice: kinds.append(notice.kind.value)) as em,
+    ):
+        task = server.add_task("Finished ok", operation="StartJob", shared=True)
+        async with em.watch(task.task_id, follow=True, find_timeout=900) as watch:
+            first = await anext(watch)
+            assert first.stage is RunStage.SEARCHING
+            fault = server.faults.add(Fault("status", status=503))
+            await anyio.sleep(60)
+            assert kinds == ["logged_on", "unreachable"]
+            server.forget_task(task.task_id)
+            server.faults.remove(fault)
+            end = await anext(watch)
+        assert "its task is gone" in str(end.error)
+        assert kinds == ["logged_on", "unreachable", "recovered"]
+
+
 @pytest.mark.parametrize("unknown", [404, 500])
 @pytest.mark.parametrize("links", ["always", "never"])
 async def test_a_session_that_comes_late_is_waited_for(

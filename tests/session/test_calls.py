@@ -108,6 +108,14 @@ async def test_advice_is_for_a_logon_session_that_knows_no_task() -> None:
         with pytest.raises(StatusError) as caught:
             await em.fetch("task-77")
         assert "belongs to the logon session" not in str(caught.value)
+        server.expire_logon_sessions()
+        known = server.add_task("Running 1h, Finished ok", shared=True).task_id
+        with pytest.raises(TaskNotFoundError, match="belongs to the logon session"):
+            await em.fetch("task-77")
+        await em.fetch(known)
+        with pytest.raises(StatusError) as caught:
+            await em.fetch("task-77")
+        assert "belongs to the logon session" not in str(caught.value)
 
 
 async def test_reads_have_slots_and_actions_have_others() -> None:
