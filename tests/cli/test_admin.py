@@ -164,7 +164,12 @@ def test_names_of_jobs_complete_over_an_open_logon_session(
     mode = {"_VEEAM_TASKS_COMPLETE": "bash_complete"}
 
     def completed(extra: dict[str, str]) -> str:
-        code = "from veeam_tasks.cli import run; run([])"
+        # Tab waits for some seconds, which a busy machine may take to start all this.
+        code = (
+            "from veeam_tasks.cli import _jobs, run\n"
+            f"_jobs._COMPLETION_SECONDS = {SECONDS}\n"
+            "run([])"
+        )
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=clean_environment(**variables, **words, **mode, **extra),
