@@ -160,6 +160,18 @@ async def test_many_managers_are_told_apart() -> None:
         assert Scrape(collector).value("em_reachable", em=one.url) == 0
 
 
+async def test_a_collector_may_be_in_several_registries() -> None:
+    """And a manager in several collectors; each scrape tells the same."""
+    async with SimulatedServer() as server, door(server) as em:
+        await em.fetch_all()
+        collector = Collector(em)
+        one, other = CollectorRegistry(), CollectorRegistry()
+        one.register(collector)
+        other.register(collector)
+        third = Scrape(Collector(em)).text
+        assert generate_latest(one).decode() == generate_latest(other).decode() == third
+
+
 async def test_words_of_the_server_make_no_labels_without_bound() -> None:
     """After two hundred operations the rest is ``other``."""
     async with SimulatedServer() as server:

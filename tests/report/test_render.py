@@ -334,6 +334,24 @@ def test_an_outage_is_a_band_and_a_line_of_text() -> None:
     assert "to the end of this report: refused" in page
 
 
+def test_tasks_and_outages_of_several_servers_are_told_apart() -> None:
+    """Each has the name of its server; equal IDs are different tasks."""
+    recorder = Recorder(began_at=AT)
+    recorder.add_event(ended(), server="north")
+    recorder.add_event(ended(succeeded=False, message="Disk full"), server="south")
+    for kind, minute in (("unreachable", 1), ("recovered", 3)):
+        at = AT + timedelta(minutes=minute)
+        notice = vt.Notice(kind=vt.NoticeKind(kind), at=at, detail="no route")
+        recorder.add_notice(notice, server="south")
+    recorder.finish("north: the time was up")
+    page = render(recorder, zone=UTC)
+    assert verdict(page) == "Of 2 tasks, 1 failed; 1 succeeded."
+    assert page.count("north/task-1") == 3
+    assert page.count("south/task-1") == 4
+    assert "<b>Outage of south</b>" in page
+    assert "north: the time was up" in page
+
+
 def test_an_outage_is_told_without_the_request_that_showed_it() -> None:
     """Its address may be longer than all the rest."""
     error = vt.TransportError(request="GET https://em/api/query", reason="no route")

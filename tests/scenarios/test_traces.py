@@ -299,7 +299,7 @@ async def test_a_followed_run_is_a_span_linked_to_its_submit(
 
 
 async def test_a_refused_logon_is_an_error(spans: InMemorySpanExporter) -> None:
-    """With the kind of the error, and without a traceback."""
+    """With the kind of the error and the status, and without a traceback."""
     async with Wire().server() as server:
         em = direct(server)
         server.change_password("another")
@@ -308,6 +308,7 @@ async def test_a_refused_logon_is_an_error(spans: InMemorySpanExporter) -> None:
     (logon,) = ours(spans, "logon")
     assert logon.attributes is not None
     assert logon.attributes["error.type"] == "LogonError"
+    assert logon.attributes["http.response.status_code"] == 401
     assert logon.status.status_code is trace.StatusCode.ERROR
     assert not logon.events
 

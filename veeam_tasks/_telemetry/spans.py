@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from veeam_tasks._errors import StatusError
 from veeam_tasks._events import Observation
 from veeam_tasks._model import RunStage, TaskState
 from veeam_tasks._telemetry.notices import MANAGER
@@ -206,6 +207,8 @@ def _reason_of(seen: Observation) -> str:
 
 
 def _fail(span: Any, error: BaseException) -> None:
+    if isinstance(error, StatusError):
+        span.set_attribute("http.response.status_code", error.status)
     _mark_failed(span, type(error).__qualname__, str(error))
 
 
