@@ -51,11 +51,11 @@ OF_RUNS = ("engine/test_run_*", "session/test_session_search*", "public/test_fol
 # The room, how many, its files, its tests. The first that fits a file is its room.
 ROOMS = (
     (
-        *("checkpoint", 20, ("_checkpoint", "_engine/checkpoints", "_engine/resuming")),
+        *("checkpoint", 20, ("_engine/checkpoint", "_engine/resuming")),
         ("engine/test_resuming*", "public/test_checkpoint*", "public/test_bound*"),
     ),
     (
-        *("follow", 30, ("_engine/run", "_session/session_search", "_session/submi")),
+        *("follow", 30, ("_engine/run", "_session/session_", "_session/submi")),
         (*OF_RUNS, "scenarios/test_follow.py"),
     ),
     ("engine", 60, ("_engine/",), ("engine",)),

@@ -359,8 +359,11 @@ def test_retry_after_is_honoured_but_not_for_days(
 ) -> None:
     """A slip in a header must not end a watch for days."""
     busy = ServerBusyError(request="GET x", status=503, message="", retry_after=asked)
-    decision = on_failure(record(), busy, at(1.0), None, 0.0)
+    given = record()
+    decision = on_failure(given, busy, at(1.0), None, 0.0)
     assert decision.pause == pause <= LONGEST_PAUSE
+    # Who comes anew is not kept waiting for more than was asked.
+    assert given.not_before == 1.0 + min(asked or 0.0, LONGEST_PAUSE)
 
 
 def test_patience_ends_the_task_when_a_later_poll_fails_too() -> None:

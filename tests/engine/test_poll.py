@@ -76,6 +76,19 @@ async def test_behind_the_gate_nothing_is_sent_for_nobody() -> None:
             assert (await anext(later)).task_id == task_id
 
 
+async def test_a_poll_costs_its_share_of_the_time_and_its_bytes() -> None:
+    """In virtual time it takes none, so that its bytes are all that is noted."""
+    async with SimulatedServer() as server, door(server) as em:
+        watch = em.watch(server.add_task("Running 1h, Finished ok").task_id)
+        await anext(watch)
+        await anyio.sleep(60)
+        statistics = em.statistics()
+        size = statistics.bytes_in / statistics.requests
+        cost = em._runtime.engine.collection.cost
+        assert 0 < cost._single < 2 * size * 1e-7
+        await watch.aclose()
+
+
 async def test_a_poll_that_somebody_cancels_is_no_poll_that_took_too_long() -> None:
     """Its own deadline becomes an error; any other cancellation goes on."""
     scene = EngineScene()

@@ -350,6 +350,16 @@ def test_the_limits_themselves_are_allowed() -> None:
     assert len(tree(wide, "application/json")[1]) == 64
 
 
+def test_a_body_may_be_nested_as_deep_as_a_reply() -> None:
+    """What can be sent can be read; one level more is refused."""
+    body: dict[str, Any] = {"A": "x"}
+    for _ in range(31):
+        body = {"A": body}
+    assert encode(body).count(b"<A") == 32
+    with pytest.raises(ArgumentError, match="nested deeper than 32"):
+        encode({"A": body})
+
+
 # --- JSON
 
 

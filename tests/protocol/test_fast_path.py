@@ -15,6 +15,7 @@ from veeam_tasks._protocol import fast_path as _fast_path
 from veeam_tasks._protocol import tasks as _tasks
 from veeam_tasks._protocol.limits import DocumentError
 from veeam_tasks._protocol.messages import Reply
+from veeam_tasks._protocol.replies import plain_task
 from veeam_tasks._redaction import Secrets
 
 # Published in the vendor's reference, pages tasks_id and edit_cloud_tenant.
@@ -56,6 +57,7 @@ def agrees(body: bytes) -> bool:
 def test_the_published_form_is_read_without_a_parser() -> None:
     """What the server sends is the plain form, so the fast way is the usual one."""
     assert _fast_path.parse_task(PUBLISHED) == parsed(PUBLISHED)
+    assert plain_task(PUBLISHED, Secrets()) == parsed(PUBLISHED)
 
 
 @pytest.mark.parametrize(
