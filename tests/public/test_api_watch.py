@@ -23,7 +23,8 @@ async def test_three_kinds_of_task_are_taken(wire: Wire) -> None:
         two = server.add_task("Finished ok").task_id
         async with door(server, **wire.options()) as em:
             task = await em.fetch(one)
-            href = f"https://elsewhere:1/api/tasks/{two}"
+            href = (await em.fetch(two)).href
+            assert href is not None
             watch = em.watch(task, one, href, two)
             assert list(watch.report.outcomes) == [one, two]
             report = await watch.wait()

@@ -395,6 +395,9 @@ class Subscription:
             self._engine.subscribe(self._me, new)
             records = self._engine.tracker.records
             self._unseen.update(one for one in new if records[one].task is None)
+            if self._limit is not None and self._timer is None:
+                # A timer that was cancelled in idleness is not one that came late.
+                self._limit = self._limit.going_on(self._engine.loop.time())
             self._arm()
             self._wake()
 
