@@ -6,7 +6,9 @@ The scripts of the simulated server go twenty times as fast as the clock.
 import asyncio
 import json
 import os
+import re
 import shutil
+import textwrap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ pytest.importorskip("prometheus_client")
 from prometheus_client import CollectorRegistry, generate_latest
 
 import veeam_tasks as vt
+from veeam_tasks import metrics
 from veeam_tasks.metrics import Collector, dashboard, serve
 from veeam_tasks.simulator import Mix, SimulatedServer
 
@@ -34,6 +37,7 @@ pytestmark = [
     pytest.mark.asyncio_loop,
 ]
 
+README = (Path(metrics.__file__).parent / "README.md").read_text(encoding="utf-8")
 SPEED = 20.0
 TASKS, JOBS = 60, 6
 CONFIG = """
@@ -190,12 +194,34 @@ async def test_promtool_has_nothing_against_the_metrics() -> None:
         text = generate_latest(registry)
     assert b"veeam_tasks_job_last_success_timestamp_seconds{" in text
     assert b"veeam_tasks_change_seen_after_seconds_bucket{" in text
+    assert await promtool("metrics", given=text) == (0, "")
+
+
+async def test_promtool_has_nothing_against_the_alarms(tmp_path: Path) -> None:
+    """Those of the README are rules as they stand; each names families that exist."""
+    found = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    file = tmp_path / "rules.yml"
+    rules = textwrap.indent(found[1], "  ")
+    file.write_text(f"groups:\n- name: backups\n  rules:\n{rules}", encoding="utf-8")
+    status, said = await promtool("rules", str(file))
+    assert status == 0, said
+    assert f"SUCCESS: {found[1].count('- alert:')} rules found" in said
+    registry = CollectorRegistry()
+    registry.register(Collector())
+    known = {f"{one.name}_total" for one in registry.collect() if one.type == "counter"}
+    known |= {one.name for one in registry.collect()}
+    assert set(re.findall(r"veeam_tasks_\w+", found[1])) <= known
+
+
+async def promtool(*arguments: str, given: bytes = b"") -> tuple[int | None, str]:
+    """Let it check something; return its status and what it says."""
     process = await asyncio.create_subprocess_exec(
         "promtool",
-        *("check", "metrics"),
+        *("check", *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate(text)
-    assert (process.returncode, said.decode()) == (0, "")
+    said, _ = await process.communicate(given)
+    return process.returncode, said.decode()
