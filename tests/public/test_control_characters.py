@@ -31,6 +31,7 @@ from veeam_tasks._protocol.tasks import text
 from veeam_tasks._protocol.urls import resource_path
 from veeam_tasks._redaction import has_controls, quoted, visible
 from veeam_tasks._session.credentials import Credentials
+from veeam_tasks.cli import _messages
 
 BASE = URL("https://em.example:9398/api/")
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -216,3 +217,10 @@ def test_no_message_of_an_error_moves_a_cursor(kind: type[Exception]) -> None:
         assert str(fresh(error)) == str(error)
     if isinstance(error, TaskFailedError):
         assert error.task is TASK
+
+
+def test_the_shell_shows_the_same_characters() -> None:
+    """It has a reading of its own, since it imports nothing private."""
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    assert _messages.visible(every) == visible(every)
+    assert _messages.visible(GOOD) == GOOD

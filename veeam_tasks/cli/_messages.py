@@ -1,5 +1,6 @@
 """What people read on standard error: one line each, and what is fit to be shown."""
 
+import re
 import sys
 import textwrap
 from typing import Final
@@ -9,16 +10,23 @@ import click
 from veeam_tasks.cli._streams import columns_of, tell
 
 _FEWEST_COLUMNS: Final = 20
+# Control characters, surrogates, line separators, and what turns the direction of text.
+_CONTROLS: Final = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]"
+)
 
 
 def visible(text: str) -> str:
-    """Return `text` with every control and format character written as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
+    """Return `text` with every control character written as an escape.
+
+    Not what `str.isprintable` takes for one: the spaces and joiners of other scripts
+    are text, as U+202F in the name of each screenshot of macOS.
+    """
+    return _CONTROLS.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
 
 
 def counted(count: int, noun: str) -> str:
