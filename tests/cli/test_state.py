@@ -234,7 +234,10 @@ def test_a_damaged_file_is_refused(shell: Here, file: str, content: str) -> None
     Path(file).write_text(content)
     ran = shell("resume", file)
     assert ran.status == 2
-    assert "is no state file of veeam-tasks, or is damaged" in ran.complaint
+    assert f"{file} is no state file of veeam-tasks, or is damaged" in ran.complaint
+    ran = shell("watch", "task-1", "--state", file)
+    assert ran.status == 2
+    assert f"--state {file} is no state file of veeam-tasks" in ran.complaint
 
 
 def test_a_file_that_is_not_there_is_told(shell: Here, file: str) -> None:

@@ -113,13 +113,40 @@ def test_ctrl_c_stops_no_job_that_is_followed(server: ThreadedServer) -> None:
     child = on_terminal(["submit", path, "--follow", *QUICK], settings_of(server))
     child.expect("Working")
     child.sendintr()
-    child.expect("unfinished, and they go on at the server: task-1")
+    child.expect(r"unfinished, and they go on at the server: task-1 \(Nightly\)")
     assert ended(child) == 130
     assert server.job_sessions[-1].state == "Working"
     changing = [one for one in server.requests if one.method != "GET"]
     assert [one.path for one in changing if "ogon" not in one.path][1:] == [
         f"/api/{job.path}"
     ]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_why_a_followed_job_failed_stands_whole_below_the_table(
+    server: ThreadedServer, columns: int
+) -> None:
+    """Also where it is the one job of the table, which may cut it."""
+    job = server.add_job("Nightly", session="Working 1s, Stopped failed")
+    path = f"{job.path}?action=start"
+    arguments = ["submit", path, "--follow", *QUICK]
+    child = on_terminal(arguments, settings_of(server), columns=columns)
+    child.expect("1 task: 0 succeeded, 1 failed")
+    below = " ".join(plain(child.before or "").split())
+    assert below.endswith(
+        "task-1 failed (Nightly): Failed: srv01: Processing srv01 Error: There is not"
+        " enough space on the disk."
+    )
+    assert ended(child) == 1
+
+
+def test_a_watch_of_all_tasks_says_how_it_ends(server: ThreadedServer) -> None:
+    """Before the picture, and not where only what went wrong is to be told."""
+    child = on_terminal(["watch", "--all", *QUICK], settings_of(server))
+    child.expect("--all: tasks that come later are waited for, so Ctrl-C ends it")
+    child.expect("Watching all tasks")
+    child.sendintr()
+    assert ended(child) == 130
 
 
 def test_log_lines_are_kept_below_the_picture(server: ThreadedServer) -> None:

@@ -337,6 +337,21 @@ async def test_a_job_has_a_history_over_several_pages() -> None:
         assert len([*retried.xml.iter(f"{NAMESPACE}BackupJobSession")]) == 50
 
 
+async def test_the_last_run_of_a_job_that_fails_failed_too() -> None:
+    """It was not retried with success, and its machine says why it failed."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        job = server.add_job("Nightly", result="Failed", history=7)
+        await client.log_on()
+        mine = [one for one in server.job_sessions if one.job is job]
+        mine.sort(key=lambda one: one.created)
+        assert [one.result for one in mine][-3:] == ["Success", "Success", "Failed"]
+        got = await client.get(f"/api/{mine[-1].path}/taskSessions?format=Entity")
+        reason = got.xml.findtext(f".//{NAMESPACE}Reason")
+        assert reason == (
+            "Processing srv01 Error: There is not enough space on the disk."
+        )
+
+
 @pytest.mark.virtual_time
 async def test_an_old_session_may_appear_late() -> None:
     """Then its CreationTime alone tells it from the run that was just started."""

@@ -359,7 +359,11 @@ class LiveReporter:
             )
         self._repeat_failures(is_alone=is_told and len(shown) == 1)
         if left:
-            console.print(Text(unfinished_line(left), style=STYLES["unfinished"]))
+            console.print(
+                Text(
+                    unfinished_line(left, progress.running), style=STYLES["unfinished"]
+                )
+            )
         if progress.advice:
             console.print(Text(progress.advice))
         is_good = progress.is_good and not left
@@ -377,7 +381,8 @@ class LiveReporter:
         if follows:
             table = make_table(RUN_COLUMNS, drawn, width, is_whole=True, last="STATE")
             self._console.print(table)
-            return True
+            # A reason of two lines is cut there.
+            return False
         table = make_table(COLUMNS, drawn, width, is_whole=True)
         self._console.print(table)
         return has_messages(table)

@@ -6,7 +6,7 @@ It grows with the number of tasks, what is shown of it does not.
 import heapq
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -314,10 +314,15 @@ def run_line(row: Row) -> str:
     return "  ".join(filter(None, parts))
 
 
-def unfinished_line(task_ids: list[str]) -> str:
-    """Return one line that names the first of the tasks without an end."""
+def unfinished_line(task_ids: list[str], running: Mapping[str, Row]) -> str:
+    """Return one line that names the first of the tasks without an end, and jobs."""
     ordered = sorted(task_ids, key=number_of)
-    named = ", ".join(map(visible, ordered[:_NAMED]))
+    names = []
+    for task_id in ordered[:_NAMED]:
+        row = running.get(task_id)
+        job = "" if row is None else row.job
+        names.append(f"{visible(task_id)} ({job})" if job else visible(task_id))
+    named = ", ".join(names)
     more = len(ordered) - _NAMED
     rest = f" and {more} more" if more > 0 else ""
     return f"unfinished, and they go on at the server: {named}{rest}"

@@ -153,7 +153,7 @@ class QuietReporter:
         """Tell which tasks have no end, if any."""
         left = list(unfinished)
         if left:
-            say(unfinished_line(left))
+            say(unfinished_line(left, self.progress.running))
 
 
 class JsonReporter:
@@ -273,7 +273,7 @@ def tell_summary(progress: Progress, unfinished: Iterable[str]) -> None:
         say(ended_line(row))
     left = list(unfinished)
     if left:
-        say(unfinished_line(left))
+        say(unfinished_line(left, progress.running))
     if progress.advice:
         say(progress.advice)
     say(counts_text(progress, len(left)))

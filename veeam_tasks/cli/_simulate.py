@@ -121,7 +121,8 @@ class _FaultRule(click.ParamType["tuple[FaultKind, float | None, str | None]"]):
     type=click.FloatRange(0, 1),
     default=0.05,
     metavar="SHARE",
-    help="The share of tasks and of those jobs that fail. [default: 0.05]",
+    help="The share of the tasks, and of the jobs of --jobs, that fail; the last run of"
+    " such a job failed, too. The six jobs that are there do not. [default: 0.05]",
 )
 @option(
     "--keep-going",

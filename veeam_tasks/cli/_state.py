@@ -136,8 +136,11 @@ class StateFile:
             finally:
                 os.close(descriptor)
 
-    def read(self) -> State:
+    def read(self, option: str = "") -> State:
         """Return what it says.
+
+        Args:
+            option: By which it was named.
 
         Raises:
             click.UsageError: It is not there, cannot be read, or is damaged.
@@ -148,7 +151,7 @@ class StateFile:
             problem = f"cannot be read: {error.strerror or error}"
         except (ValueError, TypeError, KeyError, AttributeError):
             problem = "is no state file of veeam-tasks, or is damaged"
-        text = f"{self.shown} {problem}"
+        text = f"{option}{self.shown} {problem}"
         raise click.UsageError(text)
 
     def check_free(self) -> None:
@@ -157,10 +160,11 @@ class StateFile:
         Raises:
             click.UsageError: The file holds a watch that has not ended, or is not ours.
         """
-        if self.path.exists() and not self.read().has_ended:
+        if self.path.exists() and not self.read("--state ").has_ended:
             text = (
-                f"{self.shown} holds a watch that has not ended: 'veeam-tasks resume"
-                f" {self.shown}' goes on with it; to begin anew, delete the file"
+                f"--state {self.shown} holds a watch that has not ended:"
+                f" 'veeam-tasks resume {self.shown}' goes on with it; to begin anew,"
+                " delete the file"
             )
             raise click.UsageError(text)
 

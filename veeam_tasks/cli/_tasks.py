@@ -325,7 +325,10 @@ def submit(
 
 def _check_path(path: str | None, job: str | None, action: str | None) -> None:
     if (path is None) == (job is None):
-        text = "pass what to do: a PATH like 'jobs/ID?action=start', or --job NAME"
+        text = (
+            "pass what to do: a PATH like 'jobs/ID?action=start', or --job with the"
+            " name or the ID of a job"
+        )
         raise click.UsageError(text)
     if job is None and action is not None:
         text = f"--action goes with --job NAME; write ?action={action} into the PATH"

@@ -16,7 +16,7 @@ from veeam_tasks.cli._events import NamedEvents, labelled
 from veeam_tasks.cli._explain import explain, outage
 from veeam_tasks.cli._hooks import FailureHook
 from veeam_tasks.cli._input import TaskName, checked_ids, read_names
-from veeam_tasks.cli._messages import complain, counted, warn
+from veeam_tasks.cli._messages import complain, counted, say, span, warn
 from veeam_tasks.cli._onlookers import Onlooker, told_of
 from veeam_tasks.cli._options import (
     Servers,
@@ -119,6 +119,8 @@ def watch(
         raise click.UsageError(text)
     if len(servers.names) > 1 or any(name.server for name in names or ()):
         work_of = _wanted(servers, names)
+        if is_all and not output.quiet:
+            say(_how_it_ends(watching.timeout))
         both = sessions_of(
             {name: servers.named(name) for name in work_of},
             reporter.notice,
@@ -132,6 +134,8 @@ def watch(
         )
     server = servers.sole()
     session = server.session(on_notice=reporter.notice, **watching.options)
+    if is_all and not output.quiet:
+        say(_how_it_ends(watching.timeout))
     if is_all and not server.is_adopted and not output.quiet:
         warn(
             "this command's own logon session sees only tasks that are started in it,"
@@ -143,6 +147,11 @@ def watch(
         watching,
         session,
     )
+
+
+def _how_it_ends(timeout: float | None) -> str:
+    ends = "Ctrl-C ends it" if timeout is None else f"it ends after {span(timeout)}"
+    return f"--all: tasks that come later are waited for, so {ends}"
 
 
 def _check_source(real: int, simulate: int | None, speed: float | None) -> None:

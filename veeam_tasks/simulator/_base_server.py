@@ -424,7 +424,8 @@ class BaseServer:
             machines: The machines that it works on: names, or names with the scripts
                 of their task sessions.
             history: How many days it has run already, once a day: each fifth run
-                failed and was retried ten minutes later.
+                failed and was retried ten minutes later, and so did the last one of a
+                job that fails, without a retry.
 
         Raises:
             ValueError: A script cannot be read, or there is no such kind or result.

@@ -373,14 +373,16 @@ class ServerState:
     def _add_past_day(self, job: Job, days_ago: int) -> None:
         """Add the run of one earlier day; each fifth failed and was retried.
 
-        An automatic retry is a session of its own, ten minutes after the failure.
+        An automatic retry is a session of its own, ten minutes after the failure. The
+        last run of a job that fails failed already, and was left at that.
         """
         moment = self.context.clock.now() - days_ago * _DAY
-        has_failed = days_ago % _EACH_FAILED == 0
+        is_failing = days_ago == 1 and job.result == "Failed"
+        has_failed = days_ago % _EACH_FAILED == 0 or is_failing
         result = "Failed" if has_failed else "Success"
         script = usual_script(_PAST_SECONDS, result)
         self.start_job(job, moment, script=script, appears=moment)
-        if has_failed:
+        if has_failed and not is_failing:
             again = moment + (_PAST_SECONDS + _RETRY_AFTER) / self.context.clock.speed
             script = usual_script(_PAST_SECONDS / 2, "Success")
             self.start_job(job, again, is_retry=True, script=script, appears=again)

@@ -40,6 +40,11 @@ TASK_SESSION_PATHS: Final = {
 }
 _MACHINE_BYTES: Final = 42_949_672_960
 # In bodies the times carry a suffix that the query parameters lack.
+# In the manner of the log of a backup server; the captures have none of these.
+_REASONS = {
+    "Failed": "Error: There is not enough space on the disk.",
+    "Warning": "Warning: VMware Tools are out of date, so the guest was not quiesced.",
+}
 _WIRE: Final = {"CreationTime": "CreationTimeUTC", "EndTime": "EndTimeUTC"}
 Fields = dict[str, Scalar | None]
 
@@ -185,7 +190,7 @@ class TaskSession:
             return attrs.evolve(look, state=COMPLETED, result="Success", message=None)
         reason = look.message
         if has_problem and reason is None:
-            reason = f"Processing {self.machine.name}: {look.result}"
+            reason = f"Processing {self.machine.name} {_REASONS[str(look.result)]}"
         return attrs.evolve(look, state=COMPLETED, message=reason)
 
     def fields(self) -> Fields:
