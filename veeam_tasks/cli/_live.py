@@ -381,7 +381,7 @@ class LiveReporter:
         if follows:
             table = make_table(RUN_COLUMNS, drawn, width, is_whole=True, last="STATE")
             self._console.print(table)
-            # A reason of two lines is cut there.
+            # Said again below all the same: the last lines are what is read first.
             return False
         table = make_table(COLUMNS, drawn, width, is_whole=True)
         self._console.print(table)
