@@ -9,7 +9,8 @@ from typing import Any, Literal, Self, Unpack
 
 from veeam_tasks._client.lifetime import Lifetime
 from veeam_tasks._client.runtime import Runtime
-from veeam_tasks._engine.checkpoint_values import Checkpoint, read_checkpoint
+from veeam_tasks._engine.checkpoint_reader import read_checkpoint
+from veeam_tasks._engine.checkpoint_values import Checkpoint
 from veeam_tasks._engine.held_time import TimeLimit
 from veeam_tasks._engine.watch import TaskLike, Waiter, Watch, followed, task_ids_of
 from veeam_tasks._model import JobSession, Link, Run, Task, TaskSession
