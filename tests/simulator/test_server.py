@@ -106,6 +106,38 @@ def test_a_connection_of_the_last_moment_is_closed_too(how: str, tls: bool) -> N
     assert [str(one.message) for one in caught] == []
 
 
+def test_connections_that_come_in_each_step_are_no_error() -> None:
+    """The last of them is not taken by a server that has closed already."""
+    troubles: list[object] = []
+
+    async def connected_all_the_while() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, told: troubles.append(told))
+        async with SimulatedServer() as server:
+            address = "127.0.0.1", int(server.url.rpartition(":")[2])
+            clients: list[socket.socket] = []
+
+            def connect(left: int) -> None:
+                client = socket.socket()
+                client.setblocking(False)
+                client.connect_ex(address)
+                clients.append(client)
+                if left:
+                    loop.call_soon(connect, left - 1)
+
+            connect(8)
+            await server.pause()
+            await asyncio.wait({loop.create_task(asyncio.sleep(0)) for _ in range(9)})
+            for client in clients:
+                client.close()
+
+    # Of a connection that it could not let in asyncio tells in its debug mode only.
+    for _ in range(5):
+        asyncio.run(connected_all_the_while(), debug=True)
+        gc.collect()
+    assert troubles == []
+
+
 async def test_a_restart_empties_the_memory_and_counts_anew() -> None:
     """Tokens are void, tasks gone, and task-1 comes again for another task."""
     async with SimulatedServer() as server, Client(server.url) as client:

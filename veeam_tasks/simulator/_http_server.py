@@ -417,6 +417,12 @@ class Listener:
         socket, self._socket = self._socket, None
         if socket is None:
             return
+        # No more are taken from here on: one that comes in each step would be in the
+        # last step too. Other loops than that of selectors have no readers here.
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            for one in socket.sockets:
+                loop.remove_reader(one.fileno())
         try:
             # asyncio takes a connection in one step and makes its transport in the
             # next; closed in between, it leaves the socket to the garbage collector.
