@@ -15,6 +15,7 @@ from veeam_tasks import (
 )
 from veeam_tasks._engine import checkpoints, resuming
 from veeam_tasks._engine.checkpoint_values import (
+    DamagedError,
     EventMark,
     RunMark,
     SessionMark,
@@ -176,3 +177,13 @@ def test_a_task_that_is_given_up_is_given_up_for_that_reason() -> None:
     end = told.meet(seen, 0)
     assert end.error is error
     assert end.task == told.task
+
+
+@pytest.mark.parametrize("progress", [-1, 101, 1.5])
+def test_a_progress_that_is_no_percentage_is_refused(progress: float) -> None:
+    """From 0 to 100, both of them, and whole."""
+    known = {"id": GUID, "kind": "BackupJobSession", "state": "Working"}
+    for one in (0, 100):
+        assert SessionMark(**known, progress=one).progress == one
+    with pytest.raises(DamagedError, match="progress is not a"):
+        SessionMark(**known, progress=progress)  # type: ignore[arg-type] # of a file
