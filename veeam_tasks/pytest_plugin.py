@@ -137,11 +137,13 @@ async def _managed(
     if server.url.startswith("https:") and not options.keys() & _TRUST:
         options["ca_file"] = server.ca_file
     options.setdefault("username", server.username)
-    options.setdefault("password", server.password)
     # Tests should not wait for a pace that spares a real server.
     options.setdefault("pace", veeam_tasks.Pace(first=0.05, longest=0.5))
     with _naming("veeam_manager"):
-        manager = await veeam_tasks.connect(server.url, **options)
+        # Not among the locals of this frame, which error reporters print.
+        manager = await veeam_tasks.connect(
+            server.url, **{"password": server.password, **options}
+        )
     async with manager:
         yield manager
 

@@ -1,15 +1,14 @@
 """What error reporters print of our frames: no local shows a secret."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
+from support.frames import locals_of
 from support.managers import direct, door
 from support.secrets_guard import forms
 
-import veeam_tasks
 from veeam_tasks import (
     SessionManager,
     VeeamTasksError,
@@ -26,21 +25,6 @@ pytestmark = pytest.mark.virtual_time(debug=False)
 
 PASSWORD = "pä<s word>/+:secret"
 START = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
-OURS = Path(veeam_tasks.__file__).parent
-
-
-def locals_of(error: BaseException) -> Iterator[str]:
-    """Give each local of our frames in a traceback, as reporters print it."""
-    at = error.__traceback__
-    while at is not None:
-        path = Path(at.tb_frame.f_code.co_filename)
-        if path.is_relative_to(OURS) and "simulator" not in path.parts:
-            for name, value in at.tb_frame.f_locals.items():
-                yield f"{path.name}:{at.tb_lineno} {name} = {value!r}"
-        at = at.tb_next
-    for other in (error.__cause__, error.__context__):
-        if other is not None:
-            yield from locals_of(other)
 
 
 async def shown_by(call: Callable[[], Awaitable[object]]) -> list[str]:

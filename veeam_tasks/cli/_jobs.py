@@ -55,14 +55,14 @@ def complete_job(
     import asyncio  # noqa: PLC0415 - only for Tab
     import os  # noqa: PLC0415 - as above
 
-    token, url = os.environ.get("VEEAM_EM_TOKEN"), os.environ.get("VEEAM_EM_URL")
-    if not token or not url:
+    url = os.environ.get("VEEAM_EM_URL")
+    if not os.environ.get("VEEAM_EM_TOKEN") or not url:
         return []
 
     async def names() -> list[str]:
         adopted = vt.adopt(
             url,
-            token,
+            os.environ["VEEAM_EM_TOKEN"],
             session_id=os.environ.get("VEEAM_EM_SESSION_ID") or None,
             ca_file=os.environ.get("VEEAM_EM_CA_FILE") or None,
             fingerprint=os.environ.get("VEEAM_EM_FINGERPRINT") or None,

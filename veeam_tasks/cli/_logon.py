@@ -22,6 +22,7 @@ from veeam_tasks.cli._options import (
     server_options,
     token_options,
 )
+from veeam_tasks.cli._password import Hidden
 from veeam_tasks.cli._reporters import OutputMode
 from veeam_tasks.cli._runner import Exit, report_error, run_async
 from veeam_tasks.cli._server import Server, checking
@@ -87,11 +88,10 @@ def logon(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) ->
 
     async def work() -> Exit:
         async with session as em:
-            settings = _settings(own, em)
             if output.as_json:
-                write(settings)
+                write(_settings(own, em))
             else:
-                sys.stdout.write(_assignments(settings, shell))
+                sys.stdout.write(_assignments(_settings(own, em), shell))
                 sys.stdout.flush()
             await em.aclose(log_out=False)
         return Exit.OK
@@ -113,12 +113,12 @@ def logon(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) ->
 def logout(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) -> int:
     """End the logon session of VEEAM_EM_TOKEN; print lines that forget it."""
     shell = _chosen(powershell=powershell, cmd=cmd)
-    token = server.token or os.environ.get("VEEAM_EM_TOKEN") or None
+    set_elsewhere = Hidden(os.environ.get("VEEAM_EM_TOKEN") or None)
+    adopted = attrs.evolve(server, token=server.token or set_elsewhere.reveal())
     url = server.required_url()
-    if token is None:
+    if adopted.token is None:
         text = "no logon session to end: VEEAM_EM_TOKEN is not set"
         raise click.UsageError(text)
-    adopted = attrs.evolve(server, token=token)
     click.get_current_context().obj = adopted
 
     async def work() -> Exit:
@@ -126,7 +126,10 @@ def logout(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) -
         with checking(adopted):
             try:
                 await vt.log_out(
-                    url, token, session_id=server.session_id, **server.options
+                    url,
+                    adopted.token or "",
+                    session_id=adopted.session_id,
+                    **adopted.options,
                 )
             except vt.LogonError as error:
                 # It has ended already: there is nothing left but to forget it.

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import click
@@ -59,6 +59,22 @@ def split_command(written: str, option: str) -> tuple[str, ...]:
 def has_terminal() -> bool:
     """Tell whether somebody is there to answer a question."""
     return sys.stdin.isatty() or sys.stderr.isatty()
+
+
+class Hidden:
+    """Holds what error reporters must not print, which show the locals of frames."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def reveal(self) -> Any:
+        """Return the value; not to be bound to a name."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "[hidden]"
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -151,7 +167,7 @@ class PasswordSource:
 
         def read() -> str:
             shown = f"{option}: {visible(str(path))}"
-            return _one_line(read_text(str(path), option), shown)
+            return _one_line(Hidden(read_text(str(path), option)), shown)
 
         password = read()
         self._again = lambda: password
@@ -165,19 +181,22 @@ class PasswordSource:
 
     def _from_command(self, words: tuple[str, ...]) -> str:
         try:
-            ran = subprocess.run(  # noqa: S603 - the user's own command, no shell
-                words,
-                stdout=subprocess.PIPE,
-                env=without_secrets(os.environ),
-                timeout=_COMMAND_SECONDS,
-                check=False,
+            ran = Hidden(
+                subprocess.run(  # noqa: S603 - the user's own command, no shell
+                    words,
+                    stdout=subprocess.PIPE,
+                    env=without_secrets(os.environ),
+                    timeout=_COMMAND_SECONDS,
+                    check=False,
+                )
             )
         except OSError as error:
             problem = f"{visible(words[0])} cannot be run: {error.strerror}"
         except subprocess.TimeoutExpired:
             problem = f"{visible(words[0])} printed nothing in {_COMMAND_SECONDS:g} s"
         else:
-            return self._printed(words, ran.returncode, ran.stdout)
+            printed = Hidden(ran.reveal().stdout)
+            return self._printed(words, ran.reveal().returncode, printed)
         raise self._bad_command(problem)
 
     async def _ask_command(self, words: tuple[str, ...]) -> str:
@@ -189,7 +208,7 @@ class PasswordSource:
                     stdout=subprocess.PIPE,
                     env=without_secrets(os.environ),
                 )
-                printed, _ = await process.communicate()
+                printed = Hidden((await process.communicate())[0])
             return self._printed(words, process.returncode or 0, printed)
         except OSError as error:
             problem = f"{visible(words[0])} cannot be run: {error.strerror}"
@@ -205,14 +224,14 @@ class PasswordSource:
         self.problem = failure.format_message()
         raise failure
 
-    def _printed(self, words: tuple[str, ...], status: int, printed: bytes) -> str:
+    def _printed(self, words: tuple[str, ...], status: int, printed: Hidden) -> str:
         if status:
             problem = f"{visible(words[0])} exited with {status}"
             raise self._bad_command(problem)
         try:
-            text = printed.decode()
+            text = Hidden(printed.reveal().decode())
         except UnicodeDecodeError:
-            text = ""
+            text = Hidden("")
         return _one_line(text, f"{self._named('password_command')}: {words[0]}")
 
     def _bad_command(self, problem: str) -> click.UsageError:
@@ -268,12 +287,23 @@ def _prompt(username: str) -> str:
     return password
 
 
-def _one_line(text: str, whence: str) -> str:
-    lines = text.removesuffix("\n").removesuffix("\r").split("\n")
+def _one_line(text: Hidden, whence: str) -> str:
+    problem = _problem_of(text)
+    if problem:
+        message = f"{whence} gave {problem}"
+        raise click.UsageError(message)
+    return _lines_of(text)[0]
+
+
+def _problem_of(text: Hidden) -> str:
+    lines = _lines_of(text)
     if not lines[0]:
-        problem = f"{whence} gave nothing"
-        raise click.UsageError(problem)
+        return "nothing"
     if len(lines) > 1:
-        problem = f"{whence} gave {len(lines)} lines; the password must be all of it"
-        raise click.UsageError(problem)
-    return lines[0]
+        return f"{len(lines)} lines; the password must be all of it"
+    return ""
+
+
+def _lines_of(text: Hidden) -> list[str]:
+    plain: str = text.reveal().removesuffix("\n").removesuffix("\r")
+    return plain.split("\n")

@@ -16,7 +16,7 @@ import veeam_tasks as vt
 from veeam_tasks.cli._explain import outage, wrong_argument
 from veeam_tasks.cli._messages import say, span, warn
 from veeam_tasks.cli._onlookers import Onlooker, told_of
-from veeam_tasks.cli._password import PasswordSource, has_terminal
+from veeam_tasks.cli._password import Hidden, PasswordSource, has_terminal
 
 _SILENCE_SECONDS = 1.0
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 1.0, 1.5, 30.0
@@ -117,16 +117,18 @@ class Server:
         Raises:
             click.UsageError: Something is missing or wrong; nothing was sent.
         """
-        url, options = self.required_url(), {**self.options, **more}
+        # The proxy's URL may hold a password.
+        url, options = self.required_url(), Hidden({**self.options, **more})
         if patience is not None:
-            options["patience"] = patience
+            options.reveal()["patience"] = patience
         if onlookers:
-            options["on_notice"] = told_of(onlookers, more.get("on_notice"), name)
+            told = told_of(onlookers, more.get("on_notice"), name)
+            options.reveal()["on_notice"] = told
         began = [partial(one.begin, server=name) for one in onlookers]
         if self.token is not None:
             with checking(self):
                 adopted = vt.adopt(
-                    url, self.token, session_id=self.session_id, **options
+                    url, self.token, session_id=self.session_id, **options.reveal()
                 )
             return LogonSession(
                 adopted, server=self, shown=url, patience=patience, began=began
@@ -141,7 +143,7 @@ class Server:
             # It checks all that was said, and sends nothing yet: nobody is asked for a
             # password that a wrong URL makes useless.
             manager = vt.SessionManager(
-                url, username=username, password=self.password, **options
+                url, username=username, password=self.password, **options.reveal()
             )
         root = manager.url.removesuffix("/").removesuffix("/api")
         self.password.prepare(url=root, username=username)
