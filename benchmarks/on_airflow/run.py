@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--many", type=int, default=1000, help="how many triggers")
     parser.add_argument("--wrong", type=int, default=200, help="how many mapped tasks")
     parser.add_argument(
-        "--seconds", type=int, default=180, help="how long watched tasks take"
+        "--seconds", type=int, default=300, help="how long watched tasks take"
     )
     parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="PART")
     given = parser.parse_args()

@@ -226,7 +226,7 @@ def test_the_first_example_of_the_readme_runs(
     server: ThreadedServer, tmp_path: Path
 ) -> None:
     """The DAG processor takes it as it stands."""
-    server.add_job("SQL Replication", session="Working 5s, Stopped")
+    assert "SQL Replication" in {job.name for job in server.jobs}
     bag = dags_of_readme(tmp_path)
     assert bag.import_errors == {}
     with connected(server, "em_berlin"):
@@ -248,6 +248,8 @@ def test_the_night_of_the_readme_runs_on_three_servers(
             server = ThreadedServer(speed=50, job_links="always")
             servers[name] = opened.enter_context(server)
             for job in theirs:
+                if job in {known.name for known in server.jobs}:
+                    continue
                 end = "warning" if job == "Warehouse" else ""
                 server.add_job(job, session=f"Working 5s, Stopped {end}".strip())
             opened.enter_context(connected(server, name))
