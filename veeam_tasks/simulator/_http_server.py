@@ -96,7 +96,14 @@ class _Undated(web.Response):
 
 
 class HttpServer(web.Server):
-    """Accepts connections and answers the requests on them."""
+    """Accepts connections and answers the requests on them.
+
+    Attributes:
+        is_refusing: Cut each new connection at once. A loop may make one that came
+            before the socket was closed some steps after that.
+    """
+
+    is_refusing = False
 
     def __init__(
         self,
@@ -144,6 +151,8 @@ class HttpServer(web.Server):
         super().connection_made(handler, transport)
         self._transports[handler] = transport
         self._count.made(transport)
+        if self.is_refusing:
+            transport.abort()
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
@@ -381,15 +390,15 @@ class Listener:
     async def pause(self) -> None:
         """Refuse connections and cut those that are open."""
         if self._server is not None:
+            self._server.is_refusing = True
             self._server.drop()
         await self._stop_listening()
-        if self._server is not None:
-            self._server.drop()
 
     async def resume(self) -> None:
         """Listen again on the same port; nothing if it listens."""
         if self._server is None or self._socket is not None:
             return
+        self._server.is_refusing = False
         loop = asyncio.get_running_loop()
         self._socket = await loop.create_server(
             self._server,
