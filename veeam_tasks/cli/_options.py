@@ -435,7 +435,7 @@ def output_options(command: Callable[..., R]) -> Callable[..., R]:
     return wrapped
 
 
-_FOLLOW_OPTIONS = (
+FOLLOW_OPTIONS = (
     option(
         "--follow",
         is_flag=True,
@@ -450,26 +450,14 @@ _FOLLOW_OPTIONS = (
         " [default: 20m]",
     ),
 )
-_FOLLOW_ON_OPTIONS = (
-    option("--follow", is_flag=True, hidden=True),
-    option(
-        "--find-timeout",
-        group=FOLLOW,
-        type=Duration(),
-        metavar="TIME",
-        help="How long its session may still take to appear; of an action that may have"
-        " been started, from when it was sent. [default: what is left; 1m]",
-    ),
-)
-
-_WATCH_OPTIONS = (
+WATCH_OPTIONS = (
     option(
         "--timeout",
         type=Duration(),
         metavar="TIME",
         help="Stop after this time: 90s, 10m, 1h30m.",
     ),
-    *_FOLLOW_OPTIONS,
+    *FOLLOW_OPTIONS,
     option(
         "--warnings-fail",
         group=FOLLOW,
@@ -529,24 +517,21 @@ _WATCH_OPTIONS = (
 
 def watch_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options of watching; it gets what they mean as `watching`."""
-    return _with_watching(command, _WATCH_OPTIONS, _watching)
+    return watching_options(command, WATCH_OPTIONS, make_watching)
 
 
-def resume_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Give a command the options of watching but for what was said at the beginning."""
-    rest = [one for one in _WATCH_OPTIONS if one not in _FOLLOW_OPTIONS]
-    return _with_watching(command, [*_FOLLOW_ON_OPTIONS, *rest], _resuming)
-
-
-def _with_watching(
+def watching_options(
     command: Callable[..., R],
     options: Sequence[Callable[[Callable[..., R]], Callable[..., R]]],
     make: Callable[..., Watching],
 ) -> Callable[..., R]:
+    """Give a command options whose meaning is made by `make`, see `watch_options`."""
+
     @functools.wraps(command)
     def with_watching(**given: Any) -> R:
         own = {
-            name: given.pop(name) for name in inspect.signature(_watching).parameters
+            name: given.pop(name)
+            for name in inspect.signature(make_watching).parameters
         }
         return command(watching=make(**own), **given)
 
@@ -556,17 +541,7 @@ def _with_watching(
     return wrapped
 
 
-def _resuming(*, follow: bool, **given: Any) -> Watching:
-    if follow:
-        text = (
-            "--follow: 'resume' goes on as the watch was begun, which follows jobs or"
-            " does not; leave it out"
-        )
-        raise click.UsageError(text)
-    return _watching(follow=True, **given)
-
-
-def _watching(
+def make_watching(
     *,
     timeout: float | None,
     fail_fast: bool,

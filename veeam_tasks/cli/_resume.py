@@ -1,20 +1,23 @@
 """The command `resume`: goes on with what a state file says."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import attrs
 import click
 
 import veeam_tasks as vt
-from veeam_tasks.cli._command import Command
+from veeam_tasks.cli._command import FOLLOW, Command, Duration, option
 from veeam_tasks.cli._messages import counted, say, visible
 from veeam_tasks.cli._options import (
+    FOLLOW_OPTIONS,
+    WATCH_OPTIONS,
     Servers,
     Watching,
+    make_watching,
     output_options,
-    resume_options,
     servers_options,
+    watching_options,
 )
 from veeam_tasks.cli._pending import look_for, searched_for
 from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
@@ -22,6 +25,36 @@ from veeam_tasks.cli._runner import Exit, first_of
 from veeam_tasks.cli._several import SeveralSessions, sessions_of
 from veeam_tasks.cli._state import PendingAction, State, StateFile
 from veeam_tasks.cli._watch import follow, report_to_end, tell_end
+
+R = TypeVar("R")
+
+_FOLLOW_ON_OPTIONS = (
+    option("--follow", is_flag=True, hidden=True),
+    option(
+        "--find-timeout",
+        group=FOLLOW,
+        type=Duration(),
+        metavar="TIME",
+        help="How long its session may still take to appear; of an action that may have"
+        " been started, from when it was sent. [default: what is left; 1m]",
+    ),
+)
+
+
+def resume_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options of watching but for what was said at the beginning."""
+    rest = [one for one in WATCH_OPTIONS if one not in FOLLOW_OPTIONS]
+    return watching_options(command, [*_FOLLOW_ON_OPTIONS, *rest], _resuming)
+
+
+def _resuming(*, follow: bool, **given: Any) -> Watching:
+    if follow:
+        text = (
+            "--follow: 'resume' goes on as the watch was begun, which follows jobs or"
+            " does not; leave it out"
+        )
+        raise click.UsageError(text)
+    return make_watching(follow=True, **given)
 
 
 @click.command(
