@@ -63,6 +63,13 @@ ENDINGS: list[tuple[Ending, type[VeeamTasksError]]] = [
     (by_certificate, CertificateError),
     (by_close, ClosedError),
 ]
+SAID = {
+    WatchTimeoutError: "time ran out after 300 s>",
+    LogonError: "the logon was refused>",
+    TransportError: "the Enterprise Manager: no good reply for 60 s",
+    CertificateError: "the server's certificate is not trusted>",
+    ClosedError: "its manager was closed>",
+}
 
 
 def fit(wire: Wire, ending: Ending) -> Wire:
@@ -104,7 +111,7 @@ async def test_owed_events_first_then_the_error(
             assert watch.report.unfinished == (stuck,)
             assert watch.report.failed == watch.report.lost == ()
             assert before.outcomes == watch.report.outcomes
-            assert error.__name__ in repr(watch)
+            assert f"; {SAID[error]}" in repr(watch)
 
 
 @pytest.mark.parametrize(("ending", "error"), ENDINGS)
