@@ -123,6 +123,14 @@ class RawServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # asyncio accepts in one step and makes the transport in a later one; a server
+        # closed in between leaves the socket to the garbage collector.
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            for one in self._server.sockets:
+                loop.remove_reader(one.fileno())
+        for _ in range(4):
+            await asyncio.sleep(0)
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
