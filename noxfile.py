@@ -28,7 +28,8 @@ CORE = [
 ]
 # Keeps the checkout off the path, so that the installed wheel is what is tested.
 WHEEL = {"PYTHONSAFEPATH": "1"}
-SPREAD = ("-n", "2", "--dist", "worksteal")
+# One more than there are cores: a third of the time tests wait, for programs mostly.
+SPREAD = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 SOAK = "tests/scenarios/test_soak.py"
 MODES = ("never", "auto", "always")
 """How tasks are asked for in tests that do not say it: each Python takes another."""
