@@ -24,6 +24,7 @@ PORTION = 1 << 14
 """Bytes of sessions that are parsed at once, in some 1 ms; a session may be longer."""
 
 _END = re.compile(b"</(%s)>" % "|".join(KINDS).encode())
+_SESSION = re.compile(rb"<(?:%s)[\s/>]" % "|".join(KINDS).encode())
 _PROLOG = re.compile(rb"<\?xml [^<>]*\?>")
 
 
@@ -65,6 +66,8 @@ def cut(reply: Reply) -> Pieces | None:
     head = body[: first.start()]
     if len(head) + len(tail) > PORTION:
         return None  # each shorter page would be as long again
+    if _SESSION.search(head) or _SESSION.search(tail):
+        return None  # one of another kind, or that ends otherwise, would be in each
     return Pieces(
         whole=reply, parts=tuple([part + end for part in parts]), head=head, tail=tail
     )
