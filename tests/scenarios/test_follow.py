@@ -20,6 +20,7 @@ from veeam_tasks import (
     TaskState,
     TransportError,
     WatchTimeoutError,
+    adopt,
 )
 from veeam_tasks.simulator import Fault, SimulatedServer
 
@@ -102,6 +103,54 @@ async def test_a_task_of_the_next_logon_session_is_not_taken_for_the_old_one() -
             runs = await first, await second
         assert [run.task.task_id for run in runs] == ["task-1", "task-1"]
         assert [run.session and run.session.job_name for run in runs] == ["A", "B"]
+
+
+@pytest.mark.parametrize("way", ["follow", "resume", "plain first"])
+async def test_an_id_that_another_gave_anew_is_not_that_of_our_ended_start(
+    way: str,
+) -> None:
+    """Who shares the logon session started another job: it is followed by link alone.
+
+    What this manager submitted under that ID ended in the logon session before.
+    """
+    async with SimulatedServer(job_links="never", per_session_counter=True) as server:
+        jobs = [server.add_job(name, session=SCRIPT) for name in ("A", "B")]
+        async with door(server) as em:
+            mine = await em.submit(f"{jobs[0].path}?action=start")
+            await (em.wait if way == "plain first" else em.follow)(mine)
+            server.expire_logon_sessions()
+            await em.fetch_all()
+            assert em.token is not None
+            async with adopt(server.url, em.token, keep_alive=False) as sharing:
+                other = await sharing.submit(f"{jobs[1].path}?action=start")
+            assert other.task_id == mine.task_id
+            async with em.watch(other.task_id, follow=True, find_timeout=120) as watch:
+                report = None if way == "resume" else await watch.wait()
+                saved = watch.checkpoint()
+            if report is None:
+                async with em.resume(saved) as watch:
+                    report = await watch.wait()
+        end = report.outcomes[other.task_id]
+        assert end is not None
+        assert end.session is None
+        assert isinstance(end.error, SessionLostError)
+        assert "start" not in saved["tasks"][0]
+
+
+async def test_a_checkpoint_tells_the_start_of_the_run_it_follows() -> None:
+    """Not that of the task to which a later submit gave the ID."""
+    async with SimulatedServer(job_links="never", per_session_counter=True) as server:
+        jobs = [server.add_job(name, session=SCRIPT) for name in ("A", "B")]
+        async with door(server) as em:
+            mine = await em.submit(f"{jobs[0].path}?action=start")
+            async with em.watch(mine, follow=True) as watch:
+                await anyio.sleep(30)
+                server.expire_logon_sessions()
+                await em.fetch_all()
+                other = await em.submit(f"{jobs[1].path}?action=start")
+                assert other.task_id == mine.task_id
+                [saved] = watch.checkpoint()["tasks"]
+        assert jobs[0].path in saved["start"]["path"]
 
 
 async def test_one_watch_has_one_place_for_an_id() -> None:

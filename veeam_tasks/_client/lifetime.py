@@ -44,7 +44,6 @@ class Lifetime:
     origins: Origins = attrs.field(init=False)
     _notices: Notices = attrs.field(init=False)
     _monitor: Monitor = attrs.field(init=False)
-    _spans: Spans = attrs.field(init=False)
     _opening: "Opening | None" = None
     # What the runtimes before the last one have counted.
     _past: Statistics = attrs.field(factory=Statistics)
@@ -58,7 +57,6 @@ class Lifetime:
         )
         self._monitor = Monitor(str(base))
         self.origins = Origins(base, self.secrets.hide_in_path)
-        self._spans = Spans(base.raw_host or "", base.port or 0, str(base))
 
     async def open(self) -> None:
         """Log on, unless that is done; see `SessionManager.open`."""
@@ -114,6 +112,7 @@ class Lifetime:
 
     def make_runtime(self, loop: asyncio.AbstractEventLoop) -> Runtime:
         """Make what runs while the manager is open; nothing of it is started."""
+        base = self.settings.base
         return Runtime(
             loop=loop,
             settings=self.settings,
@@ -122,7 +121,8 @@ class Lifetime:
             adopted=self.adopted,
             notices=self._notices,
             monitor=self._monitor,
-            spans=self._spans,
+            # Of this open time: the next logon session gives the same IDs anew.
+            spans=Spans(base.raw_host or "", base.port or 0, str(base)),
             origins=self.origins,
         )
 

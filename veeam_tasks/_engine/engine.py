@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import partial
 from random import Random
 
@@ -212,8 +212,9 @@ class Engine:
             batches=SessionBatches(mode=self.coalesce),
         )
 
-    def subscribe(self, subscriber: SubscriberRef, task_ids: Iterable[str]) -> None:
+    def subscribe(self, subscriber: SubscriberRef, task_ids: Collection[str]) -> None:
         """Poll the tasks from now on for a subscriber, a first time soon."""
+        self._forget_ended_starts(task_ids)
         self.tracker.add(subscriber, task_ids)
         if self.tracker.is_together:
             self.collection.request_for_newcomers()
@@ -221,6 +222,17 @@ class Engine:
             self.collection.maybe_try()
         self.health.resume()
         self.wanted.set()
+
+    def _forget_ended_starts(self, task_ids: Collection[str]) -> None:
+        """Forget each submit whose task ended under an earlier logon session.
+
+        Under this one somebody else who shares it may have started what has the ID.
+        """
+        tracker, generation = self.tracker, self.session.generation
+        for task_id in task_ids if self.submits.is_older(generation) else ():
+            is_known = task_id in tracker.records or tracker.started_under(task_id)
+            if not is_known and self.submits.forget(task_id, generation):
+                self.spans.forget_submit(task_id)
 
     def subscribe_all(self, subscriber: SubscriberRef) -> None:
         """Tell a subscriber of every task of the logon session, later ones too."""

@@ -8,6 +8,7 @@ from veeam_tasks._engine.records import PolledRecord, SubscriberRef, TaskRecord
 from veeam_tasks._events import Observation
 from veeam_tasks._model import JobSession, RunStage, Task
 from veeam_tasks._session.session_search import SessionSource, StartedJob
+from veeam_tasks._session.submitted import Submitted
 
 
 @attrs.frozen
@@ -70,6 +71,7 @@ class RunRecord(PolledRecord):
         first_generation: Of the logon session that the task belongs to.
         number: Tells which of two starts came first.
         task: As it was seen last.
+        submitted: What gave the task; None if that was not ours.
         started: What is known of the start; None if it was no job or not ours.
         source: Where its session may be found.
         deadlines: How long each subscriber lets it be searched.
@@ -94,6 +96,7 @@ class RunRecord(PolledRecord):
     first_generation: int
     number: int = 0
     task: Task
+    submitted: Submitted | None = None
     started: StartedJob | None
     source: SessionSource
     lost_by: str = ""

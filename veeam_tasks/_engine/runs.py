@@ -147,6 +147,7 @@ class Runs:
                 first_generation=seen.generation,
                 number=number,
                 task=task,
+                submitted=submitted,
                 started=started,
                 source=source,
                 has_task=not is_lost,

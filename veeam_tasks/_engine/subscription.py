@@ -425,9 +425,8 @@ class Subscription:
     def _written(self, task_id: str, hide: Hide, saved: float) -> dict[str, Any]:
         entry, run = self.pending[task_id], self._runs.get(task_id)
         told = self._resumed.get(task_id)
-        submitted = None if told is None else told.submitted
-        if submitted is None:
-            submitted = self._engine.submits.of(task_id)
+        latest = self._engine.submits.of(task_id) if run is None else run.submitted
+        submitted = (None if told is None else told.submitted) or latest
         run_mark = None
         if run is not None and not entry.is_final:
             deadline, loop = run.deadlines[self._me], self._engine.loop

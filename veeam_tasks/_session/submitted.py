@@ -81,6 +81,19 @@ class Submits:
         if len(self._by_task) > _KEPT:
             del self._by_task[next(iter(self._by_task))]
 
+    def is_older(self, generation: int) -> bool:
+        """Tell whether any submit was sent under an earlier logon session."""
+        first = next(iter(self._by_task.values()), None)
+        return first is not None and first.generation < generation
+
+    def forget(self, task_id: str, generation: int) -> bool:
+        """Forget a submit of an earlier logon session; tell whether there was one."""
+        submitted = self._by_task.get(task_id)
+        if submitted is None or submitted.generation >= generation:
+            return False
+        del self._by_task[task_id]
+        return True
+
     def of(self, task_id: str) -> Submitted | None:
         """Return the submit that gave a task ID; None if it was none of ours."""
         return self._by_task.get(task_id)

@@ -88,6 +88,10 @@ class Spans:
         if len(self._submits) > _KEPT:
             del self._submits[next(iter(self._submits))]
 
+    def forget_submit(self, task_id: str) -> None:
+        """Forget the span of a submit: its ID may be another task's by now."""
+        self._submits.pop(task_id, None)
+
     def runs(self) -> "RunSpans | None":
         """Return what makes spans of the runs of one watch; None if nobody traces.
 
