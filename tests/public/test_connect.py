@@ -1,9 +1,13 @@
 """`connect` and `adopt` unawaited and entered, and `log_out` for what was left open."""
 
+import gc
 import inspect
+import linecache
+import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
+import anyio
 import attrs
 import pytest
 from support.managers import direct, door
@@ -17,6 +21,9 @@ from veeam_tasks._options.settings import Settings
 from veeam_tasks.simulator import Fault, SimulatedServer, ThreadedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
+
+
+URL = "https://em.example"
 
 
 async def left_open(server: SimulatedServer) -> tuple[str, str]:
@@ -167,3 +174,57 @@ def test_a_forgotten_await_is_named() -> None:
         unawaited.watch("task-1")
     with pytest.raises(AttributeError, match="no attribute 'wacth'"):
         unawaited.wacth("task-1")
+
+
+@pytest.mark.parametrize("name", ["connect", "adopt"])
+@pytest.mark.parametrize("module", [vt, late], ids=["loaded", "late"])
+async def test_a_door_that_nobody_used_warns(module: Any, name: str) -> None:
+    """As a coroutine that was never awaited does, with the line that made it."""
+    account = {"username": "u", "password": "p"}
+    args = () if name == "connect" else ("dG9rZW4=",)
+    said = rf"^{name}\(\) was never awaited"
+    with pytest.warns(RuntimeWarning, match=said) as caught:
+        getattr(module, name)(URL, *args, **({} if args else account))
+    [warning] = caught
+    assert warning.filename == __file__
+    assert "getattr(module, name)" in linecache.getline(__file__, warning.lineno)
+    assert f"em = await {name}(...)" in str(warning.message)
+
+
+async def wait_in_vain(unused: Any) -> None:
+    """Wait until nobody answers."""
+    with pytest.raises(TransportError):
+        await unused
+
+
+async def give_up(unused: Any) -> None:
+    """Be cancelled at once."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await unused
+
+
+async def look(unused: Any) -> None:
+    """Look at it only: its `repr` tells what is to be done."""
+    assert "await it" in repr(unused)
+
+
+@pytest.mark.parametrize("use", [wait_in_vain, give_up, look])
+@pytest.mark.parametrize("module", [vt, late], ids=["loaded", "late"])
+async def test_a_door_that_was_used_does_not_warn(module: Any, use: Any) -> None:
+    """Whatever came of it, nobody forgot to await it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        await use(module.connect("http://127.0.0.1:1", username="u", password="p"))
+        gc.collect()
+    assert [str(one.message) for one in caught] == []
+
+
+@pytest.mark.parametrize("module", [vt, late], ids=["loaded", "late"])
+def test_arguments_may_be_tried_without_a_loop(module: Any) -> None:
+    """Where nothing can be awaited nothing was forgotten."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        module.connect(URL, username="u", password="p")
+        gc.collect()
+    assert caught == []

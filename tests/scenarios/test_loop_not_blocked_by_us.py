@@ -289,7 +289,7 @@ def named(cases: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize("given", RIGHT, ids=named(RIGHT))
-async def test_a_late_door_takes_right_values(
+def test_a_late_door_takes_right_values(
     given: dict[str, Any],
 ) -> None:
     """What looks right is put off; and it is right."""
@@ -300,7 +300,7 @@ async def test_a_late_door_takes_right_values(
         connect(url, **keywords)
 
 
-async def test_a_late_door_takes_a_file_of_certificates(tmp_path: Path) -> None:
+def test_a_late_door_takes_a_file_of_certificates(tmp_path: Path) -> None:
     """It is looked at, and what is in it is right."""
     path = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(path))

@@ -26,13 +26,16 @@ from veeam_tasks._transport.trust import inspect_certificate as look_at
 class Connecting(Unopened):
     """A manager that is not logged on yet: await it, or use it by ``async with``."""
 
-    def __init__(self, manager: SessionManager) -> None:
+    def __init__(self, name: str, manager: SessionManager) -> None:
+        super().__init__(name)
         self._manager = manager
 
     def __await__(self) -> Generator[Any, None, SessionManager]:
+        self._is_used = True
         return self._manager.open().__await__()
 
     async def __aenter__(self) -> SessionManager:
+        self._is_used = True
         return await self._manager.open()
 
     async def __aexit__(
@@ -46,11 +49,13 @@ class Connecting(Unopened):
     def __getattr__(self, name: str) -> NoReturn:
         text = f"{type(self).__name__!r} object has no attribute {name!r}"
         if not name.startswith("_") and hasattr(SessionManager, name):
+            self._is_used = True  # it is told here
             text = missing_member(name)
         raise AttributeError(text)
 
     def __repr__(self) -> str:
-        return f"<connect {self._manager.url}: not logged on: await it>"
+        self._is_used = True  # it is told here
+        return f"<{self._name} {self._manager.url}: not logged on: await it>"
 
 
 @with_options
@@ -67,9 +72,8 @@ def connect(
     secret = hidden(password)
     del password
     hide_proxy(options)
-    return Connecting(
-        SessionManager(url, username=username, password=secret, **options)  # type: ignore[arg-type] # hidden
-    )
+    manager = SessionManager(url, username=username, password=secret, **options)  # type: ignore[arg-type] # hidden
+    return Connecting("connect", manager)
 
 
 @with_options
@@ -89,7 +93,7 @@ def adopt(
     secrets = hidden(token), hidden_or_none(session_id)
     del token, session_id
     hide_proxy(options)
-    return Connecting(_Adopted(url, *secrets, options))
+    return Connecting("adopt", _Adopted(url, *secrets, options))
 
 
 @with_options

@@ -7,10 +7,13 @@ of its own, which imports nothing but the standard library, `_redaction`, `keywo
 """
 
 import asyncio
+import inspect
+import sys
+import warnings
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from veeam_tasks._options.glance import looks_right
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from veeam_tasks._client.connect import Connecting
     from veeam_tasks._client.manager import SessionManager
 
+_RIGHT = "'em = await {0}(...)' or 'async with {0}(...) as em'"
 # What is imported by the first request otherwise: anyio's half for asyncio, and the
 # codec of host names.
 _MODULES = "veeam_tasks._client.connect", "anyio._backends._asyncio", "encodings.idna"
@@ -36,18 +40,60 @@ def missing_member(name: str) -> str:
     """Return what whoever forgot the await is told that asks for a member."""
     return (
         f"it is not logged on yet, so it has no {name!r}: write"
-        " 'em = await connect(...)' or 'async with connect(...) as em'"
+        f" {_RIGHT.format('connect')}"
     )
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith("veeam_tasks._client.")
+
+
+def _place_of_caller() -> tuple[str, int]:
+    """Return file and line outside of the package."""
+    frame = inspect.currentframe()
+    while frame is not None and _is_ours(frame):
+        frame = frame.f_back
+    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 class Unopened(NotCopyable):
     """What is to be awaited, or entered by ``async with``; `with` says so."""
 
     _what = "what connect() and adopt() return holds a SessionManager"
+    # So also where the making has failed.
+    _is_used = True
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._place = _place_of_caller()
+        # Without a loop nothing can be awaited: whoever asks there tries arguments.
+        self._is_used = not _is_in_a_loop()
+
+    def __del__(self, _warn: Any = warnings.warn_explicit) -> None:
+        """Warn of a forgotten await, as of a coroutine that nobody awaited."""
+        if not self._is_used and not sys.is_finalizing():
+            text = (
+                f"{self._name}() was never awaited, so nothing was opened: write"
+                f" {_RIGHT.format(self._name)}"
+            )
+            _warn(text, RuntimeWarning, *self._place)
 
     def __enter__(self) -> NoReturn:
+        self._is_used = True  # it is told here
         text = "write 'async with connect(...) as em', or 'em = await connect(...)'"
         raise TypeError(text)
+
+    def __reduce__(self) -> NoReturn:
+        self._is_used = True  # it is told here
+        super().__reduce__()
 
     def __exit__(self, *exc_info: object) -> None:
         """Be asked for by `with` before it enters."""
@@ -63,7 +109,7 @@ class LateConnecting(Unopened):
     def __init__(
         self, name: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> None:
-        self._name = name
+        super().__init__(name)
         self._args = args
         self._options = options
         self._connecting: Connecting | None = None
@@ -86,12 +132,17 @@ class LateConnecting(Unopened):
     def __getattr__(self, name: str) -> NoReturn:
         text = f"{type(self).__name__!r} object has no attribute {name!r}"
         # Of which names a manager has nothing is known before it is loaded.
-        raise AttributeError(text if name.startswith("_") else missing_member(name))
+        if not name.startswith("_"):
+            self._is_used = True  # it is told here
+            text = missing_member(name)
+        raise AttributeError(text)
 
     def __repr__(self) -> str:
+        self._is_used = True  # it is told here
         return f"<{self._name}: not logged on: await it>"
 
     async def _open(self) -> "SessionManager":
+        self._is_used = True
         if self._connecting is None:
             # Not one of the threads that the application's own work may have taken.
             executor = ThreadPoolExecutor(1, "veeam_tasks import")
