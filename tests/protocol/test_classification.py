@@ -7,6 +7,7 @@ from veeam_tasks._model import JobSession, Task
 from veeam_tasks._protocol.classification import (
     ReplyKind,
     classify,
+    classify_query,
     classify_session,
 )
 from veeam_tasks._protocol.messages import Reply
@@ -172,6 +173,31 @@ def test_what_a_reply_proves_of_a_session(
     found, value = classify_session(reply, GUID, Secrets(), is_seen=is_seen)
     assert found is (after if is_seen and after is not None else before)
     assert isinstance(value, JobSession) is (found is ReplyKind.SESSION)
+
+
+QUERIES = [
+    (200, XML, PAGE, ReplyKind.UNUSABLE),
+    (400, XML, error(400, "Invalid filter"), ReplyKind.UNKNOWN),
+    (400, HTML, PAGE, ReplyKind.UNUSABLE),
+    (401, XML, error(401, "Token has expired"), ReplyKind.UNAUTHORIZED),
+    (403, JSON, error_json(403, "Access denied"), ReplyKind.FORBIDDEN),
+    (403, NONE, b"", ReplyKind.FORBIDDEN),
+    (403, HTML, PAGE, ReplyKind.UNUSABLE),
+    (404, NONE, b"", ReplyKind.UNKNOWN),
+    (404, HTML, PAGE, ReplyKind.UNUSABLE),
+    (500, XML, error(500, FAULT), ReplyKind.UNUSABLE),
+    (501, NONE, b"", ReplyKind.UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("status", "content_type", "body", "kind"), QUERIES)
+def test_what_an_error_proves_of_a_query(
+    status: int, content_type: str, body: bytes, kind: ReplyKind
+) -> None:
+    """The server's own says that it takes no query; that of a proxy says nothing."""
+    request = "GET https://h:9398/api/query?type=BackupJobSession"
+    reply = Reply(request=request, status=status, content_type=content_type, body=body)
+    assert classify_query(reply, Secrets())[0] is kind
 
 
 def test_every_kind_has_a_row() -> None:

@@ -189,6 +189,18 @@ async def test_many_requests_use_one_connection() -> None:
         assert server.connections == 1
 
 
+async def test_requests_are_counted_by_kind_and_class_of_status() -> None:
+    """Each once, and those that no reply came to beside them."""
+    answers = [reply(RUNNING), reply(status="404 Not Found"), b"nonsense\r\n\r\n"]
+    async with RawServer(*answers) as server, opened(server) as transport:
+        for _ in range(2):
+            await transport.send(Request(method="GET", path="x", shown="x"), TOKEN)
+        with pytest.raises(TransportError):
+            await transport.send(submit(), TOKEN, uncertain=True)
+        assert transport._replies["read"] == [0, 0, 1, 0, 1, 0]
+        assert transport._replies["action"] == [1, 0, 0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_an_action_without_a_body_has_length_0_and_no_type(
     method: Method,
