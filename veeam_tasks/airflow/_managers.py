@@ -18,6 +18,7 @@ import anyio
 import attrs
 
 import veeam_tasks as vt
+from veeam_tasks.airflow._running_time import running_time
 from veeam_tasks.airflow._shared_logon import (
     Logon,
     LogonRefusedError,
@@ -242,21 +243,21 @@ class Managers:
 async def _until_answered(shared: SharedLogon, dead: str | None) -> Logon:
     """Ask for the logon session, through an outage of the server."""
     patience = shared.server.options.get("patience")
-    began, pause = anyio.current_time(), 1.0
-    while True:
-        try:
-            return await shared.current(dead=dead)
-        except LogonRefusedError:
-            raise
-        except (vt.VeeamTasksError, TimeoutError) as error:
-            is_over = patience is not None and (
-                anyio.current_time() - began + pause > patience
-            )
-            if is_over or not getattr(error, "retryable", True):
+    pause = 1.0
+    async with running_time() as spent:
+        while True:
+            try:
+                return await shared.current(dead=dead)
+            except LogonRefusedError:
                 raise
-            _log.warning("%s; asked again in %.0f s", error, pause)
-        await anyio.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
+            except (vt.VeeamTasksError, TimeoutError) as error:
+                is_over = patience is not None and spent.seconds + pause > patience
+                if is_over or not getattr(error, "retryable", True):
+                    raise
+                _log.warning("%s; asked again in %.0f s", error, pause)
+            await anyio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+    raise AssertionError
 
 
 _OF_LOOPS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Managers]" = (

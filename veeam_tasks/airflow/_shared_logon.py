@@ -20,6 +20,7 @@ import attrs
 
 import veeam_tasks as vt
 from veeam_tasks.airflow._connection import Server
+from veeam_tasks.airflow._running_time import running_time
 
 TOKEN_KEY: Final = "veeam_em_token__"  # noqa: S105 - the beginning of a name
 """Airflow masks a Variable whose key has the word token in it."""
@@ -140,20 +141,30 @@ class SharedLogon:
             VeeamTasksError, TimeoutError: The server could not be asked.
         """
         found = await self._look(dead)
-        if found is not None:
-            return found
         queue = _Queue(f"{_QUEUE_KEY}{self.server.conn_id}__", self.store)
-        async with queue.ticket() as ticket:
-            with anyio.move_on_after(_WAIT_SECONDS) as waiting:
-                while not await queue.is_first(ticket):
-                    found = await self._look(dead)
-                    if found is not None:
-                        return found
-                    await anyio.sleep(_LOOK_AGAIN)
-            if waiting.cancelled_caught:
-                text = f"{self.server.conn_id!r}: others try to log on and cannot"
-                raise TimeoutError(text)
-            return await self._look(dead) or await self._log_on()
+        while found is None:
+            async with queue.ticket() as ticket:
+                found = await self._in_turn(queue, ticket, dead)
+        return found
+
+    async def _in_turn(
+        self, queue: "_Queue", ticket: str, dead: str | None
+    ) -> Logon | None:
+        """Wait for what others find, or log on when it is our turn.
+
+        Returns:
+            None if the ticket is a dead process's by now, as when this was stopped.
+        """
+        async with running_time(_WAIT_SECONDS) as waiting:
+            while not await queue.is_first(ticket):
+                found = await self._look(dead)
+                if found is not None or not await queue.has(ticket):
+                    return found
+                await anyio.sleep(_LOOK_AGAIN)
+        if waiting.scope.cancelled_caught:
+            text = f"{self.server.conn_id!r}: others try to log on and cannot"
+            raise TimeoutError(text)
+        return await self._look(dead) or await self._log_on()
 
     async def end(self, reference: str) -> bool:
         """Log out, if this is still the logon session that all use."""
@@ -201,8 +212,11 @@ class SharedLogon:
             **self.server.options,
         )
         try:
-            with anyio.fail_after(_LOGON_SECONDS):
+            async with running_time(_LOGON_SECONDS) as trying:
                 await manager.open()
+            if trying.scope.cancelled_caught:
+                text = f"{self.server.conn_id!r}: no answer to the logon in time"
+                raise TimeoutError(text)
         except vt.LogonError as error:
             refusal = await anyio.to_thread.run_sync(
                 _Refusal.of, self.server, str(error), self.store.now()
@@ -291,9 +305,16 @@ class _Queue:
 
     async def is_first(self, ticket: str) -> bool:
         """Tell whether all others come later."""
+        me, waiting = self._place(ticket), await self._waiting()
+        return me in waiting and all(me <= other for other in waiting)
+
+    async def has(self, ticket: str) -> bool:
+        """Tell whether a ticket is still there, and young enough for the others."""
+        return self._place(ticket) in await self._waiting()
+
+    def _place(self, ticket: str) -> tuple[int, str]:
         number, _, who = ticket.removeprefix(self.prefix).partition("__")
-        me = (int(number), who)
-        return all(me <= other for other in await self._waiting())
+        return int(number), who
 
     async def _waiting(self) -> list[tuple[int, str]]:
         """Return who waits; one that is choosing counts as the very first."""
