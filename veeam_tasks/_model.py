@@ -369,6 +369,16 @@ class JobSession:
         return f"<JobSession {visible(' '.join(parts))}>"
 
 
+def share_links(session: JobSession, before: JobSession) -> None:
+    """Let a session that was just read hold the links of the same one before.
+
+    They hardly ever change, and are most of what one consists of: else each change of
+    the progress would give the garbage collector all of them to go through again.
+    """
+    if session.links == before.links:
+        object.__setattr__(session, "links", before.links)
+
+
 @attrs.frozen(kw_only=True)
 class TaskSession:
     """What a job session did for one machine, or one share.

@@ -1,13 +1,15 @@
 """Which job sessions are asked for together, and when that pays."""
 
-import asyncio
-
 import pytest
 
 from veeam_tasks import JobSession, Pace, SessionState, Task, TaskState
 from veeam_tasks._engine.due_queue import GRID
 from veeam_tasks._engine.records import DueState, SubscriberRef
-from veeam_tasks._engine.run_batches import SessionBatches
+from veeam_tasks._engine.run_batches import (
+    SessionBatches,
+    hash_of_page,
+    is_unchanged,
+)
 from veeam_tasks._engine.run_records import Deadline, RunRecord
 from veeam_tasks._session.session_search import SessionSource
 
@@ -188,18 +190,15 @@ def test_two_failures_in_a_row_or_a_refusal_switch_it_off() -> None:
     assert made.gather(records[0], 1e9) == [records[0]]
 
 
-async def test_a_page_as_before_is_known_by_its_sessions() -> None:
-    """Of other sessions an equal body would be news, and so where one is missing."""
-    await asyncio.sleep(0)
-    one, two = run(1, due=5), run(2, due=5)
-    made = batches(one, two)
-    made.note_page([one, two], b"page")
-    assert made.is_unchanged([two, one], b"page")
-    assert not made.is_unchanged([one, two], b"other")
-    assert not made.is_unchanged([one], b"page")
-    two.due = DueState.READY  # it was not in the page
-    made.note_page([one, two], b"page")
-    assert not made.is_unchanged([one, two], b"page")
+def test_a_page_as_before_is_known_by_each_of_its_sessions() -> None:
+    """In any order; not where one was told otherwise since, nor by a single reply."""
+    one, two = run(1), run(2)
+    one.unchanged_hash = two.unchanged_hash = hash_of_page(b"page")
+    assert is_unchanged([two, one], b"page")
+    assert not is_unchanged([one, two], b"other")
+    for other in (None, hash_of_page(b"other"), hash(b"page")):
+        two.unchanged_hash = other
+        assert not is_unchanged([one, two], b"page")
 
 
 def test_what_a_page_showed_of_each_session_is_kept_with_its_key() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from veeam_tasks import (
     JobSession,
+    Link,
     Pace,
     RunStage,
     SessionLostError,
@@ -197,6 +198,20 @@ def test_a_session_that_has_stopped_does_not_run_again() -> None:
     assert on_session(record, stopped, at(1.0)).seen is None  # its Result is to come
     assert on_session(record, SHOWN, at(3.0)).seen is None
     assert record.session is stopped
+
+
+def test_links_as_before_are_the_very_same_whatever_else_has_changed() -> None:
+    """Else each new progress would leave them all to the garbage collector anew."""
+    one, same, other = [
+        attrs.evolve(SHOWN, progress=n, links=(Link(rel="Up", href=href),))
+        for n, href in enumerate(["a", "a", "b"])
+    ]
+    record = run(path="x")
+    for n, session in enumerate([one, same, other], start=1):
+        on_session(record, session, at(float(n)))
+        assert record.session is session
+    assert same.links is one.links
+    assert [link.href for link in other.links] == ["b"]
 
 
 words = st.sampled_from([*[one.value for one in SessionState], "Postprocessing"])

@@ -164,3 +164,36 @@ async def test_each_keeps_its_own_pace() -> None:
             and (event.observed_at - event.not_before).total_seconds() < 60
             for event in ends
         )
+
+
+async def test_one_that_goes_back_is_told_of_whoever_was_asked_for_beside_it() -> None:
+    """A page as before is no news only if no other page has told otherwise since."""
+    words: list[str] = []
+
+    async def read(watch: Watch, task_id: str) -> None:
+        async for event in watch:
+            if event.task_id == task_id and event.session is not None:
+                assert not event.is_final
+                words.append(event.session.raw_state)
+
+    script = "Working 1000s 34%, Stopped"
+    async with (
+        SimulatedServer(job_links="always") as server,
+        door(server, coalesce="always", pace=STEADY) as em,
+    ):
+        watch = await following(server, em, 2, script)
+        async with anyio.create_task_group() as group:
+            group.start_soon(read, watch, next(iter(watch.report.outcomes)))
+            await anyio.sleep(30)
+            one = server.job_sessions[0]
+            job = server.add_job("Another", session=script)
+            other = await em.submit(f"{job.path}?action=start")
+            watch.add([other])
+            await anyio.sleep(30)
+            one.set_state("Pausing", progress=34)
+            await anyio.sleep(30)
+            watch.discard([other])
+            one.set_state("Working", progress=34)
+            await anyio.sleep(30)
+            group.cancel_scope.cancel()
+    assert words == ["Working", "Pausing", "Working"]

@@ -9,7 +9,7 @@ is the worse the busier they are, and would have twenty times the requests sent 
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Literal
 
@@ -31,7 +31,6 @@ _FEWEST = 2
 _FEW, _LAST = 4, 8
 """So many queries decide that they do not pay, and so many of the last are kept."""
 _FAILURES = 2
-_PAGES_KEPT = 1000
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -56,7 +55,6 @@ class SessionBatches:
     _singles_wanted: int = 0
     _off_until: float = 0.0
     _failures: int = 0
-    _pages: dict[tuple[tuple[str, int], ...], int] = attrs.field(factory=dict)
     # In the order in which they were asked for last: those due next come first.
     _known: defaultdict[str, dict[RunRecord, None]] = attrs.field(
         factory=lambda: defaultdict(dict)
@@ -91,20 +89,6 @@ class SessionBatches:
             self._off_until = math.inf
         elif self._failures >= _FAILURES:
             self._off_until = now + _TRY_AGAIN
-
-    def is_unchanged(self, members: list[RunRecord], body: bytes) -> bool:
-        """Tell whether a page says of the same sessions what it said the last time."""
-        return self._pages.get(_key(members)) == hash(body)
-
-    def note_page(self, members: list[RunRecord], body: bytes) -> None:
-        """Take note of what a page says, if an equal one would tell nothing new."""
-        key = _key(members)
-        self._pages.pop(key, None)
-        # Of a session that is missing, or has no result, something may be due.
-        if all(one.due >= 0 and not one.resultless for one in members):
-            self._pages[key] = hash(body)
-            if len(self._pages) > _PAGES_KEPT:
-                del self._pages[next(iter(self._pages))]
 
     def shown(self, members: list[RunRecord]) -> dict[int, JobSession]:
         """Return by the keys of their bytes the sessions that pages have shown."""
@@ -184,5 +168,21 @@ class SessionBatches:
         return False
 
 
-def _key(members: list[RunRecord]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(one.key for one in members))
+def hash_of_page(body: bytes) -> int:
+    """Return what stands for a page in each record that it has told of.
+
+    Not the hash of the body alone: a single reply of the same bytes is another one.
+    """
+    return hash(("page", body))
+
+
+def is_unchanged(members: Iterable[RunRecord], body: bytes) -> bool:
+    """Tell whether a page says of each session what was acted on the last time.
+
+    Each record remembers its page. A table of pages by what was asked for together
+    knew thousands of groups, since these mix, and the garbage collector had to go
+    through them; and it took a session that went back to where it was in one of them
+    for one that had not changed.
+    """
+    page_hash = hash_of_page(body)
+    return all(one.unchanged_hash == page_hash for one in members)

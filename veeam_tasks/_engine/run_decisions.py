@@ -45,7 +45,13 @@ from veeam_tasks._engine.run_records import (
 )
 from veeam_tasks._errors import SessionLostError, VeeamTasksError, why_lost
 from veeam_tasks._events import Observation
-from veeam_tasks._model import JobSession, RunStage, SessionResult, TaskState
+from veeam_tasks._model import (
+    JobSession,
+    RunStage,
+    SessionResult,
+    TaskState,
+    share_links,
+)
 from veeam_tasks._protocol.session_paths import JobFilter, job_query
 from veeam_tasks._session.session_search import NEWEST, SessionSource, why_not
 
@@ -250,6 +256,8 @@ def on_session(record: RunRecord, session: JobSession, times: PollTimes) -> Deci
     if before is not None and before.is_ended and not session.is_ended:
         # The first proof counts: a cache, or a collection of data, may lag behind.
         session = before
+    if before is not None:
+        share_links(session, before)
     record.session, record.session_id = session, session.session_id
     is_final = False
     if session.is_ended:

@@ -15,7 +15,7 @@ from veeam_tasks._engine import run_decisions as _runs
 from veeam_tasks._engine.decisions import Decision
 from veeam_tasks._engine.health import ServerHealth
 from veeam_tasks._engine.records import Ask, DueState, PollTimes, SubscriberRef
-from veeam_tasks._engine.run_batches import SessionBatches
+from veeam_tasks._engine.run_batches import SessionBatches, hash_of_page, is_unchanged
 from veeam_tasks._engine.run_records import (
     Deadline,
     LinkRequest,
@@ -294,7 +294,7 @@ class Runs:
         value: SessionPage | VeeamTasksError
         if not isinstance(reply, Reply):
             value = reply
-        elif self.batches.is_unchanged(members, reply.body):
+        elif is_unchanged(members, reply.body):
             self.batches.note_together(load)
             self._on_unchanged(members, times)
             return
@@ -306,9 +306,8 @@ class Runs:
             self.batches.note_together(load)
             self._note_good(times)
             self.batches.note_shown(members, value.sessions, keys)
-            await self._on_members(ask, members, value, times)
             assert isinstance(reply, Reply)
-            self.batches.note_page(members, reply.body)
+            await self._on_members(ask, members, value, times, hash_of_page(reply.body))
             return
         # A server that does not take the query is not asked again.
         is_refused = reply_kind in {ReplyKind.UNKNOWN, ReplyKind.FORBIDDEN}
@@ -332,7 +331,12 @@ class Runs:
                 self.tracker.queue.add_after(one, pause)
 
     async def _on_members(
-        self, ask: Ask, members: list[RunRecord], page: SessionPage, times: PollTimes
+        self,
+        ask: Ask,
+        members: list[RunRecord],
+        page: SessionPage,
+        times: PollTimes,
+        page_hash: int,
     ) -> None:
         """Act on each of the sessions that one query has told of."""
         found = {session.session_id: session for session in page.sessions}
@@ -341,6 +345,7 @@ class Runs:
         for one in members:
             if one.due != DueState.POLLING:
                 continue
+            one.unchanged_hash = None
             session = found.get(one.session_id or "")
             if session is None:
                 # It may be gone; that is for a single request to say.
@@ -348,12 +353,13 @@ class Runs:
                 one.missed += 1
                 self.tracker.reschedule(one, 0.0)
                 continue
-            one.unchanged_hash = None
             decision = _runs.on_session(one, session, times)
             self.batches.note_asked(one)
             if decision.seen is not None and decision.seen.is_final:
                 ended.append((one, decision))
                 continue
+            if not one.resultless:  # else it is looked at each time
+                one.unchanged_hash = page_hash
             if decision.seen is not None:
                 self._tell(one, decision.seen)
             if one.due == DueState.POLLING:

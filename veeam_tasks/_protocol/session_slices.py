@@ -20,8 +20,8 @@ from veeam_tasks._protocol.document import BOM_AND_BLANKS, is_html
 from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._protocol.sessions import KINDS
 
-PORTION = 1 << 14
-"""Bytes of sessions that are parsed at once, in some 1 ms; a session may be longer."""
+PORTION = 1 << 13
+"""Bytes of sessions that are parsed at once, in some 0.5 ms; one may be longer."""
 
 _END = re.compile(b"</(%s)>" % "|".join(KINDS).encode())
 _SESSION = re.compile(rb"<(?:%s)[\s/>]" % "|".join(KINDS).encode())
