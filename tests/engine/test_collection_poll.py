@@ -19,6 +19,7 @@ from veeam_tasks import (
     TaskState,
     Watch,
 )
+from veeam_tasks._engine.collection_poll import _quick_one
 from veeam_tasks._engine.records import DueState
 from veeam_tasks._engine.settle import Settling
 from veeam_tasks._options.keywords import Coalesce
@@ -592,3 +593,24 @@ async def test_a_refused_logon_is_no_good_reply_to_a_collection() -> None:
             await anyio.sleep(1)
     assert told[:2] == ["logged_on", "unreachable"]
     assert "recovered" not in told
+
+
+@pytest.mark.parametrize(
+    ("count", "quick", "watched", "is_apart"),
+    [
+        (1, 2.0, 20, True),
+        (2, 2.0, 20, False),
+        (1, 5.0, 20, False),
+        (1, 2.0, 7, False),
+    ],
+)
+def test_one_quick_task_among_many_is_asked_for_apart(
+    count: int, quick: float, watched: int, *, is_apart: bool
+) -> None:
+    """Two make more requests than a collection, and one that is hardly quicker too."""
+    pace, slow = Pace(first=quick), Pace(first=10.0)
+    usual = [(quick, count / quick, pace), (10.0, watched / 10.0, slow)]
+    assert _quick_one(usual, watched) == (
+        frozenset({pace}) if is_apart else frozenset()
+    )
+    assert _quick_one(usual[1:], watched) == frozenset()

@@ -187,3 +187,17 @@ def test_a_progress_that_is_no_percentage_is_refused(progress: float) -> None:
         assert SessionMark(**known, progress=one).progress == one
     with pytest.raises(DamagedError, match="progress is not a"):
         SessionMark(**known, progress=progress)  # type: ignore[arg-type] # of a file
+
+
+@pytest.mark.parametrize("start", [START, None])
+def test_a_search_is_by_link_alone_where_no_start_is_known(
+    start: StartMark | None,
+) -> None:
+    """Of the event that was told and of the one owed, until the link is there."""
+    end = EventMark(state="Finished", at=AT, success=True, stage="searching")
+    for event in ({"delivered": end}, {"delivered": None, "owed": end, "sequence": 0}):
+        for path in (None, f"backupSessions/{GUID}?format=Entity"):
+            found = mark(start=start, run=RunMark(path=path, until=AT + 60), **event)
+            entry = resuming.pending_of(resuming.resumed(found, 1), is_run=True)
+            assert entry.latest is not None
+            assert entry.latest.is_by_link is (start is None and path is None)

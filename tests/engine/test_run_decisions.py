@@ -32,6 +32,7 @@ from veeam_tasks._engine.run_decisions import (
     next_request,
     on_session,
     on_unknown,
+    searching,
 )
 from veeam_tasks._engine.run_records import (
     Deadline,
@@ -102,6 +103,23 @@ def at(now: float) -> PollTimes:
     return PollTimes(
         generation=1, sent=now, sent_wall=WALL + now, now=now, now_wall=WALL + now
     )
+
+
+@pytest.mark.parametrize("state", [TaskState.FINISHED, TaskState.LOST])
+def test_what_is_searched_shows_the_task_as_it_was(state: TaskState) -> None:
+    """One that its logon session took along is not lost while its run may be found."""
+    end = attrs.evolve(SEARCHED, state=state, task=None, is_final=True, error=GONE)
+    found = searching(end, run())
+    assert (found.state, found.task) == (TaskState.FINISHED, FINISHED)
+    assert (found.is_final, found.error) == (False, None)
+    assert found.stage is RunStage.SEARCHING
+
+
+def test_the_state_that_was_seen_is_that_of_the_end() -> None:
+    """Also where the record knows the task from its submit alone."""
+    begun = attrs.evolve(FINISHED, state=TaskState.RUNNING, raw_state="Running")
+    end = attrs.evolve(SEARCHED, is_final=True)
+    assert searching(end, run(task=begun)).state is TaskState.FINISHED
 
 
 def test_a_round_asks_for_both_kinds_and_now_and_then_for_the_task() -> None:

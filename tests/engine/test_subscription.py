@@ -160,3 +160,13 @@ def test_a_run_that_is_discarded_is_followed_no_more() -> None:
     assert [one.task_id for one in scene.tracker.runs.values()] == ["task-1"]
     following.discard(["task-1"])
     assert scene.tracker.runs == {}
+
+
+def test_what_came_and_was_discarded_since_the_last_report_is_in_none() -> None:
+    """The next report neither has it nor looks for it."""
+    watching = subscription(EngineScene(), "task-1", "task-2")
+    watching.discard(["task-1"])
+    assert list(watching.report().outcomes) == ["task-2"]
+    watching.add(["task-3"])
+    watching.discard(["task-3"])
+    assert list(watching.report().outcomes) == ["task-2"]

@@ -374,6 +374,17 @@ async def test_a_record_that_went_while_the_logon_ran_is_left_alone() -> None:
     assert (scene.states, scene.record.unauthorized_rounds) == ([], 0)
 
 
+async def test_a_task_of_another_server_is_lost_when_the_first_reply_tells() -> None:
+    """It was named by an Href, and the server calls itself otherwise."""
+    scene = Scene()
+    origins = scene.logon.origins
+    assert origins.id_of("https://other:9398/api/tasks/task-1") == "task-1"
+    await scene.meet(200, task())
+    assert scene.states == ["Lost"]
+    assert "was named as 'https://other:9398/api/tasks/task-1'" in scene.last
+    assert scene.tracker.records == {}
+
+
 # --- trouble
 
 

@@ -9,6 +9,8 @@ from veeam_tasks._model import Link, Task, TaskState
 from veeam_tasks._protocol.urls import (
     base_url,
     check_same_server,
+    is_same_place,
+    place_of,
     resource_path,
     task_id_of,
 )
@@ -343,3 +345,38 @@ def test_a_resource_stays_below_the_base(text: str) -> None:
     assert path.isprintable()
     assert not {" ", "#", "\\"} & set(path)
     assert resource_path(f"/api/{path}", BASE) == path
+
+
+@pytest.mark.parametrize(
+    ("href", "place"),
+    [
+        ("https://EM.example.:9398/api/tasks/task-1", ("em.example", 0, "/")),
+        ("http://em.example:9399/api/", ("em.example", 0, "/")),
+        ("https://em.example/veeam/API/x?filter=/api/", ("em.example", 0, "/veeam/")),
+        ("https://em.example:8443/x", ("em.example", 8443, "")),
+        ("jobs/x", None),
+    ],
+)
+def test_an_href_says_where_the_api_is(href: str, place: object) -> None:
+    """Its path as far as the API, without a query; a path alone says nothing."""
+    assert place_of(href) == place
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        (("em", 8443, "/"), ("em", 8443, "/"), True),
+        (("em", 8443, "/"), ("em", 8444, "/"), False),
+        (("em", 0, "/"), ("em", 443, "/"), True),
+        (("em", 80, "/"), ("em", 0, ""), True),
+        (("em", 8443, "/"), ("em", 0, "/"), False),
+        (("em", 0, "/"), ("em", 0, "/veeam/"), False),
+        (("em", 0, "/"), ("others", 0, "/"), False),
+    ],
+)
+def test_two_places_are_one_if_they_may_be(
+    one: tuple[str, int, str], other: tuple[str, int, str], *, is_same: bool
+) -> None:
+    """Any usual port may be meant by none, and any root by an Href without the API."""
+    assert is_same_place(one, other) is is_same
+    assert is_same_place(other, one) is is_same

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
-from support.managers import door, targets
+from support.managers import door, settings_for, targets
 
 from veeam_tasks import (
     ForbiddenError,
@@ -17,6 +17,7 @@ from veeam_tasks import (
     TaskNotFoundError,
     TransportError,
     VeeamTasksError,
+    adopt,
 )
 from veeam_tasks._options.settings import make_settings
 from veeam_tasks._protocol.messages import Reply, Request
@@ -257,3 +258,18 @@ async def test_what_a_job_had_before_its_start_is_known() -> None:
         assert known is not None
         assert len(known.ids) == 3
         assert known.kind == "BackupJobSession"
+
+
+@pytest.mark.parametrize("name", ["fetch", "delete"])
+async def test_a_task_of_another_server_is_told_apart_by_the_first_reply(
+    name: str,
+) -> None:
+    """Over an adopted logon session nothing was known of the server's name."""
+    async with SimulatedServer() as server, door(server) as em:
+        task_id, _ = prepared(server)
+        href = f"https://other:9398/api/tasks/{task_id}"
+        assert em.token is not None
+        async with adopt(em.url, em.token, **settings_for(server, {})) as other:
+            with pytest.raises(TaskLostError, match=f"was named as {href!r}"):
+                await CALLS[name](other, href, "")
+        assert targets(server, "DELETE") == []

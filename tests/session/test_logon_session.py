@@ -14,9 +14,12 @@ from veeam_tasks import (
     MalformedReplyError,
     ServerBusyError,
     StatusError,
+    Task,
+    TaskState,
     TransportError,
     VeeamTasksError,
 )
+from veeam_tasks._model import origin_of
 from veeam_tasks._protocol.logon import session_id_in
 from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._redaction import Secret, Secrets
@@ -147,6 +150,18 @@ class Scene:
         self.script.asked.clear()
         self.told.clear()
         return self.logon
+
+
+async def test_each_logon_session_is_one_that_tasks_are_given_by() -> None:
+    """What is read from then on remembers the reference of the new one."""
+    logon = await Scene().opened()
+    given = Task(
+        task_id="task-1", state=TaskState.RUNNING, raw_state="Running", operation="x"
+    )
+    logon.origins.give(given)
+    origin = origin_of(given)
+    assert origin is not None
+    assert origin.logon == logon.reference is not None
 
 
 # --- open
