@@ -5,11 +5,13 @@ import gc
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from support.managers import STEADY, door, targets
+from support.virtual_time import AsyncioVirtual
 
 from veeam_tasks import (
     Pace,
@@ -346,6 +348,38 @@ async def test_the_pace_of_a_forgotten_watch_goes_with_it(
         await anyio.sleep(2)
         assert await polls_within(server, 100) <= 15
         assert (await anext(watch)).state == "Running"
+
+
+class NotingLoop(AsyncioVirtual):
+    """A loop that notes its timers, with when they are due."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers: list[tuple[float, asyncio.TimerHandle]] = []
+
+    def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        """Do as asyncio does, and note it."""
+        timer: asyncio.TimerHandle = super().call_at(when, *args, **options)
+        self.timers.append((when, timer))
+        return timer
+
+
+@pytest.mark.virtual_time(loop=NotingLoop, debug=False)
+async def test_the_timer_of_a_forgotten_watch_goes_with_it() -> None:
+    """Whoever makes a watch for each request fills no memory for the time of them."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, NotingLoop)
+    async with SimulatedServer() as server, door(server) as em:
+        task_id = server.add_task("Running 1h, Finished ok").task_id
+        watches = [em.watch(task_id, timeout=86400) for _ in range(3)]
+        watches += [em.watch_all(timeout=86400) for _ in range(3)]
+        assert sum(when > 80_000 for when, _ in loop.timers) == 6
+        watches.clear()
+        gc.collect()
+        async with em.watch(task_id) as watch:
+            await anext(watch)
+        late = [timer for when, timer in loop.timers if when > 80_000]
+        assert all(timer.cancelled() for timer in late)
 
 
 async def test_two_paces_of_watching_all_make_no_third() -> None:

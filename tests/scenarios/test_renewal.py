@@ -1,6 +1,7 @@
 """Renewal: once for all, never a loop, never a foreign outcome."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
@@ -14,6 +15,7 @@ from veeam_tasks import (
     Pace,
     SessionManager,
     TaskLostError,
+    TaskNotFoundError,
     TaskState,
     adopt,
 )
@@ -397,3 +399,25 @@ async def test_an_unchanged_body_counts_for_the_new_logon_session() -> None:
         records = em._running().engine.tracker.records
         assert [records[one].generation for one in ids] == [2] * 5
         await watch.aclose()
+
+
+@pytest.mark.parametrize("ask", ["fetch", "delete", "read", "submit"])
+async def test_every_call_about_an_unknown_task_gives_the_advice(ask: str) -> None:
+    """While the logon session of now has known none; a task that it knew ends that."""
+    calls: dict[str, Callable[[SessionManager], Awaitable[object]]] = {
+        "fetch": lambda em: em.fetch("task-999"),
+        "delete": lambda em: em.delete("task-999"),
+        "read": lambda em: em.read("tasks/task-999"),
+        "submit": lambda em: em.submit("tasks/task-999", method="DELETE"),
+    }
+    async with SimulatedServer(session_scoped=False) as server, door(server) as em:
+        await em.fetch(server.add_task("Running").task_id)
+        server.expire_logon_sessions()
+        await em.read("jobs")
+        assert em.statistics().renewals == 1
+        with pytest.raises(TaskNotFoundError, match="through one manager"):
+            await calls[ask](em)
+        await em.delete(server.add_task("Running").task_id)
+        with pytest.raises(TaskNotFoundError) as caught:
+            await calls[ask](em)
+        assert "through one manager" not in str(caught.value)

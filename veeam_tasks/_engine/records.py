@@ -1,5 +1,6 @@
 """What the engine knows of each watched resource, and the small values beside it."""
 
+import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from enum import IntEnum
@@ -51,13 +52,15 @@ class SubscriberRef(weakref.ref[Subscriber]):
         pace: That of the subscriber.
         wanted: The IDs that it wants, among others perhaps.
         followed: What it follows of some of them when they have ended.
+        timer: Of its time limit; None without one.
     """
 
-    __slots__ = ("followed", "pace", "wanted")
+    __slots__ = ("followed", "pace", "timer", "wanted")
 
     pace: Pace
     wanted: Iterable[str]
     followed: "Mapping[str, PolledRecord]"
+    timer: asyncio.Handle | None
 
 
 class DueState(IntEnum):

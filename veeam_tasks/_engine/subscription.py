@@ -530,9 +530,8 @@ class Subscription:
 
     def _arm(self) -> None:
         if self._limit is not None and self._timer is None:
-            self._timer = self._engine.loop.call_at(
-                self._limit.at, _expire, weakref.ref(self)
-            )
+            at, call_at = self._limit.at, self._engine.loop.call_at
+            self._me.timer = self._timer = call_at(at, _expire, weakref.ref(self))
 
     def _begin_anew(self, task_id: str) -> PendingEvent:
         """Return the entry of another task under an ID; it is subscribed to already."""

@@ -111,7 +111,7 @@ class Tracker:
         """
         reference = SubscriberRef(subscriber, self._note_gone)
         reference.pace, reference.wanted = subscriber.pace, wanted
-        reference.followed = followed
+        reference.followed, reference.timer = followed, None
         hash(reference)  # kept by it; it could not be asked for once it is dead
         return reference
 
@@ -220,6 +220,8 @@ class Tracker:
         """
         while self._gone:
             subscriber, rest = self._gone[0]
+            if subscriber.timer is not None:
+                subscriber.timer.cancel()
             portion = list(islice(rest, _GONE_AT_ONCE))
             if portion:
                 self.discard(subscriber, portion)

@@ -106,14 +106,8 @@ class Calls:
                 self.session.origins.give(value)
                 self._check_foreign(task_id)
                 return value
-            is_advised = kind is ReplyKind.UNKNOWN and not self.session.knows_tasks
-            if is_advised and isinstance(value, StatusError):
-                raise TaskNotFoundError(
-                    request=reply.request,
-                    status=reply.status,
-                    message=value.message,
-                    advice=ADVICE,
-                )
+            if kind is ReplyKind.UNKNOWN and isinstance(value, StatusError):
+                raise self._advised(value)
             raise value
 
     async def fetch_all(self) -> list[Task]:
@@ -303,7 +297,7 @@ class Calls:
                 await self.session.ask_name()
                 self._check_foreign(task_id)
             path = f"tasks/{task_id}"
-            reply, _ = await self._act(
+            reply, generation = await self._act(
                 Request(
                     method="DELETE",
                     path=path,
@@ -312,6 +306,7 @@ class Calls:
                 )
             )
             await parsed(check_deleted, reply, self.secrets)
+            self.session.mark_knows_tasks(generation)
 
     def _check_foreign(self, task_id: str) -> None:
         foreign = self.session.origins.foreign(task_id)
@@ -322,9 +317,23 @@ class Calls:
     def _counted(self) -> Iterator[None]:
         try:
             yield
+        except TaskNotFoundError as error:
+            self.errors += 1
+            raise self._advised(error) from None
         except VeeamTasksError:
             self.errors += 1
             raise
+
+    def _advised(self, error: StatusError) -> StatusError:
+        """Return an error about an unknown task, with advice where nothing is known."""
+        if self.session.knows_tasks:
+            return error
+        return TaskNotFoundError(
+            request=error.request,
+            status=error.status,
+            message=error.message,
+            advice=ADVICE,
+        )
 
     async def _read(
         self, request: Request, *, is_bound: bool = False
