@@ -71,7 +71,7 @@ async def test_a_session_that_works_is_asked_for_after_a_pause(progress: int) ->
     now = scene.loop.now
     times = PollTimes(generation=1, sent=now, sent_wall=now, now=now, now_wall=now)
     page = SessionPage(sessions=(attrs.evolve(WORKING, progress=progress),))
-    await scene.engine.runs._on_members(unasked, [record], page, times)
+    await scene.engine.runs._on_members(unasked, [record], page, times, 1)
     assert now + 5 <= record.due * GRID <= now + 10 + GRID
 
 
