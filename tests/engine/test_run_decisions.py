@@ -105,6 +105,17 @@ def at(now: float) -> PollTimes:
     )
 
 
+@pytest.mark.parametrize("job", [JOB, GUID])
+def test_links_that_have_not_changed_are_kept(job: str) -> None:
+    """The very same ones, and not only equal ones; those that changed are the new."""
+    known, come = ((Link(rel="Up", href=f"jobs/{one}"),) for one in (JOB, job))
+    record = run(session=attrs.evolve(SHOWN, links=known))
+    on_session(record, attrs.evolve(SHOWN, links=come, progress=7), at(1.0))
+    assert record.session is not None
+    assert record.session.progress == 7
+    assert record.session.links is (known if job == JOB else come)
+
+
 @pytest.mark.parametrize("state", [TaskState.FINISHED, TaskState.LOST])
 def test_what_is_searched_shows_the_task_as_it_was(state: TaskState) -> None:
     """One that its logon session took along is not lost while its run may be found."""
