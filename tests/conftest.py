@@ -13,7 +13,7 @@ from support.figures import Record
 from support.loops import LOOP_KIND, kind_for
 from support.managers import WIRES, Wire
 from support.secrets_guard import GUARD
-from support.virtual_time import IS_DEBUG, Backend, backend
+from support.virtual_time import Backend, backend, is_debug_for
 from support.watchdog import Watchdog
 
 # A busy machine is no failure; pytest's timeout ends what hangs.
@@ -140,8 +140,11 @@ def _no_secret_is_shown(
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> Backend:
     """Run async tests on asyncio, with virtual time where marked."""
+    test = request.node.nodeid
     marker = request.node.get_closest_marker("virtual_time")
-    return ("asyncio", {"debug": IS_DEBUG}) if marker is None else backend(marker)
+    if marker is None:
+        return "asyncio", {"debug": is_debug_for(test)}
+    return backend(test, marker)
 
 
 @pytest.fixture(params=WIRES, ids=str)

@@ -50,6 +50,7 @@ def test_a_name_without_a_job_says_so_and_survives_pickling() -> None:
     assert (again.name, again.fits) == ("Nobody\x1b", ())
 
 
+@pytest.mark.virtual_time
 async def test_jobs_of_every_kind_are_found_and_started_by_name() -> None:
     """Each is listed once with its path; the action's path suits its collection."""
     async with SimulatedServer() as server:

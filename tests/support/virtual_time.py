@@ -2,7 +2,7 @@
 
 So an hour of polling takes milliseconds. A test asks for it by the marker::
 
-    @pytest.mark.virtual_time                # the loop that is chosen, in debug mode
+    @pytest.mark.virtual_time                # the loop that is chosen
     @pytest.mark.virtual_time(debug=False)   # for many thousand polls
     @pytest.mark.virtual_time(loop=BlockableLoop)
 
@@ -14,11 +14,13 @@ in the loop. For asyncio's own loop it is looptime's work, which lives in the se
 import asyncio
 import contextlib
 import contextvars
+import functools
 import heapq
 import itertools
 import os
 import socket
 import threading
+import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVarTuple, Unpack
@@ -35,8 +37,7 @@ Backend = tuple[str, dict[str, object]]
 
 # Asked for from outside, it is for all tests, whatever they say.
 ALL_IN_DEBUG = bool(os.environ.get("PYTHONASYNCIODEBUG"))
-# Debug mode costs a fifth: it is left to the Python that runs all tests.
-IS_DEBUG = ALL_IN_DEBUG or "VEEAM_TASKS_SHARE" not in os.environ
+_RUNS_ALL = "VEEAM_TASKS_SHARE" not in os.environ
 
 
 def has_thread_at_work(loop: asyncio.AbstractEventLoop) -> bool:
@@ -59,18 +60,29 @@ class AsyncioVirtual(  # type: ignore[misc]
 
     looptime would let the time pass that an executor's thread really takes, and any
     time while one of anyio's works: what comes first would be up to the machine.
+
+    Before the clock jumps, the sockets are looked at `_LOOKS` times: what one end has
+    sent, the system may not have brought to the other yet. looptime goes through 42
+    whole steps of the loop for that, which was most of what a test cost.
     """
 
+    _LOOKS = 16
+
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(noop_cycles=0)
         self._threads: set[asyncio.Future[Any]] = set()
         self._select_and_jump = self._selector.select
         self._selector.select = self._select
 
     def _select(self, timeout: float | None) -> list[tuple[Any, int]]:
-        if timeout != 0 and (self._threads or has_thread_at_work(self)):
-            # A thread's end is something to read.
-            return type(self._selector).select(self._selector, 0.01)
+        look = functools.partial(type(self._selector).select, self._selector)
+        if timeout is None or timeout > 0:
+            if self._threads or has_thread_at_work(self):
+                # A thread's end is something to read.
+                return look(0.01)
+            for _ in range(self._LOOKS):
+                if ready := look(0):
+                    return ready
         return self._select_and_jump(timeout)
 
     def run_in_executor(
@@ -277,9 +289,17 @@ def virtual_loop() -> asyncio.AbstractEventLoop:
     return of_asyncio(AsyncioVirtual)()
 
 
-def backend(marker: pytest.Mark) -> Backend:
+def is_debug_for(test: str) -> bool:
+    """Tell whether a test runs in asyncio's debug mode, which costs a fifth.
+
+    One in three does, always the same ones, on the Python that runs all tests.
+    """
+    return ALL_IN_DEBUG or (_RUNS_ALL and zlib.crc32(test.encode()) // 8 % 3 == 0)
+
+
+def backend(test: str, marker: pytest.Mark) -> Backend:
     """Return anyio's backend for a test with the marker."""
-    options = {"debug": IS_DEBUG, "loop": virtual_loop, **marker.kwargs}
+    options = {"debug": is_debug_for(test), "loop": virtual_loop, **marker.kwargs}
     debug = options["debug"] or ALL_IN_DEBUG
     return "asyncio", {"debug": debug, "loop_factory": options["loop"]}
 
