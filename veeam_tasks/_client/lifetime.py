@@ -11,7 +11,7 @@ from typing import NoReturn
 import anyio
 import attrs
 
-from veeam_tasks._client.runtime import Runtime
+from veeam_tasks._client.runtime import Runtime, wait_out
 from veeam_tasks._engine.engine import running_loop
 from veeam_tasks._errors import ClosedError, fresh
 from veeam_tasks._options.settings import Settings
@@ -256,12 +256,6 @@ class Opening:
 
     async def ended(self) -> None:
         """Wait for the end, also if cancelled meanwhile; that is honoured then."""
-        cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):
-            while self._task is not None and not self._task.done():
-                try:
-                    await asyncio.wait([self._task])
-                except asyncio.CancelledError as error:
-                    cancelled = error
+        cancelled = await wait_out(self._task)
         if cancelled is not None:
             raise cancelled

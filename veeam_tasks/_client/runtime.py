@@ -90,6 +90,21 @@ def end_by_force(task: "asyncio.Task[Any]") -> None:
             coroutine.close()
 
 
+async def wait_out(task: "asyncio.Task[None] | None") -> asyncio.CancelledError | None:
+    """Wait until a task has ended, also if cancelled; return what cancelled the wait.
+
+    What it raised is left for others.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while task is not None and not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    return cancelled
+
+
 @attrs.define(eq=False, kw_only=True)
 class Runtime:
     """Transport, logon session, engine and calls of one open time of a manager.
@@ -223,13 +238,8 @@ class Runtime:
             self._end = "log out" if log_out else "leave open"
             self._begin_end()
         self.engine.end_all(ClosedError(what="the manager", advice="it was closed"))
-        cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
-            while self._task is not None and not self._task.done():
-                try:
-                    await asyncio.wait([self._task])
-                except asyncio.CancelledError as error:
-                    cancelled = error
+            cancelled = await wait_out(self._task)
             if not self._has_left:
                 # It was cancelled before it took its first step, or never started.
                 await self._leave()
