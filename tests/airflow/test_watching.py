@@ -267,6 +267,8 @@ def test_a_line_says_how_it_ended_and_why() -> None:
     bare = {**outcome, "session": None, "failures": [], "error": None, "message": None}
     assert reason_of(bare) == "task-1: failed"
     assert report_of([outcome, bare])["failed"] == 2
+    noisy = {**bare, "message": "a\x1b[31mb\u202ec\r\nd"}
+    assert reason_of(noisy) == r"task-1: failed: a\x1b[31mb\u202ec\r\nd"
 
 
 @pytest.mark.virtual_time

@@ -3,6 +3,7 @@
 Nothing of Airflow is imported here.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,11 @@ import attrs
 
 import veeam_tasks as vt
 from veeam_tasks.airflow._managers import Held, Managers, Source
+
+# Control characters, surrogates, line separators, and what turns the direction of text.
+_CONTROLS: Final = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]"
+)
 
 Outcome = dict[str, Any]
 """How a task ended, as JSON has it: what XComs and events of triggers hold."""
@@ -205,7 +211,13 @@ def reason_of(outcome: Outcome) -> str:
         reasons.append(f"and {more} more")
     if not reasons:
         reasons = [outcome["error"] or outcome["message"] or ""]
-    return ": ".join(filter(None, (*parts, "; ".join(filter(None, reasons)))))
+    told = ": ".join(filter(None, (*parts, "; ".join(filter(None, reasons)))))
+    # What the server says reaches a log that people read in a terminal.
+    return _CONTROLS.sub(_escape, told)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
 
 
 def report_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:

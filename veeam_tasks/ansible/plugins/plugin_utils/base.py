@@ -18,6 +18,7 @@ from ansible.utils.display import Display
 import veeam_tasks as vt
 
 from .server import CONNECTION_SPEC, FACT, Server, SettingsError, environment_of
+from .text import visible
 
 try:
     from ansible.plugins.action import VariableLayer
@@ -82,7 +83,7 @@ class EmAction(ActionBase):
 
     def tell(self, text: str, level: int = 1) -> None:
         """Show a line at once, from ``-v`` (or ``-vv``, at level 2) on."""
-        (display.v if level == 1 else display.vv)(text)
+        (display.v if level == 1 else display.vv)(visible(text))
 
     def share(self, logon: Mapping[str, Any]) -> dict[str, Any]:
         """Make a logon session known to later tasks, and to no cache on a disk.
@@ -160,7 +161,7 @@ def in_words(error: vt.VeeamTasksError, server: Server | None = None) -> str:
     """Return what an error means to whoever runs a playbook."""
     text = str(error)
     if isinstance(error, vt.SubmitUncertainError):
-        return f"{error.request}: {error.reason}. {_MAYBE}"
+        return visible(f"{error.request}: {error.reason}. {_MAYBE}")
     if getattr(error, "may_be_carried_out", False):
         return f"{text.partition('. It may have been')[0]}. {_MAYBE}"
     if isinstance(error, vt.LogonError):

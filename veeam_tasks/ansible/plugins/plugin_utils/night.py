@@ -11,6 +11,7 @@ import veeam_tasks as vt
 from veeam_tasks.jobs import Job, is_job_id, pick_job, read_jobs
 
 from .server import SettingsError
+from .text import visible
 
 GOOD: Final = frozenset({"succeeded", "started", "planned"})
 """The outcomes that are no failure, beside ``warning`` where that is none."""
@@ -76,6 +77,9 @@ class Step:
     @property
     def reasons(self) -> list[str]:
         """Why it is not well, one machine a line, as far as is known."""
+        return [visible(one) for one in self._reasons()]
+
+    def _reasons(self) -> list[str]:
         event = self.event
         if self.error is not None:
             return [str(self.error)]
@@ -101,10 +105,11 @@ class Step:
         session, task = self.event.session, self.event.task
         if session is not None:
             done = "" if session.progress is None else f" {session.progress} %"
-            return f"{session.raw_state}{done}"
+            return visible(f"{session.raw_state}{done}")
         word = self.event.state.value if task is None else task.raw_state
         is_searched = self.event.stage is vt.RunStage.SEARCHING
-        return f"{word}, its job session is searched for" if is_searched else word
+        said = f"{word}, its job session is searched for" if is_searched else word
+        return visible(said)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the result of the task has of it."""
