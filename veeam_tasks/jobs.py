@@ -134,7 +134,8 @@ def pick_job(jobs: Sequence[Job], name: str) -> Job:
             return fits[0]
         if fits:
             raise JobNameError(name=name, fits=tuple(fits))
-    raise JobNameError(name=name)
+    inside = [job for job in jobs if folded in job.name.casefold()]
+    raise JobNameError(name=name, inside=tuple(inside))
 
 
 def is_job_id(name: str) -> bool:
@@ -148,17 +149,27 @@ class JobNameError(vt.VeeamTasksError):
     Attributes:
         name: The name that was looked for.
         fits: The jobs that it may mean; empty if there is none.
+        inside: Where there is none: the jobs that have it further on in their names.
     """
 
     name: str
     fits: tuple[Job, ...]
+    inside: tuple[Job, ...]
 
-    def __init__(self, *, name: str, fits: tuple[Job, ...] = ()) -> None:
-        listed = ", ".join(f"{job.name!r} ({job.job_id})" for job in fits[:_SHOWN])
-        what = f"{name!r} fits {len(fits)} jobs: {listed}"
-        super().__init__(what if fits else f"{name!r}: there is no such job")
+    def __init__(
+        self, *, name: str, fits: tuple[Job, ...] = (), inside: tuple[Job, ...] = ()
+    ) -> None:
+        what = f"{name!r}: there is no such job"
+        if fits:
+            listed = ", ".join(f"{job.name!r} ({job.job_id})" for job in fits[:_SHOWN])
+            what = f"{name!r} fits {len(fits)} jobs: {listed}"
+        elif inside:
+            listed = ", ".join(repr(job.name) for job in inside[:_SHOWN])
+            what = f"no name of a job begins with {name!r}; it is inside {listed}"
+        super().__init__(what)
         self.name = name
         self.fits = fits
+        self.inside = inside
 
 
 _SHOWN = 10

@@ -41,6 +41,14 @@ def test_a_name_that_fits_two_jobs_names_both() -> None:
         pick_job(JOBS, "n")
 
 
+def test_a_name_that_stands_inside_others_names_them() -> None:
+    """It starts none of them, but whoever typed it need not ask for the list."""
+    with pytest.raises(JobNameError, match=r"begins with 'ight'; it is inside") as one:
+        pick_job(JOBS, "ight")
+    assert "'Nightly'" in str(one.value)
+    assert one.value.fits == ()
+
+
 def test_a_name_without_a_job_says_so_and_survives_pickling() -> None:
     """The error is one of the package's: typed, and fit for another process."""
     with pytest.raises(vt.VeeamTasksError) as caught:
