@@ -11,6 +11,7 @@ import click
 
 from veeam_tasks.cli._command import Command
 from veeam_tasks.cli._json_lines import write
+from veeam_tasks.cli._messages import say
 from veeam_tasks.cli._options import output_options
 from veeam_tasks.cli._reporters import OutputMode
 from veeam_tasks.cli._runner import Exit
@@ -153,6 +154,8 @@ def actions(*, word: str | None, output: OutputMode) -> int:
         if word is None
         or word.lower() in " ".join(map(str, attrs.astuple(action))).lower()
     ]
+    if not found and not output.quiet:
+        say(f"no documented action has {word!r} in it; 'veeam-tasks actions' lists all")
     if output.wants_objects:
         for action in found:
             write(attrs.asdict(action))
