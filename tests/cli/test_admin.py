@@ -155,6 +155,13 @@ def test_the_documented_actions_are_listed(bare: Here) -> None:
     ]
 
 
+def test_a_word_that_no_action_has_is_told(bare: Here) -> None:
+    """Silence could mean that the command is broken."""
+    ran = bare("actions", "nosuch")
+    assert (ran.status, ran.objects) == (0, [])
+    assert "no documented action has 'nosuch' in it" in ran.err
+
+
 def test_names_of_jobs_complete_over_an_open_logon_session(
     server: ThreadedServer,
 ) -> None:
@@ -599,6 +606,17 @@ def test_patience_covers_the_first_logon(server: ThreadedServer) -> None:
     server.resume()
     _, err = child.communicate(timeout=SECONDS)
     assert (child.returncode, err) == (0, "1 task: 1 succeeded, 0 failed\n")
+
+
+def test_a_timeout_bounds_the_wait_for_the_first_logon(
+    shell: Here, server: ThreadedServer
+) -> None:
+    """A server that stays away is waited for no longer than the command may take."""
+    server.faults.add(Fault("status", path="sessionMngr", status=503))
+    ran = shell("watch", "task-1", "--patience", "10m", "--timeout", "0.2s")
+    assert ran.status == 124
+    assert "for 0.2 s at most: it answers 503" in ran.err
+    assert "time ran out after 0.2 s, before a logon: it answers 503" in ran.err
 
 
 def test_patience_ends_and_waits_for_no_refusal(

@@ -345,6 +345,10 @@ def _nonsense(error: vt.MalformedReplyError, server: Named | None) -> str:
 
 def _late(error: vt.WatchTimeoutError) -> str:
     left, total = len(error.report.unfinished), len(error.report.outcomes)
+    if error.trouble is not None and not total:
+        return (
+            f"time ran out after {span(error.seconds)}, before a logon: {error.trouble}"
+        )
     return (
         f"time ran out after {span(error.seconds)} with {left} of {total} tasks"
         f" unfinished; they go on at the server"

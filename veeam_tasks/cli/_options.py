@@ -91,6 +91,7 @@ class Watching:
         return {
             "pace": self.pace,
             "patience": self.patience,
+            "timeout": self.timeout,
             "onlookers": self.onlookers,
         }
 

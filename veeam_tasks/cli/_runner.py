@@ -258,8 +258,8 @@ def run_async(
     """
     try:
         return SignalRunner(on_signal=on_signal, logs_out=logs_out).run(work)
+    except vt.VeeamTasksError as error:
+        return report_error(error)  # first: a WatchTimeoutError is an OSError, too
     except OSError as error:
         # Here, since click would make a failure of a broken pipe.
         return report_output(error)
-    except vt.VeeamTasksError as error:
-        return report_error(error)

@@ -101,6 +101,7 @@ class Server:
         self,
         *,
         patience: float | None = None,
+        timeout: float | None = None,
         onlookers: Sequence[Onlooker] = (),
         name: str | None = None,
         **more: Any,
@@ -110,6 +111,7 @@ class Server:
         Args:
             patience: How long the server may be away before the first logon; None for
                 not at all.
+            timeout: How long the command may take: nor is the server waited for longer.
             onlookers: Are told of the manager once it is open, and of each notice.
             name: What onlookers call this server, where there are several.
             **more: Arguments of `connect`.
@@ -131,7 +133,12 @@ class Server:
                     url, self.token, session_id=self.session_id, **options.reveal()
                 )
             return LogonSession(
-                adopted, server=self, shown=url, patience=patience, began=began
+                adopted,
+                server=self,
+                shown=url,
+                patience=patience,
+                timeout=timeout,
+                began=began,
             )
         username = self.username
         if username is None and has_terminal():
@@ -148,7 +155,12 @@ class Server:
         root = manager.url.removesuffix("/").removesuffix("/api")
         self.password.prepare(url=root, username=username)
         return LogonSession(
-            manager, server=self, shown=root, patience=patience, began=began
+            manager,
+            server=self,
+            shown=root,
+            patience=patience,
+            timeout=timeout,
+            began=began,
         )
 
 
@@ -160,6 +172,7 @@ class LogonSession:
         server: Which server that is.
         shown: Its URL, for people.
         patience: How long the server may be away before the first logon.
+        timeout: How long the command may take.
         began: Are told of the manager once it is open.
     """
 
@@ -170,12 +183,14 @@ class LogonSession:
         server: Server,
         shown: str,
         patience: float | None,
+        timeout: float | None,
         began: "Sequence[Callable[[vt.SessionManager], object]]" = (),
     ) -> None:
         self._opening = opening
         self._server = server
         self._shown = shown
         self._patience = patience
+        self._timeout = timeout
         self._began = began
 
     async def __aenter__(self) -> "vt.SessionManager":
@@ -210,22 +225,30 @@ class LogonSession:
         """Log on; as long as the server is merely away, wait for it."""
         loop = asyncio.get_running_loop()
         pause, is_told = _FIRST_PAUSE, False
+        longest = min(
+            (one for one in (self._patience, self._timeout) if one is not None),
+            default=0,
+        )
         while True:
             try:
                 return await self._opening.__aenter__()
             except vt.VeeamTasksError as error:
                 if self._patience is None or not _passes(error):
                     raise
-                left = began + self._patience - loop.time()
-                if left <= 0:
+                waited = loop.time() - began
+                if waited >= self._patience:
                     raise
                 why = outage(error)
+                if self._timeout is not None and waited >= self._timeout:
+                    raise vt.WatchTimeoutError(
+                        seconds=self._timeout,
+                        report=vt.Report(outcomes={}),
+                        trouble=why,
+                    ) from error
+                left = longest - waited
             if not is_told:
                 is_told = True
-                say(
-                    f"waiting for {self._shown}, for {span(self._patience)} at most:"
-                    f" {why}"
-                )
+                say(f"waiting for {self._shown}, for {span(longest)} at most: {why}")
             await asyncio.sleep(min(pause, left))
             pause = min(pause * _GROWTH, _LONGEST_PAUSE)
 
