@@ -429,8 +429,8 @@ def install_from_debian(session: nox.Session, package: str) -> None:
 def mutation(session: nox.Session) -> None:
     """Put 200 small faults into the code; say how many the tests find.
 
-    Each of the others needs a reason in benchmarks/mutants.toml. It takes an hour or
-    two on two cores: `-- --near` asks only the tests of a mutant's own room.
+    Each of the others needs a reason in benchmarks/mutants.toml. It takes up to an hour
+    on two cores: `-- --near` asks only the tests of a mutant's own room.
     """
     session.install("-q", "-e", PACKAGE, *group("test"))
     session.run("python", "benchmarks/mutants.py", *session.posargs)
