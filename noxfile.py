@@ -55,6 +55,9 @@ def find_kept_pythons() -> None:
 
 find_kept_pythons()
 
+LAST = next((one for one in reversed(PYTHONS) if shutil.which(f"python{one}")), None)
+"""The last of them that is here: it runs all tests, also on other loops."""
+
 
 def share(number: int) -> dict[str, str]:
     """Have a third of the cases of each test run, and nothing lengthy."""
@@ -104,7 +107,7 @@ def tests(session: nox.Session) -> None:
     number = PYTHONS.index(str(session.python))
     env = WHEEL | {"VEEAM_TASKS_COALESCE": MODES[number % len(MODES)]}
     asked: Sequence[str] = session.posargs or ("--ignore=tests/test_readme.py",)
-    if any(shutil.which(f"python{later}") for later in PYTHONS[number + 1 :]):
+    if session.python != LAST:
         env |= share(number)
         if number and not session.posargs:
             asked = CORE
@@ -229,7 +232,7 @@ def run_inside(
     )
 
 
-@nox.session(default=False)
+@nox.session(default=False, python=LAST)
 def coverage(session: nox.Session) -> None:
     """Run all tests and say which lines and branches of the package none reaches."""
     session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
@@ -240,7 +243,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report")
 
 
-@nox.session(default=False)
+@nox.session(default=False, python=LAST)
 def modes(session: nox.Session) -> None:
     """Run all tests in each of the three ways to ask for tasks, on one Python."""
     session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
@@ -249,19 +252,19 @@ def modes(session: nox.Session) -> None:
         session.run("pytest", "-q", *SPREAD, *session.posargs, env=env)
 
 
-@nox.session(default=False)
+@nox.session(default=False, python=LAST)
 def uvloop(session: nox.Session) -> None:
     """Run all tests on uvloop; otherwise one in eight does."""
     run_on_loop(session, "uvloop")
 
 
-@nox.session(default=False)
+@nox.session(default=False, python=LAST)
 def eager(session: nox.Session) -> None:
     """Run all tests with eager tasks, from Python 3.12; otherwise one in eight does."""
     run_on_loop(session, "eager")
 
 
-@nox.session(default=False)
+@nox.session(default=False, python=LAST)
 def debug(session: nox.Session) -> None:
     """Run all tests in asyncio's debug mode, and the programs within them."""
     run_all_with(session, {"PYTHONASYNCIODEBUG": "1"})
