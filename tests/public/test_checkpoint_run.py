@@ -80,11 +80,11 @@ async def test_from_each_checkpoint_the_run_goes_on_to_its_end(
             resumed: list[tuple[int, list[TaskEvent]]] = []
 
             async def go_on(at: int) -> None:
-                manager: Any = door(server)
-                if is_same:
-                    assert em.token is not None
-                    options = settings_for(server, {})
-                    manager = adopt(em.url, em.token, **options)
+                assert em.token is not None
+                options = settings_for(server, {})
+                manager: Any = (
+                    adopt(em.url, em.token, **options) if is_same else door(server)
+                )
                 async with manager as other:
                     again = other.resume(states[at], pace=STEADY)
                     resumed.append((at, [event async for event in again]))
