@@ -106,9 +106,11 @@ def _compared(spec: dict[str, dict[str, object]], inner: str) -> dict[str, objec
 
 @pytest.fixture
 def simulated() -> Iterator[dict[str, str]]:
-    """Run the server of the README, with TLS; yield what it printed."""
-    asked = "simulate --tls --port 0 --jobs 2 --failing 1 --speed 60"
-    command = [sys.executable, "-m", "veeam_tasks", *asked.split()]
+    """Run the server that the README says to run, with TLS; yield what it printed."""
+    readme = (FOLDER / "README.md").read_text()
+    (asked,) = re.findall(r"`veeam-tasks (simulate [^`]+)`", readme)
+    words = (*asked.split(), "--tls", "--port", "0")
+    command = [sys.executable, "-m", "veeam_tasks", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())
