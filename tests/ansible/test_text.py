@@ -1,9 +1,18 @@
 """What the collection shows of the server's words; needs no Ansible."""
 
+import importlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import veeam_tasks as vt
-from veeam_tasks.ansible.plugins.plugin_utils.night import Step, summary
+
+# A wheel has the collection where Ansible looks for it.
+PACKAGE = Path(vt.__file__).parent
+IN_WHEEL = "ansible_collections.veeam_tasks.em"
+IS_WHEEL = (PACKAGE.parent / IN_WHEEL.replace(".", "/")).exists()
+night = importlib.import_module(
+    f"{IN_WHEEL if IS_WHEEL else 'veeam_tasks.ansible'}.plugins.plugin_utils.night"
+)
 
 NOISY = "a\x1b[31mb\u202ec\r\nd"
 SHOWN = r"a\x1b[31mb\u202ec\r\nd"
@@ -37,10 +46,12 @@ def event(state: vt.TaskState, *, success: bool | None) -> vt.TaskEvent:
 
 def test_no_line_for_people_moves_a_cursor() -> None:
     """Reasons and states come from the server; a playbook's output is a terminal's."""
-    failed = Step(name="Nightly", task_id="task-1", outcome="failed")
+    failed = night.Step(name="Nightly", task_id="task-1", outcome="failed")
     failed.event = event(vt.TaskState.FINISHED, success=False)
     assert failed.reasons == [SHOWN]
-    assert summary([failed], warnings_fail=False)["msg"].endswith(f"failed: {SHOWN}")
-    running = Step(name="Nightly", task_id="task-1", outcome="unfinished")
+    assert night.summary([failed], warnings_fail=False)["msg"].endswith(
+        f"failed: {SHOWN}"
+    )
+    running = night.Step(name="Nightly", task_id="task-1", outcome="unfinished")
     running.event = event(vt.TaskState.UNKNOWN, success=None)
     assert running.standing == SHOWN

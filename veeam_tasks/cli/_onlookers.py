@@ -128,6 +128,9 @@ class ReportFile:
         self._write(is_last=True)
 
     async def _keep_writing(self) -> None:
+        # Whoever begins says in the same step what is watched: an eager task, or its
+        # thread, would be there before.
+        await asyncio.sleep(0)
         while True:
             # In a thread, since a page of thousands of tasks takes half a second.
             await asyncio.to_thread(self._write)
