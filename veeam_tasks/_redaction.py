@@ -76,7 +76,8 @@ def unexpected(name: str, known: Iterable[str]) -> str:
     import difflib  # noqa: PLC0415 - half of what this module would cost
 
     text = f"unexpected keyword argument {quoted(name)}"
-    near = difflib.get_close_matches(name, list(known), 1)
+    # A name may be known where it does not belong, as the token of `adopt`.
+    near = difflib.get_close_matches(name, [one for one in known if one != name], 1)
     return f"{text}; did you mean {near[0]!r}?" if near else text
 
 

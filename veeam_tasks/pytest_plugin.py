@@ -14,6 +14,8 @@ scripts. ``@pytest.mark.veeam_manager(accept="json")`` takes those of
 Nothing but pytest is imported until a fixture is used.
 """
 
+import difflib
+import inspect
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,7 +68,7 @@ def veeam_server(request: pytest.FixtureRequest) -> Iterator["ThreadedServer"]:
     options = _options(request, "veeam_server")
     tasks = options.pop("tasks", 0)
     options.setdefault("seed", _SEED)
-    with _naming("veeam_server"):
+    with _naming("veeam_server", ThreadedServer, "tasks"):
         made = ThreadedServer(**options)
     with made as server:
         _add(server, tasks)
@@ -139,7 +141,7 @@ async def _managed(
     options.setdefault("username", server.username)
     # Tests should not wait for a pace that spares a real server.
     options.setdefault("pace", veeam_tasks.Pace(first=0.05, longest=0.5))
-    with _naming("veeam_manager"):
+    with _naming("veeam_manager", veeam_tasks.connect):
         # Not among the locals of this frame, which error reporters print.
         manager = await veeam_tasks.connect(
             server.url, **{"password": server.password, **options}
@@ -163,8 +165,8 @@ def _options(request: pytest.FixtureRequest, marker: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _naming(marker: str) -> Iterator[None]:
-    """Say of an unknown option in which marker it stands."""
+def _naming(marker: str, taker: Callable[..., object], *more: str) -> Iterator[None]:
+    """Say of an unknown option in which marker it stands, and which may be meant."""
     try:
         yield
     except TypeError as error:
@@ -172,6 +174,9 @@ def _naming(marker: str) -> Iterator[None]:
         if found is None:
             raise
         problem = f"the marker {marker} takes no option {found[1]!r}"
+        known = (*more, *inspect.signature(taker).parameters)
+        for near in difflib.get_close_matches(found[1], known, 1):
+            problem += f"; did you mean {near!r}?"
     else:
         return
     raise pytest.UsageError(problem)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import anyio
 import attrs
 import pytest
+from support.frames import locals_of
 from support.managers import direct, door
 
 import veeam_tasks as vt
@@ -121,6 +122,45 @@ def test_a_typo_names_the_nearest_keyword(typo: str, meant: str) -> None:
     options: dict[str, Any] = {"username": "u", "password": "p", typo: "x"}
     with pytest.raises(TypeError, match=f"'{typo}'; did you mean '{meant}'"):
         vt.connect("https://em.example", **options)
+
+
+REQUIRED: dict[str, tuple[dict[str, str], str]] = {
+    "connect": ({"usrname": "u", "password": "secret-1"}, "username"),
+    "connect in a loop": ({"username": "u", "pasword": "secret-1"}, "password"),
+    "SessionManager": ({"user_name": "u", "password": "secret-1"}, "username"),
+    "adopt": ({"tokn": "secret-1"}, "token"),
+    "adopt in a loop": ({"toke": "secret-1"}, "token"),
+    "log_out": ({"tokens": "secret-1"}, "token"),
+}
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+async def test_a_typo_in_what_has_to_be_given_names_it_too(name: str) -> None:
+    """It is not told as missing alone; and no frame of ours shows the secret."""
+    given, meant = REQUIRED[name]
+    (typo,) = given.keys() - {"username", "password"}
+    found = f"{name.split(maxsplit=1)[0]}() got an unexpected keyword argument '{typo}'"
+    with pytest.raises(TypeError) as caught:
+        await cast("Any", DOORS[name](URL, **given))
+    assert str(caught.value) == f"{found}; did you mean '{meant}'?"
+    assert not [one for one in locals_of(caught.value) if "secret-1" in one]
+
+
+@pytest.mark.parametrize("name", ["connect", "connect in a loop", "SessionManager"])
+async def test_what_is_missing_is_told_where_nothing_is_misspelt(name: str) -> None:
+    """All of it at once; and beside a keyword that resembles none."""
+    door: Any = DOORS[name]
+    called = name.split(maxsplit=1)[0]
+    said = rf"^{called}\(\) missing 3 .*: 'url', 'username' and 'password'$"
+    with pytest.raises(TypeError, match=said):
+        door()
+    with pytest.raises(TypeError, match=r"missing 1 required argument: 'password'$"):
+        door(URL, username="u")
+    with pytest.raises(TypeError, match=r"'pwd'; missing: 'password'$"):
+        door(URL, username="u", pwd="p")
+    lacking = r"'token'; missing: 'username' and 'password'$"
+    with pytest.raises(TypeError, match=lacking):
+        door(URL, token="t")
 
 
 MISSPELT: dict[str, Callable[[SessionManager, dict[str, Any]], object]] = {

@@ -192,7 +192,18 @@ def test_a_manager_lives_in_the_loop_of_the_test(
     [
         ("veeam_manager", "veeam_server()", "needs an asynchronous test"),
         ("veeam_server", "veeam_server(5)", "takes keyword arguments"),
-        ("veeam_server", "veeam_server(task=5)", "veeam_server takes no option 'task'"),
+        (
+            *("veeam_server", "veeam_server(task=5)"),
+            "veeam_server takes no option 'task'; did you mean 'tasks'?",
+        ),
+        (
+            *("veeam_server", "veeam_server(verson='13')"),
+            "veeam_server takes no option 'verson'; did you mean 'version'?",
+        ),
+        (
+            *("veeam_server", "veeam_server(xyz=1)"),
+            "veeam_server takes no option 'xyz'\n",
+        ),
     ],
 )
 def test_a_wrong_use_is_told_in_plain_words(
@@ -219,7 +230,7 @@ def test_a_wrong_use_is_told_in_plain_words(
         ("", "mark it with @pytest.mark.anyio or @pytest.mark.asyncio, or set"),
         (
             "@pytest.mark.anyio\n@pytest.mark.veeam_manager(acept='json')",
-            "the marker veeam_manager takes no option 'acept'",
+            "veeam_manager takes no option 'acept'; did you mean 'accept'?",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from support.raw_server import RawServer, Seen, reply
 
 from veeam_tasks import Pace, SessionManager, TaskEvent, connect
 from veeam_tasks._client import late_connect as _late
-from veeam_tasks._options.keywords import Options
+from veeam_tasks._options.keywords import DEFAULTS, Options
 
 NS = 'xmlns="http://www.veeam.com/ent/v1.0"'
 LOGON = reply(
@@ -206,7 +206,7 @@ async def test_a_late_door_says_what_it_is() -> None:
 
 async def test_a_late_door_knows_the_names_of_arguments_at_once() -> None:
     """A misspelt or missing argument is told before anything is awaited."""
-    assert set(_late.DEFAULTS) == set(Options.__optional_keys__)
+    assert set(DEFAULTS) == set(Options.__optional_keys__)
     for door, args in (
         (_late.connect, ("u",)),
         (_late.adopt, ("u", "token", "x")),

@@ -7,8 +7,8 @@ from typing import Any, NoReturn, Unpack
 from veeam_tasks._client.late_connect import Unopened, missing_member
 from veeam_tasks._client.manager import SessionManager
 from veeam_tasks._errors import ArgumentError
-from veeam_tasks._options.keywords import Options
-from veeam_tasks._options.settings import check_proxy, hide_proxy, with_options
+from veeam_tasks._options.keywords import Options, check_names, hide_secrets
+from veeam_tasks._options.settings import check_proxy, with_options
 from veeam_tasks._pace import check_seconds
 from veeam_tasks._protocol.logon import can_stand_in_header, session_id_in
 from veeam_tasks._protocol.urls import base_url
@@ -71,7 +71,10 @@ def connect(
     # Or whoever prints the locals of a traceback would show it.
     secret = hidden(password)
     del password
-    hide_proxy(options)
+    hide_secrets(options)
+    check_names(
+        "connect", {"url": url, "username": username, "password": secret}, options
+    )
     manager = SessionManager(url, username=username, password=secret, **options)  # type: ignore[arg-type] # hidden
     return Connecting("connect", manager)
 
@@ -92,7 +95,9 @@ def adopt(
     """
     secrets = hidden(token), hidden_or_none(session_id)
     del token, session_id
-    hide_proxy(options)
+    hide_secrets(options)
+    given = {"url": url, "token": secrets[0], "session_id": secrets[1]}
+    check_names("adopt", given, options)
     return Connecting("adopt", _Adopted(url, *secrets, options))
 
 
@@ -113,7 +118,9 @@ async def log_out(
     """
     secret, secret_id = hidden(token), hidden_or_none(session_id)
     del token, session_id
-    hide_proxy(options)
+    hide_secrets(options)
+    given = {"url": url, "token": secret, "session_id": secret_id}
+    check_names("log_out", given, options)
     manager = _Adopted(url, secret, secret_id, {**options, "keep_alive": False})
     if secret_id is None and session_id_in(secret) is None:
         raise ArgumentError(

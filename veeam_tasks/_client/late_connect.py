@@ -17,13 +17,12 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from veeam_tasks._options.glance import looks_right
-from veeam_tasks._options.keywords import ACCOUNT, DEFAULTS, with_keywords
+from veeam_tasks._options.keywords import check_names, hide_secrets, with_keywords
 from veeam_tasks._redaction import (
     NotCopyable,
     hidden,
     hidden_or_none,
     of_the_package,
-    unexpected,
 )
 
 if TYPE_CHECKING:
@@ -186,12 +185,9 @@ def _checked(
     name: str, args: tuple[Any, ...], account: dict[str, Any], options: dict[str, Any]
 ) -> "LateConnecting | Connecting":
     """Raise where `connect` would; else put off all that takes time to load."""
-    if options.get("proxy") is not None:
-        options["proxy"] = hidden(options["proxy"])
-    for option in sorted(options):
-        if option not in DEFAULTS:
-            raise TypeError(unexpected(option, (*DEFAULTS, *ACCOUNT)))
+    hide_secrets(options)
     shown = account if name == "connect" else {"token": args[1], **account}
+    check_names(name, {"url": args[0], **shown}, options)
     if looks_right(args[0], shown, options):
         return LateConnecting(name, args, account | options)
     # It is told at once what is wrong, although to load what tells it holds the loop.

@@ -14,9 +14,8 @@ from veeam_tasks._engine.checkpoint_values import Checkpoint
 from veeam_tasks._engine.held_time import TimeLimit
 from veeam_tasks._engine.watch import TaskLike, Waiter, Watch, followed, task_ids_of
 from veeam_tasks._model import JobSession, Link, Run, Task, TaskSession
-from veeam_tasks._options.keywords import Options
+from veeam_tasks._options.keywords import Options, check_names, hide_secrets
 from veeam_tasks._options.settings import (
-    hide_proxy,
     make_settings,
     with_options,
 )
@@ -76,7 +75,9 @@ class SessionManager(NotCopyable):
         # Or whoever prints the locals of a traceback would show it.
         secret = hidden(password)
         del password
-        hide_proxy(options)
+        hide_secrets(options)
+        given = {"url": url, "username": username, "password": secret}
+        check_names(type(self).__name__, given, options)
         self._prepare(url, Credentials(username=username, password=secret), options)
 
     def _prepare(

@@ -7,7 +7,9 @@ before the rest is loaded; see `_client/late_connect.py`.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
+
+from veeam_tasks._redaction import Secret, hidden, quoted, unexpected
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -71,9 +73,6 @@ class Options(TypedDict, total=False):
     on_notice: "Callable[[Notice], object] | None"
 
 
-ACCOUNT = "username", "password", "token", "session_id"
-"""Keywords that not all of them have."""
-
 DEFAULTS: Mapping[str, Any] = {
     "ssl": None,
     "ca_file": None,
@@ -114,6 +113,58 @@ _WRONG = "A wrong argument is a ValueError or TypeError before anything is sent.
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
+class _NotGiven:
+    """Stands for an argument that has to be given and was not."""
+
+    def __repr__(self) -> str:
+        return "not given"
+
+
+_NOT_GIVEN: Final = _NotGiven()
+
+
+def hide_secrets(options: Any) -> Any:
+    """Hide in place the proxy, whose URL may hold a password, and what is misspelt.
+
+    Whoever prints the locals of a traceback would show it. Returns the options.
+    """
+    for name, value in options.items():
+        if name not in DEFAULTS or (name == "proxy" and value is not None):
+            options[name] = hidden(value)
+    return options
+
+
+def check_names(
+    function: str, given: Mapping[str, object], options: Mapping[str, object]
+) -> None:
+    """Refuse an option that there is none of; then the lack of an argument.
+
+    Args:
+        function: Who was called.
+        given: What it takes beside options, by name; secrets are hidden.
+        options: What else it was given.
+
+    Raises:
+        TypeError: It names the nearest keyword, or what is missing.
+    """
+    missing = [quoted(name) for name, value in given.items() if _is_lacking(value)]
+    listed = " and ".join(filter(None, [", ".join(missing[:-1]), *missing[-1:]]))
+    for name in sorted(options.keys() - DEFAULTS.keys()):
+        known = (*DEFAULTS, *given)
+        text = f"{function}() got an {unexpected(name, known)}"
+        if missing and text.endswith(quoted(name)):
+            text += f"; missing: {listed}"
+        raise TypeError(text)
+    if missing:
+        noun = "argument" if len(missing) == 1 else "arguments"
+        text = f"{function}() missing {len(missing)} required {noun}: {listed}"
+        raise TypeError(text)
+
+
+def _is_lacking(value: object) -> bool:
+    return (value.reveal() if isinstance(value, Secret) else value) is _NOT_GIVEN
+
+
 class _DefaultPace:
     """Stands for the default pace where a signature is shown."""
 
@@ -127,6 +178,9 @@ def with_keywords(
     """Let ``help()`` and completion show each keyword with its default and meaning.
 
     Type checkers see them by ``Unpack[Options]``; at a prompt that is ``**options``.
+    What has to be given gets a default that `check_names` refuses: Python would tell
+    what is missing before anyone could name the misspelt keyword. No wrapper does that,
+    since its frame would hold the password in each traceback.
 
     Args:
         function: Takes ``**options``.
@@ -145,7 +199,14 @@ def with_keywords(
         )
         for name, default in defaults.items()
     ]
-    function.__signature__ = signature.replace(parameters=own + shown)  # type: ignore[attr-defined] # read by inspect
+    plain: Any = function
+    required = [one for one in own if one.default is one.empty and one.name != "self"]
+    by_place = [one for one in required if one.kind is not one.KEYWORD_ONLY]
+    plain.__defaults__ = (_NOT_GIVEN,) * len(by_place)
+    plain.__kwdefaults__ = (plain.__kwdefaults__ or {}) | {
+        one.name: _NOT_GIVEN for one in required if one.kind is one.KEYWORD_ONLY
+    }
+    plain.__signature__ = signature.replace(parameters=own + shown)
     arguments = "".join(_ARGUMENTS.get(one.name, "") for one in own)
     meanings = (inspect.getdoc(Options) or "").partition("\n\n")[2]
     function.__doc__ = (

@@ -12,16 +12,16 @@ from yarl import URL
 
 from veeam_tasks._errors import ArgumentError
 from veeam_tasks._options.keywords import (
-    ACCOUNT,
     DEFAULTS,
     Coalesce,
     FunctionT,
     Options,
+    hide_secrets,
     with_keywords,
 )
 from veeam_tasks._pace import Pace, check_flag, check_seconds
 from veeam_tasks._protocol.urls import base_url
-from veeam_tasks._redaction import Secret, hidden, quoted, unexpected
+from veeam_tasks._redaction import Secret, quoted
 from veeam_tasks._telemetry.notices import Notice
 from veeam_tasks._transport.trust import Trust, make_trust
 
@@ -77,27 +77,14 @@ class Settings:
         return self.max_reply_bytes or _COLLECTION_BYTES
 
 
-def hide_proxy(options: Options) -> Options:
-    """Hide the proxy, whose URL may hold a password, in place; return the options.
-
-    Whoever prints the locals of a traceback would show it.
-    """
-    if options.get("proxy") is not None:
-        options["proxy"] = hidden(options["proxy"])  # type: ignore[typeddict-item] # hidden
-    return options
-
-
 def make_settings(url: str, options: Options) -> Settings:
-    """Return the settings, checked before anything is sent.
+    """Return the settings, checked before anything is sent; `check_names` came first.
 
     Raises:
         ValueError: An argument is out of its range, or contradicts another.
-        TypeError: An argument is of the wrong type, or unknown.
+        TypeError: An argument is of the wrong type.
     """
-    unknown = sorted(options.keys() - DEFAULTS.keys())
-    if unknown:
-        raise TypeError(unexpected(unknown[0], (*DEFAULTS, *ACCOUNT)))
-    rest = dict(hide_proxy(options))
+    rest = dict(hide_secrets(options))
     insecure = options.get("insecure", False)
     check_flag("insecure", insecure)
     base = base_url(url, insecure=insecure)
@@ -110,7 +97,7 @@ def make_settings(url: str, options: Options) -> Settings:
     )
     for name in ("ssl", "ca_file", "fingerprint", "insecure"):
         rest.pop(name, None)
-    settings = Settings(base=base, trust=trust, **rest)  # type: ignore[arg-type] # TypedDict minus four
+    settings = Settings(base=base, trust=trust, **rest)
     _check(settings)
     return settings
 
