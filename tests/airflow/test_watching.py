@@ -9,6 +9,7 @@ import veeam_tasks as vt
 from veeam_tasks.airflow._managers import (
     IDLE_SECONDS,
     KEEP_SECONDS,
+    KEPT_GONE,
     WORKERS,
     Managers,
     Uses,
@@ -197,6 +198,24 @@ async def test_a_trigger_of_a_logon_session_that_is_gone_takes_the_next() -> Non
                 async with managers.use(source, "gone") as other:
                     assert other is kept
         assert source.reads <= before + 3
+        await anyio.wait_all_tasks_blocked()
+
+
+async def test_months_of_renewals_leave_a_bounded_memory_of_dead_logon_sessions() -> (
+    None
+):
+    """The oldest are forgotten, and whoever still names one gets the manager, too."""
+    async with SimulatedServer() as simulated:
+        source, managers = source_of(simulated), Managers(keep=0)
+        async with managers.use(source, None) as held:
+            for number in range(KEPT_GONE + 5):
+                async with managers.use(source, f"gone-{number}") as other:
+                    assert other is held
+            assert len(managers._gone) == KEPT_GONE
+            for dead in ("gone-0", held.reference):
+                async with managers.use(source, "gone-0", dead=dead) as other:
+                    assert (other is held) == (dead == "gone-0")
+            assert len(managers._gone) == KEPT_GONE
         await anyio.wait_all_tasks_blocked()
 
 

@@ -40,6 +40,9 @@ _USER: Final = re.compile(r"[0-9a-z]+(?:_[0-9a-z]+)?")
 _NOTE_AGAIN: Final = 300.0
 _LONGEST_PAUSE: Final = 60.0
 WORKERS: Final = "workers"
+KEPT_GONE: Final = 256
+"""A triggerer runs for months, and each renewal leaves a dead logon session. One that
+was forgotten costs whoever still names it a look at the connection, no more."""
 
 
 class Source(Protocol):
@@ -127,7 +130,7 @@ class Managers:
     _me: str = attrs.field(factory=lambda: f"{os.getpid()}_{secrets.token_hex(4)}")
     _held: dict[tuple[str, str], Held] = attrs.field(factory=dict)
     _latest: dict[str, Held] = attrs.field(factory=dict)
-    _gone: set[tuple[str, str]] = attrs.field(factory=set)
+    _gone: dict[tuple[str, str], None] = attrs.field(factory=dict)
     _locks: dict[str, anyio.Lock] = attrs.field(factory=dict)
     _closing: "set[asyncio.Task[None]]" = attrs.field(factory=set)
 
@@ -165,13 +168,20 @@ class Managers:
         self, conn_id: str, reference: str | None, dead: str | None
     ) -> Held | None:
         if dead is not None:
-            self._gone.add((conn_id, dead))
+            self._note_gone(conn_id, dead)
         latest = self._latest.get(conn_id)
         if latest is not None and (conn_id, latest.reference) in self._gone:
             latest = None
         if reference is None or (conn_id, reference) in self._gone:
             return latest
         return self._held.get((conn_id, reference))
+
+    def _note_gone(self, conn_id: str, reference: str) -> None:
+        # Again at the end, since one that is named often is not to be forgotten.
+        self._gone.pop((conn_id, reference), None)
+        self._gone[conn_id, reference] = None
+        if len(self._gone) > KEPT_GONE:
+            del self._gone[next(iter(self._gone))]
 
     async def _find(
         self, source: Source, reference: str | None, dead: str | None
@@ -185,7 +195,7 @@ class Managers:
             logon = await _until_answered(shared, dead)
             if reference not in (None, logon.reference):
                 # A newer one took its place: the Variable is the one truth.
-                self._gone.add((conn_id, str(reference)))
+                self._note_gone(conn_id, str(reference))
             held = self._held.get((conn_id, logon.reference))
             if held is None:
                 held = await self._adopt(shared, logon)
