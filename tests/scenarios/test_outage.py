@@ -308,6 +308,26 @@ async def test_watch_all_alone_tells_of_an_outage() -> None:
         assert watch.report.outcomes == {}
 
 
+@pytest.mark.parametrize("kind", ["reset", "cut_body", "garbage", "status"])
+@pytest.mark.parametrize("mode", ["never", "auto", "always"])
+async def test_one_bad_collection_hides_no_new_task(mode: str, kind: str) -> None:
+    """Nothing else shows what is new, so the pace of the watch goes on."""
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce=mode, pace=Pace(first=1, longest=1)) as em,
+    ):
+        old = server.add_task("Running 1h, Finished ok").task_id
+        watch = em.watch_all()
+        assert (await anext(watch)).task_id == old
+        for _ in range(5):
+            fault = server.faults.add(Fault(kind, path=r"/tasks$", times=1))
+            await anyio.sleep(3)
+            assert fault.played == 1
+            new = server.add_task("Running 1h, Finished ok").task_id
+            with anyio.fail_after(3):
+                assert (await anext(watch)).task_id == new
+
+
 async def test_only_watches_and_wait_ride_out_an_outage() -> None:
     """Whatever is asked for once fails at once, also during an outage."""
     async with SimulatedServer() as server, door(server) as em:

@@ -54,7 +54,9 @@ from veeam_tasks._telemetry.notices import SERVER
 from veeam_tasks._transport.transport import Transport
 
 _SOON = 0.02
-_AFTER_A_FAILURE = 30.0
+# Pauses after failures that follow one another: at first as for new tasks, which
+# nothing else would show, then twice as long each time.
+_AFTER_A_FAILURE, _AFTER_FAILURES = 1.0, 30.0
 # How many times what the last one took, and how many seconds at most, newcomers wait.
 _REST, _LONGEST_REST = 4.0, 5.0
 
@@ -162,6 +164,7 @@ class CollectionPoller(DueItem):
     _last: tuple[int, int] | None = None
     _full_reads: int = 0
     _took: float = 0.0
+    _failures: int = 0
     _ended_at: float = 0.0
     _quick: frozenset[Pace] = frozenset()
     _subscribers: set[SubscriberRef] = attrs.field(factory=set)
@@ -304,6 +307,7 @@ class CollectionPoller(DueItem):
             if collection is not None:
                 await self._apply(collection)
                 self.tracker.health.record_success()
+                self._failures = 0
         except LogonError:
             pass
         except VeeamTasksError as error:
@@ -329,7 +333,10 @@ class CollectionPoller(DueItem):
         if health.outage.is_closed:
             # Health knows when to ask, and that the server answers again.
             self.not_before = 0.0
-        self.request(_AFTER_A_FAILURE)
+        quickest = min((watch.pace.first for watch in self._present()), default=0.0)
+        pause = max(quickest, _AFTER_A_FAILURE) * 2.0 ** min(self._failures, 5)
+        self._failures += 1
+        self.request(min(pause, _AFTER_FAILURES))
 
     async def _fetch(self, ask: Ask) -> Collection | None:
         generation = self.session.generation
