@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from support.raw_server import TalkServer
 
 import veeam_tasks as vt
 from veeam_tasks._transport.errors import DisconnectedError, transport_kind
@@ -247,8 +248,8 @@ async def test_a_certificate_can_be_looked_at_through_a_proxy() -> None:
                     writer.write(data)
             writer.close()
 
-        async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
-            here = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        async with TalkServer(tunnel) as proxy:
+            here = f"127.0.0.1:{proxy.port}"
             url = f"https://em.example:{port}"
             found = await vt.inspect_certificate(url, proxy=f"http://u:p@{here}")
             assert found.fingerprint.replace(":", "").lower() == server.fingerprint
@@ -256,6 +257,7 @@ async def test_a_certificate_can_be_looked_at_through_a_proxy() -> None:
             with pytest.raises(vt.TransportError, match="407") as caught:
                 await vt.inspect_certificate(url, proxy=f"http://{here}")
             assert caught.value.kind == "proxy"
+            await proxy.all_gone()
         with pytest.raises(vt.TransportError) as caught:
             await vt.inspect_certificate(url, proxy=f"http://{here}")
         assert caught.value.kind == "proxy"

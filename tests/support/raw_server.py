@@ -205,6 +205,31 @@ class RawServer:
             writer.close()
 
 
+Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[object]]
+
+
+class TalkServer(RawServer):
+    """Runs a conversation on each connection, of what is no HTTP or not in order.
+
+    Unlike `asyncio.start_server` it closes all that it accepted, also what comes while
+    it closes.
+    """
+
+    def __init__(self, speak: Conversation) -> None:
+        super().__init__()
+        self._speak = speak
+
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._speak(reader, writer)
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+
 async def _carry_out(
     steps: Iterable[Step], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:

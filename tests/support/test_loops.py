@@ -1,10 +1,14 @@
 """On which loops the tests run: that what was asked for is what they get."""
 
 import asyncio
+import gc
 import hashlib
+import socket
 import sys
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -12,6 +16,7 @@ import pytest
 
 from support import virtual_time
 from support.loops import KINDS, LOOP_KIND, kind_for, real_loop
+from support.raw_server import TalkServer
 from support.virtual_time import VirtualUvloop, virtual_loop
 
 IS_EAGER_THERE = sys.version_info >= (3, 12)
@@ -96,12 +101,10 @@ def test_the_clock_jumps_on_each_loop(kind: str) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        async with server:
+        async with TalkServer(answer) as server:
             loop.call_later(1800, order.append, "first").cancel()
             loop.call_later(1800, order.append, "timer")
-            port = server.sockets[0].getsockname()[1]
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(b"now\n")
             order.append(await reader.readline())
             assert 3600 <= loop.time() - start < 3601
@@ -137,6 +140,18 @@ def test_the_clock_stands_still_while_a_thread_works(
     virtual_time.run(main)
 
 
+class Closing(asyncio.Protocol):
+    """Closes a connection as soon as it is accepted."""
+
+    def __init__(self, accepted: asyncio.Event) -> None:
+        self._accepted = accepted
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        transport.close()
+        self._accepted.set()
+
+
 def test_the_clock_waits_for_what_looks_up_an_address(kind: str) -> None:
     """To listen and to connect takes no time, though a loop may use a thread for it."""
 
@@ -145,16 +160,46 @@ def test_the_clock_waits_for_what_looks_up_an_address(kind: str) -> None:
         for _ in range(20):
             loop.call_later(5, lambda: None)
             start = loop.time()
-            server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            accepted = asyncio.Event()
+            server = await loop.create_server(
+                partial(Closing, accepted), "127.0.0.1", 0
+            )
             port = server.sockets[0].getsockname()[1]
             transport, _ = await loop.create_connection(
                 asyncio.Protocol, "127.0.0.1", port
             )
+            # Or the socket is left to the garbage collector: see `RawServer`.
+            await accepted.wait()
             transport.close()
             server.close()
             assert loop.time() == start
 
     virtual_time.run(main)
+
+
+@pytest.mark.parametrize("steps", range(5))
+def test_a_server_of_the_tests_leaves_no_socket_that_it_accepted(
+    kind: str, steps: int
+) -> None:
+    """In whichever step of an accept it closes; plain asyncio leaves some."""
+
+    async def stay(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def main() -> None:
+        async with TalkServer(stay) as server:
+            client = socket.create_connection(("127.0.0.1", server.port))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+        client.close()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # Outside of this it would be an error of whichever test comes later.
+        with asyncio.Runner(loop_factory=real_loop) as runner:
+            runner.run(main())
+        gc.collect()
+    assert [str(one.message) for one in caught] == []
 
 
 def test_a_share_runs_on_each_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from support.raw_server import (
     Answer,
     RawServer,
     Talk,
+    TalkServer,
     pin_of,
     reply,
     serving,
@@ -731,19 +732,13 @@ async def test_a_poll_may_be_sent_again_after_a_disconnect() -> None:
 @pytest.fixture
 async def silent() -> AsyncIterator[int]:
     """Return the port of a server that takes connections and says nothing."""
-    talks: set[asyncio.Task[None] | None] = set()
 
-    async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        talks.add(asyncio.current_task())
+    async def stay(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(stay, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-    for talk in talks:
-        assert talk is not None
-        await talk
+    async with TalkServer(stay) as server:
+        yield server.port
+        await server.all_gone()
 
 
 async def closed_port() -> int:
@@ -908,20 +903,14 @@ async def handshakes(
     left = list(contexts)
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if left:
-                await writer.start_tls(left.pop(0))
-                await reader.read()
-            else:
-                writer.write(said)
-        except OSError:
-            return
-        finally:
-            writer.close()
+        if left:
+            await writer.start_tls(left.pop(0))
+            await reader.read()
+        else:
+            writer.write(said)
 
-    server = await asyncio.start_server(speak, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with TalkServer(speak) as server:
+        yield server.port
 
 
 async def test_a_certificate_error_stands_without_a_look(

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 import trustme
-from support.raw_server import RawServer, pin_of, reply, serving
+from support.raw_server import RawServer, TalkServer, pin_of, reply, serving
 from yarl import URL
 
 from veeam_tasks._errors import RequestTimeoutError, TransportError
@@ -314,9 +314,8 @@ async def test_a_port_without_tls_cannot_be_looked_at() -> None:
         writer.close()
         await writer.wait_closed()
 
-    server = await asyncio.start_server(speak, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with TalkServer(speak) as server:
+        port = server.port
         with pytest.raises(TransportError, match="SSLError: ") as caught:
             await inspect_certificate("127.0.0.1", port)
     assert caught.value.__context__ is None
@@ -330,16 +329,12 @@ async def test_a_look_does_not_wait_for_ever(
     seconds: dict[str, float], told: str
 ) -> None:
     """A server that says nothing is a timeout, after ten seconds if none are named."""
-    gone = asyncio.Event()
 
-    async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def stay(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
-        gone.set()
 
-    server = await asyncio.start_server(stay, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with TalkServer(stay) as server:
         with pytest.raises(RequestTimeoutError, match=f"no answer in {told} s"):
-            await inspect_certificate("127.0.0.1", port, **seconds)
-        await gone.wait()
+            await inspect_certificate("127.0.0.1", server.port, **seconds)
+        assert server.connections == 1
+        await server.all_gone()
