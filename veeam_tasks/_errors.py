@@ -528,6 +528,32 @@ def why_lost(error: VeeamTasksError) -> str:
     return str(error)
 
 
+def _not_over(report: "Report") -> str:
+    """Return what goes on, and which finished tasks have a job session yet to find."""
+    searched: list[str] = []
+    going: list[str] = []
+    for task_id in report.unfinished:
+        event = report.outcomes[task_id]
+        is_searched = event is not None and event.stage == "searching"
+        (searched if is_searched else going).append(task_id)
+    total, parts = len(report.outcomes), []
+    if searched:
+        parts.append(
+            f"the job session of {len(searched)} of {total} tasks not found yet"
+            f" ({_first_of(searched)})"
+        )
+    if going or not searched:
+        parts.append(
+            f"{len(going)} of {total} tasks unfinished ({_first_of(going)});"
+            " the operations go on"
+        )
+    return " and ".join(parts)
+
+
+def _first_of(task_ids: list[str]) -> str:
+    return ", ".join(task_ids[:3]) + (", ..." if len(task_ids) > 3 else "")  # noqa: PLR2004
+
+
 class WatchTimeoutError(VeeamTasksError, TimeoutError):
     """A watch or a wait ran out of its own time; the operations go on.
 
@@ -544,13 +570,8 @@ class WatchTimeoutError(VeeamTasksError, TimeoutError):
     def __init__(
         self, *, seconds: float, report: "Report", trouble: str | None = None
     ) -> None:
-        unfinished = report.unfinished
-        shown = ", ".join(unfinished[:3]) + (", ..." if len(unfinished) > 3 else "")  # noqa: PLR2004
-        super().__init__(
-            f"time ran out after {seconds:g} s with {len(unfinished)} of"
-            f" {len(report.outcomes)} tasks unfinished ({shown}); the operations go on"
-            + ("" if trouble is None else f"; {trouble}")
-        )
+        text = f"time ran out after {seconds:g} s with {_not_over(report)}"
+        super().__init__(text if trouble is None else f"{text}; {trouble}")
         self.report = report
         self.seconds = seconds
         self.trouble = trouble

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from support.command_line import (
@@ -61,6 +62,26 @@ def test_a_signal_stops_watching_and_logs_out(
     assert "Traceback" not in err
     assert server.logon_sessions == []
     assert not task.is_deleted
+
+
+def test_a_signal_says_that_a_simulated_server_is_gone(
+    server: ThreadedServer, tmp_path: Path
+) -> None:
+    """Its tasks go on nowhere; neither do they after a time that ran out."""
+    page = tmp_path / "report.html"
+    words = ("watch", "--simulate", "2", "--speed", "0.01", "--report", str(page))
+    child = start(server, *words)
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=SECONDS)
+    assert child.returncode == 130
+    gone = "unfinished, and gone with the simulated server: task-1, task-2"
+    assert err.splitlines() == [gone, "2 tasks: 0 succeeded, 0 failed, 2 unfinished"]
+    assert "It was interrupted." in page.read_text()
+    _, err = start(server, *words, "--timeout", "1s").communicate(timeout=SECONDS)
+    assert gone in err
+    assert "go on" not in err + page.read_text()
 
 
 def test_an_outage_and_its_end_are_told(server: ThreadedServer) -> None:

@@ -148,6 +148,28 @@ def test_a_session_that_is_not_found_is_status_1(
     assert "linked to no job session within 1 s" in ran.err
 
 
+def test_a_job_session_that_is_searched_for_is_no_unfinished_task(
+    shell: Here, server: ThreadedServer
+) -> None:
+    """The task has finished; nothing of it goes on at the server."""
+    begun = server.add_task("Finished", operation="StartJob", shared=True).task_id
+    words = ("--follow", "--timeout", "1.5s", *QUICK)
+    ran = shell("watch", begun, *words)
+    assert ran.status == 124
+    assert ran.objects[-1]["stage"] == "searching"
+    assert f"finished, but the job session is not found yet: {begun}\n" in ran.err
+    assert "with the job session of 1 of 1 task not found yet\n" in ran.err
+    assert "go on" not in ran.err
+    slow = server.add_task("Running", shared=True).task_id
+    ran = shell("watch", begun, slow, *words)
+    assert f"unfinished, and they go on at the server: {slow}\n" in ran.err
+    assert f"finished, but the job session is not found yet: {begun}\n" in ran.err
+    assert (
+        "with 1 of 2 tasks unfinished and the job session of 1 of 2 tasks not found"
+        " yet; the unfinished go on at the server\n"
+    ) in ran.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

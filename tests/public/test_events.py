@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from veeam_tasks import (
     Report,
+    RunStage,
     Task,
     TaskEvent,
     TaskFailedError,
@@ -351,6 +352,22 @@ def test_timeout_error() -> None:
     assert str(why) == f"{error}; a poll went wrong"
     two = WatchTimeoutError(seconds=1, report=Report(outcomes=events("Running")))
     assert "1 of 1 tasks unfinished (task-1)" in str(two)
+
+
+def test_a_timeout_while_a_job_session_is_searched_for_says_so() -> None:
+    """The task itself has finished, so nothing is said to go on."""
+    outcomes = events(*["Running"] * 2)
+    found = outcomes["task-2"]
+    assert found is not None
+    outcomes["task-2"] = attrs.evolve(found, stage=RunStage.SEARCHING)
+    error = WatchTimeoutError(seconds=9, report=Report(outcomes=outcomes))
+    assert str(error) == (
+        "time ran out after 9 s with the job session of 1 of 2 tasks not found yet"
+        " (task-2) and 1 of 2 tasks unfinished (task-1); the operations go on"
+    )
+    del outcomes["task-1"]
+    error = WatchTimeoutError(seconds=9, report=Report(outcomes=outcomes))
+    assert str(error).endswith("of 1 of 1 tasks not found yet (task-2)")
 
 
 def test_reports_and_events_survive_copies() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 import veeam_tasks as vt
-from veeam_tasks.cli._messages import span, visible
+from veeam_tasks.cli._messages import counted, span, visible
 
 SHARE: Final = (
     "start and watch it with one command ('submit'), or let commands share a logon"
@@ -85,7 +85,7 @@ def explain(  # noqa: PLR0911 - one sentence for each class
         case vt.TaskLostError():
             return f"{error.task_id} is lost: {why_lost(error)}"
         case vt.WatchTimeoutError():
-            return _late(error)
+            return late(error)
     return str(error)
 
 
@@ -343,13 +343,28 @@ def _nonsense(error: vt.MalformedReplyError, server: Named | None) -> str:
     )
 
 
-def _late(error: vt.WatchTimeoutError) -> str:
-    left, total = len(error.report.unfinished), len(error.report.outcomes)
-    if error.trouble is not None and not total:
+def late(error: vt.WatchTimeoutError, *, is_simulated: bool = False) -> str:
+    """Return what was not over when the time was.
+
+    Args:
+        error: What ended a watch.
+        is_simulated: Whether the server ends with the watch.
+    """
+    left, outcomes = error.report.unfinished, error.report.outcomes
+    if error.trouble is not None and not outcomes:
         return (
             f"time ran out after {span(error.seconds)}, before a logon: {error.trouble}"
         )
-    return (
-        f"time ran out after {span(error.seconds)} with {left} of {total} tasks"
-        f" unfinished; they go on at the server"
+    total, parts = counted(len(outcomes), "task"), []
+    latest = [outcomes[one] for one in left]
+    searched = sum(
+        one is not None and one.stage is vt.RunStage.SEARCHING for one in latest
     )
+    if len(left) > searched or not left:
+        parts.append(f"{len(left) - searched} of {total} unfinished")
+    if searched:
+        parts.append(f"the job session of {searched} of {total} not found yet")
+    text = f"time ran out after {span(error.seconds)} with {' and '.join(parts)}"
+    if is_simulated or len(left) == searched:
+        return text
+    return f"{text}; {'the unfinished' if searched else 'they'} go on at the server"

@@ -35,7 +35,7 @@ from veeam_tasks.cli._progress import (
     in_order,
     outcome_of,
     reason_of,
-    unfinished_line,
+    unfinished_lines,
     word_of,
 )
 from veeam_tasks.cli._streams import TerminalScreen
@@ -358,12 +358,8 @@ class LiveReporter:
                 Text(f"... and {len(ended) - len(shown)} more failed or lost")
             )
         self._repeat_failures(is_alone=is_told and len(shown) == 1)
-        if left:
-            console.print(
-                Text(
-                    unfinished_line(left, progress.running), style=STYLES["unfinished"]
-                )
-            )
+        for line in unfinished_lines(left, progress):
+            console.print(Text(line, style=STYLES["unfinished"]))
         if progress.advice:
             console.print(Text(progress.advice))
         is_good = progress.is_good and not left

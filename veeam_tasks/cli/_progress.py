@@ -6,7 +6,7 @@ It grows with the number of tasks, what is shown of it does not.
 import heapq
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -168,6 +168,7 @@ class Progress:
     Attributes:
         follows: Whether the jobs that tasks have started are followed.
         is_start: Whether the command has started what is watched.
+        is_simulated: Whether the server is one of this process, and ends with it.
         begun: How many tasks have started a job that goes on, unfollowed.
         warnings: How many jobs ended with Warning.
     """
@@ -175,6 +176,7 @@ class Progress:
     total: int | None
     follows: bool = False
     is_start: bool = False
+    is_simulated: bool = False
     begun: int = 0
     warnings: int = 0
     counts: Counter[Outcome] = attrs.field(factory=Counter)
@@ -217,6 +219,11 @@ class Progress:
         else:
             self.failures.append(row)
         return row
+
+    def is_searched(self, task_id: str) -> bool:
+        """Tell whether a task has finished and its job session is not found yet."""
+        row = self.running.get(task_id)
+        return row is not None and row.latest.stage is vt.RunStage.SEARCHING
 
     def note(self, notice: vt.Notice) -> None:
         """Take note of the server's health."""
@@ -314,8 +321,32 @@ def run_line(row: Row) -> str:
     return "  ".join(filter(None, parts))
 
 
-def unfinished_line(task_ids: list[str], running: Mapping[str, Row]) -> str:
-    """Return one line that names the first of the tasks without an end, and jobs."""
+def unfinished_lines(task_ids: Sequence[str], progress: Progress) -> Iterator[str]:
+    """Give a line for each way in which tasks are without an end, if any.
+
+    Each names the first of them, with their jobs. A task whose job session is searched
+    for has finished itself; and a simulated server is gone when its watch ends.
+    """
+    searched = [one for one in task_ids if progress.is_searched(one)]
+    going = [one for one in task_ids if not progress.is_searched(one)]
+    what = "and they go on at the server"
+    if progress.is_simulated:
+        what = "and gone with the simulated server"
+    if going:
+        yield f"unfinished, {what}: {_named(going, progress.running)}"
+    if searched:
+        named = _named(searched, progress.running)
+        yield f"finished, but the job session is not found yet: {named}"
+
+
+def interrupted_text(task_ids: Sequence[str], progress: Progress) -> str:
+    """Return what a report says of a watch that a signal has ended."""
+    is_going = any(not progress.is_searched(one) for one in task_ids)
+    rest = "; the tasks go on" if is_going and not progress.is_simulated else ""
+    return f"It was interrupted{rest}."
+
+
+def _named(task_ids: Sequence[str], running: Mapping[str, Row]) -> str:
     ordered = sorted(task_ids, key=number_of)
     names = []
     for task_id in ordered[:_NAMED]:
@@ -324,8 +355,7 @@ def unfinished_line(task_ids: list[str], running: Mapping[str, Row]) -> str:
         names.append(f"{visible(task_id)} ({job})" if job else visible(task_id))
     named = ", ".join(names)
     more = len(ordered) - _NAMED
-    rest = f" and {more} more" if more > 0 else ""
-    return f"unfinished, and they go on at the server: {named}{rest}"
+    return f"{named} and {more} more" if more > 0 else named
 
 
 def log_line(event: vt.TaskEvent) -> str:

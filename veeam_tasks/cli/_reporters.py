@@ -25,7 +25,7 @@ from veeam_tasks.cli._progress import (
     outcome_of,
     reason_of,
     run_line,
-    unfinished_line,
+    unfinished_lines,
     word_of,
 )
 
@@ -151,9 +151,8 @@ class QuietReporter:
 
     def summary(self, unfinished: Iterable[str]) -> None:
         """Tell which tasks have no end, if any."""
-        left = list(unfinished)
-        if left:
-            say(unfinished_line(left, self.progress.running))
+        for line in unfinished_lines(list(unfinished), self.progress):
+            say(line)
 
 
 class JsonReporter:
@@ -272,8 +271,8 @@ def tell_summary(progress: Progress, unfinished: Iterable[str]) -> None:
     for row in progress.failures:
         say(ended_line(row))
     left = list(unfinished)
-    if left:
-        say(unfinished_line(left, progress.running))
+    for line in unfinished_lines(left, progress):
+        say(line)
     if progress.advice:
         say(progress.advice)
     say(counts_text(progress, len(left)))

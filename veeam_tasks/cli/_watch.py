@@ -13,7 +13,7 @@ import click
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command, option
 from veeam_tasks.cli._events import NamedEvents, labelled
-from veeam_tasks.cli._explain import explain, outage
+from veeam_tasks.cli._explain import explain, late, outage
 from veeam_tasks.cli._hooks import FailureHook
 from veeam_tasks.cli._input import TaskName, checked_ids, read_names
 from veeam_tasks.cli._messages import complain, counted, say, span, warn
@@ -26,7 +26,7 @@ from veeam_tasks.cli._options import (
     state_option,
     watch_options,
 )
-from veeam_tasks.cli._progress import Progress, outcome_of
+from veeam_tasks.cli._progress import Progress, interrupted_text, outcome_of
 from veeam_tasks.cli._reporters import (
     OutputMode,
     Reporter,
@@ -305,8 +305,9 @@ async def follow(
         hush(sys.stdout)
     except asyncio.CancelledError:
         reporter.close()
-        reporter.summary(events.unfinished())
-        await tell_end(watching, "It was interrupted; the tasks go on.")
+        left = events.unfinished()
+        reporter.summary(left)
+        await tell_end(watching, interrupted_text(left, reporter.progress))
         raise
     finally:
         reporter.close()
@@ -378,7 +379,10 @@ async def _read(
 
 
 def _why_cut_short(server: str, failure: vt.VeeamTasksError, progress: Progress) -> str:
-    text = f"{server}: {explain(failure)}" if server else explain(failure)
+    text = explain(failure)
+    if isinstance(failure, vt.WatchTimeoutError):
+        text = late(failure, is_simulated=progress.is_simulated)
+    text = f"{server}: {text}" if server else text
     down = progress.outage
     if down is None:
         return text
@@ -419,6 +423,7 @@ class _Simulation:
             collecting=(0.8, 1.2),
             skipping=0.0,
         )
+        reporter.progress.is_simulated = True
         async with SimulatedServer(speed=self.speed) as server:
             tasks = server.add_tasks(self.tasks, mix)
             async with vt.connect(
