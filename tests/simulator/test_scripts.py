@@ -1,5 +1,6 @@
 """Scripts, handles and mixes: what a simulated task goes through."""
 
+import re
 from collections import Counter
 
 import anyio
@@ -76,6 +77,31 @@ def test_what_scripts_can_say(text: str, steps: tuple[Step, ...]) -> None:
 def test_a_wrong_script_says_where(text: str, said: str) -> None:
     """Each mistake is a ValueError in plain words."""
     with pytest.raises(ValueError, match=said):
+        Script.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "Runing 1x, Finished",
+            "cannot be read at '1x, Finished': here may stand a duration such as 500ms",
+        ),
+        (
+            "Runing 1x, Finished",
+            "succeeded, unsettled; for 'Runing', did you mean 'Running'?",
+        ),
+        ("Running 5, Finished", "here may stand a duration such as 500ms, 2s, 1.5m"),
+        ("Running 1x", "one of failed, ok, succeeded, unsettled$"),
+        ("Running 2s, ?", "begins with a state, as 'Running'$"),
+        ("Finished boom", "neither a duration such as 500ms, 2s, 1.5m or 1h, a"),
+    ],
+)
+def test_a_script_that_cannot_be_read_says_what_may_stand_there(
+    text: str, said: str
+) -> None:
+    """How a duration looks, and the state that is nearest to the one that is none."""
+    with pytest.raises(ValueError, match=re.escape(said).replace(r"\$", "$")):
         Script.parse(text)
 
 

@@ -56,7 +56,8 @@ def test_a_session_script_reads_and_prints_itself() -> None:
         ("Working, Stopped", "needs a duration"),
         ("Working 1s, Stopped 2s", "lasts for ever"),
         ("Working 1s 2s, Stopped", "twice"),
-        ("Working 1s maybe, Stopped", "neither a duration, a progress"),
+        ("Working 1s maybe, Stopped", "1h, a progress such as 34%"),
+        ("Wroking 1x, Stopped", "for 'Wroking', did you mean 'Working'"),
         ("gone 1s failed, Stopped", "nothing but a duration"),
     ],
 )

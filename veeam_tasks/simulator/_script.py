@@ -150,7 +150,7 @@ class Script(Timeline[Step]):
         Raises:
             ValueError: The text cannot be read; it says where.
         """
-        return cls(tuple(_step(tokens, text) for tokens in tokens_of(text)))
+        return cls(tuple(_step(tokens, text) for tokens in tokens_of(text, _GRAMMAR)))
 
     def succeeds_at(self) -> int | None:
         """Return the index of the step in which it has succeeded; None if it fails."""
@@ -168,7 +168,7 @@ def as_script(script: "str | Script") -> Script:
     return Script.parse(script) if isinstance(script, str) else script
 
 
-def tokens_of(text: str) -> list[list[re.Match[str]]]:
+def tokens_of(text: str, grammar: "StepGrammar") -> list[list[re.Match[str]]]:
     """Return the tokens of each step.
 
     Raises:
@@ -180,7 +180,8 @@ def tokens_of(text: str) -> list[list[re.Match[str]]]:
         match = _TOKEN.match(text, position)
         if match is None:
             rest = text[position:].strip()
-            problem = f"the script {text!r} cannot be read at {rest[:30]!r}"
+            place = f"the script {text!r} cannot be read at {rest[:30]!r}"
+            problem = f"{place}: {grammar.expected(steps[-1])}"
             raise ValueError(problem)
         position = match.end()
         if match["comma"]:
@@ -231,6 +232,22 @@ class StepGrammar:
             raise ValueError(problem)
         return word, said
 
+    def expected(self, tokens: list[re.Match[str]]) -> str:
+        """Return what may stand after these tokens of a step."""
+        if not tokens:
+            return f"a step begins with a state, as {self.states[0]!r}"
+        state = tokens[0]["word"] or ""
+        near = _nearest(state, (*self.states, GONE))
+        hint = f"; for {state!r}, did you mean {near!r}?" if near else ""
+        return f"here may stand {self._details('or')}{hint}"
+
+    def _details(self, last: str) -> str:
+        progress = " a progress such as 34%," if self.has_progress else ""
+        return (
+            f"a duration such as 500ms, 2s, 1.5m or 1h,{progress} a message in quotes"
+            f" {last} one of {', '.join(sorted(self.results))}"
+        )
+
     def _meaning(self, token: re.Match[str], text: str) -> tuple[str, object]:
         if token["number"]:
             return "duration", float(token["number"]) * _UNITS[token["unit"]]
@@ -242,11 +259,9 @@ class StepGrammar:
             return "progress", int(token["percent"])
         if token["word"] in self.results:
             return "result", self.results[token["word"]]
-        known = ", ".join(sorted(self.results))
-        progress = " a progress," if self.has_progress else ""
         problem = (
-            f"{token[0].strip()!r} in the script {text!r} is neither a duration,"
-            f"{progress} a message in quotes nor one of {known}"
+            f"{token[0].strip()!r} in the script {text!r} is neither"
+            f" {self._details('nor')}"
         )
         raise ValueError(problem)
 
@@ -292,15 +307,22 @@ def _warn_of_slip(state: str, known: Iterable[str]) -> None:
 
     Any word may be scripted, since a client must survive any; so it is no error.
     """
-    words = {word.lower(): word for word in known}
-    if state in words.values():
-        return
-    for close in get_close_matches(state.lower(), words, n=1, cutoff=0.8):
+    near = _nearest(state, known)
+    if near is not None:
         warnings.warn(
             f"the state {state!r} of a script is none of the server's: did you mean"
-            f" {words[close]!r}?",
+            f" {near!r}?",
             stacklevel=2,
         )
+
+
+def _nearest(state: str, known: Iterable[str]) -> str | None:
+    """Return the word that a state looks like, unless it is one itself."""
+    words = {word.lower(): word for word in known}
+    if state in words.values():
+        return None
+    close = get_close_matches(state.lower(), words, n=1, cutoff=0.8)
+    return words[close[0]] if close else None
 
 
 # Nobody published the text of a failed task; these are what its operators would read.

@@ -113,7 +113,7 @@ class SessionScript(Timeline[SessionStep]):
         Raises:
             ValueError: The text cannot be read; it says where.
         """
-        return cls(tuple(_step(tokens, text) for tokens in tokens_of(text)))
+        return cls(tuple(_step(tokens, text) for tokens in tokens_of(text, _GRAMMAR)))
 
 
 def as_session_script(script: "str | SessionScript") -> SessionScript:
