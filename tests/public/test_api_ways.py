@@ -142,8 +142,9 @@ async def test_another_logon_session_does_not_know_it(wire: Wire) -> None:
         task = (await em.submit(ACTION)).task_id
         with pytest.raises(TaskNotFoundError, match=said):
             await other.fetch(task)
-        with pytest.raises(TaskLostError, match=said):
+        with pytest.raises(TaskLostError, match=said) as lost:
             await other.wait(task)
+        assert str(lost.value).count("the logon session that started it") == 1
         (event,) = [event async for event in other.watch(task)]
         assert said in str(event.error)
         for way in ("em.token", "aclose(log_out=False)", "adopt()"):

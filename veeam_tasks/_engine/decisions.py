@@ -25,6 +25,7 @@ from veeam_tasks._engine.records import PolledRecord, PollTimes, TaskRecord
 from veeam_tasks._errors import (
     ForbiddenError,
     ServerBusyError,
+    StatusError,
     TaskLostError,
     VeeamTasksError,
 )
@@ -192,6 +193,9 @@ def on_missing(
         )
     if record.task is not None:
         advice = ""
+    if advice and isinstance(error, StatusError):
+        # It says the same at greater length.
+        reason = reason.removesuffix(f". {error.advice}")
     return Decision(
         seen=lost(record, times, _lost_error(record, reason, advice, error))
     )
