@@ -723,6 +723,17 @@ def test_the_help_of_each_command_has_an_example(bare: Here, command: str) -> No
     assert f"veeam-tasks {command}" in examples
 
 
+def test_a_user_finds_both_words_of_a_switch_and_what_a_timeout_counts(
+    bare: Here,
+) -> None:
+    """In the help that is one screen; a switch goes before its command, too."""
+    assert "--scoped/--shared" in bare("simulate", "--help").out
+    said = " ".join(bare("watch", "--help").out.split())
+    assert "The wait for the first logon counts by itself." in said
+    ran = bare("--shared", "simulate", "--port", "-1")
+    assert "--port" in ran.complaint
+
+
 def test_without_a_command_the_help_is_shown(bare: Here) -> None:
     """`veeam-tasks` alone tells what there is; that is a usage error."""
     ran = bare()

@@ -136,7 +136,7 @@ def test_all_tasks_of_several_servers(
     ran = shell("watch", "--all", *BOTH, "--timeout", "2s", *QUICK)
     assert {one["server"] for one in ran.objects} == {"prod", "dr"}
     assert ran.status == 0
-    assert "tasks that come later are waited for, so it ends after 2 s" in ran.err
+    assert "--all waits for new tasks, too: it ends after 2 s" in ran.err
     ran = shell("watch", "--all", *BOTH, "--timeout", "1s", "--quiet", *QUICK)
     assert "--all:" not in ran.err
 

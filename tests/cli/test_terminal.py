@@ -143,7 +143,7 @@ def test_why_a_followed_job_failed_stands_whole_below_the_table(
 def test_a_watch_of_all_tasks_says_how_it_ends(server: ThreadedServer) -> None:
     """Before the picture, and not where only what went wrong is to be told."""
     child = on_terminal(["watch", "--all", *QUICK], settings_of(server))
-    child.expect("--all: tasks that come later are waited for, so Ctrl-C ends it")
+    child.expect("--all waits for new tasks, too: Ctrl-C ends it")
     child.expect("Watching all tasks")
     child.sendintr()
     assert ended(child) == 130

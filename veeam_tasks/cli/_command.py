@@ -143,7 +143,7 @@ class Command(click.Command):
     def _write_names(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the names of the options that are explained elsewhere."""
         names = [
-            max(one.opts, key=len)
+            "/".join(max(words, key=len) for words in _both(one))
             for group in _GROUPS
             for one in self._of_group(ctx, group)
         ]
@@ -152,6 +152,11 @@ class Command(click.Command):
         text = f"More, see 'veeam-tasks help {ctx.info_name}': {' '.join(names)}"
         lines = textwrap.wrap(text, formatter.width, break_on_hyphens=False)
         formatter.write("\n" + "".join(f"{line}\n" for line in lines))
+
+
+def _both(one: click.Parameter) -> list[list[str]]:
+    """Return the names of an option; of a switch those of its two sides."""
+    return [words for words in (one.opts, one.secondary_opts) if words]
 
 
 class Group(click.Group):
@@ -223,7 +228,9 @@ class Group(click.Group):
             for one in command.params:
                 if isinstance(one, click.Option):
                     is_flag = one.is_flag or one.count
-                    (flags if is_flag else valued).update(one.opts)
+                    (flags if is_flag else valued).update(
+                        [*one.opts, *one.secondary_opts]
+                    )
         return flags, valued
 
 

@@ -456,7 +456,8 @@ WATCH_OPTIONS = (
         "--timeout",
         type=Duration(),
         metavar="TIME",
-        help="Stop after this time: 90s, 10m, 1h30m.",
+        help="Stop after this time: 90s, 10m, 1h30m. The wait for the first logon"
+        " counts by itself.",
     ),
     *FOLLOW_OPTIONS,
     option(

@@ -151,7 +151,7 @@ def watch(
 
 def _how_it_ends(timeout: float | None) -> str:
     ends = "Ctrl-C ends it" if timeout is None else f"it ends after {span(timeout)}"
-    return f"--all: tasks that come later are waited for, so {ends}"
+    return f"--all waits for new tasks, too: {ends}"
 
 
 def _check_source(real: int, simulate: int | None, speed: float | None) -> None:
