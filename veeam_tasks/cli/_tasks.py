@@ -17,12 +17,9 @@ from veeam_tasks.cli._json_lines import task_object, write
 from veeam_tasks.cli._messages import complain, say, visible, warn
 from veeam_tasks.cli._options import (
     Servers,
-    Watching,
     output_options,
     server_options,
     servers_options,
-    state_option,
-    watch_options,
 )
 from veeam_tasks.cli._pending import note_action
 from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
@@ -31,6 +28,11 @@ from veeam_tasks.cli._server import LogonSession, Server, checking
 from veeam_tasks.cli._several import sessions_of
 from veeam_tasks.cli._state import State
 from veeam_tasks.cli._watch import follow, report_to_end, tell_end
+from veeam_tasks.cli._watching import (
+    Watching,
+    state_option,
+    watch_options,
+)
 from veeam_tasks.jobs import is_job_id
 
 _ABOUT_ONE_TASK: Final = vt.TaskNotFoundError, vt.ForbiddenError

@@ -18,14 +18,7 @@ from veeam_tasks.cli._hooks import FailureHook
 from veeam_tasks.cli._input import TaskName, checked_ids, read_names
 from veeam_tasks.cli._messages import complain, counted, say, span, warn
 from veeam_tasks.cli._onlookers import Onlooker, told_of
-from veeam_tasks.cli._options import (
-    Servers,
-    Watching,
-    output_options,
-    servers_options,
-    state_option,
-    watch_options,
-)
+from veeam_tasks.cli._options import Servers, output_options, servers_options
 from veeam_tasks.cli._progress import Progress, interrupted_text, outcome_of
 from veeam_tasks.cli._reporters import (
     OutputMode,
@@ -38,6 +31,11 @@ from veeam_tasks.cli._server import LogonSession
 from veeam_tasks.cli._several import SeveralSessions, sessions_of
 from veeam_tasks.cli._state import KeptEvents, State
 from veeam_tasks.cli._streams import hush
+from veeam_tasks.cli._watching import (
+    Watching,
+    state_option,
+    watch_options,
+)
 
 _SHORTEST_PAUSE = 0.02
 _FIRST_PAUSE = 0.2
