@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 
 import attrs
@@ -256,6 +257,12 @@ class Run:
         figures.exact("killed and renewed: logons", self._since(logons), 1)
         sent = actions(server).total() - before
         figures.exact("killed and renewed: actions sent in all", sent, self.many)
+        refused = sum(
+            request.method == "POST" and request.status == HTTPStatus.UNAUTHORIZED
+            for request in server.requests
+            if "action=" in request.query
+        )
+        figures.fact("actions refused with 401, and sent anew", refused)
         self.search("killed and renewed")
         self.stack.start_triggerer(1)
 
@@ -296,11 +303,17 @@ def _seconds(began: float) -> int:
 
 
 def actions(server: ThreadedServer) -> Counter[str]:
-    """Return how often each action was sent."""
+    """Return how often each action was sent.
+
+    Without those refused since the token was dead, as after a quarter of an hour in
+    which nobody asked: they were not carried out, and go again under a new one.
+    """
     return Counter(
         f"{request.path}?{request.query}"
         for request in server.requests
-        if request.method == "POST" and "action=" in request.query
+        if request.method == "POST"
+        and "action=" in request.query
+        and request.status != HTTPStatus.UNAUTHORIZED
     )
 
 

@@ -211,7 +211,10 @@ class Reports:
         """Let the next report leave a task out, unless it comes anew."""
         if self._changed is not None:
             self._changed.pop(task_id, None)
-        self._removed.add(task_id)
+        # What came and went since is in no report: for whoever never looks at one,
+        # those would be all tasks of a watch of months.
+        if task_id in self._outcomes:
+            self._removed.add(task_id)
 
     def make(self) -> Report:
         """Return what is known now."""
