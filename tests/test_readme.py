@@ -7,44 +7,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.marked_blocks import assert_prints, programs
 
 README = Path(__file__).parent.parent / "README.md"
 pytestmark = pytest.mark.skipif(
     not README.exists(), reason="the tests run without the checkout around them"
 )
-FENCE = re.compile(
-    r"<!-- (?P<mark>run|output) -->\n```\w+\n(?P<text>.*?)```", re.DOTALL
-)
+TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
 
 
-def marked(mark: str) -> list[str]:
-    """Return the code blocks that carry a mark."""
-    if not README.exists():
-        return []
-    text = README.read_text(encoding="utf-8")
-    return [found["text"] for found in FENCE.finditer(text) if found["mark"] == mark]
-
-
-@pytest.mark.parametrize(
-    ("code", "shown"), list(zip(marked("run"), marked("output"), strict=True))
-)
+@pytest.mark.parametrize(("code", "shown"), programs(TEXT))
 def test_a_program_prints_what_the_readme_shows(code: str, shown: str) -> None:
     """Each marked program runs as it stands, with exactly the output below it."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.stderr == ""
-    assert done.stdout == shown
+    assert_prints(code, shown)
 
 
 def test_the_first_command_watches_twenty_tasks_and_one_fails() -> None:
     """`watch --simulate 20` ends with status 1, since one of the tasks fails."""
-    text = README.read_text(encoding="utf-8")
-    assert 'pip install ".[cli]" && python -m veeam_tasks watch --simulate 20' in text
+    assert 'pip install ".[cli]" && python -m veeam_tasks watch --simulate 20' in TEXT
     done = subprocess.run(
         [sys.executable, "-m", "veeam_tasks", "watch", "--simulate", "20"],
         capture_output=True,

@@ -1,7 +1,6 @@
 """The shell for an administrator: names, help, servers by name, hooks, outages."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -39,20 +38,9 @@ def server() -> Iterator[ThreadedServer]:
 
 
 @pytest.fixture
-def bare(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Here:
+def bare(bare: Here, tmp_path: Path) -> Here:
     """Run command lines here, without any setting, with a home of its own."""
-    here = Here(capsys, monkeypatch)
-    here.set({name: None for name in os.environ if name.startswith("VEEAM_EM_")})
-    here.set({"XDG_CONFIG_HOME": str(tmp_path / "config"), "COLUMNS": "80"})
-    return here
-
-
-@pytest.fixture
-def shell(bare: Here, server: ThreadedServer) -> Here:
-    """Run command lines here, with settings that log on to the server."""
-    bare.set(settings_of(server))
+    bare.set({"XDG_CONFIG_HOME": str(tmp_path / "config"), "COLUMNS": "80"})
     return bare
 
 

@@ -1,6 +1,5 @@
 """The shell through a pipe: every command, what it prints, how it ends."""
 
-import os
 import re
 import subprocess
 import sys
@@ -49,21 +48,6 @@ def server(running: ThreadedServer) -> Iterator[ThreadedServer]:
     running.faults.clear()
     left = running.expire_logon_sessions()
     assert left == 0
-
-
-@pytest.fixture
-def bare(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
-    """Run command lines here, without any setting."""
-    here = Here(capsys, monkeypatch)
-    here.set({name: None for name in os.environ if name.startswith("VEEAM_EM_")})
-    return here
-
-
-@pytest.fixture
-def shell(bare: Here, server: ThreadedServer) -> Here:
-    """Run command lines here, with settings that log on to the server."""
-    bare.set(settings_of(server))
-    return bare
 
 
 # --- watch

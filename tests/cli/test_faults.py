@@ -33,21 +33,6 @@ def server() -> Iterator[ThreadedServer]:
         yield server
 
 
-@pytest.fixture
-def bare(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
-    """Run command lines here, without any setting."""
-    here = Here(capsys, monkeypatch)
-    here.set({name: None for name in os.environ if name.startswith("VEEAM_EM_")})
-    return here
-
-
-@pytest.fixture
-def shell(bare: Here, server: ThreadedServer) -> Here:
-    """Run command lines here, with settings that log on to the server."""
-    bare.set(settings_of(server))
-    return bare
-
-
 def start(
     arguments: list[str], variables: dict[str, str], *, stdin: int | None = None
 ) -> "subprocess.Popen[str]":

@@ -1,11 +1,10 @@
 """`submit --follow` and `watch --follow`: the exit status says if the backup worked."""
 
-import os
 import re
 from collections.abc import Iterator
 
 import pytest
-from support.command_line import QUICK, Here, settings_of
+from support.command_line import QUICK, Here
 
 from veeam_tasks.simulator import Job, ThreadedServer
 
@@ -30,19 +29,6 @@ def server(running: ThreadedServer) -> Iterator[ThreadedServer]:
     yield running
     running.faults.clear()
     assert running.expire_logon_sessions() == 0
-
-
-@pytest.fixture
-def shell(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    server: ThreadedServer,
-) -> Here:
-    """Run command lines here, with settings that log on to the server."""
-    here = Here(capsys, monkeypatch)
-    here.set({name: None for name in os.environ if name.startswith("VEEAM_EM_")})
-    here.set(settings_of(server))
-    return here
 
 
 def job(server: ThreadedServer, end: str, **options: object) -> Job:

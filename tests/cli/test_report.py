@@ -1,6 +1,5 @@
 """`--report FILE`: a page for people, of whatever a watch delivered."""
 
-import os
 import re
 import signal
 import stat
@@ -32,19 +31,6 @@ def server() -> Iterator[ThreadedServer]:
     """Give one server for all tests of this file."""
     with ThreadedServer(seed=1) as server:
         yield server
-
-
-@pytest.fixture
-def shell(
-    server: ThreadedServer,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Here:
-    """Run command lines here, with settings that log on to the server."""
-    here = Here(capsys, monkeypatch)
-    here.set({name: None for name in os.environ if name.startswith("VEEAM_EM_")})
-    here.set(settings_of(server))
-    return here
 
 
 def test_a_watch_leaves_a_report(

@@ -1,7 +1,6 @@
 """Several servers at once: `--server` more than once, and IDs as NAME/task-7."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,16 +18,9 @@ def servers() -> Iterator[dict[str, ThreadedServer]]:
 
 
 @pytest.fixture
-def shell(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    servers: dict[str, ThreadedServer],
-    tmp_path: Path,
-) -> Here:
+def shell(bare: Here, servers: dict[str, ThreadedServer], tmp_path: Path) -> Here:
     """Run command lines here, with a configuration file of both and a dead one."""
-    here = Here(capsys, monkeypatch)
-    here.set({name: None for name in os.environ if name.startswith("VEEAM_EM_")})
-    here.set({"XDG_CONFIG_HOME": str(tmp_path / "config"), "COLUMNS": "120"})
+    bare.set({"XDG_CONFIG_HOME": str(tmp_path / "config"), "COLUMNS": "120"})
     folder = tmp_path / "config" / "veeam-tasks"
     folder.mkdir(parents=True)
     (tmp_path / "password").write_text(servers["prod"].password)
@@ -40,7 +32,7 @@ def shell(
         for name, url in urls.items()
     ]
     (folder / "config.toml").write_text("\n".join(entries))
-    return here
+    return bare
 
 
 BOTH = ("--server", "prod", "--server", "dr")

@@ -19,7 +19,6 @@ from support.command_line import (
     Here,
     Ran,
     clean_environment,
-    settings_of,
 )
 
 from veeam_tasks.simulator import Fault, Job, ThreadedServer
@@ -30,19 +29,6 @@ def server() -> Iterator[ThreadedServer]:
     """Give a server without TLS whose time runs ten times as fast."""
     with ThreadedServer(seed=1, speed=10) as server:
         yield server
-
-
-@pytest.fixture
-def shell(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    server: ThreadedServer,
-) -> Here:
-    """Run command lines here, with settings that log on to the server."""
-    here = Here(capsys, monkeypatch)
-    here.set({name: None for name in os.environ if name.startswith("VEEAM_EM_")})
-    here.set(settings_of(server))
-    return here
 
 
 @pytest.fixture
