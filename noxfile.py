@@ -428,12 +428,12 @@ def install_from_debian(session: nox.Session, package: str) -> None:
         session.run("apt-get", *command, external=True)
 
 
-@nox.session(default=False)
+@nox.session(default=False, python=LAST)
 def mutation(session: nox.Session) -> None:
     """Put 200 small faults into the code; say how many the tests find.
 
     Each of the others needs a reason in benchmarks/mutants.toml. It takes up to an hour
-    on two cores: `-- --near` asks only the tests of a mutant's own room.
+    on two cores, and Python 3.12: `-- --near` asks only the tests of a mutant's room.
     """
     session.install("-q", "-e", PACKAGE, *group("test"))
     session.run("python", "benchmarks/mutants.py", *session.posargs)
