@@ -181,6 +181,24 @@ async def test_a_reply_for_a_task_that_was_dropped_meanwhile_is_nobodys(
         assert asked >= 19 if again else asked == 1
 
 
+async def test_whoever_comes_during_a_poll_is_told_by_its_reply() -> None:
+    """Although nothing has changed for whoever was there when it was sent."""
+    async with SimulatedServer() as server, door(server, coalesce="never") as em:
+        task = server.add_task("Running 1h, Finished ok")
+        first = em.watch(task.task_id)
+        assert (await anext(first)).sequence == 1
+        # The first polls are measured, and therefore looked at in any case.
+        await anyio.sleep(600)
+        server.faults.add(Fault("delay", path=f"{task.task_id}$", seconds=10))
+        await anyio.sleep(5)
+        asked = targets(server).count(f"tasks/{task.task_id}")
+        second = em.watch(task.task_id)
+        with anyio.fail_after(10):
+            assert (await anext(second)).sequence == 1
+        assert targets(server).count(f"tasks/{task.task_id}") == asked
+        assert not first._subscription._owed
+
+
 async def test_a_reply_that_comes_after_the_end_of_all_is_told_to_nobody() -> None:
     """A refused logon ends the watches; a poll that was under way adds no event."""
     async with SimulatedServer() as server, door(server) as em:

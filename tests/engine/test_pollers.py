@@ -20,7 +20,7 @@ pytestmark = pytest.mark.virtual_time
 class Slow(Script):
     """Answers each poll after as many seconds as its URL says."""
 
-    async def poll(self, url: URL, token: object, limit: int, shown: str = "") -> Reply:
+    async def poll(self, url: URL, *_: object) -> Reply:
         """Answer, in time."""
         await asyncio.sleep(float(url.name))
         return Reply(request="GET x", status=200, content_type="", body=b"")

@@ -39,7 +39,7 @@ from veeam_tasks._errors import (
     TransportError,
     VeeamTasksError,
 )
-from veeam_tasks._protocol.messages import Method, Reply, Request
+from veeam_tasks._protocol.messages import UNCHANGED, Method, Reply, Request
 from veeam_tasks._protocol.urls import base_url
 from veeam_tasks._redaction import Secrets, hidden_or_none
 from veeam_tasks._transport.errors import describe, error_class
@@ -156,6 +156,22 @@ async def test_a_poll_is_one_plain_get() -> None:
         "User-Agent": "veeam-tasks",
         "X-RestSvcSessionId": TOKEN,
     }
+
+
+async def test_a_poll_whose_body_is_known_is_not_described() -> None:
+    """It counts as any other; but of another status than 200 no body is known."""
+    answers = [reply(RUNNING), reply(RUNNING, status="404 Not Found"), reply(b"<T/>")]
+    async with RawServer(*answers) as server, opened(server) as transport:
+        url = transport.url("tasks/task-7")
+        got = [
+            await transport.poll(url, TOKEN, LIMIT, is_known=RUNNING.__eq__)
+            for _ in answers
+        ]
+        assert got[0] is UNCHANGED
+        assert [one.status for one in got] == [200, 404, 200]
+        assert [one.body for one in got[1:]] == [RUNNING, b"<T/>"]
+        assert transport._polls == [0, 0, 2, 0, 1, 0]
+        assert transport.bytes_in == 2 * len(RUNNING) + 4
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

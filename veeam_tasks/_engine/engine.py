@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from random import Random
 
@@ -38,7 +38,7 @@ from veeam_tasks._errors import (
 from veeam_tasks._model import Task
 from veeam_tasks._options.keywords import Coalesce
 from veeam_tasks._protocol.classification import classify
-from veeam_tasks._protocol.messages import OK, Reply
+from veeam_tasks._protocol.messages import OK, UNCHANGED, Reply
 from veeam_tasks._redaction import Secrets
 from veeam_tasks._session.collection import parsed
 from veeam_tasks._session.logon_session import LogonSession
@@ -399,24 +399,27 @@ class Engine:
         # this generation, and under another one the same ID may be another task.
         generation = self.session.generation
         sent, sent_wall = self.loop.time(), time.time()
-        reply = await self._get(poller, self._url_of(record), self.max_reply_bytes)
+        is_measured = (self.polls & self._measure_mask) == 0
+        reply = await self._get(
+            poller,
+            self._url_of(record),
+            self.max_reply_bytes,
+            is_known=None if is_measured else partial(record.is_as_before, generation),
+        )
         self.polls += 1
-        if isinstance(reply, Reply):
-            if (self.polls & self._measure_mask) == 0:
-                self._note_cost(sent, len(reply.body))
+        if is_measured and isinstance(reply, Reply):
+            self._note_cost(sent, len(reply.body))
+            if reply.status == OK and record.is_as_before(generation, reply.body):
+                reply = UNCHANGED
+        if reply is UNCHANGED:
             # Of nearly every poll this is the end: nobody is told, and no subscriber is
             # touched, since to walk over weak references would cost a seventh of all.
-            if (
-                record.unchanged_hash == hash(reply.body)
-                and record.due == DueState.POLLING
-                and generation == record.generation
-                and reply.status == OK
-            ):
+            if record.due == DueState.POLLING:
                 record.sent, record.sent_wall = sent, sent_wall
                 self.tracker.reschedule(record, record.grow())
                 if self.health.outage.has_failures:
                     self.health.record_success()
-                return
+            return
         if record.due != DueState.POLLING:
             return  # dropped meanwhile
         times = PollTimes(
@@ -485,7 +488,12 @@ class Engine:
         return reply
 
     async def _get(
-        self, poller: Poller, url: URL, limit: int, shown: str = ""
+        self,
+        poller: Poller,
+        url: URL,
+        limit: int,
+        shown: str = "",
+        is_known: Callable[[bytes], bool] | None = None,
     ) -> Reply | VeeamTasksError:
         """GET something within `request_timeout`; return the reply, or why none came.
 
@@ -496,6 +504,7 @@ class Engine:
             url: What to ask for.
             limit: How many bytes the reply may have.
             shown: What people see instead of the URL, if that may hold a secret.
+            is_known: Of which bodies the reply need not be described.
         """
         sent = self.loop.time()
         poller.deadline = sent + self.request_timeout
@@ -505,7 +514,9 @@ class Engine:
         if self._timer is None or poller.deadline < self._timer_at:
             self._arm(sent, poller.deadline)
         try:
-            return await self.transport.poll(url, self.session.token, limit, shown)
+            return await self.transport.poll(
+                url, self.session.token, limit, shown, is_known
+            )
         except VeeamTasksError as error:
             poller.consume_timeout()  # if there was one, it has become this error
             return error

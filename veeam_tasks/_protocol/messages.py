@@ -81,6 +81,10 @@ class Reply:
         return OK <= self.status < REDIRECT
 
 
+UNCHANGED = Reply(request="GET", status=OK, content_type="", body=b"")
+"""Stands for a reply whose body is known already."""
+
+
 class Sender(Protocol):
     """What sends requests: the transport, or a script in tests."""
 
