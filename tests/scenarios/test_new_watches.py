@@ -2,6 +2,7 @@
 
 import itertools
 from collections import defaultdict
+from typing import Literal
 
 import anyio
 import pytest
@@ -10,12 +11,13 @@ from hypothesis import strategies as st
 from support.managers import STEADY, door, targets
 from support.trackers import SLOW, Scene, Wanting
 
-from veeam_tasks import Pace
+from veeam_tasks import Pace, RunStage, WatchTimeoutError
 from veeam_tasks._engine.records import DueState
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
 
+Coalesce = Literal["never", "always", "auto"]
 MODES = pytest.mark.parametrize("mode", ["never", "auto", "always"])
 
 
@@ -136,3 +138,59 @@ async def test_a_newcomer_hurries_the_look_at_a_missing_result(mode: str) -> Non
         with anyio.fail_after(1):
             assert (await em.wait(task.task_id)).succeeded
         assert watch.report.succeeded == (task.task_id,)
+
+
+@pytest.mark.parametrize("coalesce", ["never", "auto"])
+@pytest.mark.parametrize("is_resumed", [False, True])
+async def test_who_follows_a_run_anew_waits_for_no_pause_of_others(
+    coalesce: Coalesce, *, is_resumed: bool
+) -> None:
+    """However long the pauses are that a watch before has come to."""
+    slow = Pace(first=200, growth=1, longest=200, jitter=0)
+    async with (
+        SimulatedServer(job_links="always") as server,
+        door(server, coalesce=coalesce) as em,
+    ):
+        job = server.add_job("Nightly", session="Working 300s, Stopped")
+        task = await em.submit(f"{job.path}?action=start")
+        watch = em.watch(task, follow=True, pace=slow)
+        async for event in watch:
+            if event.stage is RunStage.SESSION:
+                break
+        checkpoint = watch.checkpoint()
+        if is_resumed:
+            await watch.aclose()
+            watch = em.resume(checkpoint, pace=slow)
+        await anyio.sleep(110)
+        with anyio.fail_after(10):
+            if is_resumed:
+                report = await em.resume(checkpoint).wait()
+                assert report.succeeded == (task.task_id,)
+            else:
+                run = await em.follow(task)
+                assert run.session is not None
+                assert run.session.is_ended
+        assert watch.report.succeeded == (task.task_id,)
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+async def test_what_the_server_asked_for_outlives_who_has_asked(
+    *, is_followed: bool
+) -> None:
+    """Waits that come and go ask no earlier than the server's Retry-After says."""
+    async with SimulatedServer(job_links="always") as server, door(server) as em:
+        job = server.add_job("Nightly", session="Working 300s, Stopped")
+        task = await em.submit(f"{job.path}?action=start")
+        await em.wait(task)
+        path = "/backupSessions/" if is_followed else f"/tasks/{task.task_id}$"
+        wait = em.follow if is_followed else em.wait
+        busy = Fault("status", status=429, retry_after="60", path=path)
+        server.faults.add(busy)
+        for _ in range(11):
+            with pytest.raises(WatchTimeoutError):
+                await wait(task, timeout=5)
+        assert busy.played == 1
+        await anyio.sleep(10)
+        with pytest.raises(WatchTimeoutError):
+            await wait(task, timeout=5)
+        assert busy.played == 2

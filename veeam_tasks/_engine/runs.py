@@ -156,13 +156,13 @@ class Runs:
                 session_id=guid_of((link or "").partition("?")[0]),
             )
             self.tracker.runs[record.key] = record
-            self.tracker.queue.add(record)
             if record.is_by_link:
                 log_search(record, seconds, self.tracker.monitor.url)
         # Whoever joins has a deadline of its own, and lets the search go on until then.
         until = self.tracker.loop.time() + seconds
         held = self.tracker.queue.held.seconds
         record.want(subscriber, Deadline(until, seconds, held))
+        self.tracker.hurry(record)
         self.health.resume()
         return record
 
@@ -174,12 +174,12 @@ class Runs:
     ) -> RunRecord:
         """Follow a run that a process before us has followed; return its record."""
         record = self.tracker.runs.setdefault(record.key, record)
-        if record.due == DueState.DROPPED:  # as every record begins: nobody polls it
-            self.tracker.queue.add(record)
-            if record.session is not None:
-                self._owners.take(record, record.session)
+        # As every record begins: nobody polls it.
+        if record.due == DueState.DROPPED and record.session is not None:
+            self._owners.take(record, record.session)
         held = self.tracker.queue.held.seconds
         record.want(subscriber, attrs.evolve(deadline, held_before=held))
+        self.tracker.hurry(record)
         self.health.resume()
         return record
 

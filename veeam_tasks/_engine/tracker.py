@@ -36,7 +36,7 @@ from veeam_tasks._telemetry.notices import TASKS
 
 _GONE_AT_ONCE = 64
 _FIRST_POLLS_APART = 0.001
-_STARTED_KEPT = 10_000
+_STARTED_KEPT = _RESTING_KEPT = 10_000
 # Under a token with which so many rounds in a row could read nothing, none is sound.
 _HOPELESS = 4 * _decisions.UNAUTHORIZED_ROUNDS
 
@@ -85,6 +85,8 @@ class Tracker:
     _subscribers: set[SubscriberRef] = attrs.field(factory=set)
     # What submits of ours gave, by ID.
     _started: dict[str, tuple[Task, PollTimes]] = attrs.field(factory=dict)
+    # When the server wants to be asked for what was dropped before that.
+    _resting: dict[str | tuple[str, int], float] = attrs.field(factory=dict)
     # When the next newcomer may be due.
     _next_first: float = 0.0
 
@@ -157,6 +159,7 @@ class Tracker:
         record = TaskRecord(
             task_id=task_id, pace=subscriber.pace, first_generation=generation
         )
+        record.not_before = self._rest_of(task_id)
         self.records[task_id] = record
         self._seed_from_submit(record)
         return record
@@ -246,6 +249,8 @@ class Tracker:
     def drop(self, record: DueItem) -> None:
         """Poll a record no more."""
         record.due = DueState.DROPPED
+        if isinstance(record, TaskRecord | RunRecord):
+            self._note_rest(record)
         # Each kind of record is forgotten where it is kept.
         if isinstance(record, RunRecord):
             self.runs.pop(record.key, None)
@@ -254,6 +259,18 @@ class Tracker:
             and self.records.get(record.task_id) is record
         ):
             del self.records[record.task_id]
+
+    def _note_rest(self, record: TaskRecord | RunRecord) -> None:
+        """Keep when the server wants to be asked again: who comes anew waits, too."""
+        if record.not_before > self.loop.time():
+            key = record.key if isinstance(record, RunRecord) else record.task_id
+            self._resting[key] = record.not_before
+            if len(self._resting) > _RESTING_KEPT:
+                del self._resting[next(iter(self._resting))]
+
+    def _rest_of(self, key: str | tuple[str, int]) -> float:
+        """Return when what nobody wanted for a while may be asked for again."""
+        return self._resting.pop(key, 0.0)
 
     # --- what a reply means
 
@@ -495,6 +512,13 @@ class Tracker:
             self.queue.bring_forward(record, at - now)
             if record.due != before:
                 self._next_first = at + _FIRST_POLLS_APART
+
+    def hurry(self, record: RunRecord) -> None:
+        """Let a run be due now: who comes anew waits for no pause that others had."""
+        record.reset_pause()
+        if record.due not in {DueState.READY, DueState.POLLING}:
+            record.not_before = max(record.not_before, self._rest_of(record.key))
+            self.queue.add(record)
 
     def leave_collection(self) -> None:
         """Let what waited for a collection come due singly, spread over its pause."""
