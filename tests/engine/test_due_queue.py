@@ -1,7 +1,11 @@
 """The queue: due times on a grid, one timer, closed while the server is down."""
 
 import asyncio
+import itertools
 import math
+import sys
+from types import FrameType
+from typing import Any
 
 import anyio
 import pytest
@@ -276,3 +280,33 @@ def test_what_must_not_be_asked_yet_is_due_later_by_what_timers_are_early(
     one.not_before = not_before
     Woken().queue.add(one)
     assert (one.due - 0.5) * GRID >= not_before - 1e-9
+
+
+def test_when_it_is_due_next_may_be_asked_in_any_thread() -> None:
+    """A scrape is told a time or none, whenever the timer fires meanwhile."""
+    for steps in itertools.count():
+        queue = Woken().queue
+        queue.add_after(record(), 1.0)
+        left = steps
+
+        def look(frame: FrameType, event: str, _arg: object) -> Any:
+            nonlocal left
+            if frame.f_code.co_name != "next_at":
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                left -= 1
+                if left == 0:
+                    queue.clear()  # noqa: B023 - called before the next round
+            return look
+
+        before = sys.gettrace()
+        sys.settrace(look)
+        try:
+            found = queue.next_at
+        finally:
+            sys.settrace(before)
+        assert found in {None, 1.0}
+        if left > 0:
+            break
+    assert steps > 3

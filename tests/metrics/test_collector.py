@@ -3,6 +3,11 @@
 import gc
 import json
 import re
+import socket
+import struct
+import sys
+import urllib.request
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -147,6 +152,32 @@ async def test_counts_go_on_when_a_manager_is_opened_again() -> None:
             assert seen.value("requests_total", kind="read", status="2xx") == count
 
 
+async def test_counts_do_not_fall_for_who_asks_while_it_is_opened_again() -> None:
+    """A scrape runs in a thread of its own, between any two lines of ours."""
+    async with SimulatedServer() as server:
+        em = direct(server)
+        await em.open()
+        await em.fetch_all()
+        await em.aclose()
+        seen = [em.statistics().requests]
+
+        def look(frame: FrameType, _event: str, _arg: object) -> Any:
+            if frame.f_code.co_name == "_open":
+                seen.append(em.statistics().requests)
+                return look
+            return None
+
+        before = sys.gettrace()
+        sys.settrace(look)
+        try:
+            await em.open()
+        finally:
+            sys.settrace(before)
+        await em.aclose()
+    assert len(seen) > 5
+    assert seen == sorted(seen)
+
+
 async def test_many_managers_are_told_apart() -> None:
     """By URL, or by the names that were given; one that is gone is told no more."""
     async with SimulatedServer() as one, SimulatedServer() as other:
@@ -209,6 +240,42 @@ def test_it_is_served_on_loopback() -> None:
     server.shutdown()
     server.server_close()
     thread.join(10)
+
+
+def test_a_scraper_that_goes_away_is_no_traceback(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Whenever it resets its connection, as checks of open ports do; it goes on."""
+    server, thread = serve(Collector(), port=0)
+    vars(server)["daemon_threads"] = False  # so that its close awaits each scrape
+    for said in (b"", b"GET /met", b"GET /metrics HTTP/1.1\r\n\r\n", b"\xff\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", server.server_port)) as scraper:
+            scraper.sendall(said)
+            scraper.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+    url = f"http://127.0.0.1:{server.server_port}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as reply:
+        assert b"veeam_tasks_watched" in reply.read()
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_else_goes_wrong_in_a_scrape_is_printed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As it is by every server of the standard library."""
+    server, thread = serve(Collector(), port=0)
+    try:
+        int("no connection")
+    except ValueError:
+        server.handle_error(None, ("127.0.0.1", 1))
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+    assert "no connection" in capfd.readouterr().err
 
 
 def panels() -> list[dict[str, Any]]:

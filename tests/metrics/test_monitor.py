@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import attrs
+
 from veeam_tasks import (
     JobSession,
     RunStage,
@@ -73,3 +75,20 @@ def test_what_is_later_than_all_bounds_is_counted() -> None:
     counts = monitor.seen_after.counts
     assert (counts[0], counts[-2], counts[-1]) == (1, 1, 1)
     assert monitor.seen_after.total == sum((BOUNDS[0], 2 * BOUNDS[-1] + 1))
+
+
+def test_words_of_the_server_are_short_labels_without_control_characters() -> None:
+    """However long a name is, and whatever is in it; the same word is one series."""
+    monitor = Monitor()
+    for end in ("a", "b"):
+        monitor.changed(end_of(f"\x1b[2J\u202e\n{'x' * 1_000_000}{end}"), is_ours=True)
+    [job] = monitor.last_success
+    assert job.startswith(r"\x1b[2J\u202e\nx")
+    assert len(job) < 250
+    begun = attrs.evolve(end_of("Job"), stage=RunStage.TASK)
+    assert begun.task is not None
+    task = attrs.evolve(begun.task, operation=f"\r{'y' * 1_000_000}")
+    monitor.changed(attrs.evolve(begun, task=task), is_ours=True)
+    [(operation, _)] = [key for key, count in monitor.ends.items() if count]
+    assert operation.startswith(r"\ry")
+    assert len(operation) < 250

@@ -46,7 +46,10 @@ class Lifetime:
     _monitor: Monitor = attrs.field(init=False)
     _opening: "Opening | None" = None
     # What the runtimes before the last one have counted.
-    _past: Statistics = attrs.field(factory=Statistics)
+    # What earlier open times have done, and the last of them that is counted in it.
+    _past: tuple[Runtime | None, Statistics] = attrs.field(
+        factory=lambda: (None, Statistics())
+    )
 
     def __attrs_post_init__(self) -> None:
         base, account = self.settings.base, self.credentials
@@ -101,7 +104,7 @@ class Lifetime:
             await old.aclose(log_out=True)
         opening.check()
         if old is not None:
-            self._past = added(old.statistics(), self._past)
+            self._past = old, added(old.statistics(), self._past[1])
         runtime = self.runtime = self.make_runtime(opening.loop)
         try:
             await runtime.start()
@@ -161,9 +164,12 @@ class Lifetime:
 
     def statistics(self) -> Statistics:
         """Return what the manager has done over all the times that it was open."""
+        # In this order: another thread may ask while one is counted as past.
         runtime = self.runtime
-        now = Statistics() if runtime is None else runtime.statistics()
-        return added(now, self._past)
+        counted, past = self._past
+        is_past = runtime is None or runtime is counted
+        now = Statistics() if runtime is None or is_past else runtime.statistics()
+        return added(now, past)
 
     def measures(self) -> Measures:
         """Return what a scrape tells of now; may be called in any thread."""

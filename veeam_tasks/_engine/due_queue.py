@@ -125,7 +125,8 @@ class DueQueue:
     @property
     def next_at(self) -> float | None:
         """Loop time when something is due next; None if nothing is."""
-        return None if self._timer is None else self._armed * GRID
+        armed = self._armed  # once: another thread may ask while the timer fires
+        return None if armed == math.inf else armed * GRID
 
     def add_after(self, item: DueItem, delay: float) -> None:
         """Let `item` be due in `delay` seconds, instead of when it was due."""

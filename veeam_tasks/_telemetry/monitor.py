@@ -19,6 +19,7 @@ from veeam_tasks._telemetry.notices import TASKS, Statistics, error_fields
 
 _MOST_OPERATIONS = 200
 _MOST_JOBS = 500
+_LONGEST_LABEL = 200
 _OTHER = "other"
 
 BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
@@ -112,8 +113,9 @@ class Monitor:
             result = outcome
         self.sessions[result] = self.sessions.get(result, 0) + 1
         if is_ours and session is not None and session.job_name and seen.succeeded:
-            self.last_success[session.job_name] = seen.observed_at
-            self.last_success.move_to_end(session.job_name)
+            job = _label(session.job_name)
+            self.last_success[job] = seen.observed_at
+            self.last_success.move_to_end(job)
             if len(self.last_success) > _MOST_JOBS:
                 self.last_success.popitem(last=False)
 
@@ -162,12 +164,17 @@ class Monitor:
 
     def _operation_of(self, seen: Observation) -> str:
         """Return the operation; the words are the server's, so they are bounded."""
-        word = "" if seen.task is None else seen.task.operation
+        word = "" if seen.task is None else _label(seen.task.operation)
         if word not in self._operations:
             if len(self._operations) >= _MOST_OPERATIONS:
                 return _OTHER
             self._operations.add(word)
         return word
+
+
+def _label(word: str) -> str:
+    """Return a word of the server as a label: short, and without control characters."""
+    return visible(word[:_LONGEST_LABEL])
 
 
 @attrs.frozen(kw_only=True)

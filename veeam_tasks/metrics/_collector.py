@@ -1,11 +1,14 @@
 """From the counts of each manager to families of metrics, when they are scraped."""
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib.resources import files
 from itertools import accumulate
+from socketserver import BaseServer
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -277,7 +280,18 @@ def serve(
     """
     registry = CollectorRegistry()
     registry.register(collector)
-    return start_http_server(port, addr=host, registry=registry)
+    server, thread = start_http_server(port, addr=host, registry=registry)
+    server.handle_error = partial(_on_error, server)  # type: ignore[method-assign] # its class is another one each time
+    return server, thread
+
+
+def _on_error(server: "WSGIServer", request: Any, client_address: Any) -> None:
+    """Take no note of a scraper that went away: a traceback would be printed of it.
+
+    Some that only look whether a port is open reset each of their connections.
+    """
+    if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+        BaseServer.handle_error(server, request, client_address)
 
 
 def dashboard() -> str:
