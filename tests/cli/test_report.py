@@ -1,5 +1,6 @@
 """`--report FILE`: a page for people, of whatever a watch delivered."""
 
+import os
 import re
 import signal
 import stat
@@ -80,6 +81,25 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(
     assert "--report" in ran.err
     assert shell("watch", "task-1", "--report", str(tmp_path)).status == 2
     assert not server.requests
+
+
+def test_nothing_takes_the_place_of_what_is_no_file(
+    shell: Here, server: ThreadedServer, tmp_path: Path
+) -> None:
+    """A device, a pipe, or what a link leads to: a page would be all that is left."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    server.requests.clear()
+    for name in (str(pipe), str(tmp_path / "link")):
+        ran = shell("watch", "task-1", "--report", name)
+        assert ran.status == 2
+        assert ran.complaint.endswith("cannot be written: it is no file")
+    ran = shell("watch", "task-1", "--report", str(tmp_path / ("x" * 300)))
+    assert ran.status == 2
+    assert ran.complaint.endswith("cannot be written: File name too long")
+    assert not server.requests
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize("what", ["refused", "away", "no job", "forbidden"])

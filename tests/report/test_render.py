@@ -1,6 +1,8 @@
 """The report as text: what it says, what it hides, how large it is."""
 
+import os
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from support.deliveries import night
 
 import veeam_tasks as vt
 from veeam_tasks.report import Recorder, render, write
+from veeam_tasks.report._recorder import Outcome
 
 pytest.importorskip("jinja2")
 
@@ -397,6 +400,73 @@ def test_the_oldest_that_succeeded_are_only_counted() -> None:
     assert len(recorder.lanes) == 20_000
     assert (recorder.forgotten, recorder.counts().total()) == (11, 20_011)
     assert recorder.lanes[0].latest.task_id == "task-0"
+
+
+def test_of_tasks_that_were_others_before_the_failures_stay() -> None:
+    """IDs that come again for months are bounded, too; what is forgotten is counted."""
+    recorder = Recorder()
+    recorder.add_event(event())
+    recorder.add_event(ended(succeeded=False))
+    for _ in range(20_010):
+        recorder.add_event(event())
+        recorder.add_event(ended())
+    assert len(recorder.lanes) == 20_000
+    assert (recorder.forgotten, recorder.counts().total()) == (11, 20_011)
+    assert recorder.counts()[Outcome.FAILED] == 1
+
+
+def test_what_is_left_unfinished_costs_no_search() -> None:
+    """Of thirty thousand that run nothing is forgotten, until they succeed."""
+    recorder = Recorder()
+    began = time.process_time()
+    for at in range(30_000):
+        recorder.add_event(event(f"task-{at}"))
+    assert time.process_time() - began < 20
+    for at in range(30_000):
+        recorder.add_event(ended(f"task-{at}"))
+    assert (len(recorder.lanes), recorder.forgotten) == (20_000, 10_000)
+
+
+def test_of_a_large_report_none_is_called_unseen() -> None:
+    """Those that are only counted were seen."""
+    outcomes = {f"task-{at}": ended(f"task-{at}") for at in range(20_005)}
+    page = render(vt.Report(outcomes={**outcomes, "task-x": None}), zone=UTC)
+    assert verdict(page) == ("Of 20,006 tasks, 1 was never seen; 20,005 succeeded.")
+
+
+@pytest.mark.parametrize("back", [timedelta(minutes=1), timedelta(hours=3)])
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_a_clock_that_was_set_back_makes_a_page_all_the_same(
+    back: timedelta, *, succeeded: bool
+) -> None:
+    """Tasks that ended before they were seen, by that clock, alone or many alike."""
+    seen = AT + timedelta(minutes=30)
+    for count in (1, 100):
+        events = [
+            event("task-x", operation="Other"),
+            ended("task-x", operation="Other"),
+        ]
+        for at in range(count):
+            events.append(event(f"task-{at}", observed_at=seen))
+            end = ended(f"task-{at}", succeeded=succeeded, observed_at=seen - back)
+            events.append(attrs.evolve(end, not_before=seen - back))
+        page = render(events, zone=UTC, now=seen)
+        assert page.count('<tr id="t') == count + 1
+        for path in re.findall(r'class="area" d="([^"]*)"', page):
+            assert all(0 <= int(one) <= 100 for one in re.findall(r"V(-?\d+)", path))
+
+
+def test_a_link_stays_and_a_device_is_left_alone(tmp_path: Path) -> None:
+    """What a link leads to is written; nothing takes the place of a pipe."""
+    target, link = tmp_path / "page.html", tmp_path / "latest.html"
+    link.symlink_to(target)
+    write(link, "page")
+    assert (link.is_symlink(), target.read_text()) == (True, "page")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="no file that can be replaced"):
+        write(pipe, "page")
+    assert pipe.is_fifo()
 
 
 def test_a_file_is_whole_at_every_moment(tmp_path: Path) -> None:

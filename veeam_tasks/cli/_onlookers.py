@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -155,10 +156,11 @@ class ReportFile:
 
 def _problem_of(path: str) -> str:
     """Return why a file cannot be put there, or nothing."""
-    target = Path(path)
-    if target.is_dir():
-        return "it is a folder"
+    target = Path(os.path.realpath(path))
     try:
+        mode = target.stat().st_mode if os.path.lexists(target) else stat.S_IFREG
+        if not stat.S_ISREG(mode):
+            return "it is a folder" if stat.S_ISDIR(mode) else "it is no file"
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
         return error.strerror or str(error)

@@ -1,6 +1,7 @@
 """The page: what is told in which order, and how it gets into the file."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections import Counter
@@ -104,10 +105,15 @@ def render(
 def write(path: str | os.PathLike[str], page: str) -> None:
     """Put a page into its file, whole: a reader finds the old one or the new one.
 
+    A link stays one: the page gets to where it leads.
+
     Raises:
-        OSError: It cannot be written; the old one is still there.
+        OSError: It cannot be written; the old one is still there. Or it is no file but
+            a device, say, which nothing can take the place of.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it is no file that can be replaced", str(path))
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
@@ -139,7 +145,9 @@ def _recorded(
             if event is not None:
                 recorder.add_event(event)
         if isinstance(delivered, vt.Report):
-            recorder.expect(*delivered.outcomes)
+            # Not those that were seen and are only counted.
+            unseen = [one for one, event in delivered.outcomes.items() if event is None]
+            recorder.expect(*unseen)
     for notice in notices:
         recorder.add_notice(notice)
     return recorder

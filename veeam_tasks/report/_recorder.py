@@ -1,6 +1,6 @@
 """What was delivered, kept for the report: the changes of each task, the outages."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -164,7 +164,9 @@ class Recorder:
     forgotten: int = attrs.field(default=0, init=False)
     _unseen: dict[tuple[str | None, str], None] = attrs.field(factory=dict, init=False)
     _lanes: dict[tuple[str | None, str], Lane] = attrs.field(factory=dict, init=False)
-    _earlier: list[Lane] = attrs.field(factory=list, init=False)
+    _earlier: dict[Lane, None] = attrs.field(factory=dict, init=False)
+    # Those that are forgotten first.
+    _succeeded: OrderedDict[Lane, None] = attrs.field(factory=OrderedDict, init=False)
 
     def add_event(self, event: vt.TaskEvent, *, server: str | None = None) -> None:
         """Take an event that was delivered.
@@ -178,14 +180,16 @@ class Recorder:
         lane = self._lanes.get(key)
         if lane is not None and event.sequence == 1:
             # Another task under the ID of one that has ended.
-            self._earlier.append(lane)
+            self._earlier[lane] = None
             del self._lanes[key]
             lane = None
         if lane is None:
             lane = self._lanes[key] = Lane(server, event)
-            if len(self._lanes) > _MOST_TASKS:
-                self._forget_one()
         lane.add(event)
+        if lane.outcome is Outcome.SUCCEEDED:
+            self._succeeded[lane] = None
+        while self._succeeded and len(self._lanes) + len(self._earlier) > _MOST_TASKS:
+            self._forget(self._succeeded.popitem(last=False)[0])
 
     def expect(self, *task_ids: str, server: str | None = None) -> None:
         """Take note of tasks that are watched, so that those never seen are told.
@@ -232,15 +236,13 @@ class Recorder:
         counts[Outcome.SUCCEEDED] += self.forgotten
         return counts
 
-    def _forget_one(self) -> None:
-        if self._earlier:
-            del self._earlier[0]
-            return
-        for key, lane in self._lanes.items():
-            if lane.outcome is Outcome.SUCCEEDED:
-                del self._lanes[key]
-                self.forgotten += 1
-                return
+    def _forget(self, lane: Lane) -> None:
+        key = lane.server, lane.latest.task_id
+        if self._lanes.get(key) is lane:
+            del self._lanes[key]
+        else:
+            del self._earlier[lane]
+        self.forgotten += 1
 
     def __repr__(self) -> str:
         return f"<Recorder of {len(self.lanes)} tasks, {len(self.outages)} outages>"

@@ -203,6 +203,7 @@ def _group_row(
     for run in runs:
         begin = int(scale.at(run.seen_at) / 100 * (_BINS - 1))
         end = int(scale.at(run.ended_at or until) / 100 * (_BINS - 1))
+        end = max(begin, end)  # the clock may have been set back meanwhile
         steps[begin] += 1
         steps[end + 1] -= 1
     counts, now = [], 0
