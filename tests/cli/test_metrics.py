@@ -2,12 +2,14 @@
 
 import os
 import re
+import socket
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from support.command_line import COMMAND, Here, clean_environment, settings_of
+from support.command_line import COMMAND, SECONDS, Here, clean_environment, settings_of
 
 from veeam_tasks.simulator import ThreadedServer
 
@@ -56,3 +58,48 @@ def test_what_is_no_address_is_refused(
     ran = here("watch", "--simulate", "1", "--speed", "100", "--metrics", written)
     assert ran.status == 2
     assert "--metrics" in ran.err
+
+
+def test_a_port_that_is_taken_is_refused_and_leaves_nothing(
+    server: ThreadedServer,
+) -> None:
+    """It is known once there is a manager, whose logon session ends all the same."""
+    watch = ("watch", "task-1", "--metrics")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = subprocess.run(
+            [sys.executable, "-X", "dev", *COMMAND[1:], *watch, f":{port}"],
+            env=clean_environment(**settings_of(server)),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert ran.returncode == 2
+    said = f"--metrics: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert ran.stderr == f"veeam-tasks watch: {said}\n"
+    assert server.logon_sessions == []
+
+
+@pytest.mark.parametrize("host", ["x" * 70, "a..b"])
+def test_what_is_no_name_of_a_host_is_refused(
+    shell: Here, server: ThreadedServer, host: str
+) -> None:
+    """Also what cannot even be asked of a name server."""
+    ran = shell("watch", "task-1", "--metrics", f"{host}:9399")
+    assert ran.status == 2
+    assert f"--metrics: cannot listen on {host}:9399: " in ran.complaint
+    assert server.logon_sessions == []
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_an_address_of_ipv6_is_told_as_a_url_has_it(
+    shell: Here, server: ThreadedServer
+) -> None:
+    """In brackets, so that it can be copied."""
+    task = server.add_task("Finished", shared=True)
+    ran = shell("watch", task.task_id, "--metrics", "[::1]:0", "--json")
+    if "Cannot assign requested address" in ran.err:
+        pytest.skip("no IPv6 here")
+    assert ran.status == 0
+    assert re.search(r"metrics: http://\[::1\]:\d+/metrics", ran.err)

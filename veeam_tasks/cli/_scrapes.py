@@ -56,6 +56,7 @@ class MetricsPort:
         """
         from veeam_tasks.metrics import Collector, serve  # noqa: PLC0415 - only if asked for
 
+        host = f"[{self.host}]" if ":" in self.host else self.host
         if self._collector is None:
             collector = Collector()
             problem = ""
@@ -63,8 +64,10 @@ class MetricsPort:
                 listening, _ = serve(collector, self.host, self.port)
             except OSError as error:
                 problem = error.strerror or str(error)
+            except UnicodeError:
+                problem = "this is no name of a host"
             if problem:
-                text = f"--metrics: cannot listen on {self.host}:{self.port}: {problem}"
+                text = f"--metrics: cannot listen on {host}:{self.port}: {problem}"
                 raise click.UsageError(text)
 
             def stop() -> None:
@@ -73,7 +76,7 @@ class MetricsPort:
 
             self._collector, self._stop = collector, stop
             if not self.port:
-                say(f"metrics: http://{self.host}:{listening.server_port}/metrics")
+                say(f"metrics: http://{host}:{listening.server_port}/metrics")
         self._collector.add(manager, name=server)
 
     def expect(self, task_ids: "Sequence[str]", server: str | None = None) -> None:

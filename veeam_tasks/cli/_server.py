@@ -201,8 +201,13 @@ class LogonSession:
             manager: vt.SessionManager = await self._open(loop.time())
         finally:
             timer.cancel()
-        for tell in self._began:
-            tell(manager)
+        try:
+            for tell in self._began:
+                tell(manager)
+        except BaseException:
+            # What raises here is not entered, so nobody would leave it.
+            await self._opening.__aexit__(*sys.exc_info())
+            raise
         return manager
 
     async def __aexit__(
