@@ -415,3 +415,18 @@ def test_in_a_narrow_terminal_the_message_keeps_its_place(
     assert widest(child.before or "") <= columns
     assert len(re.findall(r"^task-\d+ +failed +", table, re.MULTILINE)) == 11
     assert "Cannot" in table
+
+
+def test_ctrl_z_gives_the_terminal_back(server: ThreadedServer) -> None:
+    """Its own screen and its cursor, before it stops; the picture when it goes on."""
+    task = server.add_task("Running", shared=True)
+    child = on_terminal(["watch", task.task_id], settings_of(server))
+    child.expect_exact("\x1b[?1049h")
+    child.expect_exact(task.task_id)
+    # Nobody is there who could let it go on, so the system does not let it stop.
+    child.send("\x1a")
+    child.expect_exact("\x1b[?1049l\x1b[?25h")
+    child.expect_exact("\x1b[?1049h\x1b[?25l")
+    child.expect_exact(task.task_id)
+    task.finish()
+    assert ended(child) == 0

@@ -9,6 +9,8 @@ control characters in them were made visible by `Progress`.
 """
 
 import asyncio
+import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -49,6 +51,8 @@ from veeam_tasks.cli._tables import (
 )
 
 _PERIOD: Final = 0.25
+# Windows has none.
+_STOP: Final = getattr(signal, "SIGTSTP", None)
 _FIXED_LINES = 8
 _FEWEST_ROWS = 3
 _NOTES_SHOWN, _NOTES_KEPT = 3, 10_000
@@ -121,6 +125,8 @@ class Display:
             sys.stderr = cast("TextIO", self._held)
         TerminalScreen.is_other = True
         self._live.start(refresh=True)
+        self._stops = False
+        self._take_stop()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(
             _PERIOD, self._tick
         )
@@ -131,6 +137,7 @@ class Display:
             return
         self._timer.cancel()
         self._timer = None
+        self._leave_stop()
         # A terminal that went away is no reason to stay logged on.
         with suppress(OSError):
             self._live.stop()
@@ -139,6 +146,29 @@ class Display:
             sys.stderr = cast("TextIO", self._held.stream)
             with suppress(OSError):
                 self._held.release()
+
+    def _take_stop(self) -> None:
+        """Let Ctrl-Z come to us; what is ignored stays so."""
+        if _STOP is not None and signal.getsignal(_STOP) is signal.SIG_DFL:
+            self._loop.add_signal_handler(_STOP, self._stop)
+            self._stops = True
+
+    def _leave_stop(self) -> None:
+        if _STOP is not None and self._stops:
+            self._loop.remove_signal_handler(_STOP)
+            self._stops = False
+
+    def _stop(self) -> None:
+        """Stop as Ctrl-Z asks, but not before the first screen is shown again."""
+        TerminalScreen.leave()
+        self._leave_stop()
+        assert _STOP is not None
+        os.kill(os.getpid(), _STOP)
+        # From here on it goes on, perhaps in a terminal of another size.
+        self._take_stop()
+        TerminalScreen.return_to()
+        with suppress(OSError):
+            self._live.refresh()
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(_PERIOD, self._tick)

@@ -14,6 +14,7 @@ import click
 
 _COLUMNS: Final = 80
 _LEAVE: Final = b"\x1b[?1049l\x1b[?25h"
+_RETURN: Final = b"\x1b[?1049h\x1b[?25l"
 _NONE: Final = {"stdin": os.O_WRONLY, "stdout": os.O_RDONLY, "stderr": os.O_WRONLY}
 
 
@@ -42,6 +43,13 @@ class TerminalScreen:
         if cls.is_other:
             with suppress(OSError):
                 os.write(1, _LEAVE)
+
+    @classmethod
+    def return_to(cls) -> None:
+        """Show the other one again, empty, without a cursor."""
+        if cls.is_other:
+            with suppress(OSError):
+                os.write(1, _RETURN)
 
 
 def is_output_broken() -> bool:
