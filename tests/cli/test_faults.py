@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import shlex
 import signal
 import socket
 import subprocess
@@ -109,6 +110,12 @@ def test_a_password_with_a_newline_is_sent_without_it(
     assert all(logon.accepted for logon in server.logons)
 
 
+PRINT = (
+    "import pathlib, sys;"
+    " sys.stdout.buffer.write(pathlib.Path(sys.argv[1]).read_bytes())"
+)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
 def test_files_as_powershell_writes_them_are_read(
     shell: Here, server: ThreadedServer, tmp_path: Path, encoding: str
@@ -126,6 +133,9 @@ def test_files_as_powershell_writes_them_are_read(
     secret = write("secret", f"{server.password}\r\n")
     ran = shell("watch", "--file", ids, "--password-file", secret)
     assert ran.status == 0
+    command = shlex.join([sys.executable, "-c", PRINT, secret])
+    ran = shell("watch", "--file", ids, "--password-command", command)
+    assert (ran.status, ran.err.count("\n")) == (0, 1)
     assert ran.objects[0]["task_id"] == task.task_id
     body = write("body", "<JobStartSpec/>")
     server.set_script("Finished")

@@ -1,6 +1,7 @@
 """Several servers at once: `--server` more than once, and IDs as NAME/task-7."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -186,3 +187,40 @@ def test_the_names_stand_in_what_is_told_of_failures(
     ran = shell("watch", "dr/task-1", "--on-failure", f"tee {out}", *QUICK)
     assert ran.status == 1
     assert json.loads(out.read_text())["server"] == "dr"
+
+
+def test_no_server_is_left_logged_on_to_where_one_cannot_begin(
+    shell: Here, servers: dict[str, ThreadedServer]
+) -> None:
+    """Whichever logs on first: nothing of the others goes on, either."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = shell("watch", "--all", *BOTH, "--metrics", f":{port}", "-q")
+    assert ran.status == 2
+    assert "--metrics: cannot listen on" in ran.err
+    for server in servers.values():
+        assert server.logon_sessions == []
+
+
+NAMED = "[servers.prod]\nurl = 'http://127.0.0.1:9'\nusername = 'u'"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("default = ['prod']", "default must be the name of a server"),
+        ("default = 7", "default must be the name of a server"),
+        ("servers = 3\ndefault = 'prod'", "servers must be a table"),
+        (f"default = {'9' * 5000}", "is no TOML"),
+        (f"default = {'[' * 5000}", "is no TOML"),
+        (f"{NAMED}\npassword-file = '~no_such_user/x'", "/x cannot be read"),
+    ],
+)
+def test_a_configuration_that_is_wrong_is_one_line(
+    shell: Here, tmp_path: Path, content: str, said: str
+) -> None:
+    """Whatever is in it, and nothing is sent."""
+    (tmp_path / "config" / "veeam-tasks" / "config.toml").write_text(content)
+    ran = shell("list", *(["--server", "prod"] if "\n" in content else []))
+    assert ran.status == 2
+    assert said in ran.complaint

@@ -17,7 +17,14 @@ from typing import Any
 import attrs
 import pytest
 import trustme
-from support.command_line import COMMAND, SECONDS, clean_environment, ended, on_terminal
+from support.command_line import (
+    COMMAND,
+    SECONDS,
+    Here,
+    clean_environment,
+    ended,
+    on_terminal,
+)
 
 JOB = "b04c217b-0538-4650-bec4-19deff4ea1ac"
 
@@ -222,3 +229,22 @@ def test_the_other_options(tmp_path: Path) -> None:
         assert running.place["url"].startswith("https://")
         assert running.place["ca_file"] == str(certificate)
         assert len(running.place["fingerprint"]) == 95
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe\xfd", "is no text in UTF-8"),
+        (b"", "holds no password in one line"),
+        (b"a\r\nb\r\n", "holds no password in one line"),
+    ],
+)
+def test_a_password_file_that_holds_none_is_one_line(
+    bare: Here, tmp_path: Path, content: bytes, said: str
+) -> None:
+    """Nothing is started then."""
+    (tmp_path / "secret").write_bytes(content)
+    options = ("--port", "0", "--password-file", str(tmp_path / "secret"))
+    ran = bare("simulate", *options)
+    assert (ran.status, ran.out) == (2, "")
+    assert said in ran.complaint

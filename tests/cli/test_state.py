@@ -1,6 +1,7 @@
 """`--state` and `resume`: a command that was ended goes on where it stood."""
 
 import json
+import math
 import os
 import resource
 import signal
@@ -212,8 +213,32 @@ def test_an_unfinished_watch_is_not_overwritten(
     shell("logout")
 
 
+def whole(**members: object) -> str:
+    """Return a state file with such members, written as JSON."""
+    known = {"kind": "veeam-tasks state", "version": 1, "checkpoints": {}}
+    return json.dumps({**known, "telling": [], "action": None, **members})
+
+
+ACTION = {
+    "path": "jobs/1?action=start",
+    "method": "POST",
+    "at": 1.0,
+    "logon": None,
+    "url": "http://em",
+    "tasks": None,
+    "sessions": None,
+}
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '{"kind": "veeam-tasks state"}', "\0\0\0"]
+    "content",
+    [
+        *("", "{}", "[]", '{"kind": "veeam-tasks state"}', "\0\0\0", "[" * 100_000),
+        whole(checkpoints={"": {"url": "http://em", "tasks": ["task-1"]}}),
+        whole(telling=[["", "task-1", math.inf]]),
+        whole(action={**ACTION, "at": math.inf}),
+        whole(action={**ACTION, "at": 1e18}),
+    ],
 )
 def test_a_damaged_file_is_refused(shell: Here, file: str, content: str) -> None:
     """It is said so in a line, and nothing is sent."""
@@ -224,6 +249,33 @@ def test_a_damaged_file_is_refused(shell: Here, file: str, content: str) -> None
     ran = shell("watch", "task-1", "--state", file)
     assert ran.status == 2
     assert f"--state {file} is no state file of veeam-tasks" in ran.complaint
+
+
+def test_what_is_no_file_is_refused_at_once(
+    shell: Here, server: ThreadedServer, tmp_path: Path
+) -> None:
+    """A pipe or a device may have no end, and nothing is to take its place."""
+    os.mkfifo(tmp_path / "pipe")
+    server.requests.clear()
+    for name, said in (("pipe", "it is no file"), (".", "Is a directory")):
+        file = str(tmp_path / name)
+        for command in (["watch", "task-1", "--state"], ["resume"]):
+            ran = shell(*command, file)
+            assert ran.status == 2
+            assert ran.complaint.endswith(f"cannot be read: {said}")
+    assert not server.requests
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_name_that_no_file_can_have_harms_nothing(
+    shell: Here, server: ThreadedServer, tmp_path: Path
+) -> None:
+    """It is told, as that of a folder which is not there."""
+    task = server.add_task("Finished", shared=True)
+    for name in ("x" * 300, "nowhere/x"):
+        ran = shell("watch", task.task_id, "--state", str(tmp_path / name), *QUICK)
+        assert ran.status == 0
+        assert "cannot be written: " in ran.err
 
 
 def test_a_file_that_is_not_there_is_told(shell: Here, file: str) -> None:

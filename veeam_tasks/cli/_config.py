@@ -13,6 +13,7 @@ It is ``config.toml`` in the user's configuration folder, on Linux
 """
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,7 +93,12 @@ def named_server(name: str | None) -> NamedServer | None:
     wanted = content.get("default") if name is None else name
     if wanted is None:
         return None
-    if not isinstance(servers, dict) or wanted not in servers:
+    if not isinstance(servers, dict) or not isinstance(wanted, str):
+        key = "default" if isinstance(servers, dict) else "servers"
+        must = "the name of a server" if isinstance(servers, dict) else "a table"
+        text = f"{shown}: {key} must be {must}"
+        raise click.UsageError(text)
+    if wanted not in servers:
         known = ", ".join(sorted(servers)) or "none"
         text = f"{shown} has no server {visible(str(wanted))!r}; it has: {known}"
         raise click.UsageError(text)
@@ -107,7 +113,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         problem = f"{shown} cannot be read: {error.strerror}"
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Of TOML, of UTF-8, of a number with 5,000 digits, of as many brackets.
+    except (ValueError, RecursionError) as error:
         problem = f"{shown} is no TOML: {error}"
     raise click.UsageError(problem)
 
@@ -142,6 +149,7 @@ def _checked(name: str, entries: Any, path: Path) -> NamedServer:
         settings[parameter] = value if is_switch else str(value)
         if parameter in _FILES:
             # Relative to the file in which it stands, wherever the command is run.
-            settings[parameter] = str(path.parent / Path(str(value)).expanduser())
+            # Not that of pathlib, which raises where there is no such home.
+            settings[parameter] = str(path.parent / os.path.expanduser(str(value)))  # noqa: PTH111
         sources[parameter] = where
     return NamedServer(name=name, settings=settings, sources=sources)

@@ -202,7 +202,7 @@ def _member(line: str, where: str) -> str:
     try:
         found = json.loads(line)
         value, server = found["task_id"], found.get("server")
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, RecursionError):
         value = server = None
     if isinstance(value, str):
         return f"{server}/{value}" if isinstance(server, str) else value

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 import click
 
-from veeam_tasks.cli._input import read_text
+from veeam_tasks.cli._input import decoded, read_text
 from veeam_tasks.cli._messages import visible, warn
 
 OUR_SECRETS: Final = (
@@ -228,10 +228,8 @@ class PasswordSource:
         if status:
             problem = f"{visible(words[0])} exited with {status}"
             raise self._bad_command(problem)
-        try:
-            text = Hidden(printed.reveal().decode())
-        except UnicodeDecodeError:
-            text = Hidden("")
+        whence = f"{self._named('password_command')}: what {visible(words[0])} printed"
+        text = Hidden(decoded(printed.reveal(), whence))
         return _one_line(text, f"{self._named('password_command')}: {words[0]}")
 
     def _bad_command(self, problem: str) -> click.UsageError:

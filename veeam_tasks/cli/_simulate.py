@@ -5,7 +5,6 @@ import itertools
 import re
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -19,7 +18,9 @@ from veeam_tasks.cli._command import (
     Duration,
     option,
 )
+from veeam_tasks.cli._input import read_text
 from veeam_tasks.cli._json_lines import write
+from veeam_tasks.cli._messages import visible
 from veeam_tasks.cli._options import output_options
 from veeam_tasks.cli._reporters import OutputMode
 from veeam_tasks.cli._runner import Exit, run_async
@@ -313,9 +314,9 @@ class _Plan:
 
 
 def _password_in(path: str) -> str:
-    text = Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    text = read_text(path, "--password-file").removesuffix("\n").removesuffix("\r")
     if not text or "\n" in text:
-        problem = f"--password-file: {path} holds no password in one line"
+        problem = f"--password-file: {visible(path)} holds no password in one line"
         raise click.UsageError(problem)
     return text
 

@@ -4,6 +4,7 @@ It is written before what it says is told: a process that is killed in between l
 word of what it may not have told any more, and `resume` tells that again, marked so.
 """
 
+import errno
 import json
 import math
 import os
@@ -25,6 +26,13 @@ from veeam_tasks.cli._messages import complain, say, visible
 
 _VERSION: Final = 1
 _KIND: Final = "veeam-tasks state"
+_DAMAGED: Final = (
+    *(ValueError, TypeError, KeyError, AttributeError),
+    *(OverflowError, RecursionError),
+)
+"""What is raised by the way through a file of any content."""
+_LATEST: Final = 1e11
+"""Seconds since 1970, in the year 5138."""
 _SHORTEST_PAUSE: Final = 1.0
 _SHARE: Final = 20
 """How many times as long as it takes to save there is until the next time."""
@@ -146,13 +154,20 @@ class StateFile:
             click.UsageError: It is not there, cannot be read, or is damaged.
         """
         try:
-            return _parsed(json.loads(self.path.read_bytes()))
+            return _parsed(json.loads(self._content()))
         except OSError as error:
             problem = f"cannot be read: {error.strerror or error}"
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except _DAMAGED:
             problem = "is no state file of veeam-tasks, or is damaged"
         text = f"{option}{self.shown} {problem}"
         raise click.UsageError(text)
+
+    def _content(self) -> bytes:
+        mode = self.path.stat().st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            return self.path.read_bytes()
+        # A device or a pipe may have no end.
+        raise OSError(errno.EINVAL, "it is no file")
 
     def check_free(self) -> None:
         """Refuse to begin where something that has not ended would be forgotten.
@@ -160,7 +175,7 @@ class StateFile:
         Raises:
             click.UsageError: The file holds a watch that has not ended, or is not ours.
         """
-        if self.path.exists() and not self.read("--state ").has_ended:
+        if os.path.lexists(self.path) and not self.read("--state ").has_ended:
             text = (
                 f"--state {self.shown} holds a watch that has not ended:"
                 f" 'veeam-tasks resume {self.shown}' goes on with it; to begin anew,"
@@ -272,7 +287,9 @@ def _parsed(value: Any) -> State:
         raise ValueError(text)
     checkpoints = dict(value["checkpoints"])
     for one in checkpoints.values():
-        if not isinstance(one["url"], str) or not isinstance(one["tasks"], list):
+        tasks = one["tasks"]
+        is_list = isinstance(tasks, list) and all(isinstance(t, dict) for t in tasks)
+        if not isinstance(one["url"], str) or not is_list:
             text = "a checkpoint without a URL or without tasks"
             raise TypeError(text)
     telling = frozenset((str(a), str(b), int(c)) for a, b, c in value["telling"])
@@ -283,10 +300,14 @@ def _parsed(value: Any) -> State:
 
 
 def _action(value: Mapping[str, Any]) -> PendingAction:
+    at = float(value["at"])
+    if not 0 <= at < _LATEST:
+        text = "a time that no action was sent at"
+        raise ValueError(text)
     return PendingAction(
         path=str(value["path"]),
         method=str(value["method"]),
-        at=float(value["at"]),
+        at=at,
         url=str(value["url"]),
         logon=None if value["logon"] is None else str(value["logon"]),
         tasks=_ids(value["tasks"]),
