@@ -20,7 +20,8 @@ from support.command_line import (
 
 import veeam_tasks as vt
 from veeam_tasks._client.runtime import LOG_OUT_SECONDS
-from veeam_tasks.cli._runner import Exit, first_of, status_of
+from veeam_tasks.cli._exits import Exit, first_of
+from veeam_tasks.cli._runner import status_of
 from veeam_tasks.simulator import Fault, ThreadedServer
 
 

@@ -176,7 +176,8 @@ def test_the_help_of_the_shell_loads_no_client() -> None:
         "\n    run(['--help'])\n"
         "print(*(m for m in ('urllib.request', 'http.client', 'asyncio', 'aiohttp',"
         " 'anyio', 'ssl', 'subprocess', 'rich.console', 'xmltodict', 'json',"
-        " 'veeam_tasks.cli._watch') if m in sys.modules))"
+        " 'veeam_tasks.cli._watch',"
+        " 'veeam_tasks._errors', 'attr') if m in sys.modules))"
     )
     assert loaded.strip() == ""
 

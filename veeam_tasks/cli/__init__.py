@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import click
 import rich  # noqa: F401 - so that a missing extra is told before anything is done
 
+from veeam_tasks.cli._exits import Exit, report_output
 from veeam_tasks.cli._messages import complain
-from veeam_tasks.cli._runner import Exit, report_output
 from veeam_tasks.cli._streams import hush, is_output_broken, standard_streams, tell
 
 __all__ = ["run"]

@@ -10,11 +10,11 @@ import attrs
 import click
 
 from veeam_tasks.cli._command import Command
+from veeam_tasks.cli._exits import Exit
 from veeam_tasks.cli._json_lines import write
 from veeam_tasks.cli._messages import say
 from veeam_tasks.cli._options import output_options
 from veeam_tasks.cli._reporters import OutputMode
-from veeam_tasks.cli._runner import Exit
 
 _TABLE: Final = """\
 POST agents/agentRestorePoints/{ID}/mounts MountRestorePoint -

@@ -8,12 +8,13 @@ import click
 
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command
+from veeam_tasks.cli._exits import Exit
 from veeam_tasks.cli._explain import explain
 from veeam_tasks.cli._json_lines import write
 from veeam_tasks.cli._messages import complain, say, visible
 from veeam_tasks.cli._options import output_options, server_options
 from veeam_tasks.cli._reporters import OutputMode
-from veeam_tasks.cli._runner import Exit, run_async
+from veeam_tasks.cli._runner import run_async
 from veeam_tasks.cli._server import Server, checking
 from veeam_tasks.jobs import Job, JobNameError, find_job, read_jobs
 

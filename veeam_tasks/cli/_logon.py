@@ -14,6 +14,7 @@ import click
 
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command, option
+from veeam_tasks.cli._exits import Exit
 from veeam_tasks.cli._json_lines import write
 from veeam_tasks.cli._messages import say
 from veeam_tasks.cli._options import (
@@ -24,7 +25,7 @@ from veeam_tasks.cli._options import (
 )
 from veeam_tasks.cli._password import Hidden
 from veeam_tasks.cli._reporters import OutputMode
-from veeam_tasks.cli._runner import Exit, report_error, run_async
+from veeam_tasks.cli._runner import report_error, run_async
 from veeam_tasks.cli._server import Server, checking
 
 _WHOLE_COLUMNS = 110

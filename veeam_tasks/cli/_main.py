@@ -6,7 +6,7 @@ import click
 
 from veeam_tasks import __version__
 from veeam_tasks.cli._command import Command, LazyGroup
-from veeam_tasks.cli._runner import Exit
+from veeam_tasks.cli._exits import Exit
 
 PLACES: Final = {
     "watch": ("_watch", "watch", "Watch tasks until they are finished."),

@@ -22,10 +22,11 @@ import click
 
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command
+from veeam_tasks.cli._exits import Exit
 from veeam_tasks.cli._input import decoded
 from veeam_tasks.cli._options import output_options, server_options
 from veeam_tasks.cli._reporters import OutputMode
-from veeam_tasks.cli._runner import Exit, report_error, run_async
+from veeam_tasks.cli._runner import report_error, run_async
 from veeam_tasks.cli._server import LogonSession, Server
 from veeam_tasks.cli._streams import is_output_broken, tell
 

@@ -8,11 +8,11 @@ import click
 
 import veeam_tasks as vt
 from veeam_tasks.cli._command import FOLLOW, Command, Duration, option
+from veeam_tasks.cli._exits import Exit, first_of
 from veeam_tasks.cli._messages import counted, say, visible
 from veeam_tasks.cli._options import Servers, output_options, servers_options
 from veeam_tasks.cli._pending import look_for, searched_for
 from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
-from veeam_tasks.cli._runner import Exit, first_of
 from veeam_tasks.cli._several import SeveralSessions, sessions_of
 from veeam_tasks.cli._state import PendingAction, State, StateFile
 from veeam_tasks.cli._watch import follow, report_to_end, tell_end

@@ -1,4 +1,4 @@
-"""How a command ends: exit status, Ctrl-C, SIGTERM, a pipe that nobody reads."""
+"""How a command runs and is ended: Ctrl-C, SIGTERM, an error of the package."""
 
 import os
 import signal
@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from enum import IntEnum
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import veeam_tasks as vt
+from veeam_tasks.cli._exits import STATUS_OF_SIGNAL, Exit, report_output
 from veeam_tasks.cli._explain import explain
 from veeam_tasks.cli._messages import complain, say
-from veeam_tasks.cli._streams import TerminalScreen, hush, is_output_broken
+from veeam_tasks.cli._streams import TerminalScreen, hush
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,39 +24,6 @@ _LEAVING = "logging out; press Ctrl-C twice more to leave at once"
 _PATIENCE = (
     b"veeam-tasks: logging out, 5 seconds at most; a third signal quits at once\n"
 )
-
-
-class Exit(IntEnum):
-    """Exit statuses; of several that apply, the one that stands first here."""
-
-    INTERRUPTED = 130
-    TERMINATED = 143
-    HUNG_UP = 129
-    USAGE = 2
-    REFUSED = 4
-    SERVER = 3
-    TIMEOUT = 124
-    FAILED = 1
-    OK = 0
-
-
-_ORDER = list(Exit)
-# Windows has no SIGHUP: there a closed console ends a program by itself.
-_STATUS_OF: Final = {
-    number: status
-    for name, status in (
-        ("SIGINT", Exit.INTERRUPTED),
-        ("SIGTERM", Exit.TERMINATED),
-        ("SIGBREAK", Exit.TERMINATED),
-        ("SIGHUP", Exit.HUNG_UP),
-    )
-    if (number := getattr(signal, name, None)) is not None
-}
-
-
-def first_of(*statuses: Exit) -> Exit:
-    """Return the status that counts when several apply."""
-    return min(statuses, key=_ORDER.index, default=Exit.OK)
 
 
 def status_of(error: vt.VeeamTasksError) -> Exit:
@@ -74,23 +41,6 @@ def report_error(error: vt.VeeamTasksError) -> Exit:
     """Print a line about an error that ends the command; return its exit status."""
     complain(explain(error))
     return status_of(error)
-
-
-def report_output(error: OSError) -> Exit:
-    """Print a line about a standard output that failed; return the exit status.
-
-    Raises:
-        OSError: It was something else.
-    """
-    if isinstance(error, BrokenPipeError):
-        # Nobody reads any more, and that is no failure.
-        hush(sys.stdout)
-        return Exit.OK
-    if not is_output_broken():
-        raise error
-    hush(sys.stdout)
-    complain(f"standard output could not be written: {error.strerror or error}")
-    return Exit.SERVER
 
 
 class _LeavableThreads(ThreadPoolExecutor):
@@ -201,7 +151,7 @@ class SignalRunner:
         # and for those of nohup.
         before = [
             (number, signal.signal(number, self._on_signal))
-            for number in _STATUS_OF
+            for number in STATUS_OF_SIGNAL
             if signal.getsignal(number) is not signal.SIG_IGN
         ]
         try:
@@ -211,7 +161,7 @@ class SignalRunner:
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        status = _STATUS_OF[signal.Signals(number)]
+        status = STATUS_OF_SIGNAL[signal.Signals(number)]
         self._signals_seen += 1
         if self._signals_seen >= _SIGNALS_THAT_QUIT:
             TerminalScreen.leave()

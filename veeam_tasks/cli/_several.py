@@ -9,9 +9,10 @@ import attrs
 
 import veeam_tasks as vt
 from veeam_tasks.cli._events import label
+from veeam_tasks.cli._exits import Exit, first_of
 from veeam_tasks.cli._explain import explain, outage
 from veeam_tasks.cli._messages import complain
-from veeam_tasks.cli._runner import Exit, first_of, status_of
+from veeam_tasks.cli._runner import status_of
 from veeam_tasks.cli._server import LogonSession, Server
 
 Listener = Any

@@ -18,12 +18,13 @@ from veeam_tasks.cli._command import (
     Duration,
     option,
 )
+from veeam_tasks.cli._exits import Exit
 from veeam_tasks.cli._input import read_text
 from veeam_tasks.cli._json_lines import write
 from veeam_tasks.cli._messages import visible
 from veeam_tasks.cli._options import output_options
 from veeam_tasks.cli._reporters import OutputMode
-from veeam_tasks.cli._runner import Exit, run_async
+from veeam_tasks.cli._runner import run_async
 
 if TYPE_CHECKING:
     from veeam_tasks.simulator import (

@@ -10,6 +10,7 @@ import click
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command, option
 from veeam_tasks.cli._events import label
+from veeam_tasks.cli._exits import Exit, first_of
 from veeam_tasks.cli._explain import WORTH, explain
 from veeam_tasks.cli._input import checked_ids, read_names, read_text, standard_input
 from veeam_tasks.cli._jobs import complete_job, job_named, why_no_jobs
@@ -23,7 +24,7 @@ from veeam_tasks.cli._options import (
 )
 from veeam_tasks.cli._pending import note_action
 from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
-from veeam_tasks.cli._runner import Exit, first_of, report_error, run_async
+from veeam_tasks.cli._runner import report_error, run_async
 from veeam_tasks.cli._server import LogonSession, Server, checking
 from veeam_tasks.cli._several import sessions_of
 from veeam_tasks.cli._state import State

@@ -13,6 +13,7 @@ import click
 import veeam_tasks as vt
 from veeam_tasks.cli._command import Command, option
 from veeam_tasks.cli._events import NamedEvents, labelled
+from veeam_tasks.cli._exits import Exit, first_of
 from veeam_tasks.cli._explain import explain, late, outage
 from veeam_tasks.cli._hooks import FailureHook
 from veeam_tasks.cli._input import TaskName, checked_ids, read_names
@@ -26,7 +27,7 @@ from veeam_tasks.cli._reporters import (
     log_event,
     make_reporter,
 )
-from veeam_tasks.cli._runner import Exit, first_of, run_async, status_of
+from veeam_tasks.cli._runner import run_async, status_of
 from veeam_tasks.cli._server import LogonSession
 from veeam_tasks.cli._several import SeveralSessions, sessions_of
 from veeam_tasks.cli._state import KeptEvents, State
