@@ -18,7 +18,7 @@ import difflib
 import inspect
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,8 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "veeam_manager(**options): how the fixture veeam_manager logs on;"
         " options are those of veeam_tasks.connect.",
     )
-    asyncio_plugin = config.pluginmanager.get_plugin("asyncio")
-    if asyncio_plugin is not None and hasattr(asyncio_plugin, "fixture"):
+    asyncio_plugin: Any = config.pluginmanager.get_plugin("asyncio")
+    # One that knows no scopes of loops is too old; it may serve all other tests well.
+    with suppress(AttributeError, TypeError):
         # Both plugins would run an async fixture of ours, each in its own loop; so each
         # gets one, and veeam_manager chooses.
         # And one for each scope of loops, since the manager has to live in the test's.
@@ -84,11 +85,18 @@ def veeam_manager(
     names = request.fixturenames
     config = request.config
     has_asyncio = config.pluginmanager.has_plugin("veeam_tasks_asyncio")
+    is_too_old = config.pluginmanager.has_plugin("asyncio") and not has_asyncio
     is_marked = request.node.get_closest_marker("asyncio") is not None
     if "anyio_backend" in names and not is_marked:
         found = request.getfixturevalue(_ANYIO)
     elif has_asyncio and is_marked:
         found = request.getfixturevalue(f"{_ASYNCIO}_{_loop_scope(request)}")
+    elif is_marked and is_too_old:
+        problem = (
+            "the fixture veeam_manager needs pytest-asyncio 0.24 or later, or anyio's"
+            " plugin; this pytest-asyncio has no loop_scope for fixtures"
+        )
+        raise pytest.UsageError(problem)
     else:
         problem = (
             "the fixture veeam_manager needs an asynchronous test, run by anyio or"
@@ -126,7 +134,8 @@ def _loop_scope(request: pytest.FixtureRequest) -> str:
     marker = request.node.get_closest_marker("asyncio")
     found = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
     if found is None:
-        found = request.config.getini("asyncio_default_test_loop_scope")
+        with suppress(ValueError):  # a setting that pytest-asyncio has since 0.26
+            found = request.config.getini("asyncio_default_test_loop_scope")
     return str(found or _LOOP_SCOPES[0])
 
 

@@ -187,6 +187,50 @@ def test_a_manager_lives_in_the_loop_of_the_test(
     suite(pytester, code, more, "-").assert_outcomes(passed=6)
 
 
+OLD = """
+import functools
+import pytest
+
+# As it was before 0.24.
+def fixture(function=None, **options):
+    if function is None:
+        return functools.partial(fixture, **options)
+    return pytest.fixture(function, **options)
+"""
+REGISTER = """
+import pytest, old_plugin
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    config.addinivalue_line("markers", "asyncio: run it in a loop.")
+    config.pluginmanager.register(old_plugin, "asyncio")
+"""
+
+
+def test_a_pytest_asyncio_that_is_too_old_disturbs_nobody_else(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only who asks for the manager in its loops is told what is needed."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeconftest(REGISTER)
+    pytester.makepyfile(
+        old_plugin=OLD,
+        test_it="""
+        import pytest
+
+        def test_another(veeam_server):
+            assert veeam_server.url
+
+        @pytest.mark.asyncio
+        async def test_manager(veeam_manager):
+            pass
+        """,
+    )
+    result = pytester.runpytest_subprocess("-p", "veeam_tasks.pytest_plugin")
+    result.assert_outcomes(passed=1, errors=1)
+    assert "veeam_manager needs pytest-asyncio 0.24 or later" in result.stdout.str()
+
+
 @pytest.mark.parametrize(
     ("fixture", "marker", "said"),
     [
