@@ -35,13 +35,17 @@ def test_a_watch_serves_metrics_on_loopback(server: ThreadedServer) -> None:
     ) as child:
         assert child.stdout is not None
         assert child.stderr is not None
-        child.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/metrics", child.stderr.readline())
-        assert found is not None
-        with urllib.request.urlopen(found[0], timeout=10) as reply:
-            text = reply.read().decode()
-        task.finish()
-        child.communicate(timeout=30)
+        try:
+            child.stdout.readline()
+            said = child.stderr.readline()
+            found = re.search(r"http://127\.0\.0\.1:\d+/metrics", said)
+            assert found is not None
+            with urllib.request.urlopen(found[0], timeout=10) as reply:
+                text = reply.read().decode()
+            task.finish()
+            child.communicate(timeout=30)
+        finally:
+            child.kill()  # or a failure would wait for it
         assert child.returncode == 0
     assert re.search(r'watched\{em="[^"]*",state="running"\} 1\.0', text)
     with pytest.raises(OSError, match="refused"):
@@ -68,7 +72,7 @@ def test_a_port_that_is_taken_is_refused_and_leaves_nothing(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ran = subprocess.run(
-            [sys.executable, "-X", "dev", *COMMAND[1:], *watch, f":{port}"],
+            [sys.executable, "-Wd::ResourceWarning", *COMMAND[1:], *watch, f":{port}"],
             env=clean_environment(**settings_of(server)),
             capture_output=True,
             text=True,

@@ -36,7 +36,7 @@ Backend = tuple[str, dict[str, object]]
 
 
 # Asked for from outside, it is for all tests, whatever they say.
-ALL_IN_DEBUG = bool(os.environ.get("PYTHONASYNCIODEBUG"))
+ALL_IN_DEBUG = bool(os.environ.get("VEEAM_TASKS_DEBUG"))
 _RUNS_ALL = "VEEAM_TASKS_SHARE" not in os.environ
 
 
