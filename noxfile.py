@@ -12,7 +12,7 @@ import nox
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests", "lowest", "readme"]
+nox.options.sessions = ["lint", "types", "tests", "lowest"]
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
 PYTHONS = [
@@ -64,20 +64,30 @@ def share(number: int) -> dict[str, str]:
     return {"VEEAM_TASKS_LENGTHY": "no", "VEEAM_TASKS_SHARE": f"{number % 3}/3"}
 
 
+BUILT: list[str] = []
+"""The wheel, once a session of this run has built it."""
+
+
 def wheel(session: nox.Session) -> str:
-    """Build the wheel and return its path, so that tests run what users install."""
-    folder = Path(session.create_tmp()) / "wheel"
-    shutil.rmtree(folder, ignore_errors=True)
-    session.run(
-        "python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), "."
-    )
-    return str(next(folder.glob("*.whl")))
+    """Return the path of the wheel, so that tests run what users install.
+
+    It is built once for all sessions of a run.
+    """
+    if not BUILT:
+        folder = (session.cache_dir / "wheel").resolve()
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run(
+            *("python", "-m", "pip", "wheel", "-q", "--no-deps"),
+            *("-w", str(folder), "."),
+        )
+        BUILT.append(str(next(folder.glob("*.whl"))))
+    return BUILT[0]
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format, and that imports point down only."""
-    session.install("-q", PACKAGE, *group("lint"))
+    session.install("-q", f"{wheel(session)}{EXTRAS}", *group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
@@ -87,30 +97,29 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of the package, its samples, the READMEs' code, this file."""
     session.install("-q", "-e", PACKAGE, *group("types"), *group("test"))
-    session.run("mypy", "veeam_tasks", "tests/typing", "noxfile.py")
-    session.run("pyright", "tests/typing")
-    shown = Path(session.create_tmp()) / "readme_blocks.py"
-    session.run("python", "tests/typing/readme.py", str(shown))
-    session.run("mypy", str(shown))
-    session.run("pyright", str(shown))
+    shown = str(Path(session.create_tmp()) / "readme_blocks.py")
+    session.run("python", "tests/typing/readme.py", shown)
+    session.run("mypy", "veeam_tasks", "tests/typing", "noxfile.py", shown)
+    session.run("pyright", "tests/typing", shown)
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, on every supported Python that is here.
 
-    The last one runs all of them, the lengthy ones too. Of tests with many cases each
-    of the others runs a third, and the first those of the shell and the simulator too.
-    Each takes another of the three ways to ask for tasks. tests/README.md says why.
+    The last one runs all of them, the lengthy ones and those of the README too. Of
+    tests with many cases each of the others runs a third, and the first those of the
+    shell and the simulator too. Each takes another of the three ways to ask for tasks.
+    tests/README.md says why.
     """
     session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
     number = PYTHONS.index(str(session.python))
     env = WHEEL | {"VEEAM_TASKS_COALESCE": MODES[number % len(MODES)]}
-    asked: Sequence[str] = session.posargs or ("--ignore=tests/test_readme.py",)
+    asked: Sequence[str] = session.posargs
     if session.python != LAST:
         env |= share(number)
-        if number and not session.posargs:
-            asked = CORE
+        if not asked:
+            asked = CORE if number else ("--ignore=tests/test_readme.py",)
     session.run("pytest", "-q", *SPREAD, *asked, env=env)
 
 
@@ -128,13 +137,6 @@ def lowest(session: nox.Session) -> None:
     session.install("-q", wheel(session), *lowest_of_all, *group("test"))
     asked = session.posargs or WIRE
     session.run("pytest", "-q", *SPREAD, *asked, env=WHEEL | share(2))
-
-
-@nox.session
-def readme(session: nox.Session) -> None:
-    """Run the code and the commands of the README as they stand."""
-    session.install("-q", PACKAGE, *group("test"))
-    session.run("pytest", "-q", "tests/test_readme.py")
 
 
 @nox.session(default=False, venv_backend="none")
