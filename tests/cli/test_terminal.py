@@ -430,3 +430,18 @@ def test_ctrl_z_gives_the_terminal_back(server: ThreadedServer) -> None:
     child.expect_exact(task.task_id)
     task.finish()
     assert ended(child) == 0
+
+
+def test_a_terminal_of_no_size_shows_all_the_same(server: ThreadedServer) -> None:
+    """What says that it has no columns and no lines is taken for a usual one."""
+    task = server.add_task("Running", shared=True)
+    nothing = {**settings_of(server), "COLUMNS": "0", "LINES": "0"}
+    child = on_terminal(["list"], nothing)
+    child.expect_exact("task-1")
+    child.expect_exact("1 task")
+    assert ended(child) == 0
+    child = on_terminal(["watch", task.task_id], nothing)
+    child.expect_exact("1 running")
+    task.finish()
+    child.expect_exact("1 task: 1 succeeded")
+    assert ended(child) == 0

@@ -1,5 +1,7 @@
 """Tables that fit the terminal: tasks, jobs, certificates, as people read them."""
 
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -19,6 +21,7 @@ STYLES: Final = {
     "unfinished": "yellow",
 }
 _GAP = 2
+_USUAL_COLUMNS, _USUAL_LINES = 80, 24
 _WIDE = 120
 _LONGEST, _LONGEST_WIDE = 18, 38
 _MESSAGE = 24
@@ -28,7 +31,19 @@ _LEAST: Final = {"OPERATION": 6, "AGE": 4, "JOB": 8, "MESSAGE": 10}
 
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that takes nothing in a text for markup."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    # Which rich takes at its word, and shows nothing.
+    is_nothing = {
+        name: bool(re.fullmatch("0+", os.environ.get(name, "")))
+        for name in ("COLUMNS", "LINES")
+    }
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=_USUAL_COLUMNS if is_nothing["COLUMNS"] else None,
+        height=_USUAL_LINES if is_nothing["LINES"] else None,
+    )
 
 
 def make_table(
