@@ -328,6 +328,24 @@ async def test_one_bad_collection_hides_no_new_task(mode: str, kind: str) -> Non
                 assert (await anext(watch)).task_id == new
 
 
+async def test_a_collection_that_goes_on_failing_is_asked_for_every_half_minute() -> (
+    None
+):
+    """At first at the pace of the watch, then each time twice as late, 30 s at most."""
+    async with (
+        SimulatedServer() as server,
+        door(server, coalesce="never", pace=Pace(first=1, longest=1)) as em,
+    ):
+        server.add_task("Running 1h, Finished ok")
+        watch = em.watch_all()
+        await anext(watch)
+        server.faults.add(Fault("status", status=500, path="/tasks$"))
+        await anyio.sleep(125)
+        times = [r.time for r in server.requests if r.path.endswith("/tasks")]
+        pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
+        assert [round(one) for one in pauses[-7:]] == [2, 4, 8, 16, 30, 30, 30]
+
+
 async def test_only_watches_and_wait_ride_out_an_outage() -> None:
     """Whatever is asked for once fails at once, also during an outage."""
     async with SimulatedServer() as server, door(server) as em:
