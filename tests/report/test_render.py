@@ -337,6 +337,21 @@ def test_an_outage_is_a_band_and_a_line_of_text() -> None:
     assert "to the end of this report: refused" in page
 
 
+def test_the_oldest_outages_are_only_counted() -> None:
+    """So that a server that comes and goes for months does not fill the page."""
+    recorder = Recorder()
+    recorder.add_event(event())
+    for at in range(510):
+        for kind in (vt.NoticeKind.UNREACHABLE, vt.NoticeKind.RECOVERED):
+            moment = AT + timedelta(minutes=at, seconds=30 * (kind == "recovered"))
+            recorder.add_notice(vt.Notice(kind=kind, at=moment, detail="x"))
+    assert (len(recorder.outages), recorder.forgotten_outages) == (500, 10)
+    page = render(recorder, zone=UTC)
+    assert "; 510 outages of the server" in page
+    assert "<li>10 earlier outages not shown.</li>" in page
+    assert page.count("<b>Outage</b>") == 500
+
+
 def test_tasks_and_outages_of_several_servers_are_told_apart() -> None:
     """Each has the name of its server; equal IDs are different tasks."""
     recorder = Recorder(began_at=AT)

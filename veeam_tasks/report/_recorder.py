@@ -10,6 +10,7 @@ import veeam_tasks as vt
 
 _MOST_CHANGES = 64
 _MOST_TASKS = 20_000
+_MOST_OUTAGES = 500
 
 
 class Outcome(StrEnum):
@@ -140,7 +141,8 @@ class Recorder:
     """Keeps what a watch delivered, and what notices told, for `render`.
 
     It holds some hundred bytes a task, and forgets the oldest that succeeded when there
-    are more than twenty thousand; they stay counted.
+    are more than twenty thousand; they stay counted. Of outages
+    it holds the latest five hundred; the others stay counted, too.
 
     Args:
         url: Of the server, to be shown; None if there are several.
@@ -152,6 +154,7 @@ class Recorder:
         ended_at: When that was noted.
         renewals: When the logon session was renewed.
         forgotten: How many tasks that succeeded are only counted.
+        forgotten_outages: How many outages are only counted.
     """
 
     url: str | None = None
@@ -162,6 +165,7 @@ class Recorder:
     outages: list[Outage] = attrs.field(factory=list, init=False)
     renewals: list[datetime] = attrs.field(factory=list, init=False)
     forgotten: int = attrs.field(default=0, init=False)
+    forgotten_outages: int = attrs.field(default=0, init=False)
     _unseen: dict[tuple[str | None, str], None] = attrs.field(factory=dict, init=False)
     _lanes: dict[tuple[str | None, str], Lane] = attrs.field(factory=dict, init=False)
     _earlier: dict[Lane, None] = attrs.field(factory=dict, init=False)
@@ -208,6 +212,9 @@ class Recorder:
         is_open = last is not None and last.ended_at is None
         if notice.kind is vt.NoticeKind.UNREACHABLE and not is_open:
             self.outages.append(Outage(server, notice.at, None, _why(notice)))
+            if len(self.outages) > _MOST_OUTAGES:
+                del self.outages[0]
+                self.forgotten_outages += 1
         elif notice.kind is vt.NoticeKind.RECOVERED and last is not None and is_open:
             last.ended_at = notice.at
         elif notice.kind is vt.NoticeKind.RENEWED:
