@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import math
 import sys
+import weakref
 from types import FrameType
 from typing import Any
 
@@ -129,6 +130,23 @@ def test_a_record_that_is_dropped_never_comes_due() -> None:
     one.due = DueState.DROPPED
     woken.loop.move_to(2)
     assert (woken.ready(), woken.wakes) == ([], 0)
+
+
+def test_what_comes_and_goes_is_not_kept_until_it_would_be_due() -> None:
+    """Ten thousand that were dropped meanwhile; what is still wanted comes due once."""
+    woken = Woken()
+    wanted = [record(f"wanted-{number}") for number in range(300)]
+    gone = []
+    for number in range(10_000):
+        passing = record()
+        for one in (passing, wanted[number % 300]):
+            woken.queue.add_after(one, 600.0)
+        passing.due = DueState.DROPPED
+        gone.append(weakref.ref(passing))
+    del passing
+    assert sum(one() is not None for one in gone) < 1000
+    woken.loop.move_to(600.0)
+    assert woken.ready() == [one.task_id for one in wanted]
 
 
 def test_ready_at_once() -> None:

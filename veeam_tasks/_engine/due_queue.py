@@ -15,6 +15,7 @@ GRID = 0.02
 """Seconds. Due times are rounded up to it, so that one wake serves many tasks."""
 
 _RESUMED_APART = 0.002
+_MANY = 256
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -40,6 +41,8 @@ class DueQueue:
     loop: asyncio.AbstractEventLoop
     ready: deque[DueItem] = attrs.field(factory=deque)
     _buckets: dict[int, list[DueItem]] = attrs.field(factory=dict)
+    # How many entries a large one may have.
+    _limits: dict[int, int] = attrs.field(factory=dict)
     _ticks: list[int] = attrs.field(factory=list)
     _timer: asyncio.Handle | None = None
     _armed: float = math.inf
@@ -138,11 +141,23 @@ class DueQueue:
         bucket = self._buckets.get(tick)
         if bucket is not None:
             bucket.append(item)
+            if len(bucket) > _MANY:
+                self._compact(tick, bucket)
             return
         self._buckets[tick] = [item]
         heapq.heappush(self._ticks, tick)
         if tick < self._armed:
             self._arm(tick)
+
+    def _compact(self, tick: int, bucket: list[DueItem]) -> None:
+        """Forget what was left behind in a bucket, once that may be half of it.
+
+        Whoever comes and goes while the server wants to be left alone for ten minutes
+        would else be kept for as long.
+        """
+        if len(bucket) > self._limits.get(tick, 0):
+            bucket[:] = dict.fromkeys(one for one in bucket if one.due == tick)
+            self._limits[tick] = max(_MANY, 2 * len(bucket))
 
     def bring_forward(self, item: DueItem, delay: float) -> None:
         """Let `item` be due in `delay` seconds, or when it was due if that is sooner.
@@ -176,6 +191,7 @@ class DueQueue:
         self._timer = None
         self._armed = math.inf
         self._buckets.clear()
+        self._limits.clear()
         self._ticks.clear()
         self.ready.clear()
 
@@ -193,6 +209,7 @@ class DueQueue:
         self._armed = math.inf
         while self._ticks and self._ticks[0] <= now:
             tick = heapq.heappop(self._ticks)
+            self._limits.pop(tick, None)
             for item in self._buckets.pop(tick):
                 if item.due != tick:
                     continue
