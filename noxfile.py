@@ -60,7 +60,7 @@ LAST = next((one for one in reversed(PYTHONS) if shutil.which(f"python{one}")), 
 
 
 def share(number: int) -> dict[str, str]:
-    """Have a third of the cases of each test run, and nothing lengthy."""
+    """Have a third of the cases of each test run, and nothing lengthy; see conftest."""
     return {"VEEAM_TASKS_LENGTHY": "no", "VEEAM_TASKS_SHARE": f"{number % 3}/3"}
 
 
@@ -107,9 +107,9 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, on every supported Python that is here.
 
-    The last one runs all of them, the lengthy ones and those of the README too. Of
-    tests with many cases each of the others runs a third, and the first those of the
-    shell and the simulator too. Each takes another of the three ways to ask for tasks.
+    The last one runs all of them, the lengthy ones and those of the README too. The
+    others run the core, of tests with many cases a third, and the first a third of what
+    starts programs. Each takes another of the three ways to ask for tasks.
     tests/README.md says why.
     """
     session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))

@@ -23,6 +23,10 @@ settings.register_profile(
 settings.load_profile("project")
 
 
+SLOW_FOLDERS = {"airflow", "ansible", "cli", "metrics", "report", "simulator"}
+"""Of whose tests without cases a Python that runs a share runs a share, too."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known, since unknown ones are errors.
 
@@ -78,8 +82,9 @@ def pytest_collection_modifyitems(
 def keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the cases of each test keep every third, say, where `VEEAM_TASKS_SHARE` asks.
 
-    "0/3", "1/3" and "2/3" have each case once between them. Cases are counted in an
-    order without a pattern: in their own, a share might be all JSON, say.
+    And of the tests without cases, in the folders that start programs. "0/3", "1/3" and
+    "2/3" have each of them once between them. They are counted in an order without a
+    pattern: in their own, a share might be all JSON, say.
     """
     asked = os.environ.get("VEEAM_TASKS_SHARE")
     if asked is None:
@@ -87,8 +92,12 @@ def keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:
     number, of = map(int, asked.split("/"))
     cases = defaultdict(list)
     for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        if not isinstance(item, pytest.Function):
+            continue
+        if hasattr(item, "callspec"):
             cases[item.parent, item.originalname].append(item)
+        elif item.path.parent.name in SLOW_FOLDERS:
+            cases[item.parent, item.path.stem].append(item)
     left_out = set()
     for (_, name), same in cases.items():
         same.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
