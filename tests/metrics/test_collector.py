@@ -203,6 +203,18 @@ async def test_a_collector_may_be_in_several_registries() -> None:
         assert generate_latest(one).decode() == generate_latest(other).decode() == third
 
 
+def test_a_second_collector_in_a_registry_is_refused() -> None:
+    """A scrape would have each family twice; `add` takes more managers."""
+    registry, collector = CollectorRegistry(), Collector()
+    registry.register(collector)
+    for one in (collector, Collector()):
+        with pytest.raises(ValueError, match="Duplicated timeseries"):
+            registry.register(one)
+    registry.unregister(collector)
+    registry.register(Collector())
+    assert generate_latest(registry).count(b"# TYPE veeam_tasks_polls_total ") == 1
+
+
 async def test_words_of_the_server_make_no_labels_without_bound() -> None:
     """After two hundred operations the rest is ``other``."""
     async with SimulatedServer() as server:

@@ -86,8 +86,12 @@ class Collector(_Base):
         yield _histogram(measures.items())
 
     def describe(self) -> list[Metric]:
-        """Return nothing: what it has depends on its managers."""
-        return []
+        """Return all families, empty: a registry refuses a second collector by them.
+
+        A scrape of both would have each family twice, which is no text of metrics any
+        more: Prometheus bears that, what else reads such text does not.
+        """
+        return [*(family.make() for family in _FAMILIES), _histogram([])]
 
 
 _Samples = Iterable[tuple[Sequence[str], float]]
