@@ -520,6 +520,23 @@ async def test_newcomers_leave_a_slow_collection_its_rest() -> None:
         assert len(watch.tasks) == 100
 
 
+@pytest.mark.parametrize(("seconds", "apart"), [(0.0, 2.0), (0.3, 2.0), (1.0, 3.0)])
+async def test_the_pause_counts_from_when_the_collection_was_asked_for(
+    seconds: float, apart: float
+) -> None:
+    """What it shows is as old as that; yet a slow one leaves the server its rest."""
+    em = Manager()
+    em.seconds_of_all = seconds
+    pace = Pace(first=2, growth=1, longest=2, jitter=0)
+    async with RawServer(route=em) as server, door(server, pace) as manager:
+        watch = manager.watch(IDS)
+        await anyio.sleep(60)
+        before = em.count("tasks")
+        await anyio.sleep(60)
+        assert (em.count("tasks") - before) == pytest.approx(60 / apart, abs=1.5)
+        assert len(watch.report.unfinished) == COUNT
+
+
 async def test_a_collection_under_an_older_token_is_not_settled() -> None:
     """It may be of other tasks; another is asked for under the new token."""
     em = Manager()

@@ -446,7 +446,10 @@ class CollectionPoller(DueItem):
                 lowest = self._lowest_pause(settling)
                 pause = lowest if pause is None else min(lowest, pause)
         if pause is not None and self.session.refused is None:
-            self.request(pause)
+            # Counted from when it was sent, since that is as old as what it shows is;
+            # but a slow one leaves the server its rest.
+            took = self.loop.time() - collection.times.sent
+            self.request(max(pause - took, min(pause, took * _REST)))
 
     def _lowest_pause(self, settling: Settling) -> float:
         """Return after what pause the next collection is due."""
