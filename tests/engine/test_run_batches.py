@@ -1,5 +1,7 @@
 """Which job sessions are asked for together, and when that pays."""
 
+import weakref
+
 import pytest
 
 from veeam_tasks import JobSession, Pace, SessionState, Task, TaskState
@@ -215,3 +217,18 @@ def test_what_a_page_showed_of_each_session_is_kept_with_its_key() -> None:
     assert made.shown([one]) == {11: seen}
     made.note_shown([one, two], sessions[:1], [33])
     assert made.shown([one, two]) == {33: two.session}
+
+
+def test_what_has_ended_is_kept_by_nobody() -> None:
+    """Also where none are asked for together: it would be kept as long as we run."""
+    known, going = batches(mode="never"), run(0)
+    gone = []
+    for number in range(1, 500):
+        one = run(number)
+        for _ in range(3):
+            known.note_asked(one)
+            known.note_asked(going)
+        one.due = DueState.DROPPED
+        gone.append(weakref.ref(one))
+    del one
+    assert sum(ref() is not None for ref in gone) < 5

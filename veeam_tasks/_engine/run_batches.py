@@ -67,6 +67,10 @@ class SessionBatches:
             return
         known = self._known[session.kind]
         known.pop(record, None)
+        # One for one, since nobody may gather: what has ended would be kept for ever.
+        first = next(iter(known), None)
+        if first is not None and first.due == DueState.DROPPED:
+            del known[first]
         known[record] = None
 
     def note_single(self, seconds: float) -> None:
