@@ -390,3 +390,17 @@ def assert_places(tracker: Tracker, polled: list[TaskRecord]) -> None:
         }
         assert places.get(DueState(record.due)) if record.due < 0 else len(timed) == 1
         assert record.due not in BUSY or mine
+
+
+def test_of_what_the_server_asked_for_the_latest_is_kept() -> None:
+    """Of ten thousand tasks that nobody wants any more."""
+    scene = Scene()
+    ids = [f"task-{number}" for number in range(10_001)]
+    wanting = Wanting()
+    reference = scene.add(wanting, *ids)
+    until = scene.loop.now + 60.0
+    for task_id in ids:
+        scene.record(task_id).not_before = until
+        scene.tracker.discard(reference, [task_id])
+    scene.add(wanting, *ids[:2])
+    assert [scene.record(one).not_before for one in ids[:2]] == [0.0, until]

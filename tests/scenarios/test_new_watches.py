@@ -167,9 +167,11 @@ async def test_who_follows_a_run_anew_waits_for_no_pause_of_others(
                 report = await em.resume(checkpoint).wait()
                 assert report.succeeded == (task.task_id,)
             else:
-                run = await em.follow(task)
-                assert run.session is not None
-                assert run.session.is_ended
+                async with em.watch(task, follow=True) as another:
+                    run = await em.follow(task)
+                    assert run.session is not None
+                    assert run.session.is_ended
+                    assert another.report.succeeded == (task.task_id,)
         assert watch.report.succeeded == (task.task_id,)
 
 
