@@ -15,6 +15,7 @@ import anyio
 import attrs
 import pytest
 from support.managers import door
+from support.virtual_time import ALL_IN_DEBUG
 
 from veeam_tasks import Pace, SessionManager, Watch
 from veeam_tasks.simulator import Fault, SimulatedServer
@@ -319,6 +320,7 @@ async def soaked(mode: str, hours: float, crowd_size: int, count: int) -> None:
 
 
 @pytest.mark.lengthy
+@pytest.mark.skipif(ALL_IN_DEBUG, reason="debug mode remembers where calls were made")
 @pytest.mark.parametrize("mode", ["never", "auto"])
 async def test_two_hours_cost_no_more_than_one(mode: str, traced: None) -> None:
     """A share of the soak: twelve tasks, two hours, all flat."""

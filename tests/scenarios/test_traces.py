@@ -43,9 +43,12 @@ NEW = "bmV3LXRva2Vu"
 CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exporter() -> InMemorySpanExporter:
-    """Keep all spans; the API takes one provider and no second."""
+    """Keep all spans; the API takes one provider and no second.
+
+    So it is that of a whole worker: one that steals tests may come here twice.
+    """
     provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
