@@ -249,21 +249,20 @@ class Tracker:
     def drop(self, record: DueItem) -> None:
         """Poll a record no more."""
         record.due = DueState.DROPPED
-        if isinstance(record, TaskRecord | RunRecord):
-            self._note_rest(record)
         # Each kind of record is forgotten where it is kept.
         if isinstance(record, RunRecord):
+            self._note_rest(record.key, record)
             self.runs.pop(record.key, None)
         if (
             isinstance(record, TaskRecord)
             and self.records.get(record.task_id) is record
         ):
+            self._note_rest(record.task_id, record)
             del self.records[record.task_id]
 
-    def _note_rest(self, record: TaskRecord | RunRecord) -> None:
+    def _note_rest(self, key: str | tuple[str, int], record: DueItem) -> None:
         """Keep when the server wants to be asked again: who comes anew waits, too."""
         if record.not_before > self.loop.time():
-            key = record.key if isinstance(record, RunRecord) else record.task_id
             self._resting[key] = record.not_before
             if len(self._resting) > _RESTING_KEPT:
                 del self._resting[next(iter(self._resting))]
