@@ -110,7 +110,7 @@ def tests(session: nox.Session) -> None:
     The last one runs all of them, the lengthy ones and those of the README too. The
     others run the core, of tests with many cases a third, and the first a third of what
     starts programs. Each takes another of the three ways to ask for tasks.
-    tests/README.md says why.
+    So it is of what is asked for after `--`; tests/README.md says why.
     """
     session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
     number = PYTHONS.index(str(session.python))
@@ -289,7 +289,7 @@ def run_all_with(session: nox.Session, env: dict[str, str]) -> None:
 
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
-    """Feed random bytes to the decoder, a random server to the client."""
+    """Feed random bytes to the decoder, and play random servers and job histories."""
     session.install("-q", PACKAGE, *group("test"))
     rounds = os.environ.get("VEEAM_TASKS_FUZZ_ROUNDS", "1000000")
     session.run(
@@ -298,6 +298,7 @@ def fuzz(session: nox.Session) -> None:
         "--timeout=0",
         "tests/protocol/test_fuzz.py",
         "tests/scenarios/test_fuzz_client.py",
+        "tests/scenarios/test_follow_fuzz.py",
         env={"VEEAM_TASKS_FUZZ_ROUNDS": rounds},
     )
 

@@ -46,7 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "strangers: needs clients of other people")
     config.addinivalue_line("markers", "soak: takes minutes; only runs by `-m soak`")
     config.addinivalue_line("markers", "playbooks: runs Ansible; only on request")
-    config.addinivalue_line("markers", "lengthy: takes seconds, and on each Python")
+    config.addinivalue_line(
+        "markers", "lengthy: takes seconds; only on the last Python"
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

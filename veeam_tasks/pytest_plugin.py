@@ -4,7 +4,7 @@
   (`veeam_tasks.simulator.ThreadedServer`), in a thread, so that synchronous and
   asynchronous tests may use it alike.
 * ``veeam_manager``: a `veeam_tasks.SessionManager` that is logged on to it, in the loop
-  of an asynchronous test (anyio or pytest-asyncio).
+  of an asynchronous test (anyio, or pytest-asyncio 0.24 or later).
 
 Options go by markers: ``@pytest.mark.veeam_server(tasks=5, tls=True, version="13")``
 takes the arguments of the server, and ``tasks``: how many to draw, or a list of

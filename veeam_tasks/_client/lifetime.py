@@ -45,7 +45,6 @@ class Lifetime:
     _notices: Notices = attrs.field(init=False)
     _monitor: Monitor = attrs.field(init=False)
     _opening: "Opening | None" = None
-    # What the runtimes before the last one have counted.
     # What earlier open times have done, and the last of them that is counted in it.
     _past: tuple[Runtime | None, Statistics] = attrs.field(
         factory=lambda: (None, Statistics())

@@ -281,6 +281,7 @@ def serve(
 
     Raises:
         OSError: The port cannot be had.
+        UnicodeError: The host is no name.
     """
     registry = CollectorRegistry()
     registry.register(collector)

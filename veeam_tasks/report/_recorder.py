@@ -140,9 +140,9 @@ def _why(notice: vt.Notice) -> str:
 class Recorder:
     """Keeps what a watch delivered, and what notices told, for `render`.
 
-    It holds some hundred bytes a task, and forgets the oldest that succeeded when there
-    are more than twenty thousand; they stay counted. Of outages
-    it holds the latest five hundred; the others stay counted, too.
+    It holds some 600 bytes a task, more of a run with its machines, and forgets the
+    oldest that succeeded when there are more than twenty thousand; they stay counted.
+    Of outages it holds the latest five hundred; the others stay counted, too.
 
     Args:
         url: Of the server, to be shown; None if there are several.
