@@ -23,7 +23,9 @@ settings.register_profile(
 settings.load_profile("project")
 
 
-SLOW_FOLDERS = {"airflow", "ansible", "cli", "metrics", "report", "simulator"}
+SLOW_FOLDERS = {
+    *("airflow", "ansible", "cli", "metrics", "report", "scenarios", "simulator")
+}
 """Of whose tests without cases a Python that runs a share runs a share, too."""
 
 
@@ -84,7 +86,7 @@ def pytest_collection_modifyitems(
 def keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the cases of each test keep every third, say, where `VEEAM_TASKS_SHARE` asks.
 
-    And of the tests without cases, in the folders that start programs. "0/3", "1/3" and
+    And of the tests without cases, in the folders that take long. "0/3", "1/3" and
     "2/3" have each of them once between them. They are counted in an order without a
     pattern: in their own, a share might be all JSON, say.
     """
