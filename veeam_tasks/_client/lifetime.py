@@ -166,8 +166,9 @@ class Lifetime:
         # In this order: another thread may ask while one is counted as past.
         runtime = self.runtime
         counted, past = self._past
-        is_past = runtime is None or runtime is counted
-        now = Statistics() if runtime is None or is_past else runtime.statistics()
+        now = Statistics()
+        if runtime is not None and runtime is not counted:
+            now = runtime.statistics()
         return added(now, past)
 
     def measures(self) -> Measures:

@@ -57,7 +57,8 @@ _SOON = 0.02
 # Pauses after failures that follow one another: at first as for new tasks, which
 # nothing else would show, then twice as long each time.
 _AFTER_A_FAILURE, _AFTER_FAILURES = 1.0, 30.0
-# How many times what the last one took, and how many seconds at most, newcomers wait.
+# How many times what the last one took, and how many seconds at most, newcomers wait;
+# so many times what it took a collection rests, too, if its pause is that long.
 _REST, _LONGEST_REST = 4.0, 5.0
 
 _SPOT_CHECKS_APART = 60.0
