@@ -56,7 +56,7 @@ class Stack:
         self.triggerers = triggerers
         self.connections = connections
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.undertaker: subprocess.Popen[bytes] | None = None
+        self.cleanup: subprocess.Popen[bytes] | None = None
         self.database_port = free_port()
         self.api_port = free_port()
         self.key = secrets.token_hex(32)
@@ -109,7 +109,7 @@ class Stack:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "AIRFLOW_HOME": str(self.folder),
             # Else the names of processes are written over their environments, by
-            # which the undertaker knows them.
+            # which `cleanup.py` knows them.
             "SPT_NOENV": "1",
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
@@ -121,8 +121,8 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.folder.parent):
             folder.chmod(0o755)
-        self.undertaker = subprocess.Popen(
-            [sys.executable, str(HERE / "undertaker.py"), str(self.folder)],
+        self.cleanup = subprocess.Popen(
+            [sys.executable, str(HERE / "cleanup.py"), str(self.folder)],
             cwd="/",
             stdin=subprocess.PIPE,
             start_new_session=True,
@@ -151,11 +151,11 @@ class Stack:
         for process in self.processes.values():
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
-        if self.undertaker is not None:
-            self.undertaker.communicate()
+        if self.cleanup is not None:
+            self.cleanup.communicate()
             for process in self.processes.values():
                 process.wait()
-            if self.undertaker.returncode:
+            if self.cleanup.returncode:
                 fail(f"something that was started in {self.folder} does not end")
 
     def kill(self, name: str) -> None:
@@ -314,7 +314,7 @@ class Stack:
 def running(stack: Stack) -> Iterator[Stack]:
     """Stop the stack in the end, whatever happens: Ctrl-C and SIGTERM, too.
 
-    The undertaker does it when this process is killed.
+    `cleanup.py` does it when this process is killed.
     """
 
     def leave(number: int, _: object) -> None:

@@ -22,9 +22,9 @@ SECRET = 'Horse "7"/é&\\+%41=battery'
 CHILD = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
 RUN = """
 import subprocess, sys
-folder, child, undertaker = sys.argv[1:]
+folder, child, cleanup = sys.argv[1:]
 subprocess.Popen(
-    [sys.executable, undertaker, folder],
+    [sys.executable, cleanup, folder],
     cwd="/", stdin=subprocess.PIPE, start_new_session=True,
 )
 env = {"AIRFLOW_HOME": folder}
@@ -88,8 +88,8 @@ def test_the_rows_of_a_dump_are_told_by_table() -> None:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux")
 def test_what_a_killed_run_has_started_is_ended(tmp_path: Path) -> None:
     """In groups of their own, deaf to SIGTERM, in the folder or with it as home."""
-    undertaker = str(FOLDER / "undertaker.py")
-    command = [sys.executable, "-c", RUN, str(tmp_path), CHILD, undertaker]
+    cleanup = str(FOLDER / "cleanup.py")
+    command = [sys.executable, "-c", RUN, str(tmp_path), CHILD, cleanup]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         handles = [os.pidfd_open(int(pid)) for pid in run.stdout.readline().split()]

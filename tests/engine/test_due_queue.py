@@ -123,7 +123,7 @@ def test_a_record_that_came_back_to_its_tick_is_ready_once() -> None:
 
 
 def test_a_record_that_is_dropped_never_comes_due() -> None:
-    """Whoever drops a record only changes its phase."""
+    """Whoever drops a record only changes its due state."""
     woken = Woken()
     one = record()
     woken.queue.add_after(one, 1)

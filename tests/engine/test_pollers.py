@@ -33,7 +33,7 @@ class Job(DueItem):
     seconds: float
 
 
-class Shop(Engine):
+class JobEngine(Engine):
     """An engine whose items are jobs; it notes what became of each."""
 
     async def _work(self, poller: Poller, item: DueItem) -> None:
@@ -70,95 +70,95 @@ class Shop(Engine):
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-def make_shop(count: int, timeout: float = 5.0) -> Shop:
-    """Return a shop with some pollers."""
+def make_engine(count: int, timeout: float = 5.0) -> JobEngine:
+    """Return an engine with some pollers."""
     scene = EngineScene(
         loop=asyncio.get_running_loop(),
         transport=Slow(),
-        engine_class=Shop,
+        engine_class=JobEngine,
         request_timeout=timeout,
     )
-    assert isinstance(scene.engine, Shop)
+    assert isinstance(scene.engine, JobEngine)
     scene.engine.begin(count)
     return scene.engine
 
 
 async def test_as_many_are_woken_as_there_is_work() -> None:
     """Two pieces of work wake two of five; all pollers work at once if need be."""
-    shop = make_shop(5)
+    engine = make_engine(5)
     await anyio.wait_all_tasks_blocked()
-    shop.give(1, 2)
-    assert len(shop.queue._waiting) == 3
+    engine.give(1, 2)
+    assert len(engine.queue._waiting) == 3
     await asyncio.sleep(3)
-    assert shop.noted() == [("came", 1, 1), ("came", 2, 2)]
-    shop.give(*[1] * 7)
+    assert engine.noted() == [("came", 1, 1), ("came", 2, 2)]
+    engine.give(*[1] * 7)
     await asyncio.sleep(3)
-    assert [at for _, _, at in shop.noted()[2:]] == [1] * 5 + [2] * 2
-    shop.queue.wake(0)
-    await shop.close()
+    assert [at for _, _, at in engine.noted()[2:]] == [1] * 5 + [2] * 2
+    engine.queue.wake(0)
+    await engine.close()
 
 
 async def test_a_late_request_is_called_off_and_its_poller_goes_on() -> None:
     """After `request_timeout`, and no other request with it."""
-    shop = make_shop(3)
+    engine = make_engine(3)
     await anyio.wait_all_tasks_blocked()
-    shop.give(100, 4)
+    engine.give(100, 4)
     await asyncio.sleep(2)
-    shop.queue.add(Job(seconds=4.5))
+    engine.queue.add(Job(seconds=4.5))
     await asyncio.sleep(10)
-    assert shop.noted() == [("came", 4, 4), ("late", 100, 5), ("came", 4.5, 6.5)]
-    assert not any(task.done() for task in shop.tasks)
-    assert not any(task.cancelling() for task in shop.tasks)
-    await shop.close()
+    assert engine.noted() == [("came", 4, 4), ("late", 100, 5), ("came", 4.5, 6.5)]
+    assert not any(task.done() for task in engine.tasks)
+    assert not any(task.cancelling() for task in engine.tasks)
+    await engine.close()
 
 
 async def test_one_timer_serves_all_requests() -> None:
     """It is set when none is, looks on twice a second, and ends with the last."""
-    shop = make_shop(10)
+    engine = make_engine(10)
     await anyio.wait_all_tasks_blocked()
-    shop.give(*[100] * 5)
+    engine.give(*[100] * 5)
     await asyncio.sleep(1.1)
-    timer = shop._timer
+    timer = engine._timer
     assert timer is not None
-    shop.give(*[100] * 5)
+    engine.give(*[100] * 5)
     await asyncio.sleep(0.1)
-    assert shop._timer is timer
+    assert engine._timer is timer
     await asyncio.sleep(4.3)
-    assert [what for what, _, _ in shop.noted()] == ["late"] * 5
-    assert shop._timer is not None
+    assert [what for what, _, _ in engine.noted()] == ["late"] * 5
+    assert engine._timer is not None
     await asyncio.sleep(2)
-    assert len(shop.events) == 10
+    assert len(engine.events) == 10
     # It finds nothing under way, and is not set again for nothing.
-    assert shop._timer is None
-    await shop.close()
+    assert engine._timer is None
+    await engine.close()
 
 
 async def test_no_timer_is_left_when_the_last_poller_has_gone() -> None:
     """A close in mid-request leaves nothing to be run later."""
-    shop = make_shop(2)
+    engine = make_engine(2)
     await anyio.wait_all_tasks_blocked()
-    shop.give(100, 100)
+    engine.give(100, 100)
     await asyncio.sleep(1)
-    timer = shop._timer
+    timer = engine._timer
     assert timer is not None
-    await shop.close()
-    assert [what for what, _, _ in shop.noted()] == ["cancelled"] * 2
+    await engine.close()
+    assert [what for what, _, _ in engine.noted()] == ["cancelled"] * 2
     assert timer.cancelled()
-    assert (shop._timer, shop.pollers) == (None, [])
+    assert (engine._timer, engine.pollers) == (None, [])
 
 
 async def test_a_cancellation_at_the_same_moment_goes_on() -> None:
     """Called off and cancelled by somebody else in one step: the latter counts."""
-    shop = make_shop(1)
+    engine = make_engine(1)
     await anyio.wait_all_tasks_blocked()
-    shop.give(100)
+    engine.give(100)
     await asyncio.sleep(1)
-    (me,) = shop.pollers
+    (me,) = engine.pollers
     me.cancel_request()
-    shop.tasks[0].cancel()
-    await asyncio.wait(shop.tasks)
-    assert shop.tasks[0].cancelled()
-    assert [what for what, _, _ in shop.noted()] == ["cancelled"]
+    engine.tasks[0].cancel()
+    await asyncio.wait(engine.tasks)
+    assert engine.tasks[0].cancelled()
+    assert [what for what, _, _ in engine.noted()] == ["cancelled"]
 
 
 async def test_called_off_counts_once() -> None:
@@ -182,24 +182,23 @@ async def test_called_off_counts_once() -> None:
 
 async def test_a_probe_that_hangs_is_given_up_when_patience_ends() -> None:
     """Also when the timer was set for a later look at other requests."""
-    shop = make_shop(2, timeout=30.0)
+    engine = make_engine(2, timeout=30.0)
     await anyio.wait_all_tasks_blocked()
-    shop.give(100)
+    engine.give(100)
     await asyncio.sleep(1.1)
-    later = shop._timer_at
-    shop.health.patience_ends_at = shop.loop.time() + 0.25
-    shop.queue.close()
+    later = engine._timer_at
+    engine.health.patience_ends_at = engine.loop.time() + 0.25
+    engine.queue.close()
     # Whatever begins now is the probe.
-    poller = (
-        shop.pollers[0] if shop.pollers[0].deadline == math.inf else shop.pollers[1]
-    )
-    probe = asyncio.create_task(shop._get(poller, URL("https://h/100"), 1))
+    one, other = engine.pollers
+    poller = one if one.deadline == math.inf else other
+    probe = asyncio.create_task(engine._get(poller, URL("https://h/100"), 1))
     await asyncio.sleep(0)
-    assert poller.deadline == shop._timer_at < later
+    assert poller.deadline == engine._timer_at < later
     probe.cancel()
     await asyncio.wait([probe])
     assert poller.deadline == math.inf
-    await shop.close()
+    await engine.close()
 
 
 async def test_a_probe_that_finds_nothing_to_poll_is_released() -> None:

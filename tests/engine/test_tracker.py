@@ -373,7 +373,7 @@ def act(scene: Scene, what: str, number: int, polled: list[TaskRecord]) -> None:
 
 
 def assert_places(tracker: Tracker, polled: list[TaskRecord]) -> None:
-    """Assert that each record is where its phase says, and only there."""
+    """Assert that each record is where its due state says, and only there."""
     queue = tracker.queue
     for record in tracker.records.values():
         ready = [one for one in queue.ready if one is record]

@@ -473,8 +473,8 @@ async def test_a_logon_session_that_is_shown_to_whomever_proves_nothing() -> Non
 
 
 @pytest.mark.virtual_time
-async def test_tokens_that_die_young_are_renewed_at_longer_pauses() -> None:
-    """Two nodes behind one address refuse each other's tokens: no storm of logons."""
+async def test_tokens_refused_early_are_renewed_at_longer_pauses() -> None:
+    """Two nodes that refuse each other's tokens do not lead to logons without end."""
     scene = Scene()
     logon = await scene.opened()
     began = anyio.current_time()

@@ -161,7 +161,7 @@ class Outage:
         self.last_error = None
         return True
 
-    def reset_backoff(self) -> None:
+    def reset_pause(self) -> None:
         """Begin again with the first pause."""
         self._pause = PROBE_PACE.first
 
@@ -283,7 +283,7 @@ class ServerHealth:
             return
         if not self.is_asking:
             # Whoever comes next is not to wait for what others have waited for.
-            self.outage.reset_backoff()
+            self.outage.reset_pause()
             self._arm(self.outage.next_probe())
         if self._spent is None and not self._is_patience_over:
             self._be_patient(self.loop.time())

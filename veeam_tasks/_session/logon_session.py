@@ -11,7 +11,7 @@ then every reply is 401. What a 401 leads to:
    up the logon session with all its tasks, so the server is asked first (`_renew`).
 4. The token was never accepted, or is adopted: the end (`_refuse_token`). A server that
    refuses its own tokens would be logged on to for ever.
-5. Else a logon, after a pause if tokens keep dying young (`LogonBackoff`).
+5. Else a logon, after a pause if new tokens keep being refused (`LogonPauses`).
 """
 
 import asyncio
@@ -68,8 +68,8 @@ tasks; a second Ctrl-C, or a signal handler that exits, raises in any of their s
 
 _REFERENCE_LETTERS = 24
 
-_YOUNG = 60.0
-"""Seconds. A token that lived longer died of age or of a restart."""
+_EARLY = 60.0
+"""Seconds. A token that was good for longer has expired, or the server restarted."""
 
 _AT_ONCE = 3
 """Renewals that go at once, since a server may be restarted twice."""
@@ -78,27 +78,27 @@ _NOT_FOUND = 404
 
 
 @attrs.define
-class LogonBackoff:
-    """Counts the tokens that died young, one after the other; pure.
+class LogonPauses:
+    """Counts the tokens that were refused early, one after the other; pure.
 
     Two nodes behind one address, each of which refuses the other's tokens, would else
     make logons without end.
     """
 
     _issued_at: float = 0.0
-    _died_young: int = 0
+    _refused_early: int = 0
 
     def token_issued(self, now: float) -> None:
         """Note that a token was taken into use."""
         self._issued_at = now
 
     def token_refused(self, now: float) -> float:
-        """Note that it died; return the pause before the next logon, in seconds."""
-        is_young = now - self._issued_at < _YOUNG
-        self._died_young = self._died_young + 1 if is_young else 0
-        if self._died_young <= _AT_ONCE:
+        """Note its refusal; return the pause before the next logon, in seconds."""
+        is_early = now - self._issued_at < _EARLY
+        self._refused_early = self._refused_early + 1 if is_early else 0
+        if self._refused_early <= _AT_ONCE:
             return 0.0
-        return min(_YOUNG, 2.0 ** (self._died_young - _AT_ONCE))
+        return min(_EARLY, 2.0 ** (self._refused_early - _AT_ONCE))
 
 
 class SessionListener(Protocol):
@@ -164,8 +164,8 @@ class LogonSession:
     retries: int = 0
     errors: int = 0
     _pending: asyncio.Task[bool] | None = None
-    _backoff: LogonBackoff = attrs.field(factory=LogonBackoff)
-    _is_backing_off: bool = False
+    _pauses: LogonPauses = attrs.field(factory=LogonPauses)
+    _is_pausing: bool = False
     _is_closing: bool = False
 
     @property
@@ -315,7 +315,7 @@ class LogonSession:
         self._is_closing = True
         # Once and again: who waited for the first may have begun another one.
         while self._pending is not None:
-            if self._is_backing_off:
+            if self._is_pausing:
                 # It pauses for up to a minute, and has sent nothing yet.
                 self._pending.cancel()
             await asyncio.wait([self._pending])
@@ -409,7 +409,7 @@ class LogonSession:
         """
         pending = self._pending
         if pending is None or pending.done():
-            self._is_backing_off = False
+            self._is_pausing = False
             self._pending = pending = asyncio.create_task(
                 work(), name="veeam_tasks logon"
             )
@@ -447,7 +447,7 @@ class LogonSession:
         """
         if self.credentials is None or not self.accepted:
             self._refuse_token()
-        await self._back_off()
+        await self._pause()
         await self._log_on()
         return True
 
@@ -486,18 +486,18 @@ class LogonSession:
             self.mark_accepted(generation)
         return is_good
 
-    async def _back_off(self) -> None:
-        """Pause before a logon if tokens keep dying young."""
-        pause = self._backoff.token_refused(anyio.current_time())
+    async def _pause(self) -> None:
+        """Pause before a logon if new tokens keep being refused."""
+        pause = self._pauses.token_refused(anyio.current_time())
         if not pause:
             return
         if self._is_closing:
             raise ClosedError(what="the manager", advice="it was closed")
-        self._is_backing_off = True
+        self._is_pausing = True
         try:
             await anyio.sleep(pause)
         finally:
-            self._is_backing_off = False
+            self._is_pausing = False
 
     def _refuse_token(self) -> NoReturn:
         advice = (
@@ -544,7 +544,7 @@ class LogonSession:
         return True
 
     def _take(self, token: Secret, session_id: Secret | None) -> None:
-        self._backoff.token_issued(anyio.current_time())
+        self._pauses.token_issued(anyio.current_time())
         self.secrets.add(token, session_id)
         self.token, self.session_id = token, session_id
         self.generation += 1

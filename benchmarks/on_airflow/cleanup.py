@@ -1,4 +1,4 @@
-"""End what a run started, even if the run was killed: ``undertaker.py FOLDER``.
+"""End what a run started, even if the run was killed: ``cleanup.py FOLDER``.
 
 Its standard input is a pipe that the run holds and never writes to. When that ends, so
 has the run, and what still works in the folder, or has it as AIRFLOW_HOME, is ended.
