@@ -1,4 +1,4 @@
-"""Watch the tasks of a Veeam Backup Enterprise Manager: one logon, many tasks.
+"""Start jobs of a Veeam Backup Enterprise Manager and learn whether they worked.
 
 Start with `connect`; the names below are loaded when they are first used.
 """

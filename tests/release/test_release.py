@@ -67,17 +67,21 @@ def test_the_wheel_has_the_package_and_the_collection_and_nothing_else(
 
 
 def test_the_source_distribution_has_what_its_tests_need() -> None:
-    """And no file of a cache, of an editor or of Git."""
+    """And its checks, and the README's links; no file of a cache, an editor or Git."""
     (path,) = DIST.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {one.partition("/")[2] for one in archive.getnames()}
     for folder in ("veeam_tasks", "tests", "benchmarks"):
         assert {f"{folder}/{one}" for one in files_below(ROOT / folder)} <= names
+    linked = re.findall(r"\]\(([\w./]+)\)", (ROOT / "README.md").read_text())
+    assert set(linked) <= names
     assert {"pyproject.toml", "README.md", "noxfile.py", "PKG-INFO"} <= names
+    assert ".importlinter" in names
     roots = {one.partition("/")[0] for one in names}
     assert roots <= {
         *("veeam_tasks", "tests", "benchmarks", "noxfile.py", "README.md"),
         *("pyproject.toml", "PKG-INFO", ".gitignore", "LICENSE"),
+        *(".importlinter", ".github"),
     }
 
 
