@@ -121,6 +121,49 @@ async def test_a_refusal_or_a_fault_comes_before_the_expected_body(
         assert server.requests[-1].status == status
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        f"pageSize={'9' * 5_000}",
+        f"page={'9' * 5_000}",
+        f"filter={'(' * 2_000}",
+        f"filter={'(' * 400}State==Finished{')' * 400}",
+    ],
+    ids=["size", "page", "open", "deep"],
+)
+async def test_a_query_that_nobody_can_carry_out_is_refused(asked: str) -> None:
+    """By the service's own 400; that of aiohttp would show how it is made."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await client.log_on()
+        got = await client.get(f"/api/query?type=Task&{asked}")
+        assert got.status == 400
+        assert b"<Error " in got.body
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("xml", b'<?xml version="1.0" encoding="nope"?><a/>', 400),
+        ("xml", b'<?xml version="1.0" encoding="utf-7"?><a/>', 400),
+        ("json", b"[" * 100_000, 400),
+        ("json", b'{"a":' * 20_000 + b"1" + b"}" * 20_000, 400),
+        ("xml", b"<a>" + b"x" * (2 << 20) + b"</a>", 413),
+    ],
+    ids=["encoding", "no_bytes", "list", "deep", "long"],
+)
+async def test_a_body_that_nobody_can_read_is_refused(
+    kind: str, body: bytes, status: int
+) -> None:
+    """Not by an error of the simulator, nor in the name of aiohttp."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await client.log_on()
+        headers = {"Content-Type": f"application/{kind}"}
+        got = await client.post(f"/api/{ORACLE}?action=clone", headers, body)
+        assert got.status == status
+        assert got.header("Server") == "Microsoft-HTTPAPI/2.0"
+        assert server.requests[-1].status == status
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", ["xml", "json", "none"])
 async def test_a_clone_has_the_name_that_was_asked_for(

@@ -36,6 +36,7 @@ KEEPALIVE: Final = 120.0
 _LOG: Final = logging.getLogger("veeam_tasks.simulator")
 
 _BAD_REQUEST: Final = 400
+_TOO_LARGE: Final = 413
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -194,7 +195,13 @@ class HttpServer(web.Server):
                 return self._plain(refusal, is_last=True)
             if request.transport is not None:
                 request.transport.write(_CONTINUE)
-        body = await request.read() if request.can_read_body else b""
+        try:
+            body = await request.read() if request.can_read_body else b""
+        except web.HTTPRequestEntityTooLarge:
+            self._record(head, _TOO_LARGE, None)
+            text = "The request entity is too large."
+            large = http_sys(_TOO_LARGE, "Request Entity Too Large", text)
+            return self._plain(large, is_last=True)
         incoming = attrs.evolve(head, body=body)
         if not is_asking:
             drawn = self._faults.draw(incoming.method, incoming.target)

@@ -305,15 +305,16 @@ def check_root(body: Body | None, wanted: str | None) -> None:
 
 
 def _read_json(raw: bytes) -> Body:
+    texts: dict[str, str] = {}
     try:
         value = json.loads(raw)
-    except ValueError:
+        if isinstance(value, dict):
+            _collect(value, texts)
+    except (ValueError, RecursionError):  # RecursionError: it is nested too deep
         value = None
     if not isinstance(value, dict):
         # The text of the public capture.
         raise Refusal(_BAD, "Node [root] does not exist.")
-    texts: dict[str, str] = {}
-    _collect(value, texts)
     return Body(None, texts)
 
 
@@ -355,6 +356,8 @@ def _read_xml(raw: bytes) -> Body:
         parser.Parse(raw, True)  # noqa: FBT003 - expat takes it by position
     except expat.ExpatError as error:
         problem = f"There is an error in XML document ({error.lineno}, {error.offset})."
+    except (LookupError, ValueError):  # its encoding is none that there is
+        problem = "There is an error in XML document (1, 1)."
     if problem:
         raise Refusal(_BAD, problem)
     return Body(reader.root, reader.texts)

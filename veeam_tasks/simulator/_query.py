@@ -45,6 +45,9 @@ _TIMES: Final = frozenset({"creationtime", "endtime", "nextrun"})
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _TASK_ID: Final = re.compile(r"task-([0-9]+)", re.IGNORECASE | re.ASCII)
 _BAD: Final = 400
+# Python converts no text of over 4,300 digits, nor recurses deeper than 1,000 frames.
+_MOST_DIGITS: Final = 18
+_DEEPEST: Final = 50
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +88,7 @@ class _Parser:
         self._known = known
         self._tokens = self._split(text)
         self._next = 0
+        self._depth = 0
 
     def _split(self, text: str) -> list[re.Match[str]]:
         found, position = [], 0
@@ -131,10 +135,14 @@ class _Parser:
     def _one(self) -> Test:
         if self.peek() == "(":
             self._next += 1
+            self._depth += 1
+            if self._depth > _DEEPEST:
+                raise self.refusal()
             test = self.either()
             if self.peek() != ")":
                 raise self.refusal()
             self._next += 1
+            self._depth -= 1
             return test
         asked = self._take("plain").replace(" ", "")
         name = self._known.get(asked.lower())
@@ -227,6 +235,7 @@ def positive(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name.lower())
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    if not is_number or int(text) < 1:
         raise Refusal(_BAD, f"Invalid value [{text}] of the parameter [{name}].")
     return int(text)
