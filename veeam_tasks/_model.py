@@ -370,7 +370,7 @@ class JobSession:
 
 
 def share_links(session: JobSession, before: JobSession) -> None:
-    """Let a session that was just read hold the links of the same one before.
+    """Let a job session that was just read hold the links of the same one before.
 
     They hardly ever change, and are most of what one consists of: else each change of
     the progress would give the garbage collector all of them to go through again.

@@ -43,7 +43,7 @@ class Job:
         job_id: Its GUID.
         path: Where it is, below ``/api/``.
         enabled: Whether its schedule is on; None if the server does not say.
-        last_result: How its last session ended, or where it stands.
+        last_result: How its last job session ended, or where it stands.
         form: How the path of an action is made.
     """
 
@@ -76,7 +76,7 @@ async def read_jobs(em: "vt.SessionManager", *, results: bool = False) -> list[J
 
     Args:
         em: A manager that is logged on.
-        results: Whether to ask how their last sessions ended, too.
+        results: Whether to ask how their last job sessions ended, too.
 
     Raises:
         VeeamTasksError: They could not be read; ForbiddenError: not by this account.
@@ -176,7 +176,7 @@ _SHOWN = 10
 
 
 async def _last_results(em: "vt.SessionManager") -> dict[str, str]:
-    """Return how the last session of each job ended, by the job's GUID."""
+    """Return how the last job session of each ended, by the GUIDs of the jobs."""
     last: dict[str, str] = {}
     for kind in _SESSIONS:
         try:

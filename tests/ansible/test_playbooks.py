@@ -358,7 +358,7 @@ def test_nobody_is_trusted_unasked(play: Play, trust: str, is_trusted: bool) -> 
         played = play(f"{ONE}    {settings[trust]}\n", VEEAM_EM_URL=server.url)
         assert (played.status == 0) is is_trusted
         assert bool(server.logons) is is_trusted
-        assert ("nobody is verified" in played.output) is (trust == "insecure")
+        assert ("no certificate is verified" in played.output) is (trust == "insecure")
         if not is_trusted:
             assert "fingerprint=" in played.results[0]["msg"]
 

@@ -713,7 +713,7 @@ def test_a_user_finds_both_words_of_a_switch_and_what_a_timeout_counts(
     """In the help that is one screen; a switch goes before its command, too."""
     assert "--scoped/--shared" in bare("simulate", "--help").out
     said = " ".join(bare("watch", "--help").out.split())
-    assert "The wait for the first logon counts by itself." in said
+    assert "It begins anew with the first logon." in said
     ran = bare("--shared", "simulate", "--port", "-1")
     assert "--port" in ran.complaint
 

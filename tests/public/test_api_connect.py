@@ -123,7 +123,7 @@ async def test_dead_adopted_token(wire: Wire) -> None:
         adopt(server.url, token, **settings_for(server, wire.options())) as em,
     ):
         for _ in range(2):
-            with pytest.raises(LogonError, match="adopted token is dead") as caught:
+            with pytest.raises(LogonError, match="adopted token is refused") as caught:
                 await em.fetch("task-1")
             assert token not in str(caught.value)
         with pytest.raises(LogonError):

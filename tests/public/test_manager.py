@@ -48,7 +48,7 @@ async def test_an_adopted_token_that_died_is_taken_again_at_open() -> None:
         token = em.token or ""
         async with adopt(server.url, token, session_id=em.session_id) as other:
             fault = server.faults.add(Fault("unauthorized", method="GET"))
-            with pytest.raises(LogonError, match="adopted token is dead"):
+            with pytest.raises(LogonError, match="adopted token is refused"):
                 await other.fetch_all()
             assert other.token is None
             server.faults.remove(fault)

@@ -87,7 +87,7 @@ async def test_what_is_no_session_is_not_asked_for() -> None:
         for wrong in ("jobs/1", "backupSessions", "tasks/task-1", "backupSessions/x"):
             with pytest.raises(ValueError, match="names no job session"):
                 await em.fetch_session(wrong)
-        with pytest.raises(TypeError, match="a session is a JobSession, not str"):
+        with pytest.raises(TypeError, match="is given as a JobSession, not str"):
             await em.fetch_session_tasks("backupSessions/1")  # type: ignore[arg-type]
         assert server.requests.total == before
 

@@ -291,7 +291,7 @@ async def test_a_dead_adopted_token_says_so() -> None:
     """An adopted token is never renewed: LogonError for all, nothing logged on."""
     async with SimulatedServer() as server, adopt(server.url, "bm8gdG9rZW4=") as em:
         watch = em.watch("task-1", "task-2")
-        with pytest.raises(LogonError, match="adopted token is dead"):
+        with pytest.raises(LogonError, match="adopted token is refused"):
             await watch.wait()
         assert server.logons.total == 0
 

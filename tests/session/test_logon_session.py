@@ -653,7 +653,7 @@ async def test_an_adopted_token_is_never_renewed() -> None:
     scene = Scene(adopted=True, get=[200, 401], own=[401])
     scene.logon.adopt("token-0", None)
     assert (await scene.logon.send(ASK))[0].status == 200
-    with pytest.raises(LogonError, match="adopted token is dead"):
+    with pytest.raises(LogonError, match="adopted token is refused"):
         await scene.logon.send(ASK)
     assert [type(one) for one in scene.told] == [LogonError]
     assert scene.script.count("POST") == 0

@@ -256,8 +256,8 @@ class SessionManager(NotCopyable):
         No event is told again that was taken before the checkpoint, and sequences go
         on. Nothing is submitted again. Under the same logon session (`adopt`) tasks go
         on. Under another one a task that it does not know is LOST, and so is one that
-        it has under the same ID and that is not the same; a job whose session was
-        followed is still found.
+        it has under the same ID and that is not the same; a job whose job
+        session was followed is still found.
 
         Args:
             checkpoint: What `Watch.checkpoint` returned.
@@ -354,8 +354,8 @@ class SessionManager(NotCopyable):
                 which the namespace is added; the order is kept.
             method: "POST", "PUT" or "DELETE".
             follow: Whether its job session is to be followed: then it asks first which
-                sessions the job has already, as `run` does. A refusal of that question
-                is no error.
+                job sessions there are already, as `run` does. A refusal of that
+                question is no error.
 
         Returns:
             The task, which may be Finished already.
@@ -436,9 +436,9 @@ class SessionManager(NotCopyable):
     ) -> Run:
         """Start a job and return once its job session has ended well.
 
-        `submit`, then `follow`. Before it sends the action it asks which sessions the
-        job has already, so that none of them is taken for the new one; a refusal of
-        that question is no error. Cancelling it stops nothing on the server.
+        `submit`, then `follow`. Before it sends the action it asks which job
+        sessions there are already, so that none of them is taken for the new one; a
+        refusal of that question is no error. Cancelling it stops nothing on the server.
 
         Args:
             path: As `submit` takes it.

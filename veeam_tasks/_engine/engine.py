@@ -580,8 +580,8 @@ class Engine:
         self.end_all(
             TransportError(
                 request="the Enterprise Manager",
-                reason=f"no good reply for {self.patience:g} s, which is all the"
-                f" patience there was; the last was: {last}",
+                reason=f"no good reply for {self.patience:g} s, as long as"
+                f" patience= allows; the last was: {last}",
                 kind="patience",
             )
         )

@@ -174,7 +174,9 @@ class Calls:
     async def fetch_session_tasks(self, session: JobSession) -> tuple[TaskSession, ...]:
         """GET the machines of a job session, every page; () for kinds without any."""
         if not isinstance(session, JobSession):
-            text = f"a session is a JobSession, not {type(session).__name__}"
+            text = (
+                f"a job session is given as a JobSession, not {type(session).__name__}"
+            )
             raise TypeError(text)
         with self._counted():
             if session.kind == "CloudFailoverSession":
@@ -240,7 +242,7 @@ class Calls:
         except VeeamTasksError as error:
             told = {"em_url": str(self.settings.base), "event": "sessions_unreadable"}
             told |= error_fields(error)
-            text = "which sessions a job had could not be asked for: %s"
+            text = "the job sessions before an action could not be asked for: %s"
             TASKS.debug(text, error, extra=told)
             if isinstance(error, TransportError):
                 raise

@@ -501,7 +501,7 @@ class LogonSession:
 
     def _refuse_token(self) -> NoReturn:
         advice = (
-            "The adopted token is dead: its logon session has ended, and an adopted"
+            "The adopted token is refused: its logon session has ended, and an adopted"
             " one is never logged on anew"
             if self.credentials is None
             else "The server accepted the logon and then refused its own token; it is"

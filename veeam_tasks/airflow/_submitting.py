@@ -25,7 +25,7 @@ _TRIED: Final = "veeam_tried"
 _NOTE_EACH: Final = 60.0
 _MAYBE: Final = (
     "it may have been carried out: a try before this one was about to send it and ended"
-    " without a word. Look at the server; then clear this task to send it again"
+    " without saying how. Look at the server; then clear this task to send it again"
 )
 T = TypeVar("T")
 

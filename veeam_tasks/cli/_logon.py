@@ -79,8 +79,8 @@ def _chosen(*, powershell: bool, cmd: bool) -> Shell:
 def logon(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) -> int:
     """Log on, leave the logon session open, print what lets later commands use it.
 
-    The printed lines are secrets: they are what the password is, until 'logout' or
-    15 idle minutes end the logon session. Later commands never end it by themselves.
+    The printed lines are as secret as the password, until 'logout' or 15 idle minutes
+    end the logon session. Later commands never end it by themselves.
     """
     shell = _chosen(powershell=powershell, cmd=cmd)
     own = attrs.evolve(server, token=None, session_id=None)

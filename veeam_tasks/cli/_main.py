@@ -11,7 +11,7 @@ from veeam_tasks.cli._exits import Exit
 PLACES: Final = {
     "watch": ("_watch", "watch", "Watch tasks until they are finished."),
     "submit": ("_tasks", "submit", "Start an action and watch its task."),
-    "resume": ("_resume", "resume", "Go on with a watch that was ended."),
+    "resume": ("_resume", "resume", "Go on with a watch that was cut short."),
     "jobs": ("_jobs", "jobs", "List the jobs of the server."),
     "actions": (
         "_actions",
@@ -52,7 +52,7 @@ PLACES: Final = {
     prog_name="veeam-tasks",
 )
 def main() -> None:
-    """Watch the tasks of a Veeam Backup Enterprise Manager.
+    """Start jobs of a Veeam Backup Enterprise Manager, and watch its tasks.
 
     Try it without a server: veeam-tasks watch --simulate 20. COMMAND --help is one
     screen, 'help COMMAND' all of it; -V is the version.

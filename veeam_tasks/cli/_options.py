@@ -335,8 +335,16 @@ def _variable(name: str) -> str | None:
 def output_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options on how much it says; it gets an `OutputMode`."""
 
-    @option("--json", "as_json", group=OUTPUT, is_flag=True, help="JSON lines, always.")
-    @option("-q", "--quiet", group=OUTPUT, is_flag=True, help="Only what went wrong.")
+    @option(
+        "--json",
+        "as_json",
+        group=OUTPUT,
+        is_flag=True,
+        help="Print JSON lines, also on a terminal.",
+    )
+    @option(
+        "-q", "--quiet", group=OUTPUT, is_flag=True, help="Say only what went wrong."
+    )
     @option(
         "-v",
         "--verbose",
@@ -350,7 +358,7 @@ def output_options(command: Callable[..., R]) -> Callable[..., R]:
         group=OUTPUT,
         type=click.Path(),
         metavar="FILE",
-        help="Every log line goes to FILE.",
+        help="Write every log line to FILE.",
     )
     @functools.wraps(command)
     def with_output(

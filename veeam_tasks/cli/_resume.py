@@ -33,8 +33,8 @@ _FOLLOW_ON_OPTIONS = (
         group=FOLLOW,
         type=Duration(),
         metavar="TIME",
-        help="How long its session may still take to appear; of an action that may have"
-        " been started, from when it was sent. [default: what is left; 1m]",
+        help="How long the job session may still take to appear; of an action that may"
+        " have been started, from when it was sent. [default: what is left; 1m]",
     ),
 )
 
@@ -57,7 +57,7 @@ def _resuming(*, follow: bool, **given: Any) -> Watching:
 
 @click.command(
     cls=Command,
-    short_help="Go on with a watch that was ended.",
+    short_help="Go on with a watch that was cut short.",
     examples=(
         "veeam-tasks submit --job Nightly --follow --state run.json",
         "veeam-tasks resume run.json       # after a kill, a crash, a reboot",
@@ -72,10 +72,10 @@ def resume(
 ) -> int:
     """Go on with the watch of --state FILE where it stood; FILE is kept up to date.
 
-    What was told is not told again; what may have been told, in the second before the
-    end, is, with "again" in its JSON. Nothing is ever sent again: an action that may
-    have been started is looked for; what was certainly started by it is watched to its
-    end.
+    What was told is not told again. What a killed command may not have told any more
+    is told now, with "again" in its JSON. Nothing is ever sent again: an action that
+    may have been started is looked for, and watched to its end if it is found for
+    certain.
 
     Without another URL it goes to that of FILE. Under the same logon session (see
     'veeam-tasks logon') tasks go on; under another one they are lost, but a job that

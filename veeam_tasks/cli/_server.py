@@ -37,7 +37,10 @@ def checking(server: "Server | None" = None) -> Iterator[None]:
     if problem:
         raise click.UsageError(problem)
     if any(issubclass(one.category, UserWarning) for one in caught):
-        warn("--insecure: nobody is verified, so anyone on the way can read along")
+        warn(
+            "--insecure: no certificate is verified, so anyone on the way can read the"
+            " password"
+        )
 
 
 @attrs.frozen(kw_only=True)

@@ -107,7 +107,8 @@ class _FaultRule(click.ParamType["tuple[FaultKind, float | None, str | None]"]):
     "--scoped/--shared",
     group=SIMULATION,
     default=True,
-    help="Known to their logon session alone, as real ones, or to every one.",
+    help="Whether tasks are known to their logon session alone, as real ones are, or to"
+    " every one.",
 )
 @option(
     "--jobs",

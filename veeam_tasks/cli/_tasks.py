@@ -256,7 +256,7 @@ class _Action:
     "--job",
     metavar="NAME",
     shell_complete=complete_job,
-    help="A job, by its name, how that begins, or its ID.",
+    help="A job: its name, the beginning of its name, or its ID.",
 )
 @option(
     "--action",
@@ -297,7 +297,7 @@ def submit(
     """Send an action that is answered with a task, once; watch that task.
 
     PATH is what stands below /api/ in the server's reference, as 'veeam-tasks actions'
-    lists it. If no answer comes, it may have been carried out all the same.
+    lists it. If no answer comes, the action may have been carried out all the same.
     """
     _check_path(path, job, action)
     work = _Action(

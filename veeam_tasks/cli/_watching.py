@@ -91,8 +91,8 @@ FOLLOW_OPTIONS = (
         group=FOLLOW,
         type=Duration(),
         metavar="TIME",
-        help="How long its session may take to appear in the Enterprise Manager."
-        " [default: 20m]",
+        help="How long the job session may take to appear in the Enterprise"
+        " Manager. [default: 20m]",
     ),
 )
 WATCH_OPTIONS = (
@@ -100,8 +100,8 @@ WATCH_OPTIONS = (
         "--timeout",
         type=Duration(),
         metavar="TIME",
-        help="Stop after this time: 90s, 10m, 1h30m. The wait for the first logon"
-        " counts by itself.",
+        help="Stop after this time: 90s, 10m, 1h30m. It begins anew with the first"
+        " logon.",
     ),
     *FOLLOW_OPTIONS,
     option(
@@ -121,8 +121,8 @@ WATCH_OPTIONS = (
         group=UNATTENDED,
         type=Duration(),
         metavar="TIME",
-        help="How long the server may be away, also before the logon. [default: none"
-        " before it, for ever after]",
+        help="How long the server may be away, also before the logon. [default: not"
+        " at all before it, for ever after it]",
     ),
     option(
         "--on-failure",
@@ -236,7 +236,8 @@ def state_option(command: Callable[..., R]) -> Callable[..., R]:
         group=UNATTENDED,
         type=click.Path(),
         metavar="FILE",
-        help="Keep in FILE how far it is: 'veeam-tasks resume FILE' goes on with it.",
+        help="Keep in FILE how far the watch is: 'veeam-tasks resume FILE' goes on with"
+        " it.",
     )
     @functools.wraps(command)
     def with_state(*, state: str | None, watching: Watching, **given: Any) -> R:

@@ -107,7 +107,8 @@ class Server:
         options = {**self.options, **more}
         if options.get("insecure"):
             self.warnings.append(
-                "insecure: nobody is verified, so anyone on the way can read along"
+                "insecure: no certificate is verified, so anyone on the way can read"
+                " the password"
             )
         with warnings.catch_warnings():
             # A worker's standard error is not for warnings: they go with the result.
