@@ -149,6 +149,10 @@ _ATTRIBUTES_OF = {
     "TaskLostError": ("Task",),
     "WatchTimeoutError": ("Report",),
 }
+# Not loaded by their names: each loads what not every program has, or wants.
+_TO_BE_IMPORTED = frozenset(
+    ("airflow", "cli", "jobs", "metrics", "pytest_plugin", "report", "simulator")
+)
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
@@ -156,6 +160,8 @@ def __getattr__(name: str) -> object:
     module = _MODULE_OF.get(name)
     if module is None:
         text = f"module {__name__!r} has no attribute {name!r}"
+        if name in _TO_BE_IMPORTED:
+            text += f"; it is a module of its own: import {__name__}.{name}"
         raise AttributeError(text)
     if name in {"adopt", "connect"} and _would_hold_a_loop():
         # Not kept: the next one who asks may have the function itself.

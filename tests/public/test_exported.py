@@ -1,11 +1,14 @@
 """What the package exports, and what importing it costs."""
 
+import ast
+import inspect
 import os
 import pickle
 import re
 import subprocess
 import sys
-from enum import Enum
+from enum import Enum, EnumType
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -122,11 +125,75 @@ def test_a_class_offers_what_is_the_callers_and_nothing_else(name: str) -> None:
     assert sorted(offered) == MEMBERS.get(name, "").split()
 
 
+def written(name: str) -> ast.AST:
+    """Return a class or function as it is written: an editor shows nothing else."""
+    package = Path(veeam_tasks.__file__).parent
+    module = veeam_tasks._MODULE_OF[name].replace(".", "/")
+    tree = ast.parse((package / f"{module}.py").read_text(encoding="utf-8"))
+    return next(node for node in tree.body if getattr(node, "name", "") == name)
+
+
+ENUMS = [
+    name for name in sorted(API) if isinstance(getattr(veeam_tasks, name), EnumType)
+]
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_every_member_of_an_enum_is_explained(name: str) -> None:
+    """An editor shows the text that stands below a member."""
+    node = written(name)
+    assert isinstance(node, ast.ClassDef)
+    members = {
+        target.id: after
+        for one, after in pairwise([*node.body, ast.Pass()])
+        if isinstance(one, ast.Assign)
+        for target in one.targets
+        if isinstance(target, ast.Name)
+    }
+    assert list(members) == [one.name for one in getattr(veeam_tasks, name)]
+    explained = {
+        member
+        for member, after in members.items()
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+    assert members.keys() == explained
+
+
+def test_an_editor_shows_of_connect_what_help_does() -> None:
+    """Editors read what is written; each keyword is explained there as in `help()`."""
+    node = written("connect")
+    assert isinstance(node, ast.FunctionDef)
+    shown = inspect.getdoc(veeam_tasks.connect)
+    assert ast.get_docstring(node) == shown
+    assert shown is not None
+    assert len(re.findall("^\\* `", shown, re.MULTILINE)) == 18
+
+
 def test_other_names_are_not_there() -> None:
     """A wrong name is an AttributeError as with any module."""
     name = "Sesion"
     with pytest.raises(AttributeError, match="has no attribute 'Sesion'"):
         getattr(veeam_tasks, name)
+
+
+def test_a_module_that_is_not_loaded_says_how_to_have_it() -> None:
+    """Of each public module below the package, and of nothing that is not public."""
+    package = Path(veeam_tasks.__file__).parent
+    public = {
+        path.stem
+        for path in package.iterdir()
+        if path.suffix in {"", ".py"} and not path.name.startswith("_")
+    } - {"ansible", "LICENSE"}  # what Ansible reads, and no module
+    said = run(
+        "import veeam_tasks\n"
+        f"for name in {sorted(public)}:\n"
+        "    try: getattr(veeam_tasks, name)\n"
+        "    except AttributeError as error: print(error)\n"
+    )
+    told = re.findall(
+        r"module of its own: import veeam_tasks\.(\w+)$", said, re.MULTILINE
+    )
+    assert told == sorted(public)
 
 
 def run(code: str) -> str:

@@ -62,11 +62,48 @@ class Connecting(Unopened):
 def connect(
     url: str, *, username: str, password: Password, **options: Unpack[Options]
 ) -> Connecting:
-    """Log on to an Enterprise Manager; to be awaited or entered.
+    r"""Log on to an Enterprise Manager; to be awaited or entered.
 
     Returns:
         What gives a logged-on `SessionManager`, awaited or entered; it makes one
         attempt and raises what `SessionManager.open` raises.
+
+    A wrong argument is a ValueError or TypeError before anything is sent.
+
+    * `url`: ``https://em.example:9398``, with or without ``/api``, port and path.
+    * `username`: ``DOMAIN\user`` or ``user@domain``.
+    * `password`: a string, or a callable, plain or async, that returns one and is asked
+      anew at each logon.
+
+    Trust, at most one of the four; without any, the system's CAs:
+
+    * `ssl` (None): an `ssl.SSLContext` of your own; one that verifies nothing warns.
+    * `ca_file` (None): PEM file of the CAs to trust instead of the system's.
+    * `fingerprint` (None): SHA-256 of the server's own certificate, hex with or without
+      colons; replaces the checks of chain, name and expiry.
+    * `insecure` (False): True switches verification off (it warns), and allows ``http://``
+      to hosts that are not loopback. The other three have no meaning with ``http://``.
+
+    The rest, with defaults:
+
+    * `api_version` ("latest"): the ``v=`` of the logon, or "v1_7" and the like.
+    * `accept` ("xml"): or "json", what the server is asked to answer with.
+    * `pace` (``Pace()``): how long to pause between two polls of one task.
+    * `request_timeout` (30.0): seconds until a request without a reply is given up;
+      more than 0.
+    * `max_in_flight` (16): how many polls are under way at once; 1 or more. Calls and
+      actions have as many slots of their own.
+    * `patience` (None): seconds that an outage may last before watches give up, more
+      than 0; None: for ever.
+    * `keep_alive` (True): ask for the logon session when nothing was sent for five
+      minutes, since the server drops it after 15 (``http_authentication`` page).
+    * `max_reply_bytes` (None): the longest reply body in bytes, 1 or more; None: 1 MiB
+      for one task, 64 MiB for a collection or what `read` asks for.
+    * `coalesce` ("auto"): whether one request asks for all tasks: when that is cheaper,
+      "never"; or "always", but for one of many that alone has a quicker pace.
+    * `proxy` (None): URL of an HTTP proxy, ``http://proxy.example:3128``.
+    * `on_notice` (None): a plain function that is told each `Notice` in the event loop;
+      what it raises is logged and harms nothing.
     """
     # Or whoever prints the locals of a traceback would show it.
     secret = hidden(password)
@@ -92,6 +129,8 @@ def adopt(
     Returns:
         What gives a `SessionManager`, awaited or entered. A dead token is a
         `LogonError` at the first request.
+
+    The options are those of `connect`.
     """
     secrets = hidden(token), hidden_or_none(session_id)
     del token, session_id
@@ -110,6 +149,8 @@ async def log_out(
     **options: Unpack[Options],
 ) -> None:
     """End a logon session that was left open, by its token.
+
+    The options are those of `connect`.
 
     Raises:
         LogonError: It has ended already.

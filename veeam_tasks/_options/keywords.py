@@ -209,7 +209,7 @@ def with_keywords(
     plain.__signature__ = signature.replace(parameters=own + shown)
     arguments = "".join(_ARGUMENTS.get(one.name, "") for one in own)
     meanings = (inspect.getdoc(Options) or "").partition("\n\n")[2]
-    function.__doc__ = (
-        f"{inspect.getdoc(function)}\n\n{_WRONG}\n\n{arguments}\n\n{meanings}\n"
-    )
+    # What is written out for editors, which run nothing, has it already.
+    head = (inspect.getdoc(function) or "").partition(f"\n\n{_WRONG}")[0]
+    function.__doc__ = f"{head}\n\n{_WRONG}\n\n{arguments}\n\n{meanings}\n"
     return function
