@@ -9,6 +9,7 @@ Actions are sent to the ID of a job. This finds it::
     task = await em.submit(job.action_path("start"))
 """
 
+import difflib
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -16,6 +17,7 @@ from typing import Any, Final
 import attrs
 
 import veeam_tasks as vt
+from veeam_tasks._redaction import quoted
 
 __all__ = ["Job", "JobNameError", "find_job", "is_job_id", "pick_job", "read_jobs"]
 
@@ -56,7 +58,21 @@ class Job:
     form: str = "{path}?action={action}"
 
     def action_path(self, action: str) -> str:
-        """Return the path of an action on this job."""
+        """Return the path of an action on this job, as ``action_path("start")``.
+
+        Raises:
+            TypeError: An action is no string.
+            ValueError: It is empty, or has blanks in it.
+        """
+        if not isinstance(action, str):
+            text = f"action must be a string, not {type(action).__name__}"
+            raise TypeError(text)
+        if action.split() != [action]:
+            raise vt.ArgumentError(
+                parameter="action",
+                problem="it must be one word, as 'start'",
+                shown=quoted(action),
+            )
         return self.form.format(path=self.path, action=action)
 
     def as_object(self) -> dict[str, object]:
@@ -111,7 +127,9 @@ async def find_job(em: "vt.SessionManager", name: str) -> Job:
     Raises:
         JobNameError: There is none, or more than one.
         VeeamTasksError: The jobs could not be read.
+        TypeError: A name is no string; nothing was sent.
     """
+    _check_name(name)
     return pick_job(await read_jobs(em), name)
 
 
@@ -123,7 +141,9 @@ def pick_job(jobs: Sequence[Job], name: str) -> Job:
 
     Raises:
         JobNameError: There is none, or more than one.
+        TypeError: A name is no string.
     """
+    _check_name(name)
     folded = name.casefold()
     for fits in (
         [job for job in jobs if name == job.name or folded == job.job_id],
@@ -135,7 +155,24 @@ def pick_job(jobs: Sequence[Job], name: str) -> Job:
         if fits:
             raise JobNameError(name=name, fits=tuple(fits))
     inside = [job for job in jobs if folded in job.name.casefold()]
-    raise JobNameError(name=name, inside=tuple(inside))
+    names = {job.name.casefold(): job for job in jobs}
+    near = difflib.get_close_matches(folded, names, _NEAR)
+    raise JobNameError(
+        name=name, inside=tuple(inside), near=tuple(names[one] for one in near)
+    )
+
+
+def _check_name(name: object) -> None:
+    """Refuse what names no job, before the jobs are asked for.
+
+    Every name begins with the empty one, which a variable of a shell may be: where
+    there is one job alone it would be started.
+    """
+    if not isinstance(name, str):
+        text = f"a job is named by its name or its ID, not {type(name).__name__}"
+        raise TypeError(text)
+    if not name.strip():
+        raise JobNameError(name=name)
 
 
 def is_job_id(name: str) -> bool:
@@ -150,14 +187,21 @@ class JobNameError(vt.VeeamTasksError):
         name: The name that was looked for.
         fits: The jobs that it may mean; empty if there is none.
         inside: Where there is none: the jobs that have it further on in their names.
+        near: Where there is none: those whose names are much like it.
     """
 
     name: str
     fits: tuple[Job, ...]
     inside: tuple[Job, ...]
+    near: tuple[Job, ...]
 
     def __init__(
-        self, *, name: str, fits: tuple[Job, ...] = (), inside: tuple[Job, ...] = ()
+        self,
+        *,
+        name: str,
+        fits: tuple[Job, ...] = (),
+        inside: tuple[Job, ...] = (),
+        near: tuple[Job, ...] = (),
     ) -> None:
         what = f"{name!r}: there is no such job"
         if fits:
@@ -166,13 +210,18 @@ class JobNameError(vt.VeeamTasksError):
         elif inside:
             listed = ", ".join(repr(job.name) for job in inside[:_SHOWN])
             what = f"no name of a job begins with {name!r}; it is inside {listed}"
+        elif near:
+            listed = " or ".join(repr(job.name) for job in near)
+            what += f"; did you mean {listed}?"
         super().__init__(what)
         self.name = name
         self.fits = fits
         self.inside = inside
+        self.near = near
 
 
 _SHOWN = 10
+_NEAR = 1
 
 
 async def _last_results(em: "vt.SessionManager") -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Jobs by their names, against the simulated server."""
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,52 @@ def test_a_name_that_stands_inside_others_names_them() -> None:
         pick_job(JOBS, "ight")
     assert "'Nightly'" in str(one.value)
     assert one.value.fits == ()
+
+
+def test_a_name_that_is_misspelt_names_those_like_it() -> None:
+    """It is told which may be meant, and none of them is taken."""
+    with pytest.raises(
+        JobNameError, match="no such job; did you mean 'Nightly'"
+    ) as one:
+        pick_job(JOBS, "Nihtly")
+    assert one.value.near[0] is NIGHTLY
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_means_no_job_even_of_one(name: str) -> None:
+    """Each name begins with it; an unset variable must not start the only job."""
+    with pytest.raises(JobNameError, match="there is no such job"):
+        pick_job([NIGHTLY], name)
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("name", [None, 7, b"Nightly", NIGHTLY])
+async def test_what_is_no_name_is_told_before_anything_is_asked(name: object) -> None:
+    """A TypeError that says what names a job, without a request."""
+    async with (
+        SimulatedServer() as server,
+        vt.connect(server.url, username="admin", password="admin-secret") as em,
+    ):
+        before = len(server.requests)
+        wanted: Any = name
+        with pytest.raises(TypeError, match="a job is named by its name or"):
+            await find_job(em, wanted)
+        assert len(server.requests) == before
+
+
+@pytest.mark.parametrize(
+    ("action", "error"),
+    [
+        ("", ValueError),
+        ("st art", ValueError),
+        (" start", ValueError),
+        (None, TypeError),
+    ],
+)
+def test_what_is_no_action_makes_no_path(action: Any, error: type[Exception]) -> None:
+    """It is told where it is written, and not by the server."""
+    with pytest.raises(error, match="action"):
+        NIGHTLY.action_path(action)
 
 
 def test_a_name_without_a_job_says_so_and_survives_pickling() -> None:

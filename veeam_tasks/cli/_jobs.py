@@ -29,7 +29,7 @@ async def job_named(em: "vt.SessionManager", name: str) -> Job:
     try:
         return await find_job(em, name)
     except JobNameError as error:
-        hint = "" if error.fits else "; 'veeam-tasks jobs' lists them"
+        hint = "" if error.fits or error.near else "; 'veeam-tasks jobs' lists them"
         text = f"--job {error}{hint}"
     raise click.UsageError(text)
 
