@@ -121,6 +121,17 @@ async def test_without_a_date_the_skew_is_wider() -> None:
         assert run.session is not None
 
 
+async def test_a_run_that_began_long_before_the_reply_is_found() -> None:
+    """A server that is slow to answer starts the job while its reply is waited for."""
+    async with SimulatedServer(job_links="never") as server:
+        server.faults.add(Fault("delay", path="action=start", seconds=200))
+        job = server.add_job("Nightly", session="Working 60s, Stopped", history=3)
+        async with started(server, request_timeout=600.0) as em:
+            run = await em.run(f"{job.path}?action=start")
+        assert run.session is not None
+        assert run.session.session_id == server.job_sessions[-1].session_id
+
+
 async def test_of_those_that_fit_the_oldest_is_the_run() -> None:
     """A scheduled run, a retry and a chained one come after ours."""
     async with SimulatedServer(job_links="never", session_delay=40) as server:

@@ -267,7 +267,7 @@ class Calls:
         }
         spans = self.session.spans
         with self._counted(), spans.client("veeam_tasks.submit", told) as span:
-            reply, generation = await self._act(request)
+            reply, generation, waited = await self._act(request)
             at, is_server_time = self.session.time_of(reply)
             task = await parsed(task_started, reply, self.secrets)
             self.session.origins.give(task)
@@ -279,7 +279,11 @@ class Calls:
             started = None
             if request.method == "POST":
                 started = started_job(
-                    request.path, at, is_server_time=is_server_time, known=known
+                    request.path,
+                    at,
+                    is_server_time=is_server_time,
+                    known=known,
+                    waited=waited,
                 )
             self.observer.note_submitted(
                 Submitted(
@@ -299,7 +303,7 @@ class Calls:
                 await self.session.ask_name()
                 self._check_foreign(task_id)
             path = f"tasks/{task_id}"
-            reply, generation = await self._act(
+            reply, generation, _ = await self._act(
                 Request(
                     method="DELETE",
                     path=path,
@@ -346,22 +350,26 @@ class Calls:
             self.observer.record_success()
         return reply, generation
 
-    async def _act(self, request: Request) -> tuple[Reply, int]:
+    async def _act(self, request: Request) -> tuple[Reply, int, float]:
+        """Send an action; return its reply, and for how long that was waited for."""
         called_under = self.session.check()
+        clock = asyncio.get_running_loop().time
         about = _OF_A_TASK.fullmatch(unquote(request.path))
         async with self._actions:
             # The ID of a task may be another task's in the next logon session.
             if about is not None and self.session.check() != called_under:
                 raise self._lost(about[1].lower())
+            began = clock()
             reply, generation = await self.session.send(
                 request, uncertain=True, is_bound=about is not None
             )
+            waited = clock() - began
         is_replaced = generation != self.session.generation
         if about is not None and is_replaced and refuses_token(reply):
             raise self._lost(about[1].lower())
         if reply.is_success:
             self.observer.record_success()
-        return reply, generation
+        return reply, generation, waited
 
     def _lost(self, task_id: str) -> TaskLostError:
         return TaskLostError(

@@ -100,14 +100,29 @@ class Submits:
 
 
 def started_job(
-    path: str, at: datetime, *, is_server_time: bool, known: KnownSessions | None
+    path: str,
+    at: datetime,
+    *,
+    is_server_time: bool,
+    known: KnownSessions | None,
+    waited: float = 0.0,
 ) -> StartedJob | None:
-    """Return what is known of the start that an action was; None if it was none."""
+    """Return what is known of the start that an action was; None if it was none.
+
+    Args:
+        path: Of the action.
+        at: When its reply came.
+        is_server_time: Whether that is by the server's clock.
+        known: What the job had before.
+        waited: For how many seconds the reply was waited for.
+    """
     action = job_action_of(path)
     if action is None:
         return None
     known = known or KnownSessions()
     skew: timedelta = SKEW if is_server_time else WIDE_SKEW
+    # A server that is slow to answer has begun the run long before its reply.
+    skew += timedelta(seconds=int(waited))
     return StartedJob(
         path=path,
         job_guid=action[0],
