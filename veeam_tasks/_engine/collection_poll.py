@@ -395,11 +395,16 @@ class CollectionPoller(DueItem):
         """Tell whether the last collection has settled all that this one could."""
         if self._spot_check.is_finished:
             return False  # as before may be what is wrong with it
-        return self._last == (hash(reply.body), generation) and all(
-            (record.due == DueState.IN_COLLECTION and record.unchanged_hash is not None)
-            or record.pace in self._quick
-            for record in self.tracker.records.values()
-        )
+        return self._last == (hash(reply.body), generation) and self._has_settled_all()
+
+    def _has_settled_all(self) -> bool:
+        waiting = DueState.IN_COLLECTION
+        # No generator in `all`: it costs twice as much, for every record each time.
+        for record in self.tracker.records.values():
+            is_settled = record.due == waiting and record.unchanged_hash is not None
+            if not is_settled and record.pace not in self._quick:
+                return False
+        return True
 
     async def _apply(self, collection: Collection) -> None:
         """Tell whoever watches all, and settle every watched task.
@@ -552,8 +557,13 @@ def _usual_pauses(records: Iterable[TaskRecord]) -> list[tuple[float, float, Pac
     newcomer, whose pause grows like those of all others.
     """
     polls: dict[Pace, list[float]] = {}
+    last: Pace | None = None
+    known = [0.0, 0.0]
     for record in records:
-        known = polls.setdefault(record.pace, [0.0, 0.0])
+        # Most have the pace of the one before, and to hash it costs as much as that.
+        if record.pace is not last:
+            last = record.pace
+            known = polls.setdefault(last, [0.0, 0.0])
         known[0] += 1.0
         known[1] += 1.0 / record.pause
     usual = [(count / rate, rate, pace) for pace, (count, rate) in polls.items()]

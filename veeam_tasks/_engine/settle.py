@@ -111,21 +111,26 @@ class Settling:
         return same, changed
 
     async def _on_same(self, same: Iterable[TaskRecord], times: PollTimes) -> None:
+        # Done for every record each time, so what it needs are local names; and a pace
+        # is hashed only if any is quick, since that costs as much as all the rest.
+        sent, sent_wall, waiting = times.sent, times.sent_wall, DueState.IN_COLLECTION
+        quick = self.quick if self.is_together else frozenset()
         async for chunk in self._time_slice.chunks(same):
             for record in chunk:
+                due = record.due
                 # Someone may have come anew meanwhile, who is to be told.
-                if record.unchanged_hash is None or record.due in BUSY:
+                if record.unchanged_hash is None or due in BUSY:
                     continue
                 self.settled += 1
-                record.sent, record.sent_wall = times.sent, times.sent_wall
-                if self.is_together and record.pace in self.quick:
-                    if record.due == DueState.IN_COLLECTION:
+                record.sent, record.sent_wall = sent, sent_wall
+                if quick and record.pace in quick:
+                    if due == waiting:
                         self.tracker.reschedule(record, record.pause)
                     continue
-                if record.due == DueState.IN_COLLECTION:
+                if due == waiting:
                     record.grow()
                 elif self.is_together:
-                    record.due = DueState.IN_COLLECTION
+                    record.due = waiting
                 if record.pause < self.lowest:
                     self.lowest, self.jitter = record.pause, record.pace.jitter
 
