@@ -110,7 +110,9 @@ class PolledRecord(DueItem):
         pace: The one that is due next, of those that its subscribers ask for.
         pause: How long that one pauses now.
         url: Where it is asked for singly; None until it is.
-        subscribers: Who wants it, in order; a dict, since there may be ten thousand.
+        subscribers: Who wants it, in order; a dict once there are several, since there
+            may be ten thousand. Of nearly all there is one, and a dict for it would be
+            a tenth of the record.
         unchanged_hash: Hash of the last body, if an equal one would mean nothing new.
         generation: The generation under which the last good reply was asked for.
         sent: Monotonic time when the last good poll was sent, and by the wall clock.
@@ -127,7 +129,7 @@ class PolledRecord(DueItem):
     pace: Pace
     pause: float = 0.0
     url: URL | None = None
-    subscribers: dict[SubscriberRef, None] = attrs.field(factory=dict)
+    subscribers: dict[SubscriberRef, None] | tuple[SubscriberRef, ...] = ()
     unchanged_hash: int | None = None
     generation: int = 0
     sent: float = 0.0
@@ -151,18 +153,25 @@ class PolledRecord(DueItem):
             return
         if not subscribers:
             self.pace, self.pause = pace, pace.first
-        elif self._pauses is not None or pace != self.pace:
+            self.subscribers = (subscriber,)
+            return
+        if self._pauses is not None or pace != self.pace:
             if self._pauses is None or self._paces is None:
                 self._pauses = {self.pace: self.pause}
                 self._paces = {self.pace: len(subscribers)}
             self._pauses.setdefault(pace, pace.first)
             self._paces[pace] = self._paces.get(pace, 0) + 1
             self._choose(self._pauses)
+        if isinstance(subscribers, tuple):
+            subscribers = self.subscribers = dict.fromkeys(subscribers)
         subscribers[subscriber] = None
 
     def leave(self, subscriber: SubscriberRef) -> None:
         """Let a subscriber and its pace go, whether or not it is still there."""
-        del self.subscribers[subscriber]
+        if isinstance(self.subscribers, tuple):
+            self.subscribers = ()
+        else:
+            del self.subscribers[subscriber]
         if self._pauses is None or self._paces is None:
             return
         pace = subscriber.pace
