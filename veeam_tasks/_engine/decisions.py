@@ -42,9 +42,12 @@ UNAUTHORIZED_ROUNDS = 3
 _DENIED = "this account may not read it"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Decision:
-    """What follows from a reply: what was seen, if anything, and the next pause."""
+    """What follows from a reply: what was seen, if anything, and the next pause.
+
+    Not frozen, for the same reason as `Reply` is not.
+    """
 
     seen: Observation | None
     pause: float = 0.0
@@ -65,7 +68,7 @@ def on_task(
             f" ({task.raw_state}, {task.operation}); the operation may well go on"
         )
         return Decision(seen=lost(record, times, _lost_error(record, reason)))
-    not_before = _not_before(record, times)
+    asked_before = _asked_before(record, times)
     record.task, record.generation = task, times.generation
     record.sent, record.sent_wall = times.sent, times.sent_wall
     record.missing_replies = record.unauthorized_rounds = record.failures = 0
@@ -91,7 +94,7 @@ def on_task(
         state=task.state,
         is_final=is_final,
         observed_at=wall(times.now_wall),
-        not_before=not_before,
+        not_before=_wall_or_none(asked_before),
         generation=times.generation,
     )
     return Decision(seen=seen, pause=record.grow() if is_same else record.reset_pause())
@@ -253,7 +256,7 @@ def lost(record: TaskRecord, times: PollTimes, error: VeeamTasksError) -> Observ
         state=TaskState.LOST,
         is_final=True,
         observed_at=wall(times.now_wall),
-        not_before=_not_before(record, times),
+        not_before=_wall_or_none(_asked_before(record, times)),
         generation=record.generation or record.first_generation,
         error=error,
     )
@@ -326,7 +329,11 @@ def wall(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _not_before(record: TaskRecord, times: PollTimes) -> datetime | None:
+def _wall_or_none(seconds: float | None) -> datetime | None:
+    return None if seconds is None else wall(seconds)
+
+
+def _asked_before(record: TaskRecord, times: PollTimes) -> float | None:
     """Return when the poll before was sent, on the safe side of both clocks.
 
     The wall clock may have been set back since, and the monotonic one may have stood
@@ -335,5 +342,4 @@ def _not_before(record: TaskRecord, times: PollTimes) -> datetime | None:
     if record.task is None:
         return None
     by_span = times.now_wall - (times.now - record.sent)
-    earlier = min(by_span, record.sent_wall, times.now_wall)
-    return wall(earlier)
+    return min(by_span, record.sent_wall, times.now_wall)

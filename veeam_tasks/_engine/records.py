@@ -240,9 +240,9 @@ class TaskRecord(PolledRecord):
     contradicted_at: float = 0.0
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class PollTimes:
-    """When and under what a poll was asked and answered.
+    """When and under what a poll was asked and answered; not frozen, see `Reply`.
 
     Attributes:
         generation: Of the token it was sent with.

@@ -45,9 +45,12 @@ class Request:
     is_own: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, on_setattr=attrs.setters.NO_OP)
 class Reply:
     """One reply, wholly read.
+
+    Nothing changes it. But it is not frozen: a frozen one sets each field by a call,
+    which is half of what it costs to make one, and one is made for each changed poll.
 
     Attributes:
         request: What was asked, as people may see it:
