@@ -218,6 +218,21 @@ async def test_requests_are_counted_by_kind_and_class_of_status() -> None:
         assert transport._replies["action"] == [1, 0, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("status", [600, 999])
+async def test_a_status_above_599_is_a_reply_of_the_fifth_class(status: int) -> None:
+    """Whatever is asked: it is no error of ours that no class has that number."""
+    async with (
+        RawServer(reply(status=f"{status} Denied")) as server,
+        opened(server) as transport,
+    ):
+        assert (await poll(transport)).status == status
+        request = Request(method="GET", path="x", shown="x")
+        assert (await transport.send(request, TOKEN)).status == status
+        assert (await transport.send(submit(), TOKEN, uncertain=True)).status == status
+        for kind in ("poll", "read", "action"):
+            assert transport._replies[kind] == [0, 0, 0, 0, 0, 1]
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_an_action_without_a_body_has_length_0_and_no_type(
     method: Method,

@@ -265,7 +265,7 @@ class Transport:
                 self._polls[OK // 100] += 1
                 return UNCHANGED
             reply = self._reply(response, f"GET {shown or url}", body)
-            self._polls[reply.status // 100] += 1
+            self._polls[_class_of(reply.status)] += 1
             return reply  # noqa: TRY300 - what it raises is mapped below
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
             self._polls[NO_REPLY] += 1
@@ -310,7 +310,7 @@ class Transport:
                     reply = await self._exchange(
                         actions if uncertain else http, request, token, attempt
                     )
-                    status_class = reply.status // 100
+                    status_class = _class_of(reply.status)
                     return reply
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
             failure = self._map_error(error, shown, url=self._root + request.path)
@@ -459,6 +459,14 @@ class Transport:
             subject=seen.subject,
             expires=None if ends is None else f"{ends:%Y-%m-%d %H:%M} UTC",
         )
+
+
+def _class_of(status: int) -> int:
+    """Return the class that a status is counted in; what is above 599 is a 5xx.
+
+    So RFC 9110 has it, and there are servers and proxies that answer with such.
+    """
+    return min(status // 100, 5)
 
 
 def _kind_of(request: Request, *, uncertain: bool) -> str:
