@@ -245,6 +245,27 @@ def test_names_are_as_prometheus_wants_them() -> None:
         assert not re.search(r"milli|minute|hour|_ms\b|_total$", name)
 
 
+@pytest.mark.parametrize("wrong", ["https://em.example", None, vt.SessionManager])
+def test_what_is_no_manager_is_refused_and_not_at_the_scrape(wrong: Any) -> None:
+    """Nobody sees what a scrape raises, so it is told where it was written."""
+    with pytest.raises(TypeError, match="tells of a SessionManager, not of"):
+        Collector(wrong)
+
+
+@pytest.mark.parametrize(
+    ("port", "error"), [(-1, ValueError), (65536, ValueError), ("9399", TypeError)]
+)
+def test_what_is_no_port_or_no_collector_is_not_served(
+    port: Any, error: type[Exception]
+) -> None:
+    """The message names the argument, where the socket's would name its own call."""
+    with pytest.raises(error, match="port"):
+        serve(Collector(), port=port)
+    em: Any = vt.SessionManager("https://em.example", username="u", password="p")
+    with pytest.raises(TypeError, match="a Collector, not SessionManager"):
+        serve(em, port=0)
+
+
 def test_it_is_served_on_loopback() -> None:
     """Who wants it elsewhere has to say so."""
     server, thread = serve(Collector(), port=0)

@@ -94,6 +94,43 @@ def test_a_report_is_taken_as_well() -> None:
     assert verdict(render(report)) == "The one task succeeded."
 
 
+def test_what_cannot_be_kept_is_refused_before_anything_is() -> None:
+    """A wrong value or a time without a zone leaves the recorder as it was."""
+    naive: Any = datetime(2026, 11, 26)  # noqa: DTZ001 - that is the point
+    notice: Any = {"kind": vt.NoticeKind.RENEWED, "detail": ""}
+    recorder: Any = Recorder()
+    for wrong in ("task-1", (None, event()), event().task):
+        with pytest.raises(TypeError, match="an event is a TaskEvent, not"):
+            recorder.add_event(wrong)
+        with pytest.raises(TypeError, match="a notice is a Notice, not"):
+            recorder.add_notice(wrong)
+    with pytest.raises(TypeError, match="by its ID, not int"):
+        recorder.expect("task-1", 7)
+    for late in ({"observed_at": naive}, {"not_before": naive}):
+        with pytest.raises(ValueError, match="it has no time zone"):
+            recorder.add_event(event(**late))
+    with pytest.raises(ValueError, match="at=2026-11-26 00:00:00: it has no time zone"):
+        recorder.add_notice(vt.Notice(at=naive, **notice))
+    with pytest.raises(ValueError, match="began_at"):
+        Recorder(began_at=naive)
+    assert (recorder.lanes, recorder.unseen, recorder.renewals) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"delivered": 7}, "made of a Recorder, of events or of a Report, not of int"),
+        ({"delivered": "task-1"}, "an event is a TaskEvent, not str"),
+        ({"zone": "Europe/Berlin"}, "zone must be a tzinfo, as ZoneInfo"),
+        ({"now": "today"}, "now must be a datetime, not str"),
+    ],
+)
+def test_a_page_is_made_of_what_it_is_made_of(wrong: dict[str, Any], told: str) -> None:
+    """A wrong argument is told by its name."""
+    with pytest.raises(TypeError, match=told):
+        render(**({"delivered": [event()]} | wrong))
+
+
 def test_a_task_that_was_never_seen_is_not_left_out() -> None:
     """A watch that ended before the first reply of it knows nothing of its end."""
     report = vt.Report(outcomes={"task-1": ended(), "task-2": None, "task-<3>": None})

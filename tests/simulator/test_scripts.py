@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from typing import Any
 
 import anyio
 import pytest
@@ -263,6 +264,24 @@ def test_a_mix_fails_an_exact_share_and_repeats_itself_by_seed() -> None:
     assert all("OperationFinished" not in str(task.script) for task in drawn)
     assert sum("failed" in str(task.script) for task in drawn) == 5
     assert all(1 <= task.script.seconds <= 2 for task in drawn)
+
+
+@pytest.mark.parametrize(
+    ("count", "error"), [(-1, ValueError), ("5", TypeError), (True, TypeError)]
+)
+def test_a_count_of_tasks_is_a_number_of_them(
+    count: Any, error: type[Exception]
+) -> None:
+    """A wrong one is told, where no task at all would be found much later."""
+    with pytest.raises(error, match="count must be"):
+        SimulatedServer().add_tasks(count)
+
+
+def test_a_version_is_written_as_text() -> None:
+    """Whoever writes a number is told how it is written."""
+    number: Any = 13
+    with pytest.raises(TypeError, match="version must be a string, as '13', not 13"):
+        SimulatedServer(version=number)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 import veeam_tasks as vt
+from veeam_tasks._redaction import quoted
 from veeam_tasks._telemetry.monitor import BOUNDS, NO_REPLY, Measures
 
 try:
@@ -47,6 +48,13 @@ _STATES = (
 )
 
 
+_PORTS = 1 << 16
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
+
+
 class Collector(_Base):
     """What a scrape tells of one manager or many; computed when it is scraped.
 
@@ -66,7 +74,13 @@ class Collector(_Base):
         """Tell of one more manager, as `name` in the label ``em``; else as its URL.
 
         Two managers of one URL need names of their own: one takes the place of another.
+
+        Raises:
+            TypeError: It is no `SessionManager`.
         """
+        if not isinstance(manager, vt.SessionManager):
+            text = f"a collector tells of a SessionManager, not of {_type(manager)}"
+            raise TypeError(text)
         key = name or manager.url.removesuffix("/").removesuffix("/api")
         self._managers[key] = weakref.ref(manager)
 
@@ -282,7 +296,19 @@ def serve(
     Raises:
         OSError: The port cannot be had.
         UnicodeError: The host is no name.
+        TypeError: It is no `Collector`, or the port is no number.
+        ValueError: There is no such port.
     """
+    if not isinstance(collector, Collector):
+        text = f"what is served is a Collector, not {_type(collector)}"
+        raise TypeError(text)
+    if isinstance(port, bool) or not isinstance(port, int):
+        text = f"port must be a whole number, not {quoted(port)}"
+        raise TypeError(text)
+    if port not in range(_PORTS):
+        raise vt.ArgumentError(
+            parameter="port", problem="a port is 0 to 65535", shown=quoted(port)
+        )
     registry = CollectorRegistry()
     registry.register(collector)
     server, thread = start_http_server(port, addr=host, registry=registry)

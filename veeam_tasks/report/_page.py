@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 import veeam_tasks as vt
-from veeam_tasks._redaction import visible
+from veeam_tasks._redaction import quoted, visible
 from veeam_tasks.report import _words as words
-from veeam_tasks.report._recorder import Outcome, Recorder
+from veeam_tasks.report._recorder import Outcome, Recorder, check_aware
 from veeam_tasks.report._runs import Run, run_of
 from veeam_tasks.report._timeline import timeline_of
 
@@ -89,7 +89,15 @@ def render(
 
     Raises:
         ModuleNotFoundError: jinja2 is not there: the extra ``report`` installs it.
+        TypeError: An argument is of another type.
+        ValueError: A time has no time zone.
     """
+    check_aware("now", now)
+    if zone is not None and not isinstance(zone, tzinfo):
+        text = (
+            f"zone must be a tzinfo, as ZoneInfo('Europe/Berlin'), not {quoted(zone)}"
+        )
+        raise TypeError(text)
     recorder = _recorded(delivered, notices)
     text = _template().render(
         page_of(recorder, now=now or datetime.now(UTC), zone=zone),
@@ -131,6 +139,12 @@ def _recorded(
     delivered: Recorder | vt.Report | Iterable[vt.TaskEvent],
     notices: Iterable[vt.Notice],
 ) -> Recorder:
+    if not isinstance(delivered, Recorder | vt.Report | Iterable):
+        text = (
+            "a page is made of a Recorder, of events or of a Report, not of"
+            f" {type(delivered).__name__}"
+        )
+        raise TypeError(text)
     if isinstance(delivered, Recorder):
         recorder = delivered
     else:

@@ -130,6 +130,27 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def check_aware(name: str, moment: datetime | None) -> None:
+    """Refuse a time that can be compared with no other, before it is kept.
+
+    Raises:
+        TypeError: It is no `datetime`.
+        ValueError: It has no time zone.
+    """
+    if moment is None:
+        return
+    if not isinstance(moment, datetime):
+        text = f"{name} must be a datetime, not {type(moment).__name__}"
+        raise TypeError(text)
+    if moment.utcoffset() is None:
+        raise vt.ArgumentError(
+            parameter=name,
+            problem="it has no time zone",
+            advice="write datetime.now(UTC), or use replace(tzinfo=...)",
+            shown=str(moment),
+        )
+
+
 def _why(notice: vt.Notice) -> str:
     """Return why the server cannot be reached, without the request that showed it."""
     error = notice.error
@@ -172,13 +193,26 @@ class Recorder:
     # Those that are forgotten first.
     _succeeded: OrderedDict[Lane, None] = attrs.field(factory=OrderedDict, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        check_aware("began_at", self.began_at)
+        check_aware("ended_at", self.ended_at)
+
     def add_event(self, event: vt.TaskEvent, *, server: str | None = None) -> None:
         """Take an event that was delivered.
 
         Args:
             event: The events of each task in their order.
             server: The name of its server, where there are several.
+
+        Raises:
+            TypeError: It is no `TaskEvent`; nothing was taken.
+            ValueError: It has a time without a time zone; nothing was taken.
         """
+        if not isinstance(event, vt.TaskEvent):
+            text = f"an event is a TaskEvent, not {type(event).__name__}"
+            raise TypeError(text)
+        check_aware("observed_at", event.observed_at)
+        check_aware("not_before", event.not_before)
         key = server, event.task_id
         self._unseen.pop(key, None)
         lane = self._lanes.get(key)
@@ -201,13 +235,29 @@ class Recorder:
         Args:
             *task_ids: Those that an event was added of are left as they are.
             server: The name of their server, where there are several.
+
+        Raises:
+            TypeError: One is no string; nothing was noted.
         """
+        for task_id in task_ids:
+            if not isinstance(task_id, str):
+                text = f"a task is expected by its ID, not {type(task_id).__name__}"
+                raise TypeError(text)
         for task_id in task_ids:
             if (server, task_id) not in self._lanes:
                 self._unseen[server, task_id] = None
 
     def add_notice(self, notice: vt.Notice, *, server: str | None = None) -> None:
-        """Take a notice; may be passed as `on_notice`."""
+        """Take a notice; may be passed as `on_notice`.
+
+        Raises:
+            TypeError: It is no `Notice`; nothing was taken.
+            ValueError: It has a time without a time zone; nothing was taken.
+        """
+        if not isinstance(notice, vt.Notice):
+            text = f"a notice is a Notice, not {type(notice).__name__}"
+            raise TypeError(text)
+        check_aware("at", notice.at)
         last = next((one for one in self.outages[::-1] if one.server == server), None)
         is_open = last is not None and last.ended_at is None
         if notice.kind is vt.NoticeKind.UNREACHABLE and not is_open:

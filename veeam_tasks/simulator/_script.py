@@ -386,7 +386,18 @@ class Mix:
     messages: tuple[str, ...] = attrs.field(default=_MESSAGES, validator=_check_words)
 
     def draw(self, count: int, random: Random) -> list[tuple[str, Script]]:
-        """Return `count` pairs of an operation and a script."""
+        """Return `count` pairs of an operation and a script.
+
+        Raises:
+            TypeError: `count` is no whole number.
+            ValueError: It is below 0.
+        """
+        if isinstance(count, bool) or not isinstance(count, int):
+            problem = f"count must be a whole number, not {count!r}"
+            raise TypeError(problem)
+        if count < 0:
+            problem = f"count must be 0 or more, not {count}"
+            raise ValueError(problem)
         failing = set(random.sample(range(count), round(count * self.failing)))
         return [
             (random.choice(self.operations), self._script(index in failing, random))

@@ -146,7 +146,11 @@ def version_named(name: str) -> ServerVersion:
 
     Raises:
         ValueError: There is none of that name.
+        TypeError: It is no name, but a number, say.
     """
+    if not isinstance(name, str):
+        problem = f"version must be a string, as '13', not {name!r}"
+        raise TypeError(problem)
     try:
         return VERSIONS[name.lower()]
     except KeyError:
