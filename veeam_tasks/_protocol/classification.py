@@ -91,9 +91,9 @@ def classify_session(
 ) -> tuple[ReplyKind, JobSession | VeeamTasksError]:
     """Return what a reply to the GET of one job session proves, with its content.
 
-    A session that a task links to may take its time to appear: until it was seen, an
-    empty reply and each error of the server's own say that it is not there yet. Once it
-    was seen, a 500 has to say that it is unknown, since 500 may mean anything.
+    A job session that a task links to may take its time to appear: until it was seen,
+    an empty reply and each error of the server's own say that it is not there yet. Once
+    it was seen, a 500 has to say that it is unknown, since 500 may mean anything.
     """
     status = reply.status
     if reply.is_success:
@@ -125,7 +125,7 @@ def classify_session(
 def classify_query(
     reply: Reply, secrets: Secrets
 ) -> tuple[ReplyKind, SessionPage | VeeamTasksError]:
-    """Return what a reply to a query for sessions proves, with its content.
+    """Return what a reply to a query for job sessions proves, with its content.
 
     `UNKNOWN` where the server does not take the query: 400 to a filter, 404 and 501.
     """

@@ -1,11 +1,11 @@
 """Where job sessions are asked for: single ones, their machines, queries; pure.
 
 Facts (``backupsessions_id``, ``get_query_backupjobsession``, ``query_comparison``
-reference pages, and published programs): a single session and a collection need
+reference pages, and published programs): a single job session and a collection need
 ``format=Entity``, a query ``format=Entities``, or links alone come. A filter has ``;``
-for "and" and ``,`` for "or". Programs in production ask for the sessions of a job with
-``JobUid==<guid>``, others with ``JobUid=="urn:veeam:Job:<guid>"``; and for times in
-quotes without a ``Z``.
+for "and" and ``,`` for "or". Programs in production ask for the job sessions of a job
+with ``JobUid==<guid>``, others with ``JobUid=="urn:veeam:Job:<guid>"``; and for times
+in quotes without a ``Z``.
 """
 
 import re
@@ -32,10 +32,10 @@ PATHS = {
     "CloudFailoverSession": "cloud/failoverSessions",
     "CdpReplicaSession": "cdpReplicaSessions",
 }
-"""The collection that sessions of a kind stand in."""
+"""The collection that job sessions of a kind stand in."""
 
 _MIRRORS = ("agents/backupSessions", "nas/backupSessions")
-"""Paths whose sessions stand in ``/backupSessions`` as well."""
+"""Paths whose job sessions stand in ``/backupSessions`` as well."""
 
 _COLLECTIONS = {path.casefold() for path in (*PATHS.values(), *_MIRRORS)}
 
@@ -48,12 +48,12 @@ _FORMAT = re.compile(r"(?:^|&)format=[^&]*", re.IGNORECASE)
 _SAFE = "=;:,()"
 
 AT_ONCE = 20
-"""How many sessions one query asks for by their UIDs; more would make a long URL."""
+"""How many job sessions one query asks for by UID; more would make a long URL."""
 
 
 @attrs.frozen
 class JobFilter:
-    """One way to ask for the sessions of a job.
+    """One way to ask for the job sessions of a job.
 
     Attributes:
         by_urn: Whether the job is named by its whole UID, not by its GUID alone.
@@ -106,15 +106,15 @@ def is_session_path(path: str) -> bool:
 
 
 def path_of(session: JobSession) -> str:
-    """Return where a session stands by its kind and ID."""
+    """Return where a job session stands by its kind and ID."""
     collection = PATHS.get(session.kind, PATHS["BackupJobSession"])
     return f"{collection}/{session.session_id}"
 
 
 def other_path(path: str) -> str | None:
-    """Return where a session of an agent or a NAS job stands as well; else None.
+    """Return where a job session of an agent or a NAS job stands as well; else None.
 
-    No reference page has a single session below ``/agents/backupSessions``, though
+    No reference page has a single job session below ``/agents/backupSessions``, though
     links lead there.
     """
     plain = path.partition("?")[0].casefold()
@@ -126,7 +126,7 @@ def other_path(path: str) -> str | None:
 
 
 def machines_paths(session: JobSession, base: URL) -> tuple[str, ...]:
-    """Return where the machines of a session may be asked for, best first.
+    """Return where the machines of a job session may be asked for, best first.
 
     The link, then the URL of the reference: the vendor's samples spell the link of a
     replica's ``/repicaTaskSessions``. Nothing for kinds that have none.
@@ -149,7 +149,7 @@ def machines_paths(session: JobSession, base: URL) -> tuple[str, ...]:
 def job_query(
     kind: str, job_guid: str, form: JobFilter, since: datetime, size: int
 ) -> str:
-    """Return the path of a query for the sessions of a job.
+    """Return the path of a query for the job sessions of a job.
 
     Those that began since a time, the oldest first; without that the newest.
     """
@@ -163,7 +163,7 @@ def job_query(
 
 
 def uid_query(kind: str, session_ids: Iterable[str]) -> str:
-    """Return the path of a query for some sessions of one kind."""
+    """Return the path of a query for some job sessions of one kind."""
     ids = list(session_ids)
     wanted = ",".join(f'UID=="urn:veeam:{kind}:{one}"' for one in ids)
     return _query(kind, wanted, f"pageSize={len(ids)}")

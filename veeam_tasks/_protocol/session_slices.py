@@ -1,14 +1,14 @@
 """A page of job sessions cut into the bytes of each, without parsing it; pure.
 
-So that a page can be parsed a few sessions at a time, with the loop let go in between,
-and what is as it was not at all. Whatever is parsed stands between what stood before
-the first session and behind the last one, so it means what it meant there: the same
-namespaces, the same collection, the same paging.
+So that a page can be parsed a few job sessions at a time, with the loop let go in
+between, and what is as it was not at all. Whatever is parsed stands between what stood
+before the first job session and behind the last one, so it means what it meant there:
+the same namespaces, the same collection, the same paging.
 
 The cuts lie behind ``</BackupJobSession>`` or the like. A page is left whole if they
 could lie within a comment, a CDATA section or a processing instruction; and if a
-session holds another one, its halves are not well-formed. So if each shorter page is
-well-formed and has as many sessions as pieces, all together are the page.
+job session holds another one, its halves are not well-formed. So if each shorter page
+is well-formed and has as many job sessions as pieces, all together are the page.
 """
 
 import re
@@ -21,7 +21,7 @@ from veeam_tasks._protocol.messages import Reply
 from veeam_tasks._protocol.sessions import KINDS
 
 PORTION = 1 << 13
-"""Bytes of sessions that are parsed at once, in some 0.5 ms; one may be longer."""
+"""Bytes of job sessions that are parsed at once, in some 0.5 ms; one may be longer."""
 
 _END = re.compile(b"</(%s)>" % "|".join(KINDS).encode())
 _SESSION = re.compile(rb"<(?:%s)[\s/>]" % "|".join(KINDS).encode())
@@ -34,7 +34,7 @@ class Pieces:
 
     Attributes:
         whole: The page.
-        parts: The bytes of each session, and of what stood before it.
+        parts: The bytes of each job session, and of what stood before it.
     """
 
     whole: Reply
@@ -53,7 +53,7 @@ class Pieces:
 
 
 def cut(reply: Reply) -> Pieces | None:
-    """Return a page in XML, cut; None if it has no session or cannot be cut safely."""
+    """Return a page in XML, cut; None without a job session or a safe way to cut."""
     body = reply.body.lstrip(BOM_AND_BLANKS)
     found = _END.search(body)
     if found is None or is_html(reply.content_type) or not _is_plain(body):

@@ -167,7 +167,7 @@ def time_of(text: str | None) -> datetime | None:
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
-# --- one session
+# --- one job session
 
 
 def _job_session(name: str, value: Any, secrets: Secrets) -> JobSession:

@@ -220,7 +220,7 @@ class Calls:
         start = started_job(path, _LONG_AGO, is_server_time=True, known=None)
         assert start is not None
         is_answered = False
-        # The sessions of one job are all of one kind.
+        # The job sessions of one job are all of one kind.
         for kind, by_urn in product(start.kinds, (False, True)):
             form = JobFilter(by_urn=by_urn, has_time=False)
             query = job_query(kind, action[0], form, _LONG_AGO, _NEWEST_KNOWN)

@@ -17,12 +17,12 @@ from veeam_tasks._session.collection import TimeSlice, parsed
 
 @attrs.frozen(kw_only=True)
 class ReadPage:
-    """What a reply to a query for sessions proves.
+    """What a reply to a query for job sessions proves.
 
     Attributes:
         kind: As `classify_query` says.
         value: The page, or what is wrong with it.
-        keys: What stands for the bytes of each session, in order; empty if the page
+        keys: What stands for the bytes of each job session, in order; empty if the page
             was not cut.
     """
 
@@ -34,7 +34,7 @@ class ReadPage:
 async def read_page(
     reply: Reply, secrets: Secrets, known: Mapping[int, JobSession] | None = None
 ) -> ReadPage:
-    """Return what a reply proves; a page in XML is read a few sessions at a time.
+    """Return what a reply proves; a page in XML is read a few job sessions at a time.
 
     Not in a thread, as long as that can be avoided: the loop gives up the interpreter's
     lock with each request that it sends, and a thread that parses keeps it for up to
@@ -43,7 +43,7 @@ async def read_page(
     Args:
         reply: The reply to the query.
         secrets: Hidden from messages.
-        known: Sessions by the keys of their bytes, which are not parsed again.
+        known: Job sessions by the keys of their bytes, which are not parsed again.
     """
     pieces = cut(reply) if reply.is_success else None
     if pieces is not None:

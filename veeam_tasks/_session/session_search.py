@@ -9,8 +9,8 @@ the job's sessions are asked for, and most of what comes is not ours:
 3. a child of a run: the worker of a copy job, an agent's management session;
 4. a run of another job, since a filter of the server is no promise.
 
-Two clocks are in it: a session is dated by the backup server's, our start by the
-Enterprise Manager's ``Date`` header. Hence a skew, and the sessions known before.
+Two clocks are in it: a job session is dated by the backup server's, our start by the
+Enterprise Manager's ``Date`` header. Hence a skew, and the job sessions known before.
 """
 
 import re
@@ -59,7 +59,8 @@ _LINKED = {
     "startfailover",
     "startcloudfailoverplan",
 }
-# The session that such a task may link to is one that it ends, or its own beginning.
+# The job session that such a task may link to is one that it ends, or its own
+# beginning.
 _STOP = {"stopjob", "stopagentjob", "stopnasjob", "stopjobsession"}
 
 _JOB_ACTION = re.compile(
@@ -86,7 +87,7 @@ class StartedJob:
         action: What was asked of it.
         replied_at: When the reply came, by the server's ``Date``; aware, UTC.
         skew: How much earlier a run of ours may seem to have begun.
-        known: IDs of sessions that the job had before; empty if nobody asked.
+        known: IDs of job sessions that the job had before; empty if nobody asked.
         recent: Those of them that their time alone does not tell from our run.
         under_way: A run of the job that had not ended before, if there was one.
         kind: What the job's sessions are, if it had any; else both kinds are asked for.
@@ -167,7 +168,7 @@ def _is_session_path(href: str) -> bool:
 
 
 def choose(sessions: Iterable[JobSession], started: StartedJob) -> JobSession | None:
-    """Return the oldest of the sessions that can be the run of this start.
+    """Return the oldest of the job sessions that can be the run of this start.
 
     The oldest, since a retry, a scheduled and a chained run come after ours.
     """
@@ -180,7 +181,7 @@ def _by_age(session: JobSession) -> tuple[datetime, str]:
 
 
 def why_not(session: JobSession, started: StartedJob) -> str | None:
-    """Return in words why a session is not the run of this start; None if it may be."""
+    """Return in words why a job session is not this start's run; None if it may be."""
     created = session.created_at
     reason = None
     if not is_of_job(session, started.job_guid):
@@ -199,7 +200,7 @@ def why_not(session: JobSession, started: StartedJob) -> str | None:
 
 
 def is_of_job(session: JobSession, job_guid: str) -> bool:
-    """Tell whether a session is of the job with this GUID."""
+    """Tell whether a job session is of the job with this GUID."""
     guid = guid_of(session.job_uid)
     if guid is None:
         ups = [link.href for link in session.links if link.rel == "Up"]
@@ -209,7 +210,7 @@ def is_of_job(session: JobSession, job_guid: str) -> bool:
 
 
 def is_child(session: JobSession) -> bool:
-    """Tell whether a session is a part of another one, and no run by itself."""
+    """Tell whether a job session is a part of another one, and no run by itself."""
     return (session.job_type or "").casefold() in _CHILDREN or any(
         link.rel == "Up" and (link.name or "").casefold() == _PARENT
         for link in session.links

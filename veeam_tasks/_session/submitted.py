@@ -50,7 +50,7 @@ class KnownSessions:
     """What a job had before it was started.
 
     Attributes:
-        ids: Of the sessions that it had.
+        ids: Of the job sessions that it had.
         began: When they began, as far as the server said.
         under_way: The newest that had not ended.
         kind: What its sessions are; None if it had none.
@@ -139,7 +139,7 @@ def started_job(
 
 
 def known_sessions(sessions: Iterable[JobSession], job_guid: str) -> KnownSessions:
-    """Return what of the sessions that a query gave matters after the start."""
+    """Return what of the job sessions that a query gave matters after the start."""
     mine = [one for one in sessions if is_of_job(one, job_guid)]
     open_ones = [one for one in mine if not one.is_ended and not is_child(one)]
     dated = [one for one in open_ones if one.created_at is not None]

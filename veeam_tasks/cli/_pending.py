@@ -160,8 +160,8 @@ def _certain(
     """Return a checkpoint of the one task or run that fits, if there is one only.
 
     1. A new task of the logon session that the action was sent in: it must be the only
-       one, since the session may be shared, and of the operation that starts a job if
-       that is what was sent.
+       one, since that logon session may be shared, and of the operation that starts a
+       job if that is what was sent.
     2. A run that began within minutes of the action, and not by a retry of the job's
        own: any other may be that of a schedule or of somebody else.
     """
@@ -323,7 +323,7 @@ def _flag(value: Mapping[str, Any], key: str) -> bool:
 async def _sessions(
     em: "vt.SessionManager", path: str
 ) -> list[Mapping[str, Any]] | None:
-    """Return the newest sessions of a job; None if it is none, or may not be asked."""
+    """Return a job's newest job sessions; None if it is none, or may not be asked."""
     job = _JOB.search(path)
     guid = _GUID.search(job["id"]) if job else None
     if guid is None:

@@ -135,7 +135,7 @@ class Row:
 
     @property
     def job(self) -> str:
-        """The name of the job, or of the machine, whose session is followed."""
+        """The name of the job, or of the machine, whose job session is followed."""
         session = self.latest.session
         if session is None:
             return ""

@@ -1,7 +1,7 @@
 """Actions become tasks: with an operation, a script and what they lead to.
 
-What an action changes, and the session that it starts, comes when its task succeeds and
-not with the request: a start that fails makes no session.
+What an action changes, and the job session that it starts, comes when its task succeeds
+and not with the request: a start that fails makes no session.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ class ActionRunner:
 
     Args:
         state: What the server knows.
-        any_id: Whether a job or session that does not exist may be acted on.
+        any_id: Whether a job or job session that does not exist may be acted on.
         job_links: Whether the task of a started job links to its session.
         link_delay: Seconds from Finished to a link that is ``late``.
         running_job: What becomes of a start while the job runs.
@@ -148,7 +148,7 @@ class ActionRunner:
     def session_effect(
         self, kind: str, operation: str, script: SessionScript | None = None
     ) -> Effect:
-        """Return what starts a session of that type, which belongs to no job."""
+        """Return what starts a job session of that type, which belongs to no job."""
         is_file = operation in _FILE_RESTORES
         about = "Quick Backup"
         if kind == RESTORE:
@@ -165,7 +165,7 @@ class ActionRunner:
         link: Related | None = None,
         script: SessionScript | None = None,
     ) -> Effect:
-        """Return what starts a session of a job, linked as `link` says, if it does."""
+        """Return what starts a job's job session, linked as `link` says, if it does."""
 
         def effect(moment: float) -> tuple[Related, ...]:
             session = self._state.start_job(
@@ -307,7 +307,7 @@ class ActionRunner:
         if word == "toggleScheduleEnabled":
             return _only(job.toggle_schedule)
         if word == "stop":
-            # The sessions of the moment when it takes effect, not of the request's.
+            # The job sessions of the moment when it takes effect, not of the request's.
             def effect(moment: float) -> tuple[Related, ...]:
                 return _stopping(self._state.sessions_of(job))(moment)
 
@@ -358,8 +358,8 @@ class ActionRunner:
 def link_path(session: JobSession) -> str:
     """Return the path in the link of a task to a session.
 
-    That of an agent's leads to a path which no page documents for a single session, and
-    which a client in production reads all the same.
+    That of an agent's leads to a path which no page documents for a single job session,
+    and which a client in production reads all the same.
     """
     if session.job is not None and session.job.kind == "AgentBackup":
         return f"agents/backupSessions/{session.session_id}"

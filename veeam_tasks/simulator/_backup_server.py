@@ -2,7 +2,8 @@
 
 The Enterprise Manager shows what its own database holds, which *collections* of data
 feed; between two of them it may know nothing new. By default the simulated one sees the
-backup server as it is, since clients in production see sessions move within seconds.
+backup server as it is, since clients in production see job sessions move within
+seconds.
 """
 
 import uuid
@@ -25,8 +26,8 @@ _NAMESPACE: Final = uuid.UUID("6f1c2d14-3f0a-4b5e-9a55-0d5d1b0e8c11")
 def derived_guid(*parts: str) -> str:
     """Return a GUID that is always the same for the same parts.
 
-    What is made from something else, such as the machines of a session, takes none of
-    the server's random numbers, so that tests see the same IDs whoever looks first.
+    What is made from something else, such as the machines of a job session, takes none
+    of the server's random numbers, so that tests see the same IDs whoever looks first.
     """
     return str(uuid.uuid5(_NAMESPACE, "/".join(parts)))
 
@@ -61,11 +62,12 @@ class BackupServer:
         server_id: Its GUID.
         name: Its name.
         skew: Seconds that its clock is ahead of the Enterprise Manager's.
-        session_delay: Seconds until a session is known at all.
+        session_delay: Seconds until a job session is known at all.
         collect_interval: Seconds between two collections; None: what it does is seen at
             once.
         collect_seconds: How long a collection takes.
-        failure_messages: Whether ``FailureMessage`` of a session says why it failed.
+        failure_messages: Whether ``FailureMessage`` of a job session says why it
+            failed.
     """
 
     clock: Clock

@@ -86,23 +86,23 @@ class BaseServer:
             ``late``, `link_delay` seconds after Finished. Retries and stops never do.
         link_delay: Seconds from Finished to a link that is ``late``.
         running_job: What becomes of a start while the job runs: ``refused`` (the task
-            fails), ``ignored`` (it succeeds, no session begins), or ``started``.
-        session_delay: Seconds from the beginning of a session until the Enterprise
+            fails), ``ignored`` (it succeeds, no job session begins), or ``started``.
+        session_delay: Seconds from the beginning of a job session until the Enterprise
             Manager knows it: in collections, in queries, by its ID.
         collect_interval: Seconds between two collections of data, which freeze what is
-            shown of sessions; None shows them as they are.
+            shown of job sessions; None shows them as they are.
         collect_seconds: How long a collection takes.
         clock_skew: Seconds that the backup server's clock, which job sessions have
             their times from, is ahead of the Enterprise Manager's, which ``Date`` has.
         date_header: Whether replies have a ``Date`` header.
         history: How many days each of the first jobs has run already; see `add_job`.
-        unknown_session: The status for a session that is not known: 404 or 500.
+        unknown_session: The status for a job session that is not known: 404 or 500.
         task_location: Whether the reply to an action has a ``Location`` header.
-        failure_messages: Whether ``FailureMessage`` of a session says why it failed; it
-            is null in every capture.
+        failure_messages: Whether ``FailureMessage`` of a job session says why it
+            failed; it is null in every capture.
         link_base: The server's own idea of its URL for links, such as
             ``https://em01:9398``; None for the URL where it is.
-        any_id: Whether jobs and sessions that do not exist may be acted on.
+        any_id: Whether jobs and job sessions that do not exist may be acted on.
         keep_requests: How many records of requests to keep, the newest ones.
         access_log: Whether each request is a line of the logger
             ``veeam_tasks.simulator``: method, path, status, and the number of the logon
@@ -337,9 +337,9 @@ class BaseServer:
             message: What its Result says on success; None for ``Ok``.
             related: What it leads to: ``BackupJobSession``, ``ReplicaJobSession``,
                 ``RestoreSession`` or ``CloudFailoverSession``, which starts such a
-                session when the task succeeds, or a `Related`.
-            job: A job of which it starts a session when it succeeds, with a link.
-            session: What that session goes through (see `SessionScript.parse`).
+                job session when the task succeeds, or a `Related`.
+            job: A job of which it starts a job session when it succeeds, with a link.
+            session: What that job session goes through (see `SessionScript.parse`).
             owner: The logon session that it belongs to.
             shared: Whether every logon session knows it.
 
@@ -481,7 +481,7 @@ class BaseServer:
 
     @property
     def job_sessions(self) -> list[JobSession]:
-        """The sessions of jobs, restores and failovers, in the order they were made."""
+        """Those of jobs, restores and failovers, in the order they were made."""
         self._state.settle()
         return list(self._state.job_sessions.values())
 

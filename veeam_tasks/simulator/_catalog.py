@@ -42,7 +42,7 @@ _COLLECTED: Final = 30 * 86_400.0
 Found = TypeVar("Found")
 AnySession = TypeVar("AnySession", JobSession, TaskSession)
 _KINDS: Final = {path.lower(): kind for kind, path in COLLECTIONS}
-# Sessions of agents and file shares stand in /backupSessions as well.
+# Job sessions of agents and file shares stand in /backupSessions as well.
 _OF_KIND: Final = {
     "agents/backupsessions": "AgentBackup",
     "nas/backupsessions": "NasBackup",
@@ -102,7 +102,7 @@ class _ListedJob:
 
 @attrs.frozen
 class _Earlier:
-    """A session as it was before its last change."""
+    """A job session as it was before its last change."""
 
     session: JobSession | TaskSession
 
@@ -121,7 +121,7 @@ class Catalog:
 
     Args:
         state: What the server knows.
-        unknown_session: The status for a session that is not known.
+        unknown_session: The status for a job session that is not known.
     """
 
     def __init__(self, state: ServerState, *, unknown_session: int = 404) -> None:
@@ -371,7 +371,7 @@ class Catalog:
     def _altered(
         self, found: Sequence[JobSession] | Sequence[TaskSession]
     ) -> Sequence[_Entity]:
-        """Return sessions as a fault lets them look."""
+        """Return job sessions as a fault lets them look."""
         match self._state.alteration:
             case FaultKind.VANISH:
                 return []

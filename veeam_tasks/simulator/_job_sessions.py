@@ -1,8 +1,8 @@
 """Job sessions, and the machines in them: State, Result and Progress that move.
 
-A session belongs to the backup server. What the Enterprise Manager shows of it is a
-*look* at one moment: not before it knows the session, and as of its last collection.
-The names and the order of elements are those of the vendor's pages
+A job session belongs to the backup server. What the Enterprise Manager shows of it is a
+*look* at one moment: not before it knows the job session, and as of its last
+collection. The names and the order of elements are those of the vendor's pages
 ``backupSessions_id``, ``replicaSessions_id``, ``restoreSessions_id``,
 ``cloudFailoverSessions_id`` and ``backupTaskSessions_id``.
 """
@@ -345,7 +345,7 @@ class JobSession:
         self._played.append((self._server.clock.now(), SessionScript(steps)))
 
     def _failure(self, look: Look) -> str | None:
-        # Null in every capture, also of sessions that failed.
+        # Null in every capture, also of job sessions that failed.
         return look.message if self._server.failure_messages else None
 
     def _links(self, base: str, look: Look) -> list[TreeLink]:

@@ -128,7 +128,7 @@ class Job:
 
     @property
     def session_type(self) -> str:
-        """The type of the sessions that it leaves."""
+        """The type of the job sessions that it leaves."""
         return "ReplicaJobSession" if self.kind == "Replica" else "BackupJobSession"
 
     @property

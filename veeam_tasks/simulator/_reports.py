@@ -1,4 +1,4 @@
-"""Repositories and summary reports, counted from the jobs and sessions that are there.
+"""Repositories and summary reports, counted from jobs and job sessions that are there.
 
 The names of the fields are those of the vendor's pages ``repositories_id`` and
 ``reports_summary_*``, and of recorded replies where a page lacks them; the spelling
@@ -296,7 +296,7 @@ class Reports:
         return [job for job in self._jobs if job.schedule_enabled]
 
     def _machines(self, kind: str) -> list[TaskSession]:
-        """Return the machines that sessions of a kind have done with."""
+        """Return the machines that job sessions of a kind have done with."""
         return [
             machine
             for session in self._sessions

@@ -1,7 +1,7 @@
 """Scripts of job sessions and of the machines in them, and what they show when.
 
 They are written like those of tasks, in the words of sessions: a Result is a word, and
-a step may say how far the session is.
+a step may say how far the job session is.
 """
 
 import re
@@ -34,7 +34,7 @@ SESSION_STATES: Final = (
 _ENDS: Final = frozenset({STOPPED, COMPLETED})
 FULL: Final = 100
 NO_RESULT: Final = "None"
-"""What the wire says while a session runs."""
+"""What the wire says while a job session runs."""
 _RESULTS: Final[dict[str, str | None]] = {
     "ok": "Success",
     "success": "Success",
@@ -60,11 +60,11 @@ class SessionStep:
     Attributes:
         state: The word that the server says: ``Working``, or any other.
         seconds: How long it lasts, before `speed`; None for ever.
-        result: The word of its Result; ``"None"`` while it runs; None for a session
+        result: The word of its Result; ``"None"`` while it runs; None for a job session
             that has no Result at all.
         message: Why it ended so: the Reason of a machine in it.
         progress: Percent, or None for what has passed of the script.
-        is_gone: The server does not know the session in this step.
+        is_gone: The server does not know the job session in this step.
     """
 
     state: str
@@ -96,7 +96,7 @@ def _usual_result(state: str) -> str:
 
 @attrs.frozen
 class SessionScript(Timeline[SessionStep]):
-    """The steps of one session, in order; the last one lasts for ever."""
+    """The steps of one job session, in order; the last one lasts for ever."""
 
     @classmethod
     def parse(cls, text: str) -> "SessionScript":
@@ -122,7 +122,7 @@ def as_session_script(script: "str | SessionScript") -> SessionScript:
 
 
 def usual_script(seconds: float, result: str) -> SessionScript:
-    """Return the script of a session that works for so long and ends so."""
+    """Return the script of a job session that works for so long and ends so."""
     starting = min(1.0, seconds / 2)
     return SessionScript(
         (
@@ -155,7 +155,7 @@ def _step(tokens: list[re.Match[str]], text: str) -> SessionStep:
 
 @attrs.frozen(kw_only=True)
 class Look:
-    """What a session, or a machine in it, shows at one moment.
+    """What a job session, or a machine in it, shows at one moment.
 
     Attributes:
         state: The word of its State.

@@ -293,7 +293,7 @@ class ServerState:
         appears: float | None = None,
         job_type: str | None = None,
     ) -> JobSession:
-        """Start a session of a job at a moment, past ones included."""
+        """Start a job session of a job at a moment, past ones included."""
         return self._keep(
             JobSession(
                 session_id=self.new_guid(),
@@ -320,7 +320,7 @@ class ServerState:
         vm_name: str | None = None,
         script: SessionScript | None = None,
     ) -> JobSession:
-        """Start a session that belongs to no job."""
+        """Start a job session that belongs to no job."""
         machines = () if kind == RESTORE else as_machines(("srv01", "srv02"))
         return self._keep(
             JobSession(
@@ -337,7 +337,7 @@ class ServerState:
         )
 
     def sessions_of(self, job: Job) -> list[JobSession]:
-        """Return the sessions of a job, oldest first."""
+        """Return the job sessions of a job, oldest first."""
         found = tuple(self.job_sessions.values())
         return [
             session
@@ -348,9 +348,9 @@ class ServerState:
     def settle(self) -> None:
         """Let happen what follows from tasks that have succeeded by now.
 
-        Nothing ticks in this server: whoever looks at jobs or sessions, a request or a
-        test, settles first. What happened earlier comes first. A test may look from
-        another thread than the one that answers requests, hence the lock.
+        Nothing ticks in this server: whoever looks at jobs or job sessions, a request
+        or a test, settles first. What happened earlier comes first. A test may look
+        from another thread than the one that answers requests, hence the lock.
         """
         if not self._unsettled:
             return
@@ -373,8 +373,8 @@ class ServerState:
     def _add_past_day(self, job: Job, days_ago: int) -> None:
         """Add the run of one earlier day; each fifth failed and was retried.
 
-        An automatic retry is a session of its own, ten minutes after the failure. The
-        last run of a job that fails failed already, and was left at that.
+        An automatic retry is a job session of its own, ten minutes after the failure.
+        The last run of a job that fails failed already, and was left at that.
         """
         moment = self.context.clock.now() - days_ago * _DAY
         is_failing = days_ago == 1 and job.result == "Failed"

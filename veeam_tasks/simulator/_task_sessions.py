@@ -115,13 +115,14 @@ class TaskSession:
 
     Without a script of its own it follows its session: Pending, InProgress, Completed.
     While it is InProgress its Result says Success already, as the public captures show
-    it: a trap that clients must not fall into. Of a session that ends with Warning or
+    it: a trap that clients must not fall into. Of a job session that ends with Warning
+        or
     Failed, the first machine is the one that did, and has the Reason.
 
     Attributes:
         session: The job session.
         machine: The machine.
-        number: Which one of the session it is, from 0.
+        number: Which one of the job session it is, from 0.
         server: The backup server.
     """
 

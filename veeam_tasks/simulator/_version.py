@@ -54,7 +54,8 @@ class ServerVersion:
         reasons: Reason phrases, where they are odd.
         time_digits: The most digits of a fraction that times have; zeros at its end are
             dropped, so that their number varies within one reply.
-        fraction_in_names: Whether the time in a session's name has that fraction (13).
+        fraction_in_names: Whether the time in a job session's name has that fraction
+            (13).
         names_machines: Whether task sessions have a ``VmUid`` (from 10 on).
         upper_case_hex: Whether paging links write ``%3E`` (13) instead of ``%3e``.
     """

@@ -6,7 +6,7 @@ short_description: List the jobs of an Enterprise Manager
 version_added: 0.2.0
 description:
   - Lists backup, replication, agent and NAS jobs with their IDs, whether their schedules are on, and how
-    their last sessions ended.
+    their last job sessions ended.
 extends_documentation_fragment:
   - veeam_tasks.em.connection
 options:
@@ -18,7 +18,7 @@ options:
     type: list
     elements: str
   results:
-    description: Whether to ask how the last sessions ended.
+    description: Whether to ask how the last job sessions ended.
     type: bool
     default: true
 attributes:
@@ -66,6 +66,6 @@ jobs:
       description: Whether its schedule is on; null if the server does not say.
       type: bool
     last_result:
-      description: How its newest session ended, or where it stands; null if it is not among the newest 500.
+      description: How its newest job session ended, or where it stands; null if it is not among the newest 500.
       type: str
 """
