@@ -1,4 +1,4 @@
-"""The live picture: what stands where while the server answers, or does not."""
+"""The live display: what stands where while the server answers, or does not."""
 
 import re
 import socket
@@ -21,8 +21,8 @@ def server() -> Iterator[ThreadedServer]:
         assert server.logon_sessions == []
 
 
-def picture(child: "pexpect.spawn[str]", wanted: str) -> list[str]:
-    """Return the lines of the first picture that has something in it."""
+def display(child: "pexpect.spawn[str]", wanted: str) -> list[str]:
+    """Return the lines of the display, once it has something in it."""
     while True:
         child.expect(re.escape("\x1b[H"))
         text = ESCAPE.sub("", child.before or "").replace("\r", "")
@@ -48,7 +48,7 @@ def test_failures_come_first_then_what_runs_by_number(
         server.add_task(script or "Running", shared=True)
     ids = [f"task-{number}" for number in range(12, 0, -1)]
     child = on_terminal(["watch", *ids, *QUICK], settings_of(server), columns=columns)
-    lines = picture(child, "10 running")
+    lines = display(child, "10 running")
     rows = [line.split()[:2] for line in lines if line.startswith("task-")]
     running = [
         ["task-" + number, "Running"] for number in ["1", "2", "5", "6", "7", "8", "9"]
@@ -65,28 +65,28 @@ def test_a_column_without_anything_is_not_there(server: ThreadedServer) -> None:
     """As long as nothing has ended there is no place for messages."""
     server.add_task("Running", shared=True)
     child = on_terminal(["watch", "task-1"], settings_of(server))
-    [head] = [line for line in picture(child, "1 running") if line.startswith("TASK")]
+    [head] = [line for line in display(child, "1 running") if line.startswith("TASK")]
     assert head.split() == ["TASK", "STATE", "AGE", "OPERATION"]
     stop(child)
 
 
-def test_the_picture_tells_when_the_server_is_asked(server: ThreadedServer) -> None:
+def test_the_display_tells_when_the_server_is_asked(server: ThreadedServer) -> None:
     """When it was asked last and is asked next; in an outage why, and the next try."""
     server.add_task("Running", shared=True)
     arguments = ["watch", "task-1", "--first-pause", "2", "--longest-pause", "2"]
     child = on_terminal(arguments, settings_of(server))
-    lines = picture(child, r"server: answers, asked \d+ s ago, next in \d+ s")
+    lines = display(child, r"server: answers, asked \d+ s ago, next in \d+ s")
     assert "1 running" in " ".join(lines)
     server.pause()
-    lines = picture(child, "away for")
+    lines = display(child, "away for")
     [health] = [line for line in lines if line.startswith("server:")]
     assert re.match(
         r"server: connection \w+ \(127.0.0.1:\d+\)(, next try in \d+ s)?; away for",
         health,
     )
-    picture(child, "next try in")
+    display(child, "next try in")
     server.resume()
-    picture(child, "server: answers")
+    display(child, "server: answers")
     stop(child)
 
 
@@ -99,7 +99,7 @@ def test_what_is_not_known_any_more_is_dimmed(server: ThreadedServer) -> None:
     server.pause()
     child.expect(r"\x1b\[2mtask-1")
     server.resume()
-    picture(child, "server: answers")
+    display(child, "server: answers")
     stop(child)
 
 
@@ -154,11 +154,11 @@ def test_ids_of_jobs_are_whole_in_any_terminal(
     assert max(map(len, text.split("\n"))) <= columns
 
 
-def test_a_third_signal_leaves_the_picture(server: ThreadedServer) -> None:
+def test_a_third_signal_leaves_the_display(server: ThreadedServer) -> None:
     """A log-out that hangs is quit at once, on the terminal's first screen."""
     server.add_task("Running", shared=True)
     child = on_terminal(["watch", "task-1"], settings_of(server))
-    picture(child, "1 running")
+    display(child, "1 running")
     server.faults.add(Fault("stall", method="DELETE"))
     child.sendintr()
     child.expect(re.escape("\x1b[?1049l"))

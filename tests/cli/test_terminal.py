@@ -61,7 +61,7 @@ def test_thousands_of_tasks_are_counted_but_not_all_shown() -> None:
     assert ended(child) == 130
 
 
-def test_a_resized_terminal_gets_a_picture_that_fits(server: ThreadedServer) -> None:
+def test_a_resized_terminal_gets_a_display_that_fits(server: ThreadedServer) -> None:
     """It is drawn on the other screen, where a resize leaves nothing behind."""
     task = server.add_task("Running", shared=True)
     child = on_terminal(["watch", task.task_id], settings_of(server), columns=120)
@@ -141,7 +141,7 @@ def test_why_a_followed_job_failed_stands_whole_below_the_table(
 
 
 def test_a_watch_of_all_tasks_says_how_it_ends(server: ThreadedServer) -> None:
-    """Before the picture, and not where only what went wrong is to be told."""
+    """Before the display, and not where only what went wrong is to be told."""
     child = on_terminal(["watch", "--all", *QUICK], settings_of(server))
     child.expect("--all waits for new tasks, too: Ctrl-C ends it")
     child.expect("Watching all tasks")
@@ -149,8 +149,8 @@ def test_a_watch_of_all_tasks_says_how_it_ends(server: ThreadedServer) -> None:
     assert ended(child) == 130
 
 
-def test_log_lines_are_kept_below_the_picture(server: ThreadedServer) -> None:
-    """With -v the last of them are in the picture, and all are printed after it."""
+def test_log_lines_are_kept_below_the_display(server: ThreadedServer) -> None:
+    """With -v the last of them are in the display, and all are printed after it."""
     task = server.add_task("Running", shared=True)
     child = on_terminal(["watch", task.task_id, "-vv", *QUICK], settings_of(server))
     child.expect("logged on to http")
@@ -418,7 +418,7 @@ def test_in_a_narrow_terminal_the_message_keeps_its_place(
 
 
 def test_ctrl_z_gives_the_terminal_back(server: ThreadedServer) -> None:
-    """Its own screen and its cursor, before it stops; the picture when it goes on."""
+    """Its own screen and its cursor, before it stops; the display when it goes on."""
     task = server.add_task("Running", shared=True)
     child = on_terminal(["watch", task.task_id], settings_of(server))
     child.expect_exact("\x1b[?1049h")

@@ -35,7 +35,7 @@ NOW = datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
 def observation(
     task_id: str, state: TaskState = TaskState.RUNNING, *, success: bool = True
 ) -> Observation:
-    """Return a observation, final if it is finished or lost."""
+    """Return an observation, final if it is finished or lost."""
     is_finished = state is TaskState.FINISHED
     task = Task(
         task_id=task_id,

@@ -15,6 +15,7 @@ import attrs
 from veeam_tasks._errors import StatusError
 from veeam_tasks._events import Observation
 from veeam_tasks._model import RunStage, TaskState
+from veeam_tasks._telemetry.monitor import outcome_of
 from veeam_tasks._telemetry.notices import MANAGER
 
 _SCOPE = "veeam_tasks"
@@ -146,7 +147,7 @@ class RunSpans:
             span.set_attribute("veeam_tasks.session.result", session.result.value)
             if session.job_name:
                 span.set_attribute("veeam_tasks.job_name", session.job_name)
-        outcome = _outcome_of(seen)
+        outcome = outcome_of(seen)
         span.set_attribute("veeam_tasks.outcome", outcome)
         if outcome != "succeeded":
             _mark_failed(span, outcome, _reason_of(seen))
@@ -190,12 +191,6 @@ def _described(seen: Observation) -> dict[str, str | int]:
         # The change lies between this and the time of the event.
         told["veeam_tasks.not_before"] = seen.not_before.isoformat()
     return told
-
-
-def _outcome_of(seen: Observation) -> str:
-    if seen.state is TaskState.LOST:
-        return "lost"
-    return "succeeded" if seen.succeeded else "failed"
 
 
 def _reason_of(seen: Observation) -> str:

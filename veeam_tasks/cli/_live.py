@@ -1,8 +1,8 @@
-"""The live picture on a terminal, redrawn four times a second, and a table at the end.
+"""The live display on a terminal, redrawn four times a second, and a table at the end.
 
 It is drawn on the terminal's other screen: there a resize moves no half-drawn line
 into the history. What is to be read meanwhile stands at the bottom, and is printed
-when the picture goes.
+when the display goes.
 
 The server's words are shown as `Text`, so that nothing in them counts as markup, and
 control characters in them were made visible by `Progress`.
@@ -61,7 +61,7 @@ _REPEATED = 5
 
 
 class _HeldErrors:
-    """A standard error that keeps what is written until the picture is gone."""
+    """A standard error that keeps what is written until the display is gone."""
 
     def __init__(self, stream: IO[str]) -> None:
         self.stream = stream
@@ -132,7 +132,7 @@ class Display:
         )
 
     def close(self) -> None:
-        """Take the picture off the screen. May be called twice."""
+        """Take the display off the screen. May be called twice."""
         if self._timer is None:
             return
         self._timer.cancel()
@@ -359,15 +359,15 @@ class LiveReporter:
         *,
         again: bool = False,  # noqa: ARG002 - the protocol has it
     ) -> None:
-        """Take note: it is drawn with the next picture."""
+        """Take note: it is drawn the next time."""
         self.progress.take(event)
 
     def notice(self, notice: vt.Notice) -> None:
-        """Take note: it is drawn with the next picture, until it is over."""
+        """Take note: it is drawn the next time, until it is over."""
         self.progress.note(notice)
 
     def close(self) -> None:
-        """Take the picture off the screen."""
+        """Take the display off the screen."""
         if self._display is not None:
             self._display.close()
 

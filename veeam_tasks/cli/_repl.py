@@ -102,12 +102,12 @@ def _status_of(exit_: SystemExit) -> int:
     return Exit.FAILED
 
 
-def _prompt(life: "LoopThread", output: OutputMode) -> int:
+def _prompt(thread: "LoopThread", output: OutputMode) -> int:
     before = signal.signal(signal.SIGTERM, _on_terminate)
     try:
-        em = life.start()
+        em = thread.start()
         banner = "" if output.quiet else _banner(em)
-        console = _Console(_names(em), life)
+        console = _Console(_names(em), thread)
         console.complete_by_tab()
         console.interact(banner=banner, exitmsg="")
     except vt.VeeamTasksError as error:
@@ -115,7 +115,7 @@ def _prompt(life: "LoopThread", output: OutputMode) -> int:
     except SystemExit as error:
         return _status_of(error)
     finally:
-        life.end()
+        thread.end()
         signal.signal(signal.SIGTERM, before)
     return Exit.OK
 
@@ -189,11 +189,11 @@ class _Quit(Exception):  # noqa: N818 - no error: how exit() leaves a coroutine
 class _Console(code.InteractiveConsole):
     """The standard library's console, whose lines run in the event loop."""
 
-    def __init__(self, names: dict[str, Any], life: LoopThread) -> None:
+    def __init__(self, names: dict[str, Any], thread: LoopThread) -> None:
         super().__init__(names, filename=_CONSOLE)
         self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        assert life.loop is not None
-        self._loop = life.loop
+        assert thread.loop is not None
+        self._loop = thread.loop
         self._task: asyncio.Task[object] | None = None
 
     def complete_by_tab(self) -> None:

@@ -1,6 +1,6 @@
-"""How a watch is told: as JSON lines into a pipe, as lines of text, or hardly.
+"""How a watch is told: as JSON lines, as lines of text, or only by what went wrong.
 
-The live picture of a terminal is in `_live`, which loads rich.
+The live display on a terminal is in `_live`, which loads rich.
 """
 
 import logging

@@ -113,7 +113,7 @@ class Records(Sequence[Entry], Generic[Entry]):
         return len(self._kept)
 
     def __iter__(self) -> Iterator[Entry]:
-        # A copy: the server may go on while a test in another thread context.
+        # A copy: the server may go on while a test in another thread looks.
         return iter(tuple(self._kept))
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A simulated task: where it stands now, and how it context on the wire."""
+"""A simulated task: where it stands now, and how it looks on the wire."""
 
 from collections.abc import Callable
 from typing import Final

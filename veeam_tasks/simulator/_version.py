@@ -44,7 +44,6 @@ class ServerVersion:
     Attributes:
         name: ``9.5u4``, ``12`` or ``13``.
         supported: Interface versions (``v=``) that may log on, newest last.
-        deprecated: Those of them that the vendor calls deprecated.
         knows_operation_finished: Whether that state exists (from 10 on).
         camel_case: JSON keys in camelCase (13) instead of PascalCase.
         prints_nulls: JSON prints absent members as null (from 12 on).
@@ -62,7 +61,6 @@ class ServerVersion:
 
     name: str
     supported: tuple[str, ...]
-    deprecated: tuple[str, ...] = ()
     knows_operation_finished: bool = True
     camel_case: bool = False
     prints_nulls: bool = True
@@ -124,13 +122,11 @@ VERSIONS: Final = {
         ServerVersion(
             name="12",
             supported=("v1_5", "v1_6", "v1_7"),
-            deprecated=("v1_5", "v1_6"),
             reasons=_ODD_REASONS,
         ),
         ServerVersion(
             name="13",
             supported=("v1_5", "v1_6", "v1_7"),
-            deprecated=("v1_5", "v1_6"),
             camel_case=True,
             time_digits=6,
             fraction_in_names=True,
