@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+from support.airflow_parts import sent
 from support.secrets_guard import forms
 
 import veeam_tasks as vt
@@ -36,11 +37,6 @@ def variables() -> Any:
     from airflow.models import variable
 
     return variable.Variable
-
-
-def sent(server: ThreadedServer) -> int:
-    """Return how many actions reached the server."""
-    return sum("action=" in one.query for one in server.requests)
 
 
 def deleted(server: ThreadedServer) -> int:

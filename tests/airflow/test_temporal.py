@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import pytest
+from support.airflow_parts import sent
 
 import veeam_tasks as vt
 import veeam_tasks.airflow
@@ -49,11 +50,6 @@ def names_of_example() -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(example(), "TEMPORAL.md", "exec"), names)
     return names
-
-
-def sent(server: SimulatedServer | ThreadedServer) -> int:
-    """Return how many actions reached the server."""
-    return sum("action=" in one.query for one in server.requests)
 
 
 async def test_the_activities_see_a_job_to_its_end_over_two_workers() -> None:

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 
@@ -23,13 +22,6 @@ from veeam_tasks._client.runtime import LOG_OUT_SECONDS
 from veeam_tasks.cli._exits import Exit, first_of
 from veeam_tasks.cli._runner import status_of
 from veeam_tasks.simulator import Fault, ThreadedServer
-
-
-@pytest.fixture
-def server() -> Iterator[ThreadedServer]:
-    """Give a server without TLS."""
-    with ThreadedServer(seed=1) as server:
-        yield server
 
 
 def start(server: ThreadedServer, *arguments: str) -> "subprocess.Popen[str]":

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +24,6 @@ from support.command_line import (
 from veeam_tasks.simulator import Fault, ThreadedServer
 
 JOB = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
-
-
-@pytest.fixture
-def server() -> Iterator[ThreadedServer]:
-    """Give a server without TLS."""
-    with ThreadedServer(seed=1) as server:
-        yield server
 
 
 def start(

@@ -2,30 +2,21 @@
 
 import re
 import socket
-from collections.abc import Iterator
 
 import pexpect
 import pytest
-from support.command_line import QUICK, ended, on_terminal, settings_of
+from support.command_line import QUICK, ended, on_terminal, plain, settings_of
 
 from veeam_tasks.simulator import Fault, ThreadedServer
 
-ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-@pytest.fixture
-def server() -> Iterator[ThreadedServer]:
-    """Give a server without TLS; nobody stays logged on."""
-    with ThreadedServer(seed=1) as server:
-        yield server
-        assert server.logon_sessions == []
+pytestmark = pytest.mark.usefixtures("_nobody_stays")
 
 
 def display(child: "pexpect.spawn[str]", wanted: str) -> list[str]:
     """Return the lines of the display, once it has something in it."""
     while True:
         child.expect(re.escape("\x1b[H"))
-        text = ESCAPE.sub("", child.before or "").replace("\r", "")
+        text = plain(child.before or "")
         if re.search(wanted, text):
             return [line.rstrip() for line in text.split("\n") if line.strip()]
 
@@ -35,7 +26,7 @@ def stop(child: "pexpect.spawn[str]") -> str:
     child.sendintr()
     child.expect(re.escape("\x1b[?1049l"))
     assert ended(child) == 130
-    return ESCAPE.sub("", child.before or "").replace("\r", "")
+    return plain(child.before or "")
 
 
 @pytest.mark.parametrize("columns", [50, 80, 200])
@@ -110,7 +101,7 @@ def test_the_failure_is_repeated_next_to_the_counts(server: ThreadedServer) -> N
     child = on_terminal(["watch", "task-1", "task-2"], settings_of(server))
     child.expect(re.escape("\x1b[?1049l"))
     assert ended(child) == 1
-    text = ESCAPE.sub("", child.before or "").replace("\r", "")
+    text = plain(child.before or "")
     assert text.endswith(
         "task-1 failed (StartJob): Disk full\n2 tasks: 1 succeeded, 1 failed\n"
     )
@@ -148,7 +139,7 @@ def test_ids_of_jobs_are_whole_in_any_terminal(
     """They are there to be copied; where they do not fit, they get a line."""
     child = on_terminal(["jobs"], settings_of(server), columns=columns)
     assert ended(child) == 0
-    text = ESCAPE.sub("", child.before or "").replace("\r", "")
+    text = plain(child.before or "")
     assert re.search(r"Oracle Backup", text)
     assert "78c3919c-54d7-43fe-b047-485d3566f11f" in text
     assert max(map(len, text.split("\n"))) <= columns

@@ -1,29 +1,23 @@
 """The shell on a pseudo-terminal: what people see, and how they stop it."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
-from support.command_line import QUICK, ended, on_terminal, settings_of
+from support.command_line import (
+    ESCAPE,
+    QUICK,
+    ended,
+    on_terminal,
+    plain,
+    settings_of,
+)
 
 from veeam_tasks.simulator import ThreadedServer
 
+pytestmark = pytest.mark.usefixtures("_nobody_stays")
+
 JOB = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
-ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOR = re.compile(r"\x1b\[[0-9;]*3[1-7][0-9;]*m")
-
-
-@pytest.fixture
-def server() -> Iterator[ThreadedServer]:
-    """Give a server without TLS; nobody stays logged on."""
-    with ThreadedServer(seed=1) as server:
-        yield server
-        assert server.logon_sessions == []
-
-
-def plain(text: str) -> str:
-    """Return what was written without escape sequences."""
-    return ESCAPE.sub("", text).replace("\r", "")
 
 
 def widest(text: str) -> int:

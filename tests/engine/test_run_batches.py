@@ -3,63 +3,30 @@
 import weakref
 
 import pytest
+from support.trackers import followed
 
-from veeam_tasks import JobSession, Pace, SessionState, Task, TaskState
+from veeam_tasks import JobSession, SessionState
 from veeam_tasks._engine.due_queue import GRID
-from veeam_tasks._engine.records import DueState, SubscriberRef
+from veeam_tasks._engine.records import DueState
 from veeam_tasks._engine.run_batches import (
     SessionBatches,
     hash_of_page,
     is_unchanged,
 )
-from veeam_tasks._engine.run_records import Deadline, RunRecord
-from veeam_tasks._session.session_search import SessionSource
-
-PACE = Pace(first=10, growth=1, longest=10, jitter=0)
-
-
-class Follower:
-    """Somebody who wants to know."""
-
-    pace = PACE
-
-    def on_observation(self, seen: object) -> None:
-        """Take note of nothing."""
-
-    def on_end(self, error: Exception) -> None:
-        """Take note of nothing."""
-
-
-FOLLOWER = Follower()
+from veeam_tasks._engine.run_records import RunRecord
 
 
 def run(
     number: int, due: float = DueState.READY, kind: str = "BackupJobSession"
 ) -> RunRecord:
     """Return the record of a followed session, due at a time or now."""
-    guid = f"00000000-0000-0000-0000-{number:012}"
-    task = Task(
-        task_id=f"task-{number}",
-        state=TaskState.FINISHED,
-        raw_state="Finished",
-        operation="StartJob",
+    session = JobSession(
+        session_id=f"00000000-0000-0000-0000-{number:012}",
+        kind=kind,
+        state=SessionState.WORKING,
+        raw_state="Working",
     )
-    record = RunRecord(
-        pace=PACE,
-        task_id=task.task_id,
-        first_generation=1,
-        number=number,
-        task=task,
-        started=None,
-        source=SessionSource.LINK,
-        session_id=guid,
-        session=JobSession(
-            session_id=guid, kind=kind, state=SessionState.WORKING, raw_state="Working"
-        ),
-    )
-    reference = SubscriberRef(FOLLOWER)
-    reference.pace, reference.wanted = PACE, ()
-    record.want(reference, Deadline(100.0, 100.0))
+    record = followed(session, number)
     record.due = int(due) if due < 0 else int(due / GRID)
     return record
 

@@ -3,13 +3,13 @@
 import attrs
 import pytest
 from support.engines import EngineScene
+from support.trackers import followed
 
-from veeam_tasks import JobSession, Pace, SessionState, Task, TaskState
+from veeam_tasks import JobSession, Pace, SessionState
 from veeam_tasks._engine.due_queue import GRID
-from veeam_tasks._engine.records import DueState, PollTimes, SubscriberRef
-from veeam_tasks._engine.run_records import Deadline, RunRecord
+from veeam_tasks._engine.records import DueState, PollTimes
+from veeam_tasks._engine.run_records import RunRecord
 from veeam_tasks._protocol.sessions import SessionPage
-from veeam_tasks._session.session_search import SessionSource
 
 PACE = Pace(first=10, growth=1, longest=10, jitter=0.5)
 WORKING = JobSession(
@@ -21,43 +21,9 @@ WORKING = JobSession(
 )
 
 
-class Follower:
-    """Somebody who wants to know."""
-
-    pace = PACE
-
-    def on_observation(self, seen: object) -> None:
-        """Take note of nothing."""
-
-    def on_end(self, error: Exception) -> None:
-        """Take note of nothing."""
-
-
-FOLLOWER = Follower()
-
-
 def polled(scene: EngineScene) -> RunRecord:
     """Return the run of a session that works, while it is being asked for."""
-    task = Task(
-        task_id="task-1",
-        state=TaskState.FINISHED,
-        raw_state="Finished",
-        operation="StartJob",
-    )
-    record = RunRecord(
-        pace=PACE,
-        task_id=task.task_id,
-        first_generation=1,
-        number=0,
-        task=task,
-        started=None,
-        source=SessionSource.LINK,
-        session_id=WORKING.session_id,
-        session=WORKING,
-    )
-    reference = SubscriberRef(FOLLOWER)
-    reference.pace, reference.wanted = PACE, ()
-    record.want(reference, Deadline(1000.0, 900.0))
+    record = followed(WORKING, pace=PACE)
     record.due = DueState.POLLING
     scene.tracker.runs[record.key] = record
     return record

@@ -1,15 +1,13 @@
 """Subscriptions by themselves: tasks that have ended, IDs that come again, resuming."""
 
-from datetime import UTC, datetime
-
 import pytest
 from support.engines import EngineScene, Script
+from support.observations import observation
 from yarl import URL
 
-from veeam_tasks import Link, Pace, Task, TaskResult, TaskState
+from veeam_tasks import Link, Pace, TaskState
 from veeam_tasks._engine.checkpoint_values import Checkpoint, EventMark, TaskMark
 from veeam_tasks._engine.subscription import Subscription
-from veeam_tasks._events import Observation
 
 AT = 1_780_000_000.0
 FINISHED = EventMark(state="Finished", at=AT, success=True, final=True)
@@ -22,30 +20,6 @@ class AtHome(Script):
     """Knows where the API is, as links are looked at."""
 
     base = BASE
-
-
-def observation(
-    task_id: str, state: TaskState = TaskState.RUNNING, related: tuple[Link, ...] = ()
-) -> Observation:
-    """Return what a poll has shown, a success if the task has ended."""
-    is_finished = state is TaskState.FINISHED
-    task = Task(
-        task_id=task_id,
-        state=state,
-        raw_state=state.value,
-        operation="StartJob",
-        result=TaskResult(success=True, message=None) if is_finished else None,
-        links=related,
-    )
-    return Observation(
-        task_id=task_id,
-        task=task,
-        state=state,
-        is_final=is_finished,
-        observed_at=datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC),
-        not_before=None,
-        generation=1,
-    )
 
 
 def subscription(
@@ -156,7 +130,7 @@ def test_a_run_that_is_discarded_is_followed_no_more() -> None:
     scene = EngineScene(transport=AtHome())
     following = subscription(scene, "task-1", find_timeout=300.0)
     link = Link(rel="Related", href=SESSION, type="BackupJobSession")
-    following.on_observation(observation("task-1", TaskState.FINISHED, (link,)))
+    following.on_observation(observation("task-1", TaskState.FINISHED, links=(link,)))
     assert [one.task_id for one in scene.tracker.runs.values()] == ["task-1"]
     following.discard(["task-1"])
     assert scene.tracker.runs == {}

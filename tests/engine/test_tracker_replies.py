@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 from support.engines import EngineScene
+from support.raw_server import error_body
 
 from veeam_tasks import (
     CertificateError,
@@ -131,14 +132,6 @@ def task(
     ).encode()
 
 
-def error(status: int, message: str) -> bytes:
-    """Return an error body of the Enterprise Manager, as captured."""
-    return (
-        f'<Error Message="{message}" StatusCode="{status}"'
-        ' xmlns="http://www.veeam.com/ent/v1.0"></Error>'
-    ).encode()
-
-
 STARTED = Task(
     task_id="task-1",
     state=TaskState.RUNNING,
@@ -185,9 +178,9 @@ async def test_without_a_result_each_reply_is_looked_at() -> None:
 async def test_two_words_of_the_server_that_it_is_unknown() -> None:
     """LOST at the second; with advice, since this logon session knows none."""
     scene = Scene()
-    await scene.meet(500, error(500, UNKNOWN))
+    await scene.meet(500, error_body(500, UNKNOWN))
     assert scene.states == []
-    await scene.meet(500, error(500, UNKNOWN))
+    await scene.meet(500, error_body(500, UNKNOWN))
     assert scene.states == ["Lost"]
     assert ADVICE in scene.last
     assert scene.tracker.errors == 2
@@ -206,7 +199,7 @@ async def test_403_is_lost_at_the_second_and_renews_nothing() -> None:
     """This account may not read it."""
     scene = Scene()
     for _ in range(2):
-        await scene.meet(403, error(403, "Access denied"))
+        await scene.meet(403, error_body(403, "Access denied"))
     assert scene.states == ["Lost"]
     assert "Access denied" in scene.last
     assert scene.script.logons == 0

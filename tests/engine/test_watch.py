@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import anyio
 import pytest
 from support.managers import door
+from support.observations import observation
 
 from veeam_tasks import (
     CertificateError,
@@ -15,47 +16,17 @@ from veeam_tasks import (
     LogonError,
     Pace,
     Report,
-    Task,
-    TaskLostError,
-    TaskResult,
     TaskState,
     TransportError,
     Watch,
     WatchTimeoutError,
 )
 from veeam_tasks._engine.watch import Waiter, why_ended
-from veeam_tasks._events import Observation
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
 
 NOW = datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
-
-
-def observation(
-    task_id: str, state: TaskState = TaskState.RUNNING, *, success: bool = True
-) -> Observation:
-    """Return an observation, final if it is finished or lost."""
-    is_finished = state is TaskState.FINISHED
-    task = Task(
-        task_id=task_id,
-        state=state,
-        raw_state=state.value,
-        operation="StartJob",
-        result=TaskResult(success=success, message=None) if is_finished else None,
-    )
-    is_lost = state is TaskState.LOST
-    error = TaskLostError(task_id=task_id, last_seen=None, reason="gone")
-    return Observation(
-        task_id=task_id,
-        task=None if is_lost else task,
-        state=state,
-        is_final=is_finished or is_lost,
-        observed_at=NOW,
-        not_before=None,
-        generation=1,
-        error=error if is_lost else None,
-    )
 
 
 async def test_nothing_is_told_after_the_final_event() -> None:

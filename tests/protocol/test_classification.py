@@ -1,6 +1,7 @@
 """Every kind of reply proves what the table says."""
 
 import pytest
+from support.raw_server import error_body
 
 from veeam_tasks._errors import MalformedReplyError
 from veeam_tasks._model import JobSession, Task
@@ -31,15 +32,6 @@ TASK_JSON = (
 PAGE = b"<html><body><h1>Service Unavailable</h1></body></html>"
 
 
-def error(status: int, message: str) -> bytes:
-    """Return an error body of the Enterprise Manager, as captured."""
-    return (
-        f'<Error Message="{message}" StatusCode="{status}"'
-        ' xmlns="http://www.veeam.com/ent/v1.0"><FirstChanceExceptionMessage>'
-        f"{message}</FirstChanceExceptionMessage></Error>"
-    ).encode()
-
-
 def error_json(status: int, message: str) -> bytes:
     """Return the same in JSON, as version 12 prints it."""
     return (
@@ -58,43 +50,48 @@ TABLE = [
     (200, JSON, TASK_JSON, ReplyKind.TASK),
     (200, XML, b"<Tasks>" + TASK + b"</Tasks>", ReplyKind.TASK),
     (200, XML, OTHER, ReplyKind.UNUSABLE),
-    (200, XML, error(500, UNKNOWN), ReplyKind.UNUSABLE),
+    (200, XML, error_body(500, UNKNOWN), ReplyKind.UNUSABLE),
     (200, "text/plain", TASK, ReplyKind.TASK),
     (200, XML, TASK_JSON, ReplyKind.TASK),
     (200, HTML, TASK, ReplyKind.UNUSABLE),
     (200, HTML, PAGE, ReplyKind.UNUSABLE),
     (404, XML, PAGE, ReplyKind.UNUSABLE),
-    (404, "text/plain", error(404, "Not found"), ReplyKind.UNKNOWN),
-    (404, HTML, error(404, "Not found"), ReplyKind.UNUSABLE),
+    (404, "text/plain", error_body(404, "Not found"), ReplyKind.UNKNOWN),
+    (404, HTML, error_body(404, "Not found"), ReplyKind.UNUSABLE),
     (200, XML, b"", ReplyKind.UNUSABLE),
     (204, NONE, b"", ReplyKind.UNUSABLE),
     (200, JSON, b"[]", ReplyKind.UNUSABLE),
     (302, HTML, PAGE, ReplyKind.UNUSABLE),
-    (400, XML, error(400, "Node [root] does not exist."), ReplyKind.UNUSABLE),
-    (400, XML, error(400, UNKNOWN), ReplyKind.UNKNOWN),
-    (401, XML, error(401, "Authentication token has expired"), ReplyKind.UNAUTHORIZED),
+    (400, XML, error_body(400, "Node [root] does not exist."), ReplyKind.UNUSABLE),
+    (400, XML, error_body(400, UNKNOWN), ReplyKind.UNKNOWN),
+    (
+        401,
+        XML,
+        error_body(401, "Authentication token has expired"),
+        ReplyKind.UNAUTHORIZED,
+    ),
     (401, HTML, PAGE, ReplyKind.UNUSABLE),
     (401, NONE, b"", ReplyKind.UNAUTHORIZED),
-    (403, XML, error(403, "Access denied"), ReplyKind.FORBIDDEN),
+    (403, XML, error_body(403, "Access denied"), ReplyKind.FORBIDDEN),
     (403, JSON, error_json(403, "Access denied"), ReplyKind.FORBIDDEN),
     (403, NONE, b"", ReplyKind.FORBIDDEN),
     (403, HTML, PAGE, ReplyKind.UNUSABLE),
-    (404, XML, error(404, "Not found"), ReplyKind.UNKNOWN),
+    (404, XML, error_body(404, "Not found"), ReplyKind.UNKNOWN),
     (404, NONE, b"", ReplyKind.UNKNOWN),
     (404, HTML, PAGE, ReplyKind.UNUSABLE),
-    (500, XML, error(500, UNKNOWN), ReplyKind.UNKNOWN),
-    (500, XML, error(500, UNKNOWN.upper()), ReplyKind.UNKNOWN),
+    (500, XML, error_body(500, UNKNOWN), ReplyKind.UNKNOWN),
+    (500, XML, error_body(500, UNKNOWN.upper()), ReplyKind.UNKNOWN),
     (500, JSON, error_json(500, UNKNOWN), ReplyKind.UNKNOWN),
-    (400, XML, error(400, ANOTHER), ReplyKind.UNUSABLE),
-    (404, XML, error(404, UNKNOWN), ReplyKind.UNKNOWN),
-    (404, XML, error(404, ANOTHER), ReplyKind.UNUSABLE),
-    (500, XML, error(500, ANOTHER), ReplyKind.UNUSABLE),
+    (400, XML, error_body(400, ANOTHER), ReplyKind.UNUSABLE),
+    (404, XML, error_body(404, UNKNOWN), ReplyKind.UNKNOWN),
+    (404, XML, error_body(404, ANOTHER), ReplyKind.UNUSABLE),
+    (500, XML, error_body(500, ANOTHER), ReplyKind.UNUSABLE),
     (500, JSON, error_json(500, ANOTHER), ReplyKind.UNUSABLE),
-    (500, XML, error(500, FAULT), ReplyKind.UNUSABLE),
+    (500, XML, error_body(500, FAULT), ReplyKind.UNUSABLE),
     (500, HTML, PAGE + UNKNOWN.encode(), ReplyKind.UNUSABLE),
     (500, NONE, b"", ReplyKind.UNUSABLE),
     (502, HTML, PAGE, ReplyKind.UNUSABLE),
-    (503, XML, error(503, "Maintenance"), ReplyKind.UNUSABLE),
+    (503, XML, error_body(503, "Maintenance"), ReplyKind.UNUSABLE),
     (503, NONE, b"", ReplyKind.UNUSABLE),
 ]
 
@@ -118,7 +115,7 @@ def test_what_a_reply_proves(
 def test_another_unknown_task_is_malformed() -> None:
     """A reply about another task than the one asked for is a `MalformedReplyError`."""
     request = "GET https://h:9398/api/tasks/task-1"
-    body = error(500, ANOTHER)
+    body = error_body(500, ANOTHER)
     reply = Reply(request=request, status=500, content_type=XML, body=body)
     _, value = classify(reply, "task-1", Secrets())
     assert isinstance(value, MalformedReplyError)
@@ -144,20 +141,20 @@ SESSIONS = [
     (200, XML, b"", ReplyKind.UNKNOWN, ReplyKind.UNUSABLE),
     (200, HTML, PAGE, ReplyKind.UNUSABLE, None),
     (302, HTML, PAGE, ReplyKind.UNUSABLE, None),
-    (401, XML, error(401, "Token has expired"), ReplyKind.UNAUTHORIZED, None),
+    (401, XML, error_body(401, "Token has expired"), ReplyKind.UNAUTHORIZED, None),
     (401, HTML, PAGE, ReplyKind.UNUSABLE, None),
-    (403, XML, error(403, "Access denied"), ReplyKind.FORBIDDEN, None),
+    (403, XML, error_body(403, "Access denied"), ReplyKind.FORBIDDEN, None),
     (403, NONE, b"", ReplyKind.FORBIDDEN, None),
     (403, HTML, PAGE, ReplyKind.UNUSABLE, None),
-    (404, XML, error(404, "Not found"), ReplyKind.UNKNOWN, None),
+    (404, XML, error_body(404, "Not found"), ReplyKind.UNKNOWN, None),
     (404, JSON, error_json(404, NO_SESSION), ReplyKind.UNKNOWN, None),
     (404, NONE, b"", ReplyKind.UNKNOWN, None),
     (404, HTML, PAGE, ReplyKind.UNUSABLE, None),
-    (500, XML, error(500, NO_SESSION), ReplyKind.UNKNOWN, None),
-    (500, XML, error(500, FAULT), ReplyKind.UNKNOWN, ReplyKind.UNUSABLE),
+    (500, XML, error_body(500, NO_SESSION), ReplyKind.UNKNOWN, None),
+    (500, XML, error_body(500, FAULT), ReplyKind.UNKNOWN, ReplyKind.UNUSABLE),
     (500, JSON, error_json(500, FAULT), ReplyKind.UNKNOWN, ReplyKind.UNUSABLE),
     (500, HTML, PAGE, ReplyKind.UNUSABLE, None),
-    (503, XML, error(503, "Maintenance"), ReplyKind.UNUSABLE, None),
+    (503, XML, error_body(503, "Maintenance"), ReplyKind.UNUSABLE, None),
 ]
 
 
@@ -177,15 +174,15 @@ def test_what_a_reply_proves_of_a_session(
 
 QUERIES = [
     (200, XML, PAGE, ReplyKind.UNUSABLE),
-    (400, XML, error(400, "Invalid filter"), ReplyKind.UNKNOWN),
+    (400, XML, error_body(400, "Invalid filter"), ReplyKind.UNKNOWN),
     (400, HTML, PAGE, ReplyKind.UNUSABLE),
-    (401, XML, error(401, "Token has expired"), ReplyKind.UNAUTHORIZED),
+    (401, XML, error_body(401, "Token has expired"), ReplyKind.UNAUTHORIZED),
     (403, JSON, error_json(403, "Access denied"), ReplyKind.FORBIDDEN),
     (403, NONE, b"", ReplyKind.FORBIDDEN),
     (403, HTML, PAGE, ReplyKind.UNUSABLE),
     (404, NONE, b"", ReplyKind.UNKNOWN),
     (404, HTML, PAGE, ReplyKind.UNUSABLE),
-    (500, XML, error(500, FAULT), ReplyKind.UNUSABLE),
+    (500, XML, error_body(500, FAULT), ReplyKind.UNUSABLE),
     (501, NONE, b"", ReplyKind.UNKNOWN),
 ]
 

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
 
 import pytest
-from support.managers import WIRES, Wire, door, targets
+from support.managers import WIRES, Wire, door, raw_door, targets
 from support.raw_server import RESET, RawServer, reply
 
 from veeam_tasks import (
@@ -19,9 +19,7 @@ from veeam_tasks import (
     Task,
     TaskNotFoundError,
     TransportError,
-    connect,
 )
-from veeam_tasks._client.connect import Connecting
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time
@@ -140,11 +138,6 @@ JSON_TASK = (
 )
 GONE = reply(status="204 No Content")
 Raw = Callable[[SessionManager], Awaitable[object]]
-
-
-def raw_door(server: RawServer) -> Connecting:
-    """Return a door to a raw server."""
-    return connect(server.url(), username="u", password="pass-word", keep_alive=False)
 
 
 def split(action: str) -> tuple[str, str, str | None]:

@@ -2,14 +2,15 @@
 
 import base64
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 import pytest
+from support.managers import raw_door
 from support.raw_server import CLOSE, RESET, STALL, Answer, RawServer, Seen, reply
+from support.secrets_guard import texts_of
 
 from veeam_tasks import Link, SessionManager, VeeamTasksError, connect
-from veeam_tasks._client.connect import Connecting
 
 pytestmark = pytest.mark.virtual_time
 
@@ -74,18 +75,6 @@ CALLS: dict[str, Call] = {
 }
 
 
-def door(server: RawServer) -> Connecting:
-    """Return a door to a raw server."""
-    return connect(server.url(), username="u", password="pass-word", keep_alive=False)
-
-
-def texts_of(error: BaseException | None) -> Iterator[str]:
-    """Yield everything that an error, its causes and contexts show."""
-    while error is not None:
-        yield from (repr(error), str(error), repr(error.args), repr(vars(error)))
-        error = error.__cause__ or error.__context__
-
-
 def assert_hidden(segment: str, texts: str) -> None:
     """Check that no half of a segment stands in what is shown."""
     assert "[hidden]" in texts
@@ -103,7 +92,7 @@ async def test_a_path(way: str, place: str, caplog: pytest.LogCaptureFixture) ->
     segment = WAYS[way]
     path = place.format(segment)
     texts = []
-    async with RawServer(LOGON, FAILURES["refused"]) as server, door(server) as em:
+    async with RawServer(LOGON, FAILURES["refused"]) as server, raw_door(server) as em:
         for name in ("read", "submit"):
             with pytest.raises(VeeamTasksError) as caught:
                 await CALLS[name](em, path)
@@ -121,7 +110,7 @@ async def test_each_failure(
     """Whatever becomes of the request, its path is shown without the secret."""
     caplog.set_level(logging.DEBUG)
     segment = WAYS["token, encoded twice"]
-    async with RawServer(LOGON, FAILURES[failure]) as server, door(server) as em:
+    async with RawServer(LOGON, FAILURES[failure]) as server, raw_door(server) as em:
         with pytest.raises(VeeamTasksError) as caught:
             await CALLS[name](em, f"sessions/{segment}")
     assert_hidden(segment, "\n".join([*texts_of(caught.value), caplog.text]))
@@ -137,7 +126,7 @@ async def test_wrong_arguments(name: str, path: str) -> None:
     segment = WAYS["session ID, raw"]
     # The middle of it would stand where a long text is cut.
     wrong = path.format(f"{'y' * 30}/{segment}")
-    async with RawServer(LOGON, FAILURES["refused"]) as server, door(server) as em:
+    async with RawServer(LOGON, FAILURES["refused"]) as server, raw_door(server) as em:
         with pytest.raises((ValueError, VeeamTasksError), match="hidden") as caught:
             await CALLS[name](em, wrong)
     assert_hidden(segment, "\n".join(texts_of(caught.value)))
@@ -146,7 +135,7 @@ async def test_wrong_arguments(name: str, path: str) -> None:
 async def test_an_id_of_another_logon_session() -> None:
     """What follows `logonSessions/` is an ID: hidden, though nobody told us."""
     other = "0b7d3a52-1111-4222-8333-444455556666"
-    async with RawServer(LOGON, FAILURES["refused"]) as server, door(server) as em:
+    async with RawServer(LOGON, FAILURES["refused"]) as server, raw_door(server) as em:
         with pytest.raises(VeeamTasksError) as caught:
             await em.submit(f"logonSessions/{other}", method="DELETE")
     assert_hidden(other, "\n".join(texts_of(caught.value)))
@@ -197,7 +186,7 @@ async def test_a_redirect() -> None:
     """Where a redirect points is shown without the secret."""
     segment = WAYS["token, encoded wholly"]
     moved = reply(status="302 Found", headers=[f"Location: /logon/{segment}?x=1"])
-    async with RawServer(LOGON, moved) as server, door(server) as em:
+    async with RawServer(LOGON, moved) as server, raw_door(server) as em:
         with pytest.raises(VeeamTasksError, match="It points to /logon/") as caught:
             await em.read("jobs")
     assert_hidden(segment, "\n".join(texts_of(caught.value)))

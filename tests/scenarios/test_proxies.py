@@ -3,7 +3,7 @@
 import anyio
 import pytest
 from support.managers import STEADY
-from support.raw_server import RawServer, Seen, reply
+from support.raw_server import RawServer, Seen, error_body, reply
 
 from veeam_tasks import (
     LogonError,
@@ -40,17 +40,8 @@ def task(state: str) -> bytes:
     ).encode()
 
 
-def error(status: int, message: str) -> bytes:
-    """Return an error body of the Enterprise Manager."""
-    return (
-        f'<Error Message="{message}" StatusCode="{status}"'
-        ' xmlns="http://www.veeam.com/ent/v1.0"><FirstChanceExceptionMessage>'
-        f"{message}</FirstChanceExceptionMessage></Error>"
-    ).encode()
-
-
 EXPIRED = reply(
-    error(401, "Authentication token has expired"),
+    error_body(401, "Authentication token has expired"),
     status="401 Unauthorized",
     headers=["WWW-Authenticate: Basic Realm=RestSvc"],
 )
@@ -84,7 +75,7 @@ OWN = {
     "401 with a quoted realm": reply(
         status="401 Unauthorized", headers=['WWW-Authenticate: Basic realm="RestSvc"']
     ),
-    "403 with words": reply(error(403, "Access denied"), status="403 Forbidden"),
+    "403 with words": reply(error_body(403, "Access denied"), status="403 Forbidden"),
 }
 
 
@@ -129,7 +120,9 @@ class Site:
         if "tasks/" in seen.target:
             said = "There is no backup task with id [%s] in current rest session"
             number = seen.target.rpartition("/")[2]
-            return reply(error(500, said % number), status="500 InternalServerError")
+            return reply(
+                error_body(500, said % number), status="500 InternalServerError"
+            )
         return reply(LOGON)
 
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import pytest
 from support.managers import STEADY, door
+from support.observations import observation
 
-from veeam_tasks import Task, TaskResult, TaskState, Watch
-from veeam_tasks._events import Observation
+from veeam_tasks import TaskState, Watch
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
@@ -75,26 +75,6 @@ async def dearest(count: int) -> int:
                 costs.append(cost)
                 assert shown == 2 * count + number // (count // 100) + 1
     return max(costs)
-
-
-def observation(task_id: str, state: TaskState) -> Observation:
-    """Return what a reply shows."""
-    result = TaskResult(success=True, message=None)
-    return Observation(
-        task_id=task_id,
-        task=Task(
-            task_id=task_id,
-            state=state,
-            raw_state=state.value,
-            operation="StartJob",
-            result=result if state is TaskState.FINISHED else None,
-        ),
-        state=state,
-        is_final=state is TaskState.FINISHED,
-        observed_at=NOW,
-        not_before=None,
-        generation=1,
-    )
 
 
 async def test_a_look_beside_each_event_costs_what_changed() -> None:

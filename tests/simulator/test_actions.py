@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import pytest
-from support.plain_client import JSON, NAMESPACE, Client, Got
+from support.plain_client import JSON, NAMESPACE, Client, related
 
 from veeam_tasks.simulator import Related, SimulatedServer
 from veeam_tasks.simulator._actions import Action, actions
@@ -20,12 +20,6 @@ def target(action: Action) -> str:
     path = action.path.replace("{ID}", GUID).replace("{vmname}", "srv04")
     path = path.replace("{filepath}", "e:/documentation%2014/offers.docx")
     return f"/api/{path}" + (f"?action={action.action}" if action.action else "")
-
-
-def related(got: Got) -> list[dict[str, str]]:
-    """Return the attributes of the Related links."""
-    every = got.xml.iter(f"{NAMESPACE}Link")
-    return [one.attrib for one in every if one.get("Rel") == "Related"]
 
 
 def test_all_documented_actions_are_there() -> None:

@@ -1,22 +1,14 @@
 """Task sessions: the machines of a job session, and why they failed."""
 
-from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
 import pytest
-from support.plain_client import JSON, NAMESPACE, Client, Got
+from support.plain_client import JSON, NAMESPACE, Client, Got, member
 
 from veeam_tasks.simulator import SimulatedServer, VersionName
 
 VERSIONS: tuple[VersionName, ...] = ("9.5u4", "12", "13")
-
-
-def member(body: Any, *names: str) -> Any:
-    """Return a member whatever its case, as programs must since 13."""
-    for name in names:
-        body = {key.lower(): value for key, value in body.items()}[name.lower()]
-    return body
 
 
 def machines(got: Got, *names: str) -> list[tuple[str | None, ...]]:

@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 import anyio
 import pytest
-from support.plain_client import JSON, NAMESPACE, Client, Got
+from support.plain_client import JSON, NAMESPACE, Client, member, related
 
 from veeam_tasks.simulator import JobSession, SessionScript, SimulatedServer
 from veeam_tasks.simulator._version import VersionName
@@ -14,19 +14,6 @@ from veeam_tasks.simulator._version import VersionName
 VERSIONS: tuple[VersionName, ...] = ("9.5u4", "12", "13")
 SCRIPT = "Starting 1s, Working 20s, Postprocessing 3s, Stopped failed 'Disk full'"
 GUID = "7caf66d5-f700-442c-9aa9-8867f031377f"
-
-
-def member(body: Any, *names: str) -> Any:
-    """Return a member whatever its case, as programs must since 13."""
-    for name in names:
-        body = {key.lower(): value for key, value in body.items()}[name.lower()]
-    return body
-
-
-def related(got: Got) -> list[dict[str, str]]:
-    """Return the attributes of the Related links."""
-    every = got.xml.iter(f"{NAMESPACE}Link")
-    return [one.attrib for one in every if one.get("Rel") == "Related"]
 
 
 async def shown(client: Client, session: JobSession) -> tuple[str | None, ...]:

@@ -8,7 +8,7 @@ import attrs
 from support.variables import MemoryStore
 from veeam_tasks.airflow._connection import Server
 from veeam_tasks.airflow._shared_logon import SharedLogon
-from veeam_tasks.simulator import SimulatedServer
+from veeam_tasks.simulator import SimulatedServer, ThreadedServer
 
 
 @attrs.define
@@ -41,6 +41,11 @@ def source_of(simulated: SimulatedServer, **options: Any) -> FixedSource:
         options=options,
     )
     return FixedSource(server)
+
+
+def sent(server: SimulatedServer | ThreadedServer) -> int:
+    """Return how many actions reached the server."""
+    return sum("action=" in one.query for one in server.requests)
 
 
 @attrs.define

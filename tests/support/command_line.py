@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ QUICK = ("--first-pause", "0.05", "--longest-pause", "0.05")
 COMMAND = [sys.executable, "-m", "veeam_tasks"]
 SECONDS = 120
 """What no command takes, however busy the machine is."""
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @attrs.frozen
@@ -63,6 +65,11 @@ def settings_of(server: ThreadedServer, *, trust: bool = True) -> dict[str, str]
     if trust and server.url.startswith("https"):
         found["VEEAM_EM_CA_FILE"] = server.ca_file
     return found
+
+
+def plain(text: str) -> str:
+    """Return what was written on a terminal, without escape sequences."""
+    return ESCAPE.sub("", text).replace("\r", "")
 
 
 @attrs.frozen

@@ -5,6 +5,7 @@ from typing import Literal, Unpack
 
 import attrs
 
+from support.raw_server import RawServer
 from veeam_tasks import Pace, SessionManager, connect
 from veeam_tasks._client.connect import Connecting
 from veeam_tasks._options.keywords import Options
@@ -73,6 +74,11 @@ def door(server: SimulatedServer, **options: Unpack[Options]) -> Connecting:
         password=server.password,
         **settings_for(server, options),
     )
+
+
+def raw_door(server: RawServer) -> Connecting:
+    """Return `connect` to a raw server, which is asked for nothing of its own."""
+    return connect(server.url(), username="u", password="pass-word", keep_alive=False)
 
 
 def direct(server: SimulatedServer, **options: Unpack[Options]) -> SessionManager:

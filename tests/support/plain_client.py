@@ -151,6 +151,19 @@ class Client:
         return got
 
 
+def related(got: Got) -> list[dict[str, str]]:
+    """Return the attributes of the Related links."""
+    every = got.xml.iter(f"{NAMESPACE}Link")
+    return [one.attrib for one in every if one.get("Rel") == "Related"]
+
+
+def member(body: Any, *names: str) -> Any:
+    """Return a member whatever its case, as programs must since 13."""
+    for name in names:
+        body = {key.lower(): value for key, value in body.items()}[name.lower()]
+    return body
+
+
 def basic(username: str, password: str, encoding: str = "utf-8") -> str:
     """Return an Authorization header."""
     raw = f"{username}:{password}".encode(encoding)

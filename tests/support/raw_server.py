@@ -70,6 +70,15 @@ def reply(
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
+def error_body(status: int, message: str) -> bytes:
+    """Return an error body of the Enterprise Manager, as captured."""
+    return (
+        f'<Error Message="{message}" StatusCode="{status}"'
+        ' xmlns="http://www.veeam.com/ent/v1.0"><FirstChanceExceptionMessage>'
+        f"{message}</FirstChanceExceptionMessage></Error>"
+    ).encode()
+
+
 def serving(leaf: trustme.LeafCert) -> ssl.SSLContext:
     """Return a server's context that shows `leaf`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 
 from support.engines import EngineScene
-from veeam_tasks import Pace
+from veeam_tasks import JobSession, Pace, Task, TaskState
 from veeam_tasks._engine.records import SubscriberRef, TaskRecord
+from veeam_tasks._engine.run_records import Deadline, RunRecord
 from veeam_tasks._events import Observation
+from veeam_tasks._session.session_search import SessionSource
 
 SLOW = Pace(first=10, growth=1, longest=10, jitter=0)
 QUICK = Pace(first=2, growth=1, longest=2, jitter=0)
@@ -26,6 +28,35 @@ class Wanting:
     def on_discovered(self, task_ids: Iterable[str], generation: int) -> bool:
         """Want nothing anew."""
         return False
+
+
+_FOLLOWER = Wanting()
+"""It lives on: a record holds those who want it weakly."""
+
+
+def followed(session: JobSession, number: int = 0, pace: Pace = SLOW) -> RunRecord:
+    """Return the record of a run whose session works, with somebody who wants it."""
+    task = Task(
+        task_id=f"task-{number}",
+        state=TaskState.FINISHED,
+        raw_state="Finished",
+        operation="StartJob",
+    )
+    record = RunRecord(
+        pace=pace,
+        task_id=task.task_id,
+        first_generation=1,
+        number=number,
+        task=task,
+        started=None,
+        source=SessionSource.LINK,
+        session_id=session.session_id,
+        session=session,
+    )
+    reference = SubscriberRef(_FOLLOWER)
+    reference.pace, reference.wanted = pace, ()
+    record.want(reference, Deadline(1000.0, 900.0))
+    return record
 
 
 class Scene(EngineScene):

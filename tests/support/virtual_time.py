@@ -53,8 +53,33 @@ def has_thread_at_work(loop: asyncio.AbstractEventLoop) -> bool:
     )
 
 
+class _WaitsForThreads:
+    """The half of a virtual loop that knows which threads of its executor work."""
+
+    _threads: set[asyncio.Future[Any]]
+
+    def run_in_executor(
+        self,
+        executor: Executor | None,
+        func: Callable[[Unpack[Ts]], Any],
+        *args: *Ts,
+    ) -> "asyncio.Future[Any]":
+        """Do as other loops do, and let time stand still until the thread is done."""
+        done: asyncio.Future[Any] = super().run_in_executor(  # type: ignore[misc] # of the loop
+            executor, func, *args
+        )
+        self._threads.add(done)
+        done.add_done_callback(self._threads.discard)
+        return done
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's signature
+        """Wait for the threads however long: the clock would jump past the timeout."""
+        del timeout
+        await super().shutdown_default_executor()  # type: ignore[misc] # of the loop
+
+
 class AsyncioVirtual(  # type: ignore[misc]
-    looptime.make_event_loop_class(asyncio.SelectorEventLoop)
+    _WaitsForThreads, looptime.make_event_loop_class(asyncio.SelectorEventLoop)
 ):
     """An asyncio loop whose clock jumps, and stands still while a thread works for it.
 
@@ -85,23 +110,6 @@ class AsyncioVirtual(  # type: ignore[misc]
                     return ready
         return self._select_and_jump(timeout)
 
-    def run_in_executor(
-        self,
-        executor: Executor | None,
-        func: Callable[[Unpack[Ts]], Any],
-        *args: *Ts,
-    ) -> "asyncio.Future[Any]":
-        """Do as asyncio does, and let time stand still until the thread is done."""
-        done: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
-        self._threads.add(done)
-        done.add_done_callback(self._threads.discard)
-        return done
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's signature
-        """Wait for the threads however long: the clock would jump past the timeout."""
-        del timeout
-        await super().shutdown_default_executor()
-
 
 class BlockableLoop(AsyncioVirtual):
     """A loop that is blocked when a test says so: time goes on and nothing runs."""
@@ -117,7 +125,7 @@ class BlockableLoop(AsyncioVirtual):
         self._blocked += seconds
 
 
-class VirtualUvloop(Uvloop):  # type: ignore[misc, valid-type]
+class VirtualUvloop(_WaitsForThreads, Uvloop):  # type: ignore[misc, valid-type]
     """A uvloop whose clock jumps; its handles do not say when they are due.
 
     Sockets work as long as both ends live in the loop: time does not move before
@@ -190,23 +198,6 @@ class VirtualUvloop(Uvloop):  # type: ignore[misc, valid-type]
     ) -> asyncio.Handle:
         """Set a timer from now."""
         return self.call_at(self._now + delay, callback, *args, context=context)
-
-    def run_in_executor(
-        self,
-        executor: Executor | None,
-        func: Callable[[Unpack[Ts]], Any],
-        *args: *Ts,
-    ) -> "asyncio.Future[Any]":
-        """Do as uvloop does, and let time stand still until the thread is done."""
-        done: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
-        self._threads.add(done)
-        done.add_done_callback(self._threads.discard)
-        return done
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's signature
-        """Wait for the threads however long: the clock would jump past the timeout."""
-        del timeout
-        await super().shutdown_default_executor()
 
     async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
         """Ask in a thread that is waited for, which uvloop's own are not.

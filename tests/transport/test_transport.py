@@ -5,7 +5,7 @@ import gzip
 import ssl
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -28,6 +28,7 @@ from support.raw_server import (
     reply,
     serving,
 )
+from support.secrets_guard import texts_of
 from yarl import URL
 
 from veeam_tasks._errors import (
@@ -124,13 +125,6 @@ def submit(method: Method = "POST", body: bytes | None = None) -> Request:
     """Return a request that starts a job."""
     path = "jobs/b04c?action=start"
     return Request(method=method, path=path, shown=path, body=body)
-
-
-def chain_of(error: BaseException | None) -> Iterator[str]:
-    """Yield everything that an error, its causes and contexts show."""
-    while error is not None:
-        yield from (repr(error), str(error), repr(error.args), repr(vars(error)))
-        error = error.__cause__ or error.__context__
 
 
 # What is sent
@@ -613,7 +607,7 @@ async def test_a_fault_is_one_of_our_errors(
     assert error.__cause__ is None
     assert error.__context__ is None
     assert getattr(error, "connected", True)
-    assert not any(TOKEN in text for text in chain_of(error))
+    assert not any(TOKEN in text for text in texts_of(error))
     assert str(error).isprintable()
 
 
@@ -723,7 +717,7 @@ async def test_an_action_that_was_read_is_sent_once(
     assert server.seen[-1].body == b"<Spec/>"
     assert "may have been carried out" in str(caught.value)
     assert caught.value.__context__ is None
-    assert not any(TOKEN in text for text in chain_of(caught.value))
+    assert not any(TOKEN in text for text in texts_of(caught.value))
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
@@ -839,7 +833,7 @@ async def test_a_server_that_is_not_trusted_gets_no_request(
                 assert f'fingerprint="{pin_of(leaf)}"' in str(error)
                 assert "ClientConnectorCertificateError: unable to get" in str(error)
                 assert (error.__cause__, error.__context__) == (None, None)
-                assert not any(TOKEN in text for text in chain_of(error))
+                assert not any(TOKEN in text for text in texts_of(error))
         assert server.seen == []
 
 
@@ -1150,7 +1144,7 @@ async def test_no_error_holds_a_secret_path() -> None:
             for uncertain in (False, True):
                 with pytest.raises(VeeamTasksError) as caught:
                     await transport.send(request, TOKEN, uncertain=uncertain)
-                texts = list(chain_of(caught.value))
+                texts = list(texts_of(caught.value))
                 assert not any("planted" in text for text in texts)
                 assert not any(TOKEN in text for text in texts)
                 assert any("logonSessions/[hidden]" in text for text in texts)
