@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -491,3 +492,27 @@ async def test_faults_of_tasks_act_on_collections_and_queries_of_sessions(
             ]
             state = "Working" if kind == "backwards" else "Stopped"
             assert states == [state] * count
+
+
+async def test_seconds_to_wait_may_be_a_number() -> None:
+    """Whoever thinks of seconds and not of a header's text is understood."""
+    async with SimulatedServer() as server, Client(server.url) as client:
+        await ready(server, client, Fault("status", status=503, retry_after=7))
+        assert (await client.get(TASK)).header("Retry-After") == "7"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"retry_after": 7.5}, {"status": "503"}, {"times": "2"}, {"after": None}),
+        *({"every": "3"}, {"seconds": "5"}, {"amount": 1.5}, {"location": None}),
+        *({"method": 7}, {"message": 7}, {"charset": None}, {"content_type": 7}),
+    ],
+)
+def test_what_a_fault_cannot_play_is_told_where_it_is_written(
+    wrong: dict[str, Any],
+) -> None:
+    """Played, it would break the server, whose client sees a closed connection."""
+    [name] = wrong
+    with pytest.raises(TypeError, match=name):
+        Fault("status", **wrong)

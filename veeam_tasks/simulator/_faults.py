@@ -167,6 +167,18 @@ def _pattern(value: "str | re.Pattern[str] | None") -> re.Pattern[str] | None:
     return re.compile(value) if isinstance(value, str) else value
 
 
+def _text_of_seconds(value: str | int | None) -> str | None:
+    return str(value) if isinstance(value, int) else value
+
+
+# What is wrong would be found when it is played, inside of the server.
+_A_TEXT = attrs.validators.instance_of(str)
+_A_NUMBER = attrs.validators.instance_of(int)
+_SECONDS = attrs.validators.instance_of((int, float))
+_TEXT_OR_NONE = attrs.validators.optional(_A_TEXT)
+_NUMBER_OR_NONE = attrs.validators.optional(_A_NUMBER)
+
+
 @attrs.define
 class Fault:
     """A rule: what goes wrong with which requests. The first that fires counts.
@@ -188,7 +200,7 @@ class Fault:
         status: For ``status`` and ``redirect``.
         message: The server's words, for ``status``.
         body: What ``status`` comes with.
-        retry_after: The text of a Retry-After header, for ``status``.
+        retry_after: For ``status``: seconds, or the text of the header Retry-After.
         location: Where ``redirect`` leads to.
         seconds: For ``delay`` and ``slow_drip``; the loop's seconds.
         amount: Bytes: the size of a bomb, the error of ``wrong_length``; 0: by kind.
@@ -199,29 +211,48 @@ class Fault:
     """
 
     kinds: tuple[FaultKind, ...] = attrs.field(converter=_kinds)
-    method: str | None = attrs.field(default=None, kw_only=True)
+    method: str | None = attrs.field(
+        default=None, kw_only=True, validator=_TEXT_OR_NONE
+    )
     path: re.Pattern[str] | None = attrs.field(
         default=None, converter=_pattern, kw_only=True
     )
     share: float | None = attrs.field(default=None, kw_only=True)
-    every: int | None = attrs.field(default=None, kw_only=True)
-    times: int | None = attrs.field(default=None, kw_only=True)
-    after: int = attrs.field(default=0, kw_only=True)
+    every: int | None = attrs.field(
+        default=None, kw_only=True, validator=_NUMBER_OR_NONE
+    )
+    times: int | None = attrs.field(
+        default=None, kw_only=True, validator=_NUMBER_OR_NONE
+    )
+    after: int = attrs.field(default=0, kw_only=True, validator=_A_NUMBER)
     seed: int | None = attrs.field(default=None, kw_only=True)
     carried_out: bool | None = attrs.field(default=None, kw_only=True)
-    status: int | None = attrs.field(default=None, kw_only=True)
-    message: str | None = attrs.field(default=None, kw_only=True)
+    status: int | None = attrs.field(
+        default=None, kw_only=True, validator=_NUMBER_OR_NONE
+    )
+    message: str | None = attrs.field(
+        default=None, kw_only=True, validator=_TEXT_OR_NONE
+    )
     body: Literal["error", "html", "empty"] = attrs.field(
         default="error",
         kw_only=True,
         validator=attrs.validators.in_(("error", "html", "empty")),
     )
-    retry_after: str | None = attrs.field(default=None, kw_only=True)
-    location: str = attrs.field(default="http://127.0.0.1:9/elsewhere", kw_only=True)
-    seconds: float = attrs.field(default=1.0, kw_only=True)
-    amount: int = attrs.field(default=0, kw_only=True)
-    charset: str = attrs.field(default="utf-16", kw_only=True)
-    content_type: str = attrs.field(default="text/html", kw_only=True)
+    retry_after: str | None = attrs.field(
+        default=None,
+        kw_only=True,
+        converter=_text_of_seconds,
+        validator=_TEXT_OR_NONE,
+    )
+    location: str = attrs.field(
+        default="http://127.0.0.1:9/elsewhere", kw_only=True, validator=_A_TEXT
+    )
+    seconds: float = attrs.field(default=1.0, kw_only=True, validator=_SECONDS)
+    amount: int = attrs.field(default=0, kw_only=True, validator=_A_NUMBER)
+    charset: str = attrs.field(default="utf-16", kw_only=True, validator=_A_TEXT)
+    content_type: str = attrs.field(
+        default="text/html", kw_only=True, validator=_A_TEXT
+    )
     matched: int = attrs.field(default=0, init=False)
     played: int = attrs.field(default=0, init=False)
     _random: Random = attrs.field(init=False, repr=False, eq=False)
