@@ -697,6 +697,6 @@ def test_lines_for_the_shells_of_windows(shell: Here, server: ThreadedServer) ->
     ran = shell("logon", "--powershell")
     assert re.search(r"^\$env:VEEAM_EM_TOKEN = '[^']+'$", ran.out, re.MULTILINE)
     assert shell("logon", "--powershell", "--cmd").status == 2
-    server.expire_logon_sessions()
+    assert server.expire_logon_sessions() == 2
     shell.set({"VEEAM_EM_TOKEN": "ZGVhZA==", "VEEAM_EM_SESSION_ID": "x"})
     assert "set VEEAM_EM_TOKEN=\n" in shell("logout", "--cmd").out

@@ -413,13 +413,6 @@ def test_an_account_on_the_command_line_counts_more_than_a_token(
     assert shell("list", "--username", server.username).status == 0
 
 
-def test_logon_prints_lines_for_powershell(shell: Here, server: ThreadedServer) -> None:
-    """Values are in single quotes, which PowerShell takes as they are."""
-    ran = shell("logon", "--powershell")
-    assert re.search(r"^\$env:VEEAM_EM_TOKEN = '[^']+'$", ran.out, re.MULTILINE)
-    assert server.expire_logon_sessions() == 1
-
-
 def test_logout_without_a_logon_session_is_a_usage_error(shell: Here) -> None:
     """There is nothing to end without VEEAM_EM_TOKEN."""
     ran = shell("logout")

@@ -9,7 +9,7 @@ import logging
 import pickle
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -38,6 +38,12 @@ pytestmark = pytest.mark.virtual_time
 
 URL = "https://em.example:9398"
 GUID = "b04c217b-0538-4650-bec4-19deff4ea1ac"
+Ask = Callable[[SessionManager], Awaitable[object]]
+ASKS = pytest.mark.parametrize(
+    "ask",
+    [lambda em: em.fetch_all(), lambda em: em.wait("task-1")],
+    ids=["call", "watch"],
+)
 
 
 async def test_connect_awaited_and_entered(wire: Wire) -> None:
@@ -115,16 +121,17 @@ async def test_adopt(wire: Wire) -> None:
         assert len(server.logons) == 1
 
 
-async def test_dead_adopted_token(wire: Wire) -> None:
+@ASKS
+async def test_dead_adopted_token(ask: Ask, wire: Wire) -> None:
     """A dead token is a `LogonError` that says so; nobody logs on anew."""
     token = base64.b64encode(b"7d3bd4ca-99b5-4b3e-8c5b-0f30fd4dd6d8").decode()
     async with (
         wire.server() as server,
         adopt(server.url, token, **settings_for(server, wire.options())) as em,
     ):
-        for _ in range(2):
+        for again in (ask, lambda em: em.fetch("task-1")):
             with pytest.raises(LogonError, match="adopted token is refused") as caught:
-                await em.fetch("task-1")
+                await again(em)
             assert token not in str(caught.value)
         with pytest.raises(LogonError):
             em.watch("task-1")
@@ -368,13 +375,14 @@ async def test_refused_logon_is_final(wire: Wire) -> None:
         await em.aclose()
 
 
-async def test_token_never_accepted_is_not_renewed(wire: Wire) -> None:
+@ASKS
+async def test_token_never_accepted_is_not_renewed(ask: Ask, wire: Wire) -> None:
     """A token that is refused before it was ever accepted is not renewed."""
     async with wire.server() as server:
         server.faults.add(Fault("unauthorized", method="GET"))
         async with door(server, **wire.options()) as em:
             with pytest.raises(LogonError, match="refused its own token"):
-                await em.fetch_all()
+                await ask(em)
             with pytest.raises(LogonError):
                 await em.fetch_all()
         assert len(server.logons) == 1
@@ -465,13 +473,13 @@ async def test_eager_task_factory(wire: Wire) -> None:
 
 
 async def test_manager_that_is_forgotten_warns() -> None:
-    """An owner left open warns with `ResourceWarning` and stops."""
+    """An owner left open warns at once with `ResourceWarning`, logs out and stops."""
     async with SimulatedServer() as server:
-        em = await door(server)
-        with pytest.warns(ResourceWarning, match="was left open"):  # noqa: PT031 - two
-            del em
-            gc.collect()
-        await anyio.sleep(10)
+        kept = [await door(server)]
+        with pytest.warns(ResourceWarning, match="was left open: use 'async with'"):
+            kept.clear()
+        await anyio.sleep(1)
+        assert server.logon_sessions == []
         assert server.connections.open == 0
 
 

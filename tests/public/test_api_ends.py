@@ -8,16 +8,18 @@ from support.managers import Wire, door, targets
 from support.raw_server import RawServer, reply
 
 from veeam_tasks import (
+    ForbiddenError,
     MalformedReplyError,
     SessionManager,
     StatusError,
     TaskFailedError,
     TaskLostError,
     TaskState,
+    VeeamTasksError,
     WatchTimeoutError,
     connect,
 )
-from veeam_tasks.simulator import Fault, SimulatedServer
+from veeam_tasks.simulator import Fault, FaultKindName, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time
 
@@ -136,10 +138,13 @@ async def test_403_is_lost() -> None:
         (event,) = [event async for event in em.watch(task)]
         assert event.state is TaskState.LOST
         assert "403" in str(event.error)
+        with pytest.raises(ForbiddenError):
+            await em.fetch(task)
         with pytest.raises(TaskLostError, match="this account may not read it") as lost:
             await em.wait(task)
         # Another logon session would not help.
         assert "adopt" not in str(lost.value)
+        assert server.logons.total == 1
 
 
 async def test_another_task_is_a_malformed_reply(wire: Wire) -> None:
@@ -152,7 +157,13 @@ async def test_another_task_is_a_malformed_reply(wire: Wire) -> None:
             await em.fetch(task)
 
 
-async def test_only_errors_for_one_task() -> None:
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [("status", StatusError, "502"), ("html", MalformedReplyError, "text/html")],
+)
+async def test_only_errors_for_one_task(
+    fault: FaultKindName, error: type[VeeamTasksError], said: str
+) -> None:
     """LOST: only errors for this one task for as long as `patience`."""
     async with (
         SimulatedServer() as server,
@@ -160,15 +171,16 @@ async def test_only_errors_for_one_task() -> None:
         door(server, patience=40, coalesce="never") as em,
     ):
         bad, good = (server.add_task("Running").task_id for _ in range(2))
-        server.faults.add(Fault("status", status=502, path=f"tasks/{bad}$"))
+        server.faults.add(Fault(fault, status=502, path=f"tasks/{bad}$"))
         watch = em.watch(bad, good, timeout=300)
         with pytest.raises(WatchTimeoutError):
             await watch.wait()
         assert watch.report.lost == (bad,)
         lost = watch.report.outcomes[bad]
         assert lost is not None
-        assert isinstance(lost.error, StatusError)
-        assert lost.error.status == 502
+        assert lost.task is None
+        assert isinstance(lost.error, error)
+        assert said in str(lost.error)
         assert watch.report.unfinished == (good,)
 
 

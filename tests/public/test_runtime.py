@@ -17,7 +17,7 @@ import looptime
 import pytest
 from support.managers import direct, door, targets
 
-from veeam_tasks import ClosedError, SessionManager, VeeamTasksError, connect
+from veeam_tasks import ClosedError, SessionManager, VeeamTasksError
 from veeam_tasks._engine.records import DueItem
 from veeam_tasks._protocol.messages import Reply, Request
 from veeam_tasks._session.logon_session import LogonSession
@@ -166,19 +166,6 @@ async def test_log_out_goes_again_over_a_new_connection() -> None:
         assert server.logon_sessions == []
 
 
-async def test_a_forgotten_manager_warns_and_is_closed() -> None:
-    """ResourceWarning says what to do; the logon session does not stay open."""
-    async with SimulatedServer() as server:
-        em = await door(server)
-        kept = [em]
-        del em
-        with pytest.warns(ResourceWarning, match="async with"):
-            kept.clear()
-        await anyio.sleep(1)
-        assert server.logon_sessions == []
-        assert server.connections.open == 0
-
-
 async def test_a_forgotten_empty_watch_harms_nothing() -> None:
     """Its weak reference was never stored anywhere."""
     async with SimulatedServer() as server, door(server) as em:
@@ -198,22 +185,6 @@ async def test_a_closed_watch_all_stops_asking() -> None:
         await anyio.sleep(600)
         assert server.requests.total == before
         assert watch.report.unfinished
-
-
-def test_the_loop_shuts_down_with_a_manager_open() -> None:
-    """asyncio.run ends: it warns, logs out and closes."""
-    kept: list[object] = []
-    with ThreadedServer() as server, pytest.warns(ResourceWarning):
-        asyncio.run(use(server.url, server.username, server.password, kept))
-    assert server.logon_sessions == []
-    assert kept
-
-
-async def use(url: str, username: str, password: str, kept: list[object]) -> None:
-    """Leave a manager open that polls."""
-    em = await connect(url, username=username, password=password)
-    em.watch("task-1")
-    kept.append(em)
 
 
 async def test_errors_of_the_face_are_ours() -> None:

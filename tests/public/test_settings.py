@@ -129,7 +129,7 @@ def test_on_notice_is_a_plain_function(function: object) -> None:
 
 def test_ssl_false_names_insecure() -> None:
     """`ssl=False` is a ValueError that names `insecure`."""
-    with pytest.raises(ValueError, match="insecure"):
+    with pytest.raises(ValueError, match="insecure=True"):
         settings_of(ssl=False)
 
 

@@ -401,14 +401,13 @@ def test_other_ends_at_many_steps(end: End) -> None:
 
 def test_the_loop_ends_with_an_open_manager() -> None:
     """`asyncio.run` that ends with a manager open logs out, and warns what to do."""
-    kept: list[SessionManager] = []
+    kept: list[object] = []
 
     async def forget(server: ThreadedServer) -> None:
-        kept.append(
-            await connect(
-                server.url, username=server.username, password=server.password
-            )
+        em = await connect(
+            server.url, username=server.username, password=server.password
         )
+        kept.extend([em, em.watch("task-1")])
 
     with ThreadedServer() as server:
         with pytest.warns(ResourceWarning, match="aclose"):

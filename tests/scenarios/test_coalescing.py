@@ -7,7 +7,7 @@ import anyio
 import pytest
 from support.managers import door
 
-from veeam_tasks import Pace, TaskEvent, TaskState
+from veeam_tasks import Pace
 from veeam_tasks.simulator import Fault, Mix, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
@@ -148,24 +148,6 @@ async def test_a_collection_that_never_comes_is_seldom_asked_for(kind: str) -> N
         # At once, a minute later, two minutes later; aiohttp may send each twice.
         assert 3 <= len(together) <= 6
         assert len(watch.tasks) == 40
-
-
-@MODES
-async def test_watch_all_shares_the_collection(mode: str) -> None:
-    """Every task of the logon session is watched, those that appear later included."""
-    async with (
-        SimulatedServer() as server,
-        door(server, coalesce=mode, pace=PACE) as em,
-    ):
-        server.add_task("Running 5s, Finished")
-        seen: list[TaskEvent] = []
-        async with em.watch_all(timeout=60) as watch:
-            seen.append(await anext(watch))
-            server.add_task("Running 5s, Finished")
-            seen.extend([event async for event in watch])
-        final = {event.task_id for event in seen if event.is_final}
-        assert final == {"task-1", "task-2"}
-        assert all(event.state is not TaskState.LOST for event in seen)
 
 
 async def test_an_unchanged_collection_costs_one_request_a_pause() -> None:

@@ -264,28 +264,6 @@ async def test_a_server_that_restarts_empty_loses_what_it_knew(mode: str) -> Non
         assert server.logons.total == 2
 
 
-@MODES
-async def test_other_tasks_under_the_same_ids_are_foreign(mode: str) -> None:
-    """A restarted server with the same IDs for other tasks gives no foreign outcome."""
-    async with (
-        SimulatedServer() as server,
-        door(server, coalesce=mode, pace=Pace(first=1, longest=2)) as em,
-    ):
-        ids = [
-            server.add_task("Running 1h, Finished ok", operation="StartJob").task_id
-            for _ in range(12)
-        ]
-        watch = em.watch(ids)
-        for _ in ids:
-            await anext(watch)
-        server.restart()
-        for task_id in ids:
-            new = server.add_task("Finished ok", operation="CloneJob")
-            assert new.task_id == task_id
-        report = await watch.wait()
-        assert list(report.lost) == ids
-
-
 async def test_a_redirect_is_not_followed() -> None:
     """A redirect is an error that names where it pointed; the token stays here."""
     async with (

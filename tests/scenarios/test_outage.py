@@ -203,24 +203,6 @@ async def test_a_task_readable_again_within_patience_is_not_lost() -> None:
         assert (await watch.wait()).succeeded == (bad, good)
 
 
-async def test_one_task_alone_is_lost_after_patience() -> None:
-    """A task that alone gets only errors: LOST with that error, when patience ends."""
-    async with (
-        SimulatedServer() as server,
-        door(server, patience=100.0, coalesce="never") as em,
-    ):
-        bad = server.add_task("Running 400s, Finished ok").task_id
-        good = server.add_task("Running 400s, Finished ok").task_id
-        server.faults.add(Fault("html", path=f"{bad}$"))
-        report = await em.watch(bad, good).wait()
-        assert report.succeeded == (good,)
-        assert report.lost == (bad,)
-        event = report.outcomes[bad]
-        assert event is not None
-        assert event.task is None
-        assert "it is not XML or JSON but text/html" in str(event.error)
-
-
 @pytest.mark.parametrize("mode", ["never", "always"])
 async def test_retry_after_is_honoured_behind_the_gate(mode: str) -> None:
     """A server that asks for two minutes is left alone for two minutes."""

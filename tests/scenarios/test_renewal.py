@@ -191,18 +191,6 @@ async def test_each_task_is_asked_for_once_more_after_a_renewal(mode: str) -> No
         assert len(watch.report.unfinished) == 60
 
 
-async def test_403_never_renews() -> None:
-    """403 on a request is about the account: LOST at the second, and no logon."""
-    async with SimulatedServer() as server, door(server, coalesce="never") as em:
-        task_id = server.add_task("Running 1h, Finished ok").task_id
-        server.faults.add(Fault("forbidden", path=f"{task_id}$"))
-        with pytest.raises(ForbiddenError):
-            await em.fetch(task_id)
-        with pytest.raises(TaskLostError, match="403"):
-            await em.wait(task_id)
-        assert server.logons.total == 1
-
-
 async def test_one_task_alone_that_answers_401_is_given_up() -> None:
     """Three rounds and no renewal, then LOST; the other tasks go on."""
     async with SimulatedServer() as server, door(server, coalesce="never") as em:
@@ -246,16 +234,6 @@ async def test_a_collection_that_answers_401_alone_renews_nothing(mode: str) -> 
         assert server.logons.total == 1
 
 
-async def test_a_token_refused_before_it_was_accepted_is_not_renewed() -> None:
-    """A server that refuses its own tokens is not logged on to for ever."""
-    async with SimulatedServer() as server:
-        server.faults.add(Fault("unauthorized", method="GET"))
-        async with door(server) as em:
-            with pytest.raises(LogonError, match="refused its own token"):
-                await em.wait("task-1")
-            assert server.logons.total == 1
-
-
 @pytest.mark.parametrize("kind", ["status", "reset", "garbage", "stall", "html"])
 async def test_a_logon_that_fails_is_an_outage(kind: str) -> None:
     """5xx or no usable reply: the watch goes on, and the probe renews again."""
@@ -285,15 +263,6 @@ async def test_an_unwell_server_is_not_taken_for_a_refusal() -> None:
             )
             assert (await em.wait(task_id)).succeeded
         await first.aclose()
-
-
-async def test_a_dead_adopted_token_says_so() -> None:
-    """An adopted token is never renewed: LogonError for all, nothing logged on."""
-    async with SimulatedServer() as server, adopt(server.url, "bm8gdG9rZW4=") as em:
-        watch = em.watch("task-1", "task-2")
-        with pytest.raises(LogonError, match="adopted token is refused"):
-            await watch.wait()
-        assert server.logons.total == 0
 
 
 @MODES

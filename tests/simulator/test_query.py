@@ -74,12 +74,18 @@ async def test_filters(filter_: str, ids: list[int]) -> None:
         "type=Task&sortAsc=Owner",
         "type=Task&pageSize=0",
         "type=Task&page=x",
+        pytest.param(f"type=Task&pageSize={'9' * 5_000}", id="long size"),
+        pytest.param(f"type=Task&page={'9' * 5_000}", id="long page"),
+        pytest.param(f"type=Task&filter={'(' * 2_000}", id="open"),
+        pytest.param(
+            f"type=Task&filter={'(' * 400}State==Finished{')' * 400}", id="deep"
+        ),
         "type=Nonsense",
         "",
     ],
 )
 async def test_a_query_that_cannot_be_read_is_400(query: str) -> None:
-    """The error body says what was wrong."""
+    """By the service's own error body; aiohttp's would show how it is made."""
     async with SimulatedServer() as server, Client(server.url) as client:
         await client.log_on()
         got = await client.get(f"/api/query?{query}")

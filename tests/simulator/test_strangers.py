@@ -122,25 +122,6 @@ async def test_a_refusal_or_a_fault_comes_before_the_expected_body(
 
 
 @pytest.mark.parametrize(
-    "asked",
-    [
-        f"pageSize={'9' * 5_000}",
-        f"page={'9' * 5_000}",
-        f"filter={'(' * 2_000}",
-        f"filter={'(' * 400}State==Finished{')' * 400}",
-    ],
-    ids=["size", "page", "open", "deep"],
-)
-async def test_a_query_that_nobody_can_carry_out_is_refused(asked: str) -> None:
-    """By the service's own 400; that of aiohttp would show how it is made."""
-    async with SimulatedServer() as server, Client(server.url) as client:
-        await client.log_on()
-        got = await client.get(f"/api/query?type=Task&{asked}")
-        assert got.status == 400
-        assert b"<Error " in got.body
-
-
-@pytest.mark.parametrize(
     ("kind", "body", "status"),
     [
         ("xml", b'<?xml version="1.0" encoding="nope"?><a/>', 400),

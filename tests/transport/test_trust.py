@@ -112,12 +112,6 @@ def test_a_context_that_verifies_nothing_warns() -> None:
         assert trust(ssl=context).context is context
 
 
-def test_ssl_false_is_refused_with_what_to_write() -> None:
-    """The old way of requests and aiohttp to switch verification off."""
-    with pytest.raises(ValueError, match="insecure=True"):
-        trust(ssl=False)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("context", [True, "ca.pem", 0])
 def test_ssl_must_be_a_context(context: object) -> None:
     """Anything else is a TypeError."""
