@@ -291,6 +291,17 @@ def end_group(run: subprocess.Popen[bytes]) -> None:
     run.wait()
 
 
+def asked_for(asked: argparse.Namespace) -> list[Mutant]:
+    """Return the mutants that the command line chooses."""
+    part, parts = map(int, asked.part.split("/"))
+    mutants = drawn(asked.only)
+    if asked.again is not None:
+        told = map(json.loads, asked.again.read_text().splitlines())
+        survived = {one["mutant"] for one in told if one["found by"] is None}
+        mutants = [one for one in drawn("") if one.name in survived]
+    return mutants[part::parts]
+
+
 def main() -> None:
     """Test the mutants that are asked for, and print what has come of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -305,13 +316,7 @@ def main() -> None:
         "--lines", type=Path, help="where to keep what runs which line, for the next"
     )
     asked = parser.parse_args()
-    part, parts = map(int, asked.part.split("/"))
-    mutants = drawn(asked.only)
-    if asked.again is not None:
-        told = map(json.loads, asked.again.read_text().splitlines())
-        survived = {one["mutant"] for one in told if one["found by"] is None}
-        mutants = [one for one in drawn("") if one.name in survived]
-    mutants = mutants[part::parts]
+    mutants = asked_for(asked)
     if asked.list:
         print(*(one.name for one in mutants), len(mutants), sep="\n")
         return

@@ -71,22 +71,29 @@ def resident() -> int:
     return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
 
-async def measure(where: list[list[str]], given: argparse.Namespace) -> Any:
-    """Watch all tasks of all servers; return the figures."""
-    before = resident()
-    tasks, pace, seconds = given.tasks, given.pace, given.seconds
-    managers = [
+async def logged_on(
+    where: list[list[str]], given: argparse.Namespace
+) -> list[vt.SessionManager]:
+    """Log on to all servers, one after the other."""
+    return [
         await vt.connect(
             url,
             username=user,
             password=word,
             ca_file=ca,
-            pace=vt.Pace(first=pace, growth=1.0, longest=pace),
+            pace=vt.Pace(first=given.pace, growth=1.0, longest=given.pace),
             max_in_flight=given.in_flight,
             coalesce=given.coalesce,
         )
         for url, user, word, ca in where
     ]
+
+
+async def measure(where: list[list[str]], given: argparse.Namespace) -> Any:
+    """Watch all tasks of all servers; return the figures."""
+    before = resident()
+    tasks, pace, seconds = given.tasks, given.pace, given.seconds
+    managers = await logged_on(where, given)
     ids = [f"task-{number}" for number in range(1, tasks + 1)]
     merged = vt.merge(em.watch(ids) for em in managers)
     events = 0

@@ -19,21 +19,20 @@ async def run(spec: Spec) -> Result:
     """Watch all tasks; report the start, the steady state, `add` and `discard`."""
     async with manager(spec) as em:
         memory = resident_bytes()
-        task_ids = spec.task_ids
         waits: list[asyncio.Task[vt.Task]] = []
         meter = Meter()
         if spec.options.get("waits"):
-            waits += [asyncio.create_task(em.wait(task_id)) for task_id in task_ids]
+            waits += [
+                asyncio.create_task(em.wait(task_id)) for task_id in spec.task_ids
+            ]
         else:
-            watch = em.watch(task_ids)
+            watch = em.watch(spec.task_ids)
             reader = Reader(watch)
         calling = meter.read()["wall"]
         await asyncio.sleep(0)
         with LoopProbe() as probe:
             if waits:
-                # Only the count tells, and to count may cost something for each task.
-                while answered(em) < spec.tasks:  # noqa: ASYNC110 - as in contract
-                    await asyncio.sleep(0.5)
+                await all_answered(em, spec.tasks)
             else:
                 await reader.find(spec.tasks)
             start = meter.read()
@@ -45,15 +44,11 @@ async def run(spec: Spec) -> Result:
             result = await measure_while(lambda: answered(em), spec)
         after = em.statistics()
         changes: Result = {}
-        wrong = []
         if waits:
-            for wait in waits:
-                wait.cancel()
-            ended = await asyncio.gather(*waits, return_exceptions=True)
-            wrong += [repr(end) for end in ended if not is_cancelled(end)]
+            wrong = await wrong_ends(waits)
         else:
-            wrong += wrong_tasks(watch, spec)
-            changes = change(watch, task_ids[:MANY])
+            wrong = wrong_tasks(watch, spec)
+            changes = change(watch, spec.task_ids[:MANY])
             await reader.aclose()
     return result | {
         "requests": em.statistics().requests,
@@ -71,6 +66,21 @@ async def run(spec: Spec) -> Result:
         "wrong": wrong,
         **changes,
     }
+
+
+async def all_answered(em: vt.SessionManager, tasks: int) -> None:
+    """Wait for the first reply about each task."""
+    # Only the count tells, and to count may cost something for each task.
+    while answered(em) < tasks:  # noqa: ASYNC110 - as in contract
+        await asyncio.sleep(0.5)
+
+
+async def wrong_ends(waits: list[asyncio.Task[vt.Task]]) -> list[str]:
+    """Cancel the waits; return how those ended that had ended before."""
+    for wait in waits:
+        wait.cancel()
+    ended = await asyncio.gather(*waits, return_exceptions=True)
+    return [repr(end) for end in ended if not is_cancelled(end)]
 
 
 def is_cancelled(end: object) -> bool:

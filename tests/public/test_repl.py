@@ -19,26 +19,56 @@ def server() -> Iterator[ThreadedServer]:
         yield running
 
 
+class Prompt:
+    """The prompt of ``python -m asyncio``, on a terminal."""
+
+    def __init__(self) -> None:
+        self.shell = pexpect.spawn(
+            sys.executable,
+            ["-W", "error", "-m", "asyncio"],
+            encoding="utf-8",
+            timeout=120,
+            env={"PYTHON_BASIC_REPL": "1", "TERM": "dumb", "PATH": "/usr/bin:/bin"},
+            dimensions=(50, 400),
+        )
+        self.shell.expect(">>> ")
+
+    def line(self, text: str, *wanted: str) -> None:
+        """Type a line; wait for what it is to print, and for the next prompt."""
+        self.shell.sendline(text)
+        for one in wanted:
+            self.shell.expect(one)
+        self.shell.expect("\n>>> ")
+
+    def loop(self, text: str, wanted: str) -> None:
+        """Type a loop on one line, which before 3.13 wants an empty line after it."""
+        self.shell.sendline(text)
+        if self.shell.expect([r"\.\.\. $", wanted]) == 0:
+            self.shell.sendline("")
+            self.shell.expect(wanted)
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self.shell.sendintr()
+        self.shell.expect("KeyboardInterrupt")
+        self.shell.expect(">>> ")
+
+    def end(self) -> str:
+        """Leave it, with status 0; return what was printed meanwhile."""
+        self.shell.sendline("exit()")
+        self.shell.expect(pexpect.EOF)
+        self.shell.close()
+        assert self.shell.exitstatus == 0
+        said = str(self.shell.before).replace("exit()", "")
+        return said.replace("exiting asyncio REPL...", "").strip()
+
+
 def test_lines(server: ThreadedServer) -> None:
     """Each line runs in an asyncio task of its own; Ctrl-C leaves watch and log-out."""
     one = server.add_task("Running").task_id
     two = server.add_task("Running").task_id
-    shell = pexpect.spawn(
-        sys.executable,
-        ["-W", "error", "-m", "asyncio"],
-        encoding="utf-8",
-        timeout=120,
-        env={"PYTHON_BASIC_REPL": "1", "TERM": "dumb", "PATH": "/usr/bin:/bin"},
-        dimensions=(50, 400),
-    )
-
-    def line(text: str, *wanted: str) -> None:
-        shell.sendline(text)
-        for one in wanted:
-            shell.expect(one)
-        shell.expect("\n>>> ")
-
-    shell.expect(">>> ")
+    prompt = Prompt()
+    line = prompt.line
     line("import veeam_tasks as vt")
     account = f"username='{server.username}', password='{server.password}'"
     line(f"vt.connect('{server.url}', {account})", "not logged on: await it")
@@ -47,38 +77,23 @@ def test_lines(server: ThreadedServer) -> None:
     line(f"w = em.watch('{one}', '{two}')")
     line("w", "<Watch of 2 tasks: 2 running")
     line("await anext(w)", r"<TaskEvent #1 task-\d+ Running>")
-    shell.sendline("async for event in w: break")
-    # Before 3.13 a loop on one line wants an empty line after it.
-    if shell.expect([r"\.\.\. $", "\n>>> "]) == 0:
-        line("")
+    prompt.loop("async for event in w: break", "\n>>> ")
     line("event", f"<TaskEvent #1 {two} Running>")
-    shell.sendline("async for event in w: print(event)")
     server.task(one).finish(message="Ok")
-    if shell.expect([r"\.\.\. $", "\n<TaskEvent #2 "]) == 0:
-        shell.sendline("")
-        shell.expect("\n<TaskEvent #2 ")
-    shell.expect(f"{one} Running -> Finished succeeded 'Ok'>")
+    prompt.loop("async for event in w: print(event)", "\n<TaskEvent #2 ")
+    prompt.shell.expect(f"{one} Running -> Finished succeeded 'Ok'>")
     # It waits for the other task now.
-    shell.sendintr()
-    shell.expect("KeyboardInterrupt")
-    shell.expect(">>> ")
+    prompt.interrupt()
     line("w", "1 running, 1 succeeded, 0 failed, 0 lost>")
     line(f"await em.fetch('{one}')", f"<Task {one} Finished StartJob success 'Ok'>")
     server.task(two).finish()
     line("await w.wait()", "<Report of 2 tasks: 2 succeeded")
     line("w.report.succeeded", f"'{one}', '{two}'")
     fault = server.faults.add(Fault("delay", method="DELETE", seconds=0.5))
-    shell.sendline("await em.aclose()")
+    prompt.shell.sendline("await em.aclose()")
     while not fault.played:
-        assert shell.isalive()
-    shell.sendintr()
-    shell.expect("KeyboardInterrupt")
-    shell.expect(">>> ")
+        assert prompt.shell.isalive()
+    prompt.interrupt()
     line("em", "not open")
-    shell.sendline("exit()")
-    shell.expect(pexpect.EOF)
-    shell.close()
-    said = shell.before.replace("exit()", "").replace("exiting asyncio REPL...", "")
-    assert said.strip() == ""
-    assert shell.exitstatus == 0
+    assert prompt.end() == ""
     assert server.logon_sessions == []

@@ -7,6 +7,7 @@ VEEAM_TASKS_FUZZ_ROUNDS, and then there are more, and others each time.
 import asyncio
 import os
 import re
+from functools import partial
 from itertools import count, pairwise
 from typing import Literal
 
@@ -158,6 +159,63 @@ async def follow_all(
     return told
 
 
+async def history(
+    play: Play,
+    spoiled: list[tuple[FaultKind, float]],
+    doings: list[tuple[int, str]],
+    pauses: list[int],
+) -> None:
+    """Play one history; hold that each start is told of in order, once, truly."""
+    async with SimulatedServer(
+        seed=next(SEEDS),
+        job_links=play.links,
+        session_delay=play.delay,
+        clock_skew=play.skew,
+        version=play.version,
+    ) as server:
+        before = asyncio.all_tasks()
+        jobs = [
+            server.add_job(f"Job {n}", session=script, history=play.history)
+            for n, script in enumerate(play.scripts)
+        ]
+        known = {one.session_id for one in server.job_sessions}
+        async with door(
+            server,
+            coalesce=play.coalesce,
+            accept=play.accept,
+            pace=QUICK,
+            request_timeout=5,
+        ) as em:
+            # One whose token was never accepted is not renewed, by contract.
+            await em.fetch_all()
+            for seed, (kind, share) in enumerate(spoiled):
+                server.faults.add(
+                    Fault(kind, method="GET", path=READS, share=share, seed=seed)
+                )
+            following = asyncio.ensure_future(follow_all(server, em, jobs, pauses))
+            await anyio.sleep(30)
+            ours = {
+                one.job.job_id: one
+                for one in server.job_sessions
+                if one.session_id not in known and one.job is not None
+            }
+            for pause, what in doings:
+                await anyio.sleep(pause)
+                while not em._runtime.session.accepted:  # noqa: ASYNC110 - no signal
+                    await anyio.sleep(1)
+                await act(server, jobs[0], what)
+            told = await following
+            server.faults.clear()
+        await anyio.sleep(1)
+        assert asyncio.all_tasks() == before
+        assert server.connections.open == 0
+        assert server.logon_sessions == []
+    runs = zip(jobs, play.scripts, told.values(), strict=True)
+    for job, script, events in runs:
+        check_order(events)
+        check_end(events[-1], ours[job.job_id], script)
+
+
 @settings(max_examples=EXAMPLES, derandomize=not IS_LONG)
 @given(
     play=plays,
@@ -171,59 +229,8 @@ def played(
     doings: list[tuple[int, str]],
     pauses: list[int],
 ) -> None:
-    """Play one history; hold that each start is told of in order, once, truly."""
-
-    async def work() -> None:
-        async with SimulatedServer(
-            seed=next(SEEDS),
-            job_links=play.links,
-            session_delay=play.delay,
-            clock_skew=play.skew,
-            version=play.version,
-        ) as server:
-            before = asyncio.all_tasks()
-            jobs = [
-                server.add_job(f"Job {n}", session=script, history=play.history)
-                for n, script in enumerate(play.scripts)
-            ]
-            known = {one.session_id for one in server.job_sessions}
-            async with door(
-                server,
-                coalesce=play.coalesce,
-                accept=play.accept,
-                pace=QUICK,
-                request_timeout=5,
-            ) as em:
-                # One whose token was never accepted is not renewed, by contract.
-                await em.fetch_all()
-                for seed, (kind, share) in enumerate(spoiled):
-                    server.faults.add(
-                        Fault(kind, method="GET", path=READS, share=share, seed=seed)
-                    )
-                following = asyncio.ensure_future(follow_all(server, em, jobs, pauses))
-                await anyio.sleep(30)
-                ours = {
-                    one.job.job_id: one
-                    for one in server.job_sessions
-                    if one.session_id not in known and one.job is not None
-                }
-                for pause, what in doings:
-                    await anyio.sleep(pause)
-                    while not em._runtime.session.accepted:  # noqa: ASYNC110 - no signal
-                        await anyio.sleep(1)
-                    await act(server, jobs[0], what)
-                told = await following
-                server.faults.clear()
-            await anyio.sleep(1)
-            assert asyncio.all_tasks() == before
-            assert server.connections.open == 0
-            assert server.logon_sessions == []
-        runs = zip(jobs, play.scripts, told.values(), strict=True)
-        for job, script, events in runs:
-            check_order(events)
-            check_end(events[-1], ours[job.job_id], script)
-
-    virtual_time.run(work)
+    """Play any history."""
+    virtual_time.run(partial(history, play, spoiled, doings, pauses))
     HISTORIES.append(len(play.scripts))
 
 

@@ -171,25 +171,19 @@ class BaseServer:
         self._certificates = _certificates(host, cert_file, has_tls=tls)
         scheme = "http" if self._certificates is None else "https"
         self._address = Address(host=host, port=port, scheme=scheme, believed=link_base)
-        context = TaskContext(
-            clock=self._clock,
-            version=version_named(version),
-            base=self._address.base,
-            related_delay=related_delay,
-        )
-        backup_server = BackupServer(
-            clock=self._clock,
-            version=context.version,
-            server_id=derived_guid("backup server"),
-            skew=clock_skew,
-            session_delay=session_delay,
-            collect_interval=collect_interval,
-            collect_seconds=collect_seconds,
-            failure_messages=failure_messages,
-        )
+        context = self._context(version, related_delay)
         self._state = ServerState(
             context=context,
-            server=backup_server,
+            server=BackupServer(
+                clock=self._clock,
+                version=context.version,
+                server_id=derived_guid("backup server"),
+                skew=clock_skew,
+                session_delay=session_delay,
+                collect_interval=collect_interval,
+                collect_seconds=collect_seconds,
+                failure_messages=failure_messages,
+            ),
             random=self._random,
             idle_expiry=idle_expiry,
             session_scoped=session_scoped,
@@ -212,10 +206,17 @@ class BaseServer:
             unknown_session=unknown_session,
             task_location=task_location,
         )
-        make_server = self._maker(
-            service, date_header=date_header, access_log=access_log
+        maker = self._maker(service, date_header=date_header, access_log=access_log)
+        self._listener = Listener(self._address, maker)
+
+    def _context(self, version: VersionName, related_delay: float) -> TaskContext:
+        """Return what all tasks share."""
+        return TaskContext(
+            clock=self._clock,
+            version=version_named(version),
+            base=self._address.base,
+            related_delay=related_delay,
         )
-        self._listener = Listener(self._address, make_server)
 
     def _maker(
         self, service: Service, *, date_header: bool, access_log: bool
