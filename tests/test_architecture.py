@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "veeam_tasks"
 TEXT = (PACKAGE / "ARCHITECTURE.md").read_text(encoding="utf-8")
 # What says by itself what it is.
 PLAIN = {
-    *("ARCHITECTURE.md", "LICENSE", "py.typed"),
+    *("ARCHITECTURE.md", "README.md", "LICENSE", "py.typed"),
     *("__init__.py", "__main__.py", "__pycache__/"),
 }
 # Words of Python and of the shell, a field of log records, places beside the package.
@@ -47,6 +47,10 @@ def entries(folder: Path) -> set[str]:
         ("## One sentence a folder", "."),
         ("Within `_client`", "_client"),
         ("Within `_engine`", "_engine"),
+        ("Within `_session`", "_session"),
+        ("Within `_transport`", "_transport"),
+        ("Within `_protocol`", "_protocol"),
+        ("Within `cli`", "cli"),
     ],
 )
 def test_each_folder_and_file_has_its_row(heading: str, folder: str) -> None:

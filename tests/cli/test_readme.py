@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from support.command_line import SECONDS, clean_environment, settings_of
+from support.command_line import ESCAPE, SECONDS, clean_environment, settings_of
 
 from veeam_tasks.simulator import Mix, ThreadedServer
 
@@ -23,9 +23,11 @@ FENCE = re.compile(
     r"<!-- (?P<mark>shell|terminal) -->\n```console\n(?P<text>.*?)```", re.DOTALL
 )
 STATUS = re.compile(r"# exit status (\d+)$")
+TOLD = 40
+"""How many of the lines before it are shown with one that is missing."""
 # What differs from one run to the next.
 VARYING = (
-    (re.compile(r"\x1b\[[0-9;?]*[A-Za-z]"), ""),
+    (ESCAPE, ""),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}"), "GUID"),
     (re.compile(r"\d+"), "0"),
     (re.compile(r" +"), " "),
@@ -117,7 +119,8 @@ def assert_in_order(shown: list[str], printed: str, command: str) -> None:
             if usual(line) == usual(wanted):
                 break
         else:
-            pytest.fail(f"{command}: no line {wanted!r} in {seen!r}")
+            last = "\n".join(filter(None, map(usual, seen[-TOLD:])))
+            pytest.fail(f"{command}: no line {wanted!r}; the last ones are\n{last}")
 
 
 def usual(line: str) -> str:
