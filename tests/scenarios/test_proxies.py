@@ -3,7 +3,16 @@
 import anyio
 import pytest
 from support.managers import STEADY
-from support.raw_server import RawServer, Seen, error_body, reply
+from support.raw_server import (
+    CLOSE,
+    RESET,
+    STALL,
+    Answer,
+    RawServer,
+    Seen,
+    error_body,
+    reply,
+)
 
 from veeam_tasks import (
     LogonError,
@@ -247,6 +256,80 @@ async def test_the_servers_own_word_refuses_a_renewal_for_good(name: str) -> Non
         with pytest.raises(LogonError), anyio.fail_after(60):
             await watch.wait()
     assert sum(seen.method == "POST" for seen in server.seen) == 2
+
+
+CHALLENGE = "WWW-Authenticate: Basic Realm=RestSvc"
+HEAD = f"HTTP/1.1 401 Unauthorized\r\n{CHALLENGE}\r\nContent-Length: 500\r\n\r\n"
+BROKEN: dict[str, Answer] = {
+    "cut": [HEAD.encode() + b"<Error Mess", CLOSE],
+    "reset": [HEAD.encode(), RESET],
+    "stalled": [HEAD.encode() + b"<Error Mess", STALL],
+    "without words": [HEAD.replace(f"{CHALLENGE}\r\n", "").encode(), CLOSE],
+    "too long": reply(b"x" * (2 << 20), status="401 Unauthorized", headers=[CHALLENGE]),
+    "no gzip": reply(
+        b"no gzip at all",
+        status="401 Unauthorized",
+        headers=[CHALLENGE, "Content-Encoding: gzip"],
+    ),
+    "no encoding": reply(
+        b"x", status="401 Unauthorized", headers=[CHALLENGE, "Content-Encoding: zip"]
+    ),
+    "second challenge": reply(
+        PAGE,
+        status="401 Unauthorized",
+        content_type="text/html",
+        headers=["WWW-Authenticate: Negotiate", CHALLENGE],
+    ),
+}
+
+
+async def expired(url: str, site: Site) -> None:
+    """Watch over the end of the logon session."""
+    async with connect(url, username="u", password="pass-word", **OPTIONS) as em:
+        watch = em.watch("task-7")
+        await anext(watch)
+        site.expire()
+        await watch.wait()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_refusal_that_cannot_be_read_is_one_all_the_same(
+    name: str, first: bool
+) -> None:
+    """The password goes to the server once, or the account would be locked."""
+    site = Site()
+
+    def route(seen: Seen) -> Answer:
+        is_refused = seen.method == "POST" and (first or site.logons)
+        return BROKEN[name] if is_refused else site(seen)
+
+    async with RawServer(route=route) as server:
+        with pytest.raises(LogonError), anyio.fail_after(600):
+            await expired(server.url(), site)
+        assert sum(seen.method == "POST" for seen in server.seen) == 2 - first
+
+
+async def test_a_page_that_is_cut_is_still_an_outage() -> None:
+    """A portal's 401 says nothing of the account, whole or not."""
+    site = Site()
+    page = PAGE.decode()
+    cut = "HTTP/1.1 401 No\r\nContent-Type: text/html\r\nContent-Length: 900\r\n\r\n"
+    portal: list[Answer] = [[f"{cut}{page}".encode(), CLOSE]] * 3
+
+    def route(seen: Seen) -> Answer:
+        is_cut = seen.method == "POST" and site.logons and portal
+        return portal.pop() if is_cut else site(seen)
+
+    async with (
+        RawServer(route=route) as server,
+        connect(server.url(), username="u", password="pass-word", **OPTIONS) as em,
+    ):
+        await em.fetch("task-7")
+        site.expire()
+        site.state = "Finished"
+        assert (await em.wait("task-7")).succeeded
+    assert site.logons == 2
 
 
 @pytest.mark.parametrize("byte", [b"\xff", b"\xed\xa0\x80", b"\xc3\xa9", b"\x7f", b" "])

@@ -12,7 +12,7 @@ Measured facts of aiohttp 3.14 that shape this file:
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -23,6 +23,7 @@ import aiohttp
 import anyio
 import anyio.lowlevel
 from aiohttp import hdrs
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 from veeam_tasks._errors import (
@@ -357,6 +358,17 @@ class Transport:
             break
         shown = f"{request.method} {self._root}{request.shown}"
         limit = request.max_reply_bytes or self.max_reply_bytes
+        if request.is_own and response.status == UNAUTHORIZED:
+            refusal = _refusal(response, shown)
+            if refusal is not None:
+                # Its head says it all: a logon that is sent again and again, since the
+                # body cannot be read, locks the account.
+                with suppress(Exception):
+                    async with running_for(self.request_timeout / 2):
+                        body = await read_body(response, shown, limit)
+                        self.bytes_in += len(body)
+                        return self._reply(response, shown, body, refusal.date)
+                return refusal
         body = await read_body(response, shown, limit)
         self.bytes_in += len(body)
         return self._reply(response, shown, body, _date(response.headers))
@@ -388,9 +400,7 @@ class Transport:
             location=None
             if location is None
             else visible(self._secrets.hide_in_path(location)),
-            challenge=headers.get(hdrs.WWW_AUTHENTICATE)
-            if status == UNAUTHORIZED
-            else None,
+            challenge=_challenge(headers) if status == UNAUTHORIZED else None,
             date=date,
         )
 
@@ -459,6 +469,28 @@ class Transport:
             subject=seen.subject,
             expires=None if ends is None else f"{ends:%Y-%m-%d %H:%M} UTC",
         )
+
+
+def _challenge(headers: CIMultiDictProxy[str]) -> str | None:
+    """Return what a 401 asks for: all of it, since whatever is between may add more."""
+    return ", ".join(headers.getall(hdrs.WWW_AUTHENTICATE, ())) or None
+
+
+def _refusal(response: aiohttp.ClientResponse, request: str) -> Reply | None:
+    """Return a 401 without its body; None if only that can tell whose word it is."""
+    headers = response.headers
+    content_type = _media_type(headers.get(hdrs.CONTENT_TYPE, ""))
+    challenge = _challenge(headers)
+    if challenge is None and "html" in content_type:
+        return None
+    return Reply(
+        request=request,
+        status=response.status,
+        content_type=content_type,
+        body=b"",
+        challenge=challenge,
+        date=_date(headers),
+    )
 
 
 def _class_of(status: int) -> int:
