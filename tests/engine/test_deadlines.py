@@ -268,20 +268,6 @@ async def test_patience_is_no_request_timeout(mode: str) -> None:
         assert watch.report.unfinished == tuple(ids)
 
 
-@pytest.mark.lengthy
-async def test_no_patience_is_for_ever() -> None:
-    """Without `patience` a watch rides out an outage of a day."""
-    async with SimulatedServer() as server, door(server) as em:
-        task_id = server.add_task("Running 1h, Finished ok", shared=True).task_id
-        watch = em.watch(task_id)
-        await anext(watch)
-        # No stall: its deadline is looked at twice a second.
-        server.faults.add(Fault("status", status=502))
-        await anyio.sleep(24 * 3600)
-        server.faults.clear()
-        assert (await watch.wait()).succeeded == (task_id,)
-
-
 async def test_pace_is_kept_between_the_polls_of_a_task() -> None:
     """Each task is asked for at its watch's pace; of several by each that is due."""
     slow = Pace(first=10, growth=1, longest=10, jitter=0)

@@ -399,7 +399,7 @@ async def test_wrong_arguments_send_nothing(
 
 
 async def test_delete(wire: Wire) -> None:
-    """`delete(task)`: DELETE of the task, only ever on request."""
+    """`delete(task)`: the server forgets the task, so it knows none to delete again."""
     async with wire.server() as server, door(server, **wire.options()) as em:
         task = server.add_task("Running")
         await em.delete(task.task_id)

@@ -273,6 +273,8 @@ async def test_a_failed_task_is_final_in_its_first_stage() -> None:
         assert not [one for one in targets(server)[before:] if "ession" in one]
         with pytest.raises(TaskFailedError):
             await em.follow("task-1")
+        with pytest.raises(TaskFailedError):
+            await em.run(f"{job.path}?action=start")
 
 
 async def test_a_plain_watch_asks_for_no_session() -> None:

@@ -13,7 +13,6 @@ from veeam_tasks import (
     SessionLostError,
     SessionResult,
     SessionState,
-    TaskFailedError,
     WatchTimeoutError,
 )
 from veeam_tasks.simulator import Fault, SimulatedServer
@@ -144,16 +143,6 @@ async def test_follow_takes_up_a_task_that_was_started_already() -> None:
         run = await em.follow(task.task_id)
         assert run.session is not None
         assert run.session.is_ended
-
-
-async def test_a_task_that_failed_is_a_task_failed_error() -> None:
-    """The start was refused: there is no session to follow."""
-    async with SimulatedServer(running_job="refused") as server, door(server) as em:
-        job = server.add_job("Nightly", session="Working 1h, Stopped")
-        await em.submit(f"{job.path}?action=start")
-        await anyio.sleep(60)
-        with pytest.raises(TaskFailedError):
-            await em.run(f"{job.path}?action=start")
 
 
 async def test_a_run_that_takes_too_long_is_a_watch_timeout() -> None:

@@ -415,7 +415,7 @@ async def test_an_outage_does_not_use_up_the_time_to_find_it() -> None:
 
 
 async def test_a_cloud_failover_has_its_machines_inside_it() -> None:
-    """They are read from the session itself."""
+    """They are read from the job session itself."""
     async with SimulatedServer() as server, started(server) as em:
         server.add_task(
             "Running 2s, Finished", related="CloudFailoverSession", shared=True
@@ -424,7 +424,8 @@ async def test_a_cloud_failover_has_its_machines_inside_it() -> None:
         assert run.session is not None
         assert run.session.kind == "CloudFailoverSession"
         session = await em.fetch_session(run.session)
-        assert await em.fetch_session_tasks(session) is not None
+        machines = await em.fetch_session_tasks(session)
+        assert [one.vm_name for one in machines] == ["srv01", "srv02"]
 
 
 async def test_a_retry_has_the_run_that_says_so() -> None:

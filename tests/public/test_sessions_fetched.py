@@ -130,8 +130,8 @@ async def test_the_machines_of_a_session_are_fetched_page_by_page(
             assert failed.succeeded is False
 
 
-async def test_the_machines_of_a_replica_and_of_a_failover_are_found() -> None:
-    """The vendor's misspelt link serves; a failover has its machines inside it."""
+async def test_the_machines_of_a_replica_are_found_and_a_restore_has_none() -> None:
+    """The vendor's misspelt link serves; of a restore nothing is asked."""
     async with SimulatedServer() as server, door(server) as em:
         job = server.add_job("Copies", kind="Replica", machines={"db01": None})
         one = server.add_session(job, "Stopped")

@@ -2,13 +2,11 @@
 
 import re
 
-import anyio
 import pytest
 from support.figures import Record
 from support.managers import door
 
 from veeam_tasks import (
-    CertificateError,
     MalformedReplyError,
     NoticeKind,
     Pace,
@@ -147,26 +145,6 @@ async def test_tls_that_closes_without_notice(kind: str, mode: str) -> None:
         assert fault.played > 0
         assert list(report.failed) == failing
         assert (report.lost, report.unfinished) == ((), ())
-
-
-@MODES
-async def test_a_certificate_that_changes_in_mid_watch(mode: str) -> None:
-    """The watch ends at once, and the new certificate's server learns no token."""
-    async with (
-        SimulatedServer(tls=True) as server,
-        door(server, coalesce=mode, pace=QUICK) as em,
-    ):
-        ids, _ = planned(server, 6)
-        watch = em.watch(ids)
-        await anext(watch)
-        await anyio.wait_all_tasks_blocked()
-        before = server.requests.total
-        server.change_certificate(new_ca=True)
-        with pytest.raises(CertificateError):
-            await watch.wait()
-        assert list(watch.report.unfinished) == ids
-        assert server.requests.total == before
-        server.expire_logon_sessions()
 
 
 async def test_a_logon_without_a_token_is_no_logon() -> None:
