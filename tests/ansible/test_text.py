@@ -1,18 +1,20 @@
 """What the collection shows of the server's words; needs no Ansible."""
 
 import importlib
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import veeam_tasks as vt
+from veeam_tasks._redaction import visible
 
 # A wheel has the collection where Ansible looks for it.
 PACKAGE = Path(vt.__file__).parent
 IN_WHEEL = "ansible_collections.veeam_tasks.em"
 IS_WHEEL = (PACKAGE.parent / IN_WHEEL.replace(".", "/")).exists()
-night = importlib.import_module(
-    f"{IN_WHEEL if IS_WHEEL else 'veeam_tasks.ansible'}.plugins.plugin_utils.night"
-)
+UTILS = f"{IN_WHEEL if IS_WHEEL else 'veeam_tasks.ansible'}.plugins.plugin_utils"
+night = importlib.import_module(f"{UTILS}.night")
+text = importlib.import_module(f"{UTILS}.text")
 
 NOISY = "a\x1b[31mb\u202ec\r\nd"
 SHOWN = r"a\x1b[31mb\u202ec\r\nd"
@@ -42,6 +44,12 @@ def event(state: vt.TaskState, *, success: bool | None) -> vt.TaskEvent:
         sequence=1,
         error=None,
     )
+
+
+def test_the_collection_shows_the_same_characters() -> None:
+    """It has a pattern of its own, since it imports nothing private."""
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    assert text.visible(every) == visible(every)
 
 
 def test_no_line_for_people_moves_a_cursor() -> None:

@@ -4,6 +4,7 @@ import inspect
 import sys
 import unicodedata
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from yarl import URL
@@ -31,6 +32,7 @@ from veeam_tasks._protocol.tasks import text
 from veeam_tasks._protocol.urls import resource_path
 from veeam_tasks._redaction import has_controls, quoted, visible
 from veeam_tasks._session.credentials import Credentials
+from veeam_tasks.airflow._watching import reason_of
 from veeam_tasks.cli import _messages
 
 BASE = URL("https://em.example:9398/api/")
@@ -217,6 +219,15 @@ def test_no_message_of_an_error_moves_a_cursor(kind: type[Exception]) -> None:
         assert str(fresh(error)) == str(error)
     if isinstance(error, TaskFailedError):
         assert error.task is TASK
+
+
+def test_the_provider_for_airflow_shows_the_same_characters() -> None:
+    """It imports nothing private, so it has the pattern once more."""
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    outcome: dict[str, Any] = {"task_id": every, "outcome": "failed", "failures": []}
+    outcome |= {"error": None, "message": GOOD}
+    line = reason_of(outcome)  # type: ignore[arg-type] # no more of it is read
+    assert line == f"{visible(every)}: failed: {GOOD}"
 
 
 def test_the_shell_shows_the_same_characters() -> None:
