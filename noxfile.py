@@ -23,8 +23,8 @@ PYTHONS = [
 EXTRAS = "[cli,metrics,report,simulator]"
 PACKAGE = f".{EXTRAS}"
 CORE = [
-    f"tests/{room}"
-    for room in ("protocol", "transport", "session", "engine", "public", "scenarios")
+    f"tests/{folder}"
+    for folder in ("protocol", "transport", "session", "engine", "public", "scenarios")
 ]
 # The wire and the public surface over it, which is what the versions of other people's
 # packages matter to.
@@ -441,7 +441,7 @@ def mutation(session: nox.Session) -> None:
     """Put 200 small faults into the code; say how many the tests find.
 
     Each of the others needs a reason in benchmarks/mutants.toml. It takes up to an hour
-    on two cores, and Python 3.12: `-- --near` asks only the tests of a mutant's room.
+    on two cores, and Python 3.12: `-- --near` asks only the tests of a mutant's area.
     """
     session.install("-q", "-e", PACKAGE, *group("test"))
     session.run("python", "benchmarks/mutants.py", *session.posargs)

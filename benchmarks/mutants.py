@@ -4,16 +4,16 @@
     python benchmarks/mutants.py --only health.py --list  # what there is for a file
 
 A mutant is the package with one expression or statement changed (`mutations.py`). A
-sample is drawn from each room: a mutant's place in the queue is a hash of its name, so
+sample is drawn from each area: a mutant's place in the queue is a hash of its name, so
 that the sample stays as it is where the code does.
 
 First all tests run without a fault, and `mutant_tests.py` notes which lines each runs.
-Then each mutant meets, in a copy of the checkout, those tests of its room that run its
+Then each mutant meets, in a copy of the checkout, those tests of its area that run its
 line, those of its own file first, and the quick ones before the slow ones; one that
 survives meets all others that run its line: of the rest of the core, of which each test
 has a third of its cases. A line that runs on import, or that none was seen to run,
 meets all of them. What survives needs a reason in `mutants.toml`, next to this file;
-what has one meets the tests of its room alone.
+what has one meets the tests of its area alone.
 
 Left out: annotations, decorators, `assert`, lines of the log, `__repr__`, texts.
 """
@@ -52,14 +52,14 @@ OPTIONS = (
 )
 GOAL = 0.95
 SEED = "veeam_tasks"
-# Of each room one, broken wholly to see whether the tests notice.
+# Of each area one, broken wholly to see whether the tests notice.
 BROKEN = (
     *("_engine/resuming.py", "_engine/runs.py", "_engine/engine.py"),
     *("_session/calls.py", "_transport/trust.py", "_protocol/urls.py"),
 )
 OF_RUNS = ("engine/test_run_*", "session/test_session_search*", "public/test_follow*")
-# The room, how many, its files, its tests. The first that fits a file is its room.
-ROOMS = (
+# The area, how many, its files, its tests. The first that fits a file is its area.
+AREAS = (
     (
         *("checkpoint", 20, ("_engine/checkpoint", "_engine/resuming")),
         ("engine/test_resuming*", "public/test_checkpoint*", "public/test_bound*"),
@@ -75,23 +75,23 @@ ROOMS = (
 )
 
 
-def room_of(path: str) -> int | None:
-    """Return which room a file of the package belongs to; None if to none."""
-    fitting = (at for at, room in enumerate(ROOMS) if path.startswith(room[2]))
+def area_of(path: str) -> int | None:
+    """Return which area a file of the package belongs to; None if to none."""
+    fitting = (at for at, area in enumerate(AREAS) if path.startswith(area[2]))
     return next(fitting, None)
 
 
 def drawn(only: str | None) -> list[Mutant]:
     """Return the mutants of the sample, or all whose name has a text in it."""
-    found: list[list[Mutant]] = [[] for _ in ROOMS]
+    found: list[list[Mutant]] = [[] for _ in AREAS]
     for file in sorted((ROOT / "veeam_tasks").rglob("*.py")):
         path = file.relative_to(ROOT / "veeam_tasks").as_posix()
-        if (room := room_of(path)) is not None:
-            found[room] += Finder(path, file.read_text(encoding="utf-8")).all()
+        if (area := area_of(path)) is not None:
+            found[area] += Finder(path, file.read_text(encoding="utf-8")).all()
     if only is not None:
-        return [one for room in found for one in room if only in one.name]
+        return [one for area in found for one in area if only in one.name]
     sample = []
-    for (_, number, *_), every in zip(ROOMS, found, strict=True):
+    for (_, number, *_), every in zip(AREAS, found, strict=True):
         lines: dict[tuple[str, int], Mutant] = {}
         for one in sorted(every, key=place):
             lines.setdefault((one.path, one.line), one)
@@ -163,10 +163,10 @@ class Copy:
             else:
                 shutil.copy(ROOT / name, folder / name)
 
-    def near(self, room: int) -> list[str]:
-        """Return the test files of a room."""
+    def near(self, area: int) -> list[str]:
+        """Return the test files of an area."""
         found: set[Path] = set()
-        for pattern in ROOMS[room][3]:
+        for pattern in AREAS[area][3]:
             for one in (self.folder / "tests").glob(pattern):
                 found |= set(one.glob("test_*.py")) if one.is_dir() else {one}
         return sorted(one.relative_to(self.folder).as_posix() for one in found)
@@ -174,11 +174,11 @@ class Copy:
     def far(self, path: str) -> list[str]:
         """Return the tests of the rest of the core that a file is tested by.
 
-        Rooms below its own are not asked: they import nothing above them.
+        Areas below its own are not asked: they import nothing above them.
         """
-        room = path.partition("/")[0].strip("_")
-        above = CORE[CORE.index(room) if room in CORE else 0 :]
-        near = self.near(room_of(path) or 0)
+        area = path.partition("/")[0].strip("_")
+        above = CORE[CORE.index(area) if area in CORE else 0 :]
+        near = self.near(area_of(path) or 0)
         ignored = [f"--ignore={one}" for one in (*near, LEFT_OUT)]
         return [*ignored, *(f"tests/{one}" for one in above)]
 
@@ -222,7 +222,7 @@ class Copy:
     def found_by(self, mutant: Mutant, ran: Ran, *, is_near: bool) -> str | None:
         """Return what finds the fault that is in the copy; None if it survives."""
         source = (ROOT / "veeam_tasks" / mutant.path).read_text(encoding="utf-8")
-        near = self.near(room_of(mutant.path) or 0)
+        near = self.near(area_of(mutant.path) or 0)
         tests = ran.of(mutant, source)
         if not tests:
             found = self.fails(near, 900, share="0/1")
@@ -257,26 +257,26 @@ class Copy:
         for path in BROKEN:
             source = (ROOT / "veeam_tasks" / path).read_text(encoding="utf-8")
             self.put(path, f"{source}\nraise RuntimeError('is imported')\n")
-            found = self.fails(self.near(room_of(path) or 0), 900, share="0/1")
+            found = self.fails(self.near(area_of(path) or 0), 900, share="0/1")
             self.put(path, source)
             if found is None:
                 sys.exit(f"{path} was broken wholly, and its tests have passed")
 
-    def record(self, room: int | None) -> Path:
-        """Run the tests of a room, or else all others; return what was noted.
+    def record(self, area: int | None) -> Path:
+        """Run the tests of an area, or else all others; return what was noted.
 
-        Those of a room run twice, the second time in the order of the mutants' runs: no
-        mutant is to be found by that.
+        Those of an area run twice, the second time in the order of the mutants' runs:
+        no mutant is to be found by that.
         """
-        out = self.folder / f"{room}.json"
-        near = [one for number in range(len(ROOMS)) for one in self.near(number)]
+        out = self.folder / f"{area}.json"
+        near = [one for number in range(len(AREAS)) for one in self.near(number)]
         rest = [*(f"--ignore={one}" for one in (*near, LEFT_OUT))]
         tests = [*rest, *(f"tests/{one}" for one in CORE)]
         share = "0/3"
-        if room is not None:
-            tests, share = self.near(room), "0/1"
+        if area is not None:
+            tests, share = self.near(area), "0/1"
         found = self.fails(tests, 3600, share=share, lines=str(out))
-        if found is None and room is not None:
+        if found is None and area is not None:
             ran = Ran.read([out])
             found = self.fails_of(ran.ordered(set(ran.seconds), "none"), 3600)
         if found is not None:
@@ -309,7 +309,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="show them, test none")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--part", default="0/1", metavar="K/N", help="each N-th")
-    parser.add_argument("--near", action="store_true", help="only the room's tests")
+    parser.add_argument("--near", action="store_true", help="only the area's tests")
     parser.add_argument("--out", type=Path, help="a line of JSON for each")
     parser.add_argument("--again", type=Path, help="only what survived in such a file")
     parser.add_argument(
@@ -367,20 +367,20 @@ def noted(
     *,
     is_near: bool,
 ) -> Ran:
-    """Run all tests without a mutant, if near those of the rooms; return what ran."""
+    """Run all tests without a mutant, if near those of the areas; return what ran."""
 
-    def record(room: int | None) -> Path:
-        kept = folder / f"lines-{room}.json"
+    def record(area: int | None) -> Path:
+        kept = folder / f"lines-{area}.json"
         if not kept.exists():
             with borrowed(copies) as copy:
-                if room == 0:
+                if area == 0:
                     copy.check()
-                shutil.copy(copy.record(room), kept)
+                shutil.copy(copy.record(area), kept)
         return kept
 
-    rooms = [*(() if is_near else (None,)), *range(len(ROOMS))]
+    areas = [*(() if is_near else (None,)), *range(len(AREAS))]
     try:
-        return Ran.read(list(workers.map(record, rooms)))
+        return Ran.read(list(workers.map(record, areas)))
     except SystemExit:
         workers.shutdown(cancel_futures=True)
         raise

@@ -791,7 +791,7 @@ def test_a_400_to_plain_http_at_a_tls_port_asks_for_https(page: bytes) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_is_a_forbidden_error(status: int) -> None:
-    """The logon room alone makes a logon error of it."""
+    """Whoever logs on makes a logon error of it, and nobody else."""
     error = _replies.status_error(error_reply("Access denied", status), SECRETS)
     assert type(error) is ForbiddenError
     assert error.message == "Access denied"

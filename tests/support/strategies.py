@@ -1,6 +1,6 @@
 """Hypothesis strategies for tasks and for the bodies that describe them.
 
-Written from the protocol alone; nothing here comes from the wire rooms.
+Written from the protocol alone; nothing here comes from the package.
 """
 
 import json

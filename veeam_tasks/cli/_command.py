@@ -254,8 +254,8 @@ class LazyGroup(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, loaded if it was not yet."""
         if cmd_name not in self.commands and cmd_name in self.places:
-            room, name, _ = self.places[cmd_name]
-            found = getattr(import_module(f"veeam_tasks.cli.{room}"), name)
+            module, name, _ = self.places[cmd_name]
+            found = getattr(import_module(f"veeam_tasks.cli.{module}"), name)
             self.add_command(found, cmd_name)
         return super().get_command(ctx, cmd_name)
 

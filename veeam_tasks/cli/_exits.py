@@ -1,6 +1,6 @@
 """How a command ends: its exit status, and an output that cannot be written.
 
-The help needs this room, so that it loads nothing that a watch needs: see `_runner`.
+Apart, so that the help loads nothing that a watch needs: see `_runner`.
 """
 
 import signal
