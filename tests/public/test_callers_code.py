@@ -66,7 +66,9 @@ async def test_what_on_notice_raises_stops_no_poller(
                 report = await watch.wait()
         assert report.succeeded == (task_id,)
     assert told == ["logged_on", "unreachable", "recovered", "logged_out"]
-    assert sum("on_notice raised" in one.getMessage() for one in caplog.records) == 4
+    logged = [one for one in caplog.records if "on_notice raised" in one.getMessage()]
+    assert [one.name for one in logged] == ["veeam_tasks.manager"] * 4
+    assert all(one.exc_info for one in logged)
 
 
 class Failing(logging.Handler):

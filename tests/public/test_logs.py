@@ -184,18 +184,3 @@ async def test_a_followed_job_is_told_with_its_result(
     assert vars(session)["job_name"] == "Nightly"
     assert vars(session)["session_result"] == "Warning"
     assert vars(session)["outcome"] == "succeeded"
-
-
-async def test_an_error_of_the_callers_function_is_the_managers(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """With its traceback, and without harm."""
-
-    def fail(notice: vt.Notice) -> None:
-        raise ValueError(notice.kind)
-
-    async with SimulatedServer() as server, direct(server, on_notice=fail):
-        pass
-    told = records(caplog, "on_notice_raised")
-    assert [one.name for one in told] == ["veeam_tasks.manager"] * 2
-    assert told[0].exc_info is not None

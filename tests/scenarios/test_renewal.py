@@ -282,6 +282,7 @@ async def test_unknown_after_a_renewal_is_lost(mode: str) -> None:
             assert "renewed at" in str(event.error)
             assert "may well go on" in str(event.error)
             assert event.sequence == 2
+        assert server.logons.total == 2
 
 
 @MODES
