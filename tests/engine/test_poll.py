@@ -57,7 +57,7 @@ async def test_a_renewal_asks_for_no_task_if_none_is_watched(mode: str) -> None:
         assert not [path for path in targets(server) if path.startswith("tasks")]
 
 
-async def test_behind_the_gate_nothing_is_sent_for_nobody() -> None:
+async def test_in_an_outage_nothing_is_sent_for_nobody() -> None:
     """When the last watch has gone the probes end; whoever comes then has one soon."""
     async with SimulatedServer() as server, door(server, keep_alive=False) as em:
         task_id = server.add_task("Running 1h, Finished ok").task_id
@@ -115,7 +115,7 @@ async def test_a_poll_that_somebody_cancels_is_no_poll_that_took_too_long() -> N
 
 @pytest.mark.parametrize("kind", ["stall", "delay"])
 async def test_a_probe_that_came_to_nothing_is_followed_by_another(kind: str) -> None:
-    """Its task was dropped while it hung; the other watch waits for the gate."""
+    """Its task was dropped while it hung; the other watch waits for the queue."""
     async with SimulatedServer() as server, door(server, request_timeout=20) as em:
         tasks = [server.add_task("Running 1h, Finished ok") for _ in range(2)]
         watches = {task.task_id: em.watch(task.task_id) for task in tasks}
@@ -138,7 +138,7 @@ async def test_a_probe_that_came_to_nothing_is_followed_by_another(kind: str) ->
 
 
 async def test_a_probe_is_not_given_up_while_its_only_task_is_under_way() -> None:
-    """Everything watched hangs since before the gate closed; it is asked for later."""
+    """Everything watched hangs since before the queue closed; it is asked for later."""
     async with SimulatedServer() as server, door(server, request_timeout=100) as em:
         task = server.add_task("Running 1h, Finished ok")
         watch = em.watch(task.task_id)

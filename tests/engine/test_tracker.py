@@ -256,7 +256,7 @@ def test_together_newcomers_wait_for_the_collection_and_are_scattered_later() ->
     assert sorted(first + scene.taken()) == sorted(ids[1:])
 
 
-def test_what_waited_behind_the_gate_comes_one_by_one() -> None:
+def test_what_waited_in_the_closed_queue_comes_one_by_one() -> None:
     """A thousand that are ready are spread over two seconds, one over one."""
     scene = Scene()
     wanting = Wanting()

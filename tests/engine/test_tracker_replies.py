@@ -326,7 +326,7 @@ async def test_a_token_that_is_void_again_is_no_round_of_one_task() -> None:
 async def test_a_renewal_without_an_answer_is_trouble(
     answer: int | VeeamTasksError,
 ) -> None:
-    """It counts as a failure of the poll, and may close the gate."""
+    """It counts as a failure of the poll, and may close the queue."""
     scene = Scene()
     scene.script.post = answer
     await scene.meet(401)
@@ -405,8 +405,8 @@ async def test_one_outage_is_told_once_down_and_once_up() -> None:
     assert scene.told[1:] == [(NoticeKind.RECOVERED, at_risk)]
 
 
-async def test_patience_of_one_task_is_not_spent_behind_the_gate() -> None:
-    """During an outage the gate counts patience for all; afterwards it begins anew."""
+async def test_patience_of_one_task_is_not_spent_in_an_outage() -> None:
+    """During an outage patience is counted for all; afterwards it begins anew."""
     scene = Scene(patience=10.0)
     other = scene.watch("task-2")
     other.due = DueState.IN_COLLECTION

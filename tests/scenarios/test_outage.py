@@ -204,7 +204,7 @@ async def test_a_task_readable_again_within_patience_is_not_lost() -> None:
 
 
 @pytest.mark.parametrize("mode", ["never", "always"])
-async def test_retry_after_is_honoured_behind_the_gate(mode: str) -> None:
+async def test_retry_after_is_honoured_in_an_outage(mode: str) -> None:
     """A server that asks for two minutes is left alone for two minutes."""
     async with SimulatedServer() as server, door(server, coalesce=mode) as em:
         ids = [server.add_task("Running 1h, Finished ok").task_id for _ in range(40)]
@@ -459,7 +459,7 @@ async def test_watch_all_alone_rides_out_an_outage() -> None:
             assert (await anext(watch)).task_id == task.task_id
 
 
-async def test_watch_all_goes_on_when_a_fetch_opened_the_gate() -> None:
+async def test_watch_all_goes_on_when_a_fetch_ended_the_outage() -> None:
     """A good reply to whomever ends the outage, and what is due is done."""
     async with SimulatedServer() as server, door(server) as em:
         task = server.add_task("Running 1h, Finished ok")

@@ -140,7 +140,7 @@ async def test_reads_have_slots_and_actions_have_others() -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_good_reply_to_any_call_opens_the_gate(name: str) -> None:
+async def test_a_good_reply_to_any_call_ends_the_outage(name: str) -> None:
     """The server is well again as soon as anybody knows; an error shows nothing."""
     kinds: list[str] = []
     async with (

@@ -1,1 +1,1 @@
-"""The face: the ways in, `SessionManager`, and what it opens."""
+"""What callers use: `connect` and the like, `SessionManager`, and what it opens."""

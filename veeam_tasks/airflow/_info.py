@@ -7,7 +7,7 @@ being imported, and an error here breaks every ``airflow`` command.
 from typing import Any
 
 _NAME = "Veeam Backup Enterprise Manager"
-_ROOM = "veeam_tasks.airflow"
+_PACKAGE = "veeam_tasks.airflow"
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -27,11 +27,11 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
         "triggers": [_modules("triggers")],
-        "extra-links": [f"{_ROOM}.links.VeeamConsoleLink"],
+        "extra-links": [f"{_PACKAGE}.links.VeeamConsoleLink"],
         "connection-types": [
             {
                 "connection-type": "veeam_em",
-                "hook-class-name": f"{_ROOM}.hooks.VeeamHook",
+                "hook-class-name": f"{_PACKAGE}.hooks.VeeamHook",
                 "hook-name": _NAME,
                 "ui-field-behaviour": _field_behaviour(),
                 "conn-fields": _extra_fields(),
@@ -41,7 +41,7 @@ def get_provider_info() -> dict[str, Any]:
 
 
 def _modules(kind: str) -> dict[str, object]:
-    return {"integration-name": _NAME, "python-modules": [f"{_ROOM}.{kind}"]}
+    return {"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.{kind}"]}
 
 
 def _field_behaviour() -> dict[str, object]:
