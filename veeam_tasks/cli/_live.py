@@ -40,6 +40,7 @@ from veeam_tasks.cli._progress import (
     unfinished_lines,
     word_of,
 )
+from veeam_tasks.cli._reporters import Reporter
 from veeam_tasks.cli._streams import TerminalScreen
 from veeam_tasks.cli._tables import (
     COLUMNS,
@@ -334,12 +335,11 @@ def counts_line(progress: Progress) -> Text:
     return line
 
 
-class LiveReporter:
-    """Draws while the watch goes on; prints a table when it ends."""
+class LiveReporter(Reporter):
+    """Draws what it has noted while the watch goes on; prints a table when it ends."""
 
     def __init__(self) -> None:
-        self.progress = Progress(total=None)
-        self.is_stuck = False
+        super().__init__()
         self._console = make_console()
         self._display: Display | None = None
 
@@ -350,21 +350,8 @@ class LiveReporter:
         statistics: Callable[[], vt.Statistics] | None = None,
     ) -> None:
         """Start drawing."""
-        self.progress.total = total
+        super().begin(title, total, statistics)
         self._display = Display(self.progress, title, self._console, statistics)
-
-    async def event(
-        self,
-        event: vt.TaskEvent,
-        *,
-        again: bool = False,  # noqa: ARG002 - the protocol has it
-    ) -> None:
-        """Take note: it is drawn the next time."""
-        self.progress.take(event)
-
-    def notice(self, notice: vt.Notice) -> None:
-        """Take note: it is drawn the next time, until it is over."""
-        self.progress.note(notice)
 
     def close(self) -> None:
         """Take the display off the screen."""

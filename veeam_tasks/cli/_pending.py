@@ -267,10 +267,9 @@ def _tell(
     elif traces.is_any:
         say("none, or more than one, fits for certain: perhaps this one, perhaps not")
     else:
-        where = (
-            "its tasks are of a logon session that is not this one" * (tasks is None)
-            or "this logon session has no task that is new"
-        )
+        where = "this logon session has no task that is new"
+        if tasks is None:
+            where = "its tasks are of a logon session that is not this one"
         ran = "" if runs is None else ", and the job no run that began since"
         say(f"no trace of it: {where}{ran}. See in the server's console")
 

@@ -6,8 +6,9 @@ The live display on a terminal is in `_live`, which loads rich.
 import logging
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 
@@ -48,20 +49,25 @@ class OutputMode:
         return self.as_json or not sys.stdout.isatty()
 
 
-class Reporter(Protocol):
-    """Tells of one watch, from its beginning to its summary."""
+class Reporter(ABC):
+    """Tells of one watch, from its beginning to its summary.
 
-    progress: Progress
+    By itself it takes note of everything in `progress`, and tells nothing.
+    """
+
+    def __init__(self) -> None:
+        self.progress = Progress(total=None)
 
     @property
     def is_stuck(self) -> bool:
         """Whether something is still being written that nobody reads."""
+        return False
 
     def begin(
         self,
-        title: str,
+        title: str,  # noqa: ARG002 - for those that tell it
         total: int | None,
-        statistics: "Callable[[], vt.Statistics] | None" = None,
+        statistics: "Callable[[], vt.Statistics] | None" = None,  # noqa: ARG002 - as above
     ) -> None:
         """Start.
 
@@ -70,21 +76,30 @@ class Reporter(Protocol):
             total: How many tasks are watched; None if that is open.
             statistics: Of the manager that watches.
         """
+        self.progress.total = total
 
-    async def event(self, event: vt.TaskEvent, *, again: bool = False) -> None:
+    async def event(
+        self,
+        event: vt.TaskEvent,
+        *,
+        again: bool = False,  # noqa: ARG002 - for those that tell it
+    ) -> None:
         """Tell of an event.
 
         Args:
             event: What to tell.
             again: Whether a process before may have told it.
         """
+        self.progress.take(event)
 
     def notice(self, notice: vt.Notice) -> None:
         """Tell of the server's health."""
+        self.progress.note(notice)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing open
         """Stop telling of events. May be called twice."""
 
+    @abstractmethod
     def summary(self, unfinished: Iterable[str]) -> None:
         """Tell what became of the tasks."""
 
@@ -115,39 +130,19 @@ def log_event(event: vt.TaskEvent) -> None:
         LOG.log(level, "%s", log_line(event), extra=told)
 
 
-class QuietReporter:
+class QuietReporter(Reporter):
     """Says nothing but what went wrong, on standard error."""
-
-    def __init__(self) -> None:
-        self.progress = Progress(total=None)
-        self.is_stuck = False
-
-    def begin(
-        self,
-        title: str,  # noqa: ARG002 - the protocol has it
-        total: int | None,
-        statistics: "Callable[[], vt.Statistics] | None" = None,  # noqa: ARG002 - the protocol has it
-    ) -> None:
-        """Start."""
-        self.progress.total = total
 
     async def event(
         self,
         event: vt.TaskEvent,
         *,
-        again: bool = False,  # noqa: ARG002 - the protocol has it
+        again: bool = False,  # noqa: ARG002 - people see no difference
     ) -> None:
         """Tell of a task that failed or was lost."""
         row = self.progress.take(event)
         if outcome_of(event) in {"failed", "lost"}:
             say(ended_line(row))
-
-    def notice(self, notice: vt.Notice) -> None:
-        """Take note only."""
-        self.progress.note(notice)
-
-    def close(self) -> None:
-        """Stop."""
 
     def summary(self, unfinished: Iterable[str]) -> None:
         """Tell which tasks have no end, if any."""
@@ -155,11 +150,11 @@ class QuietReporter:
             say(line)
 
 
-class JsonReporter:
+class JsonReporter(Reporter):
     """Writes one object a line; whatever else there is goes to standard error."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self.progress = Progress(total=None)
+        super().__init__()
         self._writer = Writer()
         self._quiet = quiet
 
@@ -167,15 +162,6 @@ class JsonReporter:
     def is_stuck(self) -> bool:
         """Whether a line was left behind because nobody reads the pipe."""
         return self._writer.is_stuck
-
-    def begin(
-        self,
-        title: str,  # noqa: ARG002 - the protocol has it
-        total: int | None,
-        statistics: "Callable[[], vt.Statistics] | None" = None,  # noqa: ARG002 - the protocol has it
-    ) -> None:
-        """Start."""
-        self.progress.total = total
 
     async def event(self, event: vt.TaskEvent, *, again: bool = False) -> None:
         """Write the event."""
@@ -189,37 +175,30 @@ class JsonReporter:
         if not self._quiet:
             tell_notice(notice)
 
-    def close(self) -> None:
-        """Stop."""
-
     def summary(self, unfinished: Iterable[str]) -> None:
         """Tell what became of the tasks on standard error, one line each."""
         if not self._quiet:
             tell_summary(self.progress, unfinished)
 
 
-class LinesReporter:
+class LinesReporter(Reporter):
     """A line of text per event: for a terminal that can do no more."""
-
-    def __init__(self) -> None:
-        self.progress = Progress(total=None)
-        self.is_stuck = False
 
     def begin(
         self,
         title: str,
         total: int | None,
-        statistics: "Callable[[], vt.Statistics] | None" = None,  # noqa: ARG002 - the protocol has it
+        statistics: "Callable[[], vt.Statistics] | None" = None,
     ) -> None:
-        """Start."""
-        self.progress.total = total
+        """Print what is watched."""
+        super().begin(title, total, statistics)
         self._print(title)
 
     async def event(
         self,
         event: vt.TaskEvent,
         *,
-        again: bool = False,  # noqa: ARG002 - the protocol has it
+        again: bool = False,  # noqa: ARG002 - people see no difference
     ) -> None:
         """Print the event."""
         row = self.progress.take(event)
@@ -238,9 +217,6 @@ class LinesReporter:
         """Tell of an outage, its end, and a logon anew."""
         self.progress.note(notice)
         tell_notice(notice)
-
-    def close(self) -> None:
-        """Stop."""
 
     def summary(self, unfinished: Iterable[str]) -> None:
         """Tell what became of the tasks."""

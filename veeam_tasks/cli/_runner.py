@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import asyncio
 
 _SIGNALS_THAT_QUIT = 3
-_LEAVING = "logging out; press Ctrl-C twice more to leave at once"
-_PATIENCE = (
+_AT_THE_FIRST = "logging out; press Ctrl-C twice more to leave at once"
+_AT_THE_SECOND = (
     b"veeam-tasks: logging out, 5 seconds at most; a third signal quits at once\n"
 )
 
@@ -167,7 +167,7 @@ class SignalRunner:
             TerminalScreen.leave()
             os._exit(status)
         if self.status is not None:
-            self._write(_PATIENCE)
+            self._write(_AT_THE_SECOND)
             return
         self.status = status
         if self._loop is not None and self._task is not None:
@@ -181,7 +181,7 @@ class SignalRunner:
             if self._on_first is not None:
                 self._on_first()
             if self._logs_out and sys.stderr.isatty():
-                say(_LEAVING)
+                say(_AT_THE_FIRST)
         finally:
             # Whatever cannot be told: the log-out counts most.
             self._task.cancel()

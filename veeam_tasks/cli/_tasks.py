@@ -73,7 +73,8 @@ def list_tasks(*, servers: Servers, output: OutputMode) -> int:
         _print_lists(lists, output)
         for name, tasks in lists.items():
             if not tasks and not output.quiet:
-                say(f"{name}: " * bool(name) + _why_empty(found[name]))
+                prefix = f"{name}: " if name else ""
+                say(f"{prefix}{_why_empty(found[name])}")
         return logged_on.status
 
     return run_async(work, on_signal=session.abort)
