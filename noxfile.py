@@ -88,7 +88,7 @@ def wheel(session: nox.Session) -> str:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format, and that imports point down only."""
-    session.install("-q", f"{wheel(session)}{EXTRAS}", *group("lint"))
+    session.install("-q", *group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
@@ -269,7 +269,7 @@ def eager(session: nox.Session) -> None:
 
 @nox.session(default=False, python=LAST)
 def debug(session: nox.Session) -> None:
-    """Run all tests in asyncio's debug mode; otherwise one in three is.
+    """Run all tests in asyncio's debug mode; otherwise one in eight is.
 
     Not the programs that tests start: on a busy machine asyncio would tell them of slow
     steps, and what they print is what is tested.
