@@ -93,7 +93,7 @@ def test_other_things_are_done_with_a_job(
     ("arguments", "words"),
     [
         (["--job", "Nightly"], "there is no such job; 'veeam-tasks jobs' lists them"),
-        (["--job", ""], "--job '' fits "),
+        (["--job", ""], "--job '': there is no such job; 'veeam-tasks jobs' lists"),
         (["Oracle Backup"], 'veeam-tasks submit --job "Oracle Backup"'),
         (["Oracle"], 'veeam-tasks submit --job "Oracle"'),
         ([], "pass what to do: a PATH like"),
