@@ -167,7 +167,7 @@ def _read_event(value: object) -> EventMark:
 
 
 def _read(value: object, kind: type[MarkT], session: str | None = None) -> MarkT:
-    """Return a mark of a simple kind, which may hold a session under a key."""
+    """Return a mark of a simple kind, which may hold a job session under a key."""
     known = _known(_object(value), {one.name for one in attrs.fields(kind)})  # type: ignore[arg-type] # an attrs class
     if session is not None and known.get(session) is not None:
         known[session] = _within(session, _read, known[session], SessionMark)

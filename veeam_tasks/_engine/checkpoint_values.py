@@ -310,7 +310,7 @@ class StartMark:
         path: Of the action, below ``/api/``.
         at: When the server answered it, in seconds since 1970.
         skew: By how much the backup server's clock may be behind; None as a rule.
-        known: Sessions of the job that time alone does not tell from its run.
+        known: Job sessions of the job that time alone does not tell from its run.
         under_way: A run of the job that had not ended before.
         kind: What the job's sessions are, as far as known.
     """

@@ -1,6 +1,6 @@
 """Which job sessions are asked for with one query, and whether that pays.
 
-One by one a session costs a request a pause. One query has up to twenty of them, by
+One by one a job session costs a request a pause. One query has up to twenty of them, by
 their UIDs (``get_query_backupjobsession`` reference page), and costs about as much as
 two or three single requests; both are measured, and the cheaper way is taken. What
 other work on either machine adds is chance, so the least of the last few counts: a mean
@@ -22,7 +22,7 @@ from veeam_tasks._model import JobSession
 from veeam_tasks._protocol.session_paths import AT_ONCE, PATHS
 
 _EARLY = 0.25
-"""The share of its pause by which a session may be asked for early, to be one of a
+"""The share of its pause by which a job session may be asked for early, to be one of a
 query: so those that began one by one come together, and stay so."""
 
 _LOOKED_AT = 256
@@ -35,13 +35,13 @@ _FAILURES = 2
 
 @attrs.define(eq=False, kw_only=True)
 class SessionBatches:
-    """Gathers sessions that are due, and remembers what both ways cost.
+    """Gathers job sessions that are due, and remembers what both ways cost.
 
     Args:
         mode: "auto" takes the cheaper way; "never" and "always" do not compare.
 
     Attributes:
-        single: Seconds that one session takes of the server, asked for singly; None
+        single: Seconds that one job session takes of the server, asked for singly; None
             until that was measured.
         together: The same for one query, however many it asks for.
     """
@@ -61,7 +61,7 @@ class SessionBatches:
     )
 
     def note_asked(self, record: RunRecord) -> None:
-        """Take note that a session was asked for now, in whichever way."""
+        """Take note that a job session was asked for now, in whichever way."""
         session = record.session
         if session is None or session.kind not in PATHS:
             return
@@ -74,7 +74,7 @@ class SessionBatches:
         known[record] = None
 
     def note_single(self, seconds: float) -> None:
-        """Take note of what one session took, asked for singly."""
+        """Take note of what one job session took, asked for singly."""
         self._last_single.append(seconds)
         self._singles_wanted = max(0, self._singles_wanted - 1)
         self.single = min(self._last_single)
@@ -95,7 +95,7 @@ class SessionBatches:
             self._off_until = now + _TRY_AGAIN
 
     def shown(self, members: list[RunRecord]) -> dict[int, JobSession]:
-        """Return by the keys of their bytes the sessions that pages have shown."""
+        """Return by the keys of their bytes the job sessions that pages have shown."""
         return dict([one.shown for one in members if one.shown is not None])
 
     def note_shown(
@@ -104,7 +104,7 @@ class SessionBatches:
         sessions: Sequence[JobSession],
         keys: Sequence[int],
     ) -> None:
-        """Take note of what stands for the bytes of each session; nothing for none."""
+        """Take note of what stands for each job session's bytes; nothing for none."""
         if keys:
             found = {
                 session.session_id: (key, session)
@@ -114,7 +114,7 @@ class SessionBatches:
                 one.shown = found.get(one.session_id or "")
 
     def gather(self, record: RunRecord, now: float) -> list[RunRecord]:
-        """Return what is asked for with a session that is due, itself first.
+        """Return what is asked for with a job session that is due, itself first.
 
         The others are taken from where they stand: they are being polled from now on.
         """
@@ -142,7 +142,7 @@ class SessionBatches:
         return found
 
     def _may_come(self, record: RunRecord, now: float) -> bool:
-        """Tell whether a session is due, or soon enough."""
+        """Tell whether a job session is due, or soon enough."""
         if record.is_single or not record.is_wanted or record.not_before > now:
             return False
         if record.due == DueState.READY:
@@ -181,12 +181,12 @@ def hash_of_page(body: bytes) -> int:
 
 
 def is_unchanged(members: Iterable[RunRecord], body: bytes) -> bool:
-    """Tell whether a page says of each session what was acted on the last time.
+    """Tell whether a page says of each job session what was acted on the last time.
 
     Each record remembers its page. A table of pages by what was asked for together
     knew thousands of groups, since these mix, and the garbage collector had to go
-    through them; and it took a session that went back to where it was in one of them
-    for one that had not changed.
+    through them; and it took a job session that went back to where it was in one of
+    them for one that had not changed.
     """
     page_hash = hash_of_page(body)
     return all(one.unchanged_hash == page_hash for one in members)

@@ -4,10 +4,10 @@ While its job session is searched:
 
 | reply                               | what it does                                   |
 | ----------------------------------- | ---------------------------------------------- |
-| the session that the task links to  | found                                          |
+| the job session of the task's link  | found                                          |
 | 404, 500, nothing in place of it    | it is not there yet: the round is over         |
 | the task, with a link by now        | the link is asked for                          |
-| sessions of the job                 | the oldest that fits is the run, if one does   |
+| job sessions of the job             | the oldest that fits is the run, if one does   |
 | 400 to a query                      | the next way to ask, see `QueryHabits`         |
 | 403                                 | lost                                           |
 
@@ -61,10 +61,10 @@ _REFUSED_KEPT, _REFUSED_SHOWN = 20, 3
 
 @attrs.define(eq=False)
 class QueryHabits:
-    """How this server takes a query for the sessions of a job.
+    """How this server takes a query for the job sessions of a job.
 
     Both ways to name the job are used by programs in production, and which of them a
-    server takes is not documented: they take turns until one has shown a session of
+    server takes is not documented: they take turns until one has shown a job session of
     that job. A server that refuses a filter by time is asked for the newest.
     """
 
@@ -80,7 +80,7 @@ class QueryHabits:
         return JobFilter(by_urn=by_urn, has_time=not self.has_no_times)
 
     def note_found(self, request: QueryRequest) -> None:
-        """Take note that this way to ask has shown sessions of the job."""
+        """Take note that this way to ask has shown job sessions of the job."""
         self.by_urn = request.by_urn
         self._refused.discard(request.by_urn)
 
@@ -104,7 +104,7 @@ class QueryHabits:
 def next_request(
     record: RunRecord, habits: QueryHabits, now: float, *, may_ask_task: bool
 ) -> RunRequest | None:
-    """Return what to ask for next; None if nothing can tell of the session any more.
+    """Return what to ask for next; None if nothing can tell of the run any more.
 
     Args:
         record: The run.
@@ -192,12 +192,12 @@ def on_sessions(
     sessions: tuple[JobSession, ...],
     taken: dict[str, str],
 ) -> JobSession | None:
-    """Return the run among sessions of the job; None if it is not there.
+    """Return the run among job sessions of the job; None if it is not there.
 
     Args:
         record: The run, whose start is known.
         sessions: What a query gave.
-        taken: Sessions that are the runs of other starts, and of which.
+        taken: Job sessions that are the runs of other starts, and of which.
     """
     started = record.started
     assert started is not None

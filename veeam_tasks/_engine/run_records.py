@@ -27,10 +27,10 @@ class TaskRequest:
 
 @attrs.frozen
 class QueryRequest:
-    """A query for the sessions of the job.
+    """A query for the job sessions of the job.
 
     Attributes:
-        kind: Of which kind the sessions are.
+        kind: Of which kind the job sessions are.
         by_urn: Whether the job is named by its whole UID, not by its GUID alone.
         has_time: Whether only those since the start are asked for.
     """
@@ -63,7 +63,7 @@ RunRequest = LinkRequest | TaskRequest | QueryRequest
 class RunRecord(PolledRecord):
     """One run: searched until its job session is found, then polled until that ends.
 
-    A search goes in rounds: each asks for what may tell of the session, one request
+    A search goes in rounds: each asks for what may tell of the job session, one request
     after the other, and then pauses.
 
     Attributes:
@@ -85,10 +85,10 @@ class RunRecord(PolledRecord):
         round_sent: Monotonic time when the first request of the round was sent.
         is_round_clean: Whether each request of the round had an answer that tells.
         resultless: Looks at Stopped without a Result; `looked_at` of the last counted.
-        refused: Why sessions of the job were not taken for the run, by ID.
-        under_way: A session of the job that ran before the start, as far as known.
+        refused: Why job sessions of the job were not taken for the run, by ID.
+        under_way: A job session of the job that ran before the start, as far as known.
         is_single: Whether it is not to be asked for together with others.
-        missed: How many queries for several sessions did not show it.
+        missed: How many queries for several job sessions did not show it.
         shown: What stands for the bytes of its session in a page, with that session.
     """
 

@@ -34,7 +34,7 @@ _TAKEN_KEPT = 10_000
 
 
 def session_path_of(session: JobSession, base: URL) -> str:
-    """Return where a session that a query gave is asked for."""
+    """Return where a job session that a query gave is asked for."""
     if session.href is not None:
         try:
             path = resource_path(session.href, base)
@@ -53,7 +53,7 @@ def log_search(record: RunRecord, seconds: float, url: str) -> None:
 
 
 def log_unreadable(number: int, error: VeeamTasksError, url: str) -> None:
-    """Log that a query for several sessions told nothing of them."""
+    """Log that a query for several job sessions told nothing of them."""
     told = {"em_url": url, "event": "sessions_unreadable", **error_fields(error)}
     TASKS.info(
         "%d job sessions could not be had together: %s", number, error, extra=told
@@ -62,13 +62,13 @@ def log_unreadable(number: int, error: VeeamTasksError, url: str) -> None:
 
 @attrs.define(eq=False)
 class SessionOwners:
-    """Which session is the run of which start, so that no two starts share one."""
+    """Which job session is the run of which start, so that no two starts share one."""
 
     _runs: Mapping[tuple[str, int], RunRecord]
     _taken: dict[str, tuple[str, int]] = attrs.field(factory=dict)
 
     def take(self, record: RunRecord, session: JobSession) -> None:
-        """Remember that a session is the run of this start."""
+        """Remember that a job session is the run of this start."""
         if session.session_id not in self._taken:
             self._taken[session.session_id] = record.key
             if len(self._taken) > _TAKEN_KEPT:
@@ -77,7 +77,7 @@ class SessionOwners:
     def taken_by_others(
         self, record: RunRecord, sessions: tuple[JobSession, ...]
     ) -> dict[str, str]:
-        """Return sessions that other starts have, or have to get first.
+        """Return job sessions that other starts have, or have to get first.
 
         Of two starts of one job that are searched, the earlier takes the older run.
         """

@@ -61,7 +61,7 @@ from veeam_tasks._session.submitted import Submits, Submitted
 from veeam_tasks._telemetry.notices import TASKS
 from veeam_tasks._transport.transport import Transport
 
-# A session that so many queries did not show is asked for singly from then on.
+# A job session that so many queries did not show is asked for singly from then on.
 _MISSED_OFTEN = 3
 _WITH_REASONS = (SessionResult.FAILED, SessionResult.WARNING)
 
@@ -71,10 +71,10 @@ class Runs:
     """Finds the job session of each followed task, and polls it until it is Stopped.
 
     Args:
-        limit: How long the reply about one session may be, in bytes.
-        long_limit: How long a page of sessions may be.
+        limit: How long the reply about one job session may be, in bytes.
+        long_limit: How long a page of job sessions may be.
         end_all: Ends every subscription with an error.
-        batches: Which sessions are asked for together.
+        batches: Which job sessions are asked for together.
 
     Attributes:
         habits: How this server takes queries.
@@ -273,7 +273,7 @@ class Runs:
         return (times.now - times.sent) / (beside + 1)
 
     async def _poll_together(self, ask: Ask, members: list[RunRecord]) -> None:
-        """Ask for several sessions with one query, and act on what it says of each.
+        """Ask for several job sessions with one query, and act on what it says of each.
 
         1. As before, or a page of sessions: that is acted on, one by one.
         2. The query was refused: all are asked for singly, at once.
@@ -338,7 +338,7 @@ class Runs:
         times: PollTimes,
         page_hash: int,
     ) -> None:
-        """Act on each of the sessions that one query has told of."""
+        """Act on each of the job sessions that one query has told of."""
         found = {session.session_id: session for session in page.sessions}
         chance = self.tracker.random.random()
         ended: list[tuple[RunRecord, Decision]] = []
