@@ -1,10 +1,10 @@
 """Many job sessions followed at a pace of 1 s: together against one by one.
 
-    python benchmarks/followed.py                 # 300 sessions, then 2,000
+    python benchmarks/followed.py                 # 300 job sessions, then 2,000
     python benchmarks/followed.py --seconds 30 --rounds 3
 
 The server is a process of its own, on a core of its own, that answers from memory. A
-third of the sessions show new progress each second, the others are as before. A hold is
+third of them show new progress each second, the others are as before. A hold is
 told by the clock, in CPU time, and by the clock less what other processes took the core
 for; the goal is one by the clock, on a machine without other work.
 """
@@ -123,7 +123,7 @@ async def serve() -> None:
 
 
 async def measure(url: str, *, count: int, mode: Any, seconds: float) -> dict[str, Any]:
-    """Return what following so many sessions has cost, a second."""
+    """Return what following so many job sessions has cost, a second."""
     async with connect(
         url, username="u", password="p-secret", coalesce=mode, pace=STEADY
     ) as em:

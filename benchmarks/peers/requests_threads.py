@@ -1,4 +1,4 @@
-"""requests in 100 threads, a session and a kept connection each: GET and read."""
+"""requests in 100 threads, each with a `Session` and its connection: GET, read."""
 
 import itertools
 import threading

@@ -48,7 +48,7 @@ def bare(bare: Here, tmp_path: Path) -> Here:
 
 
 def test_jobs_are_listed_by_name(shell: Here) -> None:
-    """Name, kind, ID, whether enabled, and how the last session ended."""
+    """Name, kind, ID, whether enabled, and how the last job session ended."""
     ran = shell("jobs")
     assert (ran.status, ran.err) == (0, "")
     names = [job["name"] for job in ran.objects]

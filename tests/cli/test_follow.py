@@ -32,13 +32,13 @@ def server(running: ThreadedServer) -> Iterator[ThreadedServer]:
 
 
 def job(server: ThreadedServer, end: str, **options: object) -> Job:
-    """Return a job of a name of its own whose session ends so."""
+    """Return a job of a name of its own whose job session ends so."""
     name = f"Oracle {len(server.jobs)}"
     return server.add_job(name, session=f"{FAST} {end}", **options)  # type: ignore[arg-type]
 
 
 def test_a_backup_that_worked_is_status_0(shell: Here, server: ThreadedServer) -> None:
-    """The last line of JSON has the session, its result and its end."""
+    """The last line of JSON has the job session, its result and its end."""
     one = job(server, "success")
     ran = shell("submit", "--job", one.name, "--follow", *QUICK)
     assert ran.status == 0

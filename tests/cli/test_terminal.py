@@ -101,7 +101,7 @@ def test_ctrl_c_tells_what_is_unfinished(server: ThreadedServer) -> None:
 
 
 def test_ctrl_c_stops_no_job_that_is_followed(server: ThreadedServer) -> None:
-    """Nothing but the start was sent; the session goes on."""
+    """Nothing but the start was sent; the job session goes on."""
     job = server.add_job("Nightly", session="Working 1h, Stopped")
     path = f"{job.path}?action=start"
     child = on_terminal(["submit", path, "--follow", *QUICK], settings_of(server))

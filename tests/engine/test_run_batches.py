@@ -19,7 +19,7 @@ from veeam_tasks._engine.run_records import RunRecord
 def run(
     number: int, due: float = DueState.READY, kind: str = "BackupJobSession"
 ) -> RunRecord:
-    """Return the record of a followed session, due at a time or now."""
+    """Return the record of a followed job session, due at a time or now."""
     session = JobSession(
         session_id=f"00000000-0000-0000-0000-{number:012}",
         kind=kind,
@@ -171,7 +171,7 @@ def test_a_page_as_before_is_known_by_each_of_its_sessions() -> None:
 
 
 def test_what_a_page_showed_of_each_session_is_kept_with_its_key() -> None:
-    """With the very session of those bytes, whatever single replies say later."""
+    """With the very job session of those bytes, whatever single replies say later."""
     one, two, three = run(1), run(2), run(3)
     made = batches(one, two, three)
     sessions = [record.session for record in (two, one) if record.session is not None]

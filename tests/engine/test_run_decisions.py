@@ -260,7 +260,7 @@ shown = st.builds(
 
 
 def played(sessions: list[JobSession]) -> list[Observation]:
-    """Return what is seen of sessions that come a pause apart, to the end."""
+    """Return what is seen of job sessions that come a pause apart, to the end."""
     record, seen = run(path="x", session_id=GUID), []
     for number, session in enumerate(sessions):
         decision = on_session(record, session, at(number * 100.0))

@@ -22,7 +22,7 @@ WORKING = JobSession(
 
 
 def polled(scene: EngineScene) -> RunRecord:
-    """Return the run of a session that works, while it is being asked for."""
+    """Return the run of a job session that works, while it is being asked for."""
     record = followed(WORKING, pace=PACE)
     record.due = DueState.POLLING
     scene.tracker.runs[record.key] = record

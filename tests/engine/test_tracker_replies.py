@@ -467,7 +467,7 @@ async def test_a_task_that_is_watched_before_its_submit_returns_is_the_same(
 
 
 async def test_a_submit_of_an_older_logon_session_ends_no_newer_watch() -> None:
-    """Its reply came after the renewal, but the task is of the session before it."""
+    """Its reply came after the renewal, but the task is of the one before it."""
     scene = Scene()
     scene.tracker.clear()
     await scene.logon.renew(1, is_expired=True)

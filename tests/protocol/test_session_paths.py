@@ -13,7 +13,7 @@ OWN = f"replicaSessions/{GUID}/replicaTaskSessions?format=Entity"
 
 
 def session(*links: Link) -> JobSession:
-    """Return the session of a replication, with links."""
+    """Return the job session of a replication, with links."""
     return JobSession(
         session_id=GUID,
         kind="ReplicaJobSession",

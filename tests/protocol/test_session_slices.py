@@ -18,7 +18,7 @@ SECRETS = Secrets()
 
 
 def session(number: int, kind: str = "BackupJobSession", extra: str = "") -> str:
-    """Return the element of a session as the reference prints it."""
+    """Return the element of a job session as the reference prints it."""
     guid = f"7e9f0a51-3d5e-4a48-8c2a-{number:012}"
     return (
         f'<{kind} Href="https://em:9398/api/backupSessions/{guid}?format=Entity"'
@@ -75,7 +75,7 @@ def batched(parts: tuple[bytes, ...], size: int) -> Iterator[tuple[bytes, ...]]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("at_once", [1, 4, 100])
 def test_the_pieces_of_a_page_are_the_page(kind: str, at_once: int) -> None:
-    """All sessions in order, and where the page goes on, however many at once."""
+    """All job sessions in order, and where the page goes on, however many at once."""
     body = page(*[session(n, kind) for n in range(9)], kind=kind, tail=PAGING)
     for head in (b"", b"\xef\xbb\xbf", b'<?xml version="1.0" encoding="utf-8"?>\n'):
         given_reply = reply(head + body)
@@ -118,7 +118,7 @@ def test_a_key_stands_for_the_bytes_and_what_is_around_them() -> None:
     ],
 )
 def test_what_could_be_cut_wrongly_is_not_cut(body: bytes) -> None:
-    """An end of a session that is none must not be taken for one."""
+    """An end of a job session that is none must not be taken for one."""
     assert cut(reply(body)) is None
 
 

@@ -272,7 +272,7 @@ def test_secrets_in_a_session_are_hidden() -> None:
 
 
 def test_guids_are_compared_not_urns() -> None:
-    """A NAS session names its job by another URN with the same GUID."""
+    """A NAS job session names its job by another URN with the same GUID."""
     assert sessions.guid_of(f"urn:veeam:NasJob:{JOB.upper()}") == JOB
     assert sessions.guid_of(f"urn:veeam:Job:{JOB}") == JOB
     assert sessions.guid_of("urn:veeam:Job:none") is None

@@ -215,7 +215,7 @@ async def test_fetch_all_is_of_one_logon_session(expiring: tuple[int, ...]) -> N
     async with RawServer(route=sessions) as server, door(server) as em:
         await em.fetch("task-7")
         tasks = await em.fetch_all()
-        # Each expiry counts as a session, and each renewal.
+        # Each expiry counts as a logon session, and each renewal.
         assert em.statistics().renewals == len(expiring)
         assert [task.task_id for task in tasks] == ids_of(sessions.current)
         last = [f"token-{sessions.current} {number}" for number in (1, 2, 3)]

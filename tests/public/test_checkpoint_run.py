@@ -152,7 +152,7 @@ async def test_an_end_that_came_while_nobody_ran_is_told() -> None:
 
 
 async def test_a_search_has_one_more_look_however_long_nobody_ran() -> None:
-    """A session that began in time is found after its deadline has passed."""
+    """A job session that began in time is found after its deadline has passed."""
     async with SimulatedServer(session_delay=100) as server:
         state = await killed_while(server, RunStage.SEARCHING)
         await anyio.sleep(10_000)
@@ -239,7 +239,7 @@ async def some_of(watch: Watch) -> list[TaskEvent]:
 
 
 async def test_two_starts_of_one_job_keep_their_own_runs() -> None:
-    """The earlier start has the older session, also after both were resumed."""
+    """The earlier start has the older job session, also after both were resumed."""
     async with SimulatedServer(session_delay=8) as server:
         job = server.add_job(
             "Oracle", session="Working 60s, Stopped", machines=MACHINES

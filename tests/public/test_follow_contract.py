@@ -80,7 +80,7 @@ def test_stages_states_and_results_are_the_words_of_the_contract() -> None:
 
 
 async def test_a_wait_and_a_fetch_ask_for_no_session() -> None:
-    """Nor do `fetch_all` and `submit`: only who asks for the session pays for it."""
+    """Nor do `fetch_all` and `submit`: who asks for the job session pays for it."""
     async with SimulatedServer(job_links="always") as server, door(server) as em:
         job = server.add_job("Nightly", session="Working 10s, Stopped")
         task = await em.submit(f"{job.path}?action=start")
@@ -142,7 +142,7 @@ async def test_a_link_of_a_task_that_still_runs_is_taken() -> None:
 
 
 async def test_operation_finished_is_no_end_of_a_start() -> None:
-    """No session is asked for before the task is Finished, which may take long."""
+    """No job session is asked for before the task is Finished, which may take long."""
     async with (
         SimulatedServer(job_links="never") as server,
         door(server, pace=STEADY) as em,
@@ -174,7 +174,7 @@ LOGON = reply(
 
 
 def shown(path: str, state: str = "Working", more: str = "") -> bytes:
-    """Return the reply with a session, as the reference prints it."""
+    """Return the reply with a job session, as the reference prints it."""
     kind = PATHS[path]
     return reply(
         f'<{kind} {NS} Href="https://vbr01:9398/api/{path}/{GUID}?format=Entity"'
@@ -244,7 +244,7 @@ async def test_an_end_time_is_no_end() -> None:
 
 @pytest.mark.parametrize("most", [1, 3])
 async def test_sessions_keep_to_max_in_flight(most: int) -> None:
-    """Polls of tasks and sessions together are as many as that, and no more."""
+    """Polls of tasks and job sessions together are as many as that, and no more."""
     async with (
         SimulatedServer(job_links="always") as server,
         door(server, max_in_flight=most, pace=STEADY) as em,
@@ -266,7 +266,7 @@ async def test_sessions_keep_to_max_in_flight(most: int) -> None:
 
 
 async def test_a_lost_job_is_told_with_all_that_was_known() -> None:
-    """The error has the task, its ID and the session as it was seen last."""
+    """The error has the task, its ID and the job session as it was seen last."""
     async with SimulatedServer() as server, door(server) as em:
         job = server.add_job("Nightly", session="Working 1h, Stopped")
         running = asyncio.create_task(em.run(f"{job.path}?action=start"))

@@ -202,7 +202,7 @@ async def test_one_reply_that_it_is_unknown_is_ridden_out() -> None:
 
 
 async def test_an_error_that_does_not_say_unknown_is_ridden_out() -> None:
-    """500 may mean anything: a session that was seen is not lost by it."""
+    """500 may mean anything: a job session that was seen is not lost by it."""
     async with SimulatedServer() as server, door(server) as em:
         job = server.add_job("Nightly", session="Working 60s, Stopped")
         task = await em.submit(f"{job.path}?action=start")

@@ -56,7 +56,7 @@ async def test_run_returns_the_task_and_its_session_at_the_end(
 async def test_a_failed_job_raises_with_the_reason_of_each_machine(
     accept: Accept, version: VersionName
 ) -> None:
-    """The error names the job and the first reasons; it has task, session, machines."""
+    """It names the job and the first reasons; it has the job session and machines."""
     async with SimulatedServer(version=version) as server:
         job = server.add_job(
             "Oracle",
@@ -134,7 +134,7 @@ async def test_an_action_without_a_session_ends_with_its_task() -> None:
 
 
 async def test_follow_takes_up_a_task_that_was_started_already() -> None:
-    """Also one that has long finished, and one whose session has ended."""
+    """Also one that has long finished, and one whose job session has ended."""
     async with SimulatedServer() as server, door(server) as em:
         job = server.add_job("Nightly", session="Working 60s, Stopped")
         task = await em.submit(f"{job.path}?action=start")

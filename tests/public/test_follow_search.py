@@ -60,7 +60,7 @@ def session_of(events: list[TaskEvent]) -> JobSession:
 async def test_every_kind_of_job_is_found_without_a_link(
     accept: Accept, version: VersionName, kind: str
 ) -> None:
-    """By a query for either kind of session; GUIDs are compared, never whole URNs."""
+    """By a query for either kind of job session; GUIDs are compared, not whole URNs."""
     async with (
         SimulatedServer(version=version, job_links="never") as server,
         started(server, accept=accept) as em,
@@ -355,7 +355,7 @@ async def test_a_restore_without_a_link_is_never_guessed() -> None:
 
 
 async def test_a_restore_is_followed_by_its_link() -> None:
-    """Its session has no job, but a machine."""
+    """Its job session has no job, but a machine."""
     async with SimulatedServer() as server, started(server) as em:
         server.add_task("Running 2s, Finished", related="RestoreSession", shared=True)
         run = await em.follow("task-1")

@@ -28,7 +28,7 @@ async def following(
 
 
 def by_uid(server: SimulatedServer) -> int:
-    """Return how many queries for several sessions there were."""
+    """Return how many queries for several job sessions there were."""
     return sum(BY_UID.search(one.query) is not None for one in server.requests)
 
 
@@ -67,7 +67,7 @@ async def test_they_end_rightly_with_a_tenth_of_the_requests(
 
 
 async def test_kinds_are_asked_for_apart() -> None:
-    """A query is for sessions of one kind."""
+    """A query is for job sessions of one kind."""
     async with SimulatedServer(job_links="always") as server:
         script = "Working 60s, Stopped"
         jobs = [server.add_job(f"B{n}", session=script) for n in range(5)]

@@ -84,7 +84,7 @@ def test_the_documented_events_and_loggers_are_those_of_the_source() -> None:
 async def test_what_could_not_be_had_is_logged_as_documented(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The machines of a job, what sessions it has, a log-out, an own function."""
+    """The machines of a job, what job sessions it has, a log-out, an own function."""
     caplog.set_level(logging.DEBUG, "veeam_tasks")
 
     def fail(notice: vt.Notice) -> None:

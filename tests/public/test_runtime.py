@@ -158,7 +158,7 @@ async def test_a_host_that_is_cancelled_in_mid_log_out_leaves_nothing() -> None:
 
 
 async def test_log_out_goes_again_over_a_new_connection() -> None:
-    """A kept connection that died unnoticed does not leave the session open."""
+    """A kept connection that died unnoticed does not leave the logon session open."""
     async with SimulatedServer() as server:
         em = await door(server)
         server.faults.add(Fault("reset", method="DELETE", times=1))

@@ -182,7 +182,7 @@ def failing_job(server: SimulatedServer) -> str:
 
 
 async def run_job(server: SimulatedServer) -> None:
-    """Start a job and follow it: query, session, machines."""
+    """Start a job and follow it: query, job session, machines."""
     path = failing_job(server)
     async with door(server) as em:
         with contextlib.suppress(SessionFailedError):
@@ -190,7 +190,7 @@ async def run_job(server: SimulatedServer) -> None:
 
 
 async def follow_together(server: SimulatedServer) -> None:
-    """Follow some jobs, whose sessions are asked for with one query."""
+    """Follow some jobs, whose job sessions are asked for with one query."""
     paths = [failing_job(server) for _ in range(2)]
     async with door(server, coalesce="always") as em:
         tasks = [await em.submit(path) for path in paths]

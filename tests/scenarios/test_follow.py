@@ -74,7 +74,7 @@ async def test_a_task_that_was_lost_otherwise_is_lost_as_ever() -> None:
 
 
 async def test_a_lost_task_whose_job_was_never_found_says_both() -> None:
-    """The text says that the task was lost, and that no session was found."""
+    """The text says that the task was lost, and that no job session was found."""
     async with SimulatedServer(job_links="never", session_delay=10**6) as server:
         job = server.add_job("Nightly", session=SCRIPT)
         async with door(server) as em:
@@ -185,7 +185,7 @@ async def test_one_watch_has_one_place_for_an_id() -> None:
 @WITH_AND_WITHOUT_LINKS
 @pytest.mark.parametrize("at", [1, 5, 60])
 async def test_an_outage_is_ridden_out(links: Links, at: float) -> None:
-    """In the task, in the search, in the session; one probe asks meanwhile."""
+    """In the task, in the search, in the job session; one probe asks meanwhile."""
     notices = []
     async with SimulatedServer(job_links=links, session_delay=10) as server:
         job = server.add_job("Nightly", session=SCRIPT)
@@ -246,7 +246,7 @@ async def test_only_errors_for_one_session_for_as_long_as_patience_lose_it() -> 
 
 
 async def test_a_request_that_hangs_is_given_up_in_time() -> None:
-    """The deadline of a request holds for sessions, too."""
+    """The deadline of a request holds for job sessions, too."""
     async with SimulatedServer() as server:
         job = server.add_job("Nightly", session=SCRIPT)
         async with door(server, request_timeout=5) as em:
@@ -316,7 +316,7 @@ async def test_cancelling_it_stops_polling_and_nothing_else() -> None:
 
 
 async def test_what_nobody_holds_any_more_is_not_polled() -> None:
-    """A watch that is dropped in the middle of a session stops quietly."""
+    """A watch that is dropped in the middle of a job session stops quietly."""
     async with SimulatedServer() as server, door(server, keep_alive=False) as em:
         job = server.add_job("Nightly", session=SCRIPT)
         task = await em.submit(f"{job.path}?action=start")

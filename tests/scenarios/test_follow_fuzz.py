@@ -1,4 +1,4 @@
-"""Followed runs against a server that behaves at random: the right session, its end.
+"""Followed runs against a server that behaves at random: the right run, and its end.
 
 The default run plays the same examples each time. ``nox -s fuzz`` sets
 VEEAM_TASKS_FUZZ_ROUNDS, and then there are more, and others each time.
@@ -133,7 +133,7 @@ def check_order(events: list[TaskEvent]) -> None:
 
 
 def check_end(event: TaskEvent, session: JobSession, script: str) -> None:
-    """Hold that it is the right session, and its true end."""
+    """Hold that it is the right job session, and its true end."""
     assert event.session is not None
     assert event.session.session_id == session.session_id
     assert event.session.is_ended

@@ -249,7 +249,7 @@ async def test_an_action_does_not_wait_for_four_requests_that_hang() -> None:
 
 
 async def test_what_a_job_had_before_its_start_is_known() -> None:
-    """Its own sessions, and none of another job's."""
+    """Its own job sessions, and none of another job's."""
     async with SimulatedServer() as server, door(server) as em:
         job = server.add_job("Nightly", history=3)
         server.add_job("Weekly", history=2)

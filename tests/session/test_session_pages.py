@@ -25,7 +25,7 @@ PLAIN = (
 
 
 def long_page(count: int, links: int) -> Reply:
-    """Return a page of so many sessions with so many links each."""
+    """Return a page of so many job sessions with so many links each."""
     sessions = [
         PLAIN.format(
             guid=f"7e9f0a51-3d5e-4a48-8c2a-{number:012}",
@@ -87,7 +87,7 @@ async def test_a_long_page_that_is_none_says_why() -> None:
 
 
 async def test_what_is_as_it_was_is_not_parsed_again() -> None:
-    """The sessions of equal bytes are the very same; the others are new."""
+    """The job sessions of equal bytes are the very same; the others are new."""
     first = await read_page(long_page(20, 3), SECRETS)
     assert isinstance(first.value, SessionPage)
     known = dict(zip(first.keys, first.value.sessions, strict=True))

@@ -124,7 +124,7 @@ def test_a_retry_is_the_run_of_a_retry() -> None:
 
 @pytest.mark.parametrize("middle", ["Job", "NasJob", "AgentJob"])
 def test_urns_of_one_guid_are_one_job(middle: str) -> None:
-    """A NAS session names its job by another URN than the job has."""
+    """A NAS job session names its job by another URN than the job has."""
     ours = session(1, 5, job_uid=f"urn:veeam:{middle}:{JOB.upper()}")
     assert choose([ours], started()) is ours
 

@@ -1,4 +1,4 @@
-"""Actions of the simulated server: tasks, what they lead to, sessions that move."""
+"""Actions of the simulated server: tasks, what they lead to, job sessions that move."""
 
 from collections import Counter
 from urllib.parse import urlsplit
@@ -170,7 +170,7 @@ async def test_a_replication_job_leads_to_a_replica_session() -> None:
 
 @pytest.mark.virtual_time
 async def test_stopping_a_job_or_a_session_ends_it() -> None:
-    """Who stops a session makes it Stopping, then Failed, where it stood."""
+    """Who stops a job session makes it Stopping, then Failed, where it stood."""
     async with SimulatedServer() as server, Client(server.url) as client:
         server.set_script("Finished")
         await client.log_on()

@@ -442,7 +442,7 @@ SESSION_FAULTS = "Working 5s, Stopped warning"
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("kind", ["backwards", "vanish", "other_task"])
 async def test_faults_of_tasks_act_on_single_sessions_as_well(kind: str) -> None:
-    """A session goes back, is unknown, or is another than the one asked for."""
+    """A job session goes back, is unknown, or is another than the one asked for."""
     async with SimulatedServer(seed=1) as server, Client(server.url) as client:
         await client.log_on()
         session = server.add_session(server.jobs[1], SESSION_FAULTS)

@@ -139,7 +139,7 @@ async def test_the_keys_of_a_backup_session_in_their_recorded_order(
         assert list(got) == keys.split()
         assert member(got, "IsRetry") is False
         assert member(got, "Progress") == 100
-        # Null in every capture, also of a session that failed.
+        # Null in every capture, also of a job session that failed.
         assert {key.lower(): got[key] for key in got}.get("failuremessage") is None
 
 
@@ -240,7 +240,7 @@ async def test_an_unknown_session_may_be_500_instead_of_404() -> None:
 
 @pytest.mark.virtual_time
 async def test_states_are_frozen_between_two_collections() -> None:
-    """With an interval, a session appears and moves when a collection has ended."""
+    """With an interval, a job session appears and moves when a collection has ended."""
     async with (
         SimulatedServer(collect_interval=900, collect_seconds=18) as server,
         Client(server.url) as client,
@@ -434,7 +434,7 @@ async def test_the_task_of_a_started_job_links_to_its_session_or_not(
 
 
 async def test_retries_and_stops_have_no_link() -> None:
-    """In none of the samples; a retry is a session all the same."""
+    """In none of the samples; a retry is a job session all the same."""
     async with (
         SimulatedServer(job_links="always") as server,
         Client(server.url) as client,
@@ -569,7 +569,7 @@ async def test_restores_and_failovers_link_to_sessions_of_their_kind(
 async def test_agent_and_nas_jobs_have_paths_and_uids_of_their_own(
     kind: Any, folder: str, uid: str, job_uid: str, up: str
 ) -> None:
-    """A NAS session names its job otherwise than the job names itself."""
+    """A NAS job session names its job otherwise than the job names itself."""
     async with SimulatedServer() as server, Client(server.url) as client:
         job = server.add_job("Other", kind=kind)
         await client.log_on()

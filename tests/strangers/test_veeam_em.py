@@ -40,7 +40,7 @@ def client(server: ThreadedServer, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_it_logs_on_and_knows_who_it_is(server: ThreadedServer, client: Any) -> None:
-    """The token goes by header and by cookie; the session can be read."""
+    """The token goes by header and by cookie; the logon session can be read."""
     (session,) = server.logon_sessions
     assert client.api_token == session.token
     assert client.session_data["UserName"] == "admin"

@@ -35,7 +35,7 @@ _FOLLOWER = Wanting()
 
 
 def followed(session: JobSession, number: int = 0, pace: Pace = SLOW) -> RunRecord:
-    """Return the record of a run whose session works, with somebody who wants it."""
+    """Return the record of a run that is under way, with somebody who wants it."""
     task = Task(
         task_id=f"task-{number}",
         state=TaskState.FINISHED,

@@ -187,7 +187,7 @@ def why_not(session: JobSession, started: StartedJob) -> str | None:
     if not is_of_job(session, started.job_guid):
         reason = "it is of another job"
     elif is_child(session):
-        reason = "it is a part of another session"
+        reason = "it is a part of another job session"
     elif session.session_id in started.known:
         reason = "it was there before the start"
     elif created is None:

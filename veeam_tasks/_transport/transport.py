@@ -157,8 +157,8 @@ class Transport:
         )
         if self._http.trace_configs:
             # Someone traces aiohttp. That polls are suppressed in its spans would still
-            # cost each of them a sixth; so they go over a session of no traces, and
-            # the same connections.
+            # cost each of them a sixth; so they go over an aiohttp session without
+            # traces, and the same connections.
             self._polling = self._make_http(connector, is_owner=False)
             self._polling.trace_configs.clear()
 

@@ -16,8 +16,8 @@ import veeam_tasks as vt
 from veeam_tasks.cli._explain import SHARE, WORTH, why_lost
 from veeam_tasks.cli._messages import counted, visible
 
-SEARCHING = "triggered; its session is not in the Enterprise Manager yet"
-BY_LINK = "triggered; only a link of the task can tell its session, none yet"
+SEARCHING = "triggered; its job session is not in the Enterprise Manager yet"
+BY_LINK = "triggered; only a link of the task can tell its job session, none yet"
 
 # Operations whose task ends when a job has begun; by the server's reference.
 _STARTS = frozenset(
