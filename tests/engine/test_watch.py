@@ -1,4 +1,4 @@
-"""Subscriptions by themselves: what they make of whatever the engine tells them."""
+"""Watches and waits by themselves: what they make of what the engine tells them."""
 
 import asyncio
 import gc

@@ -59,67 +59,67 @@ JSON_UNITS = [
 ]
 
 
-def long_body(dice: random.Random) -> bytes:
+def long_body(chance: random.Random) -> bytes:
     """Return up to 1 MiB of one thing again and again, whole or not."""
-    size = dice.randrange(LONGEST // 64, LONGEST)
-    if dice.random() < 0.5:
-        head, unit, tail = b"<Tasks>", dice.choice(XML_UNITS), b"</Tasks>"
-        if dice.random() < 0.2:
+    size = chance.randrange(LONGEST // 64, LONGEST)
+    if chance.random() < 0.5:
+        head, unit, tail = b"<Tasks>", chance.choice(XML_UNITS), b"</Tasks>"
+        if chance.random() < 0.2:
             head, tail = f"<v:Tasks xmlns:v='{VEEAM}'>".encode(), b"</v:Tasks>"
         if unit == b" a=''":
             units = (b" a%x=''" % number for number in range(size // 9))
             return head + b"<a" + b"".join(units) + b"/>" + tail
     else:
-        head, unit, tail = b'{"Tasks":[', dice.choice(JSON_UNITS), b"0]}"
-        if dice.random() < 0.3:
+        head, unit, tail = b'{"Tasks":[', chance.choice(JSON_UNITS), b"0]}"
+        if chance.random() < 0.3:
             head, tail = b'{"State":"', b'"}'
     body = head + unit * ((size - len(head) - len(tail)) // len(unit))
-    return body + tail if dice.random() < 0.7 else body
+    return body + tail if chance.random() < 0.7 else body
 
 
-def mutated(dice: random.Random) -> bytes:
+def mutated(chance: random.Random) -> bytes:
     """Return a published body with some bytes replaced, moved, doubled or lost."""
-    body = bytearray(dice.choice(BODIES))
-    for _ in range(dice.choice([0, 1, 1, 1, 2, 2, 3, 5, 10])):
-        at = dice.randrange(len(body) + 1)
-        until = min(len(body), at + dice.choice([0, 0, 1, 1, 2, 8, 40]))
-        kind = dice.randrange(6)
+    body = bytearray(chance.choice(BODIES))
+    for _ in range(chance.choice([0, 1, 1, 1, 2, 2, 3, 5, 10])):
+        at = chance.randrange(len(body) + 1)
+        until = min(len(body), at + chance.choice([0, 0, 1, 1, 2, 8, 40]))
+        kind = chance.randrange(6)
         if kind == 0:
             del body[at:until]
         elif kind == 1:
-            body[at:until] = dice.choice(FRAGMENTS)
+            body[at:until] = chance.choice(FRAGMENTS)
         elif kind == 2:
-            body[at:at] = body[at:until] * dice.choice([1, 2, 40])
+            body[at:at] = body[at:until] * chance.choice([1, 2, 40])
         elif kind == 3:
-            body[at:until] = dice.randbytes(until - at)
+            body[at:until] = chance.randbytes(until - at)
         elif kind == 4:
-            other = dice.choice(BODIES)
-            start = dice.randrange(len(other))
-            body[at:until] = other[start : start + dice.randrange(120)]
+            other = chance.choice(BODIES)
+            start = chance.randrange(len(other))
+            body[at:until] = other[start : start + chance.randrange(120)]
         elif at < len(body):
-            body[at] ^= 1 << dice.randrange(8)
-    if dice.random() < 0.02:
+            body[at] ^= 1 << chance.randrange(8)
+    if chance.random() < 0.02:
         return bytes(body).decode("utf-8", "replace").encode("utf-16")
     return bytes(body)
 
 
 def replies(rounds: int, *, share_of_long: float) -> Iterator[Reply]:
     """Return as many replies as rounds, the same each time."""
-    dice = random.Random(SEED)
+    chance = random.Random(SEED)
     for _ in range(rounds):
-        luck = dice.random()
-        if luck < share_of_long:
-            body = long_body(dice)
-        elif luck < 0.1:
-            body = dice.randbytes(dice.randrange(200))
+        drawn = chance.random()
+        if drawn < share_of_long:
+            body = long_body(chance)
+        elif drawn < 0.1:
+            body = chance.randbytes(chance.randrange(200))
         else:
-            body = mutated(dice)
+            body = mutated(chance)
         json_like = body.lstrip(b"\xef\xbb\xbf \r\n")[:1] in b"{["
         likely = "application/json" if json_like else "application/xml"
         yield reply(
             body,
-            likely if dice.random() < 0.9 else dice.choice(CONTENT_TYPES),
-            dice.choice(STATUSES),
+            likely if chance.random() < 0.9 else chance.choice(CONTENT_TYPES),
+            chance.choice(STATUSES),
             location="https://else.example/" + body[:9].decode("latin-1"),
         )
 

@@ -217,7 +217,7 @@ def page_of(
     return {
         "verdict": words.verdict(counts, unseen=len(unseen), is_over=recorder.is_over),
         "unseen": unseen,
-        "mood": _mood(counts, is_cut=recorder.cut_short is not None),
+        "worst": _worst(counts, is_cut=recorder.cut_short is not None),
         "counts": counts,
         "total": counts.total(),
         "Outcome": Outcome,
@@ -256,7 +256,7 @@ def _is_one_day(begin: datetime, end: datetime, zone: tzinfo | None) -> bool:
     return begin.astimezone(zone).date() == end.astimezone(zone).date()
 
 
-def _mood(counts: Counter[Outcome], *, is_cut: bool) -> Outcome:
+def _worst(counts: Counter[Outcome], *, is_cut: bool) -> Outcome:
     """Return what gives the verdict its colour: the worst that there is."""
     if not counts.total():
         return Outcome.FAILED if is_cut else Outcome.UNFINISHED

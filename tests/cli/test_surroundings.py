@@ -1,4 +1,4 @@
-"""The shell with what real days bring: other servers, odd files, signals, silence."""
+"""The shell among other servers, odd files and terminals, signals, silence."""
 
 import contextlib
 import os
