@@ -121,7 +121,7 @@ async def test_adopt(wire: Wire) -> None:
 
 @ASKS
 async def test_dead_adopted_token(ask: Ask, wire: Wire) -> None:
-    """A dead token is a `LogonError` that says so; nobody logs on anew."""
+    """A refused token is a `LogonError` that says so; nobody logs on anew."""
     token = base64.b64encode(b"7d3bd4ca-99b5-4b3e-8c5b-0f30fd4dd6d8").decode()
     async with (
         wire.server() as server,

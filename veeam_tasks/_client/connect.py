@@ -127,7 +127,7 @@ def adopt(
     """Use a logon session that someone else opened; never end it, nor log on anew.
 
     Returns:
-        What gives a `SessionManager`, awaited or entered. A dead token is a
+        What gives a `SessionManager`, awaited or entered. A refused token is a
         `LogonError` at the first request.
 
     The options are those of `connect`.
