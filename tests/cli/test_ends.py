@@ -12,6 +12,7 @@ from support.command_line import (
     COMMAND,
     QUICK,
     SECONDS,
+    between_pipes,
     clean_environment,
     elsewhere,
     settings_of,
@@ -25,14 +26,8 @@ from veeam_tasks.simulator import Fault, ThreadedServer
 
 
 def start(server: ThreadedServer, *arguments: str) -> "subprocess.Popen[str]":
-    """Start a command between pipes."""
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=clean_environment(**settings_of(server)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    """Start a command that logs on to a server."""
+    return between_pipes(arguments, settings_of(server))
 
 
 @pytest.mark.parametrize(

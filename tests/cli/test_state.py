@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 from support.command_line import (
-    COMMAND,
     QUICK,
     SECONDS,
     Here,
     Ran,
-    clean_environment,
+    between_pipes,
 )
 
 from veeam_tasks.simulator import Fault, Job, ThreadedServer
@@ -54,14 +53,7 @@ def share(shell: Here) -> dict[str, str]:
 def start(arguments: list[str], **more: Any) -> "subprocess.Popen[str]":
     """Start a command between pipes, with the settings of this process."""
     variables = {key: os.environ[key] for key in os.environ if "VEEAM_EM_" in key}
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=clean_environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **more,
-    )
+    return between_pipes(arguments, variables, **more)
 
 
 def lines_of(out: str) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from support.command_line import (
     QUICK,
     SECONDS,
     Here,
+    between_pipes,
     clean_environment,
     settings_of,
 )
@@ -24,20 +25,6 @@ from support.command_line import (
 from veeam_tasks.simulator import Fault, ThreadedServer
 
 JOB = "jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=start"
-
-
-def start(
-    arguments: list[str], variables: dict[str, str], *, stdin: int | None = None
-) -> "subprocess.Popen[str]":
-    """Start a command between pipes."""
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=clean_environment(**variables),
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize("command", ["delete", "get", "watch"])
@@ -181,7 +168,7 @@ def test_a_terminal_that_is_not_utf_8_gets_escapes(server: ThreadedServer) -> No
 def test_a_terminal_that_goes_away_logs_out(server: ThreadedServer) -> None:
     """SIGHUP, as of a dropped ssh, ends the watch as SIGTERM does; status 129."""
     task = server.add_task("Running", shared=True)
-    child = start(["watch", task.task_id, *QUICK], settings_of(server))
+    child = between_pipes(["watch", task.task_id, *QUICK], settings_of(server))
     assert child.stdout is not None
     child.stdout.readline()
     child.send_signal(signal.SIGHUP)
@@ -215,7 +202,7 @@ def test_ctrl_c_in_a_submit_says_that_it_may_be_carried_out(
 ) -> None:
     """An action that was being sent is not passed over in silence."""
     fault = server.faults.add(Fault("stall", path="action=start"))
-    child = start(["submit", JOB], settings_of(server))
+    child = between_pipes(["submit", JOB], settings_of(server))
     while not fault.played:
         assert child.poll() is None
     child.send_signal(signal.SIGINT)
@@ -266,7 +253,7 @@ def test_ctrl_c_waits_for_no_password_command(
     task = server.add_task("Running", shared=True)
     variables = {**settings_of(server), "VEEAM_EM_PASSWORD": ""}
     command = f"{sys.executable} {script}"
-    child = start(
+    child = between_pipes(
         ["watch", task.task_id, "--password-command", command, *QUICK], variables
     )
     assert child.stdout is not None

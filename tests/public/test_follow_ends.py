@@ -5,33 +5,25 @@ from typing import Literal
 
 import anyio
 import pytest
-from support.managers import STEADY, door, targets
+from support.managers import STEADY, door, followed, targets
 
 from veeam_tasks import (
     Pace,
     RunStage,
     SessionFailedError,
     SessionLostError,
-    SessionManager,
     SessionResult,
     SessionState,
     TaskEvent,
     TaskFailedError,
     TaskState,
 )
-from veeam_tasks.simulator import Fault, Job, SimulatedServer
+from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
 
 TASK, SEARCHING, SESSION = RunStage.TASK, RunStage.SEARCHING, RunStage.SESSION
 Links = Literal["always", "never"]
-
-
-async def watched(em: SessionManager, job: Job, **options: float) -> list[TaskEvent]:
-    """Start a job and return all events of the watch that follows it."""
-    task = await em.submit(f"{job.path}?action=start")
-    async with em.watch(task, follow=True, **options) as watch:
-        return [event async for event in watch]
 
 
 def is_in_order(events: list[TaskEvent]) -> bool:
@@ -69,7 +61,7 @@ async def test_stages_come_in_order_and_nothing_is_told_twice() -> None:
     async with SimulatedServer(job_links="never", session_delay=2) as server:
         job = server.add_job("Nightly", session=script)
         async with door(server) as em:
-            events = await watched(em, job)
+            events = await followed(em, job.path)
     assert is_in_order(events)
     assert events[0].stage is TASK
     assert SEARCHING in [event.stage for event in events]
@@ -100,7 +92,7 @@ async def test_stages_come_in_order_and_nothing_is_told_twice() -> None:
 async def test_stopped_alone_ends_it(script: str, ends: bool) -> None:
     """Not a Result, not 100 %, not an unknown word; progress may fall."""
     async with SimulatedServer() as server, door(server) as em:
-        events = await watched(em, server.add_job("Nightly", session=script))
+        events = await followed(em, server.add_job("Nightly", session=script).path)
         assert is_in_order(events)
         assert events[-1].succeeded is ends
         assert events[-1].session is not None
@@ -265,7 +257,7 @@ async def test_a_failed_task_is_final_in_its_first_stage() -> None:
         job = server.add_job("Nightly", session="Working 1h, Stopped")
         server.add_session(job)
         before = server.requests.total
-        events = await watched(em, job)
+        events = await followed(em, job.path)
         assert events[-1].stage is TASK
         assert events[-1].succeeded is False
         assert events[-1].session is None
@@ -328,7 +320,7 @@ async def test_the_machines_are_read_once_for_what_did_not_end_well() -> None:
             session="Working 10s, Stopped failed",
             machines={"db01": "Completed failed 'No space'", "db02": "Completed"},
         )
-        events = await watched(em, job)
+        events = await followed(em, job.path)
         assert [(one.vm_name, one.reason) for one in events[-1].failures] == [
             ("db01", "No space")
         ]
@@ -336,7 +328,7 @@ async def test_the_machines_are_read_once_for_what_did_not_end_well() -> None:
         assert len(asked) == 1
         for kind in ("status", "html", "drop"):
             server.faults.add(Fault(kind, path="taskSessions", times=2))
-            events = await watched(em, job)
+            events = await followed(em, job.path)
             assert events[-1].succeeded is False
             assert events[-1].failures == ()
             server.faults.clear()

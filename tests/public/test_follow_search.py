@@ -7,7 +7,7 @@ from typing import Literal
 
 import anyio
 import pytest
-from support.managers import door, targets
+from support.managers import door, followed, targets
 
 from veeam_tasks import (
     JobSession,
@@ -34,13 +34,6 @@ async def started(
     """Give a manager of the server."""
     async with door(server, **options) as em:  # type: ignore[arg-type] # of a test
         yield em
-
-
-async def followed(em: SessionManager, path: str, **options: float) -> list[TaskEvent]:
-    """Submit and return all events of the watch that follows."""
-    task = await em.submit(f"{path}?action=start")
-    async with em.watch(task, follow=True, **options) as watch:
-        return [event async for event in watch]
 
 
 def session_of(events: list[TaskEvent]) -> JobSession:

@@ -130,6 +130,22 @@ def elsewhere(
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
+def between_pipes(
+    arguments: Sequence[str],
+    variables: Mapping[str, str] | None = None,
+    **options: Any,
+) -> "subprocess.Popen[str]":
+    """Start a command line between pipes; `options` are more of `Popen`'s."""
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=clean_environment(**(variables or {})),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
 def on_terminal(
     arguments: Sequence[str],
     variables: Mapping[str, str] | None = None,

@@ -6,7 +6,7 @@ from typing import Literal, Unpack
 import attrs
 
 from support.raw_server import RawServer
-from veeam_tasks import Pace, SessionManager, connect
+from veeam_tasks import Pace, SessionManager, TaskEvent, connect
 from veeam_tasks._client.connect import Connecting
 from veeam_tasks._options.keywords import Options
 from veeam_tasks.simulator import SimulatedServer
@@ -89,6 +89,13 @@ def direct(server: SimulatedServer, **options: Unpack[Options]) -> SessionManage
         password=server.password,
         **settings_for(server, options),
     )
+
+
+async def followed(em: SessionManager, path: str) -> list[TaskEvent]:
+    """Start the job at a path; return all events of the watch that follows it."""
+    task = await em.submit(f"{path}?action=start")
+    async with em.watch(task, follow=True) as watch:
+        return [event async for event in watch]
 
 
 def targets(server: SimulatedServer, method: str = "GET") -> list[str]:
