@@ -132,9 +132,22 @@ def test_times_have_none_to_seven_digits(text: str, microsecond: int) -> None:
     assert sessions.time_of(text) == expected
 
 
-@pytest.mark.parametrize("text", ["1900-01-01T00:00:00Z", "0001-01-01T00:00:00", "x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1900-01-01T00:00:00Z",
+        "0001-01-01T00:00:00",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59.9999999Z",
+        "9999-12-31T23:59:59.9999999-05:00",
+        "x",
+    ],
+)
 def test_nonsense_for_a_time_is_none(text: str) -> None:
-    """Working copy jobs end in 1900 or in the year 1: that is no time."""
+    """Working copy jobs end in 1900 or in the year 1: that is no time.
+
+    Nor is the last one that there is: five hours later there is no datetime.
+    """
     assert sessions.time_of(text) is None
 
 

@@ -383,6 +383,25 @@ async def test_retry_after_is_seconds(
         assert (await poll(transport)).retry_after == seconds
 
 
+@pytest.mark.parametrize(
+    ("written", "year"),
+    [
+        ("Mon, 23 Nov 2026 10:00:00 GMT", 2026),
+        ("Mon, 01 Jan 1601 00:00:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("x", None),
+    ],
+)
+async def test_a_date_that_no_clock_shows_is_none(
+    written: str, year: int | None
+) -> None:
+    """What was started then would be followed from before all time, or never."""
+    answer = reply(RUNNING, headers=[f"Date: {written}"])
+    async with RawServer(answer) as server, opened(server) as transport:
+        date = (await transport.send(submit(), TOKEN)).date
+    assert (None if date is None else date.year) == year
+
+
 async def test_retry_after_by_a_date_of_a_server_that_tells_no_time() -> None:
     """The date counts from our own clock then."""
     later = datetime.now(UTC) + timedelta(seconds=500)

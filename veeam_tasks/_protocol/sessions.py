@@ -47,7 +47,7 @@ GUID = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
-_EARLIEST = 1970
+_EARLIEST, _LATEST = 1970, 9998
 _PERCENT = range(101)
 
 
@@ -154,7 +154,8 @@ def time_of(text: str | None) -> datetime | None:
     """Return a time of the server, aware; None if it says none that can be meant.
 
     Without a ``Z`` it is UTC all the same. Years before 1970 stand for "none" (working
-    copy jobs end in 1900, or in the year 1).
+    copy jobs end in 1900, or in the year 1), and so does .NET's last moment, in 9999,
+    which no other time zone could show.
     """
     if not text:
         return None
@@ -162,7 +163,7 @@ def time_of(text: str | None) -> datetime | None:
         when = datetime.fromisoformat(text.strip())
     except ValueError:
         return None
-    if when.year < _EARLIEST:
+    if not _EARLIEST <= when.year <= _LATEST:
         return None
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 

@@ -76,6 +76,7 @@ _MEDIA_TYPES = {"xml": "application/xml", "json": "application/json"}
 _ENCODINGS = {"", "identity", "gzip", "deflate", "br", "zstd"}
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?", re.ASCII)
 _YEAR = 365 * 86400.0
+_YEARS = range(1970, 9998)
 
 
 class Transport:
@@ -556,8 +557,13 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _date(headers: Mapping[str, str]) -> datetime | None:
-    """Return the time that the server says it is; None if it says none."""
-    return _moment(headers.get(hdrs.DATE, ""))
+    """Return the time that the server says it is; None if it says none.
+
+    Nor is it one that no clock can show: FILETIME begins in 1601, and near the end of
+    all dates nothing could be added.
+    """
+    date = _moment(headers.get(hdrs.DATE, ""))
+    return date if date is not None and date.year in _YEARS else None
 
 
 def _moment(written: str) -> datetime | None:
