@@ -33,6 +33,8 @@ WIRE = [*CORE[:3], *(one.as_posix() for one in Path("tests/public").glob("test_a
 WHEEL = {"PYTHONSAFEPATH": "1"}
 # One more than there are cores: a third of the time tests wait, for programs mostly.
 SPREAD = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
+# What is shown to readers, run as it stands; once is enough.
+SHOWN = ("tests/test_readme.py", "tests/test_examples.py")
 SOAK = "tests/scenarios/test_soak.py"
 MODES = ("never", "auto", "always")
 """How tasks are asked for in tests that do not say it: each Python takes another."""
@@ -120,7 +122,7 @@ def tests(session: nox.Session) -> None:
     if session.python != LAST:
         env |= share(number)
         if not asked:
-            asked = CORE[:-1] if number else ("--ignore=tests/test_readme.py",)
+            asked = CORE[:-1] if number else [f"--ignore={one}" for one in SHOWN]
     session.run("pytest", "-q", *SPREAD, *asked, env=env)
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "veeam_tasks"
 TEXT = (PACKAGE / "ARCHITECTURE.md").read_text(encoding="utf-8")
 # What says by itself what it is.
 PLAIN = {
-    *("ARCHITECTURE.md", "README.md", "LICENSE", "py.typed"),
+    *("ARCHITECTURE.md", "EXAMPLES.md", "README.md", "LICENSE", "py.typed"),
     *("__init__.py", "__main__.py", "__pycache__/"),
 }
 # Words of Python and of the shell, a field of log records, places beside the package.

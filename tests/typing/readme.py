@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "veeam_tasks"
 READMES = (
     ROOT / "README.md",
+    PACKAGE / "EXAMPLES.md",
     *(PACKAGE / name / "README.md" for name in ("metrics", "report", "simulator")),
 )
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -20,20 +21,13 @@ BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 HEAD = '''"""The Python of the READMEs; written by `tests/typing/readme.py`."""
 
 import veeam_tasks as vt
-from veeam_tasks.simulator import SimulatedServer, ThreadedServer
+from veeam_tasks.simulator import SimulatedServer
 '''
 GIVEN = (
     "em: vt.SessionManager, another: vt.SessionManager,"
     " managers: list[vt.SessionManager], watch: vt.Watch, url: str, secret: str,"
     " actions: list[str]"
 )
-# What pytest's fixtures are.
-FIXTURES = {
-    "(veeam_server)": "(veeam_server: ThreadedServer) -> None",
-    "(veeam_server, veeam_manager)": (
-        "(veeam_server: SimulatedServer, veeam_manager: vt.SessionManager) -> None"
-    ),
-}
 
 
 def module() -> str:
@@ -43,8 +37,6 @@ def module() -> str:
         text = readme.read_text(encoding="utf-8")
         for found in BLOCK.finditer(text):
             code = textwrap.dedent(found["code"])
-            for plain, typed in FIXTURES.items():
-                code = code.replace(f"{plain}:", f"{typed}:")
             line = text.count("\n", 0, found.start()) + 1
             where = readme.relative_to(ROOT).as_posix()
             name = re.sub(r"\W", "_", f"{where}_{line}").lower()
