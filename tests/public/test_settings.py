@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veeam_tasks import Pace, SessionManager, adopt, connect
-from veeam_tasks._options.keywords import Options
+from veeam_tasks._options.glance import _LOOKS
+from veeam_tasks._options.keywords import DEFAULTS, Options
 from veeam_tasks._options.settings import make_settings
 
 URL = "https://em.example:9398"
@@ -36,6 +37,12 @@ def test_defaults() -> None:
     assert settings.proxy is None
     assert settings.on_notice is None
     assert settings.trust.insecure is False
+
+
+def test_each_keyword_has_a_type_a_default_and_a_look() -> None:
+    """One that lacks any of these is found here, and not by a KeyError of `connect`."""
+    assert DEFAULTS.keys() == Options.__annotations__.keys()
+    assert DEFAULTS.keys() == _LOOKS.keys()
 
 
 def test_one_limit_for_all_replies() -> None:
