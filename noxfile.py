@@ -466,6 +466,7 @@ def build(session: nox.Session) -> None:
     session.install(
         "-q",
         *("build>=1.3", "cyclonedx-bom>=7", "pip-licenses>=5", "twine>=6.1"),
+        "readme-renderer[md]>=44",  # without it twine does not look at Markdown
         *(PACKAGE, *group("test")),
     )
     dist = Path("dist")

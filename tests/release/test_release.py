@@ -92,6 +92,7 @@ def test_the_metadata_says_what_the_project_says(
     asked = PROJECT["project"]
     assert metadata["Name"] == asked["name"]
     assert metadata["License-Expression"] == "MIT"
+    assert metadata["Author"] == "The veeam_tasks authors"
     assert metadata["Requires-Python"] == asked["requires-python"]
     assert metadata["Description-Content-Type"] == "text/markdown"
     extras = set(metadata.get_all("Provides-Extra") or ())
@@ -102,6 +103,25 @@ def test_the_metadata_says_what_the_project_says(
     text = wheel.read(points).decode()
     assert "veeam-tasks = veeam_tasks.__main__:main" in text
     assert "[pytest11]" in text
+
+
+def test_the_long_description_renders_as_it_stands_in_the_readme(
+    metadata: Message,
+) -> None:
+    """As the index shows it: each heading, table, list item and block of code."""
+    markdown = pytest.importorskip("readme_renderer.markdown")
+    text = metadata.get_payload()
+    page = markdown.render(text)
+    assert page is not None
+    fences = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+    blocks = len(fences.findall(text))
+    prose = fences.sub("", text)
+    blocks += len(re.findall(r"\n\n    \S", prose))
+    assert page.count("<pre") == blocks > 5
+    assert page.count("<table>") == len(re.findall(r"^\| --- ", prose, re.MULTILINE))
+    assert page.count("<li>") == len(re.findall(r"^\* ", prose, re.MULTILINE))
+    assert page.count("<h2") == len(re.findall(r"^## ", prose, re.MULTILINE))
+    assert "&lt;!--" not in page
 
 
 def test_there_is_one_version(wheel: zipfile.ZipFile, metadata: Message) -> None:
