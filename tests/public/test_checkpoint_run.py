@@ -261,3 +261,29 @@ async def test_two_starts_of_one_job_keep_their_own_runs() -> None:
         for task_id, event in report.outcomes.items()
     }
     assert found == dict(zip(["task-1", "task-2"], sessions, strict=True))
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+@pytest.mark.parametrize("seconds", [1, 6, 20])
+@pytest.mark.parametrize("renewed", [False, True])
+async def test_what_this_process_has_started_itself_may_be_resumed_in_it(
+    is_closed: bool, seconds: float, renewed: bool
+) -> None:
+    """The job session that the first watch has found is that of the second one, too."""
+    async with SimulatedServer(session_delay=8, job_links="never") as server:
+        job = server.add_job("Oracle", session="Working 60s, Stopped")
+        async with door(server) as em:
+            task = await em.submit(f"{job.path}?action=start")
+            watch = em.watch(task, follow=True)
+            state = saved(watch)
+            await anyio.sleep(seconds)
+            if renewed:
+                server.expire_logon_sessions()
+                await em.fetch_all()
+            else:
+                state = saved(watch)
+            if is_closed:
+                await watch.aclose()
+            again = em.resume(state)
+            reports = [await one.wait() for one in [again, watch][: 2 - is_closed]]
+    assert [report.succeeded for report in reports] == [("task-1",)] * len(reports)

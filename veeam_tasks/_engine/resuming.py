@@ -32,6 +32,8 @@ _REPLACED = "a task submitted since then got this ID"
 _GOES_ON = "the operation may well go on"
 # Before all that this process submits, in the order of the starts.
 _EARLIEST = -(10**15)
+_ROUNDED = 0.001
+"""By how much a time is another one once it was written, in seconds."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -138,13 +140,22 @@ class Resumed:
         )
 
 
-def resumed(mark: TaskMark, under: int) -> Resumed:
-    """Return what a mark tells of a task."""
+def resumed(mark: TaskMark, under: int, own: Submitted | None = None) -> Resumed:
+    """Return what a mark tells of a task.
+
+    Args:
+        mark: As it was written.
+        under: The generation of the logon session that the task belongs to, or 0.
+        own: What this process itself submitted under the ID last.
+    """
     task = mark.task()
     submitted = None
     if mark.start is not None:
         known = task or _unseen(mark)
         submitted = _submitted(mark.start, known, under)
+        if own is not None and _is_same_start(own, mark.start):
+            # Its job session may be known here, and is not another start's.
+            submitted = attrs.evolve(submitted, number=own.number)
     return Resumed(mark=mark, under=under, task=task, submitted=submitted)
 
 
@@ -258,6 +269,11 @@ def _submitted(start: StartMark, task: Task, under: int) -> Submitted:
         started=job,
         number=_EARLIEST + int(start.at * 1000),
     )
+
+
+def _is_same_start(own: Submitted, start: StartMark) -> bool:
+    is_then = abs(own.at.timestamp() - start.at) <= _ROUNDED
+    return is_then and own.path == start.path
 
 
 def _unseen(mark: TaskMark) -> Task:

@@ -456,7 +456,8 @@ class Subscription:
         under = engine.session.generation if same else 0
         new: list[str] = []
         for mark in checkpoint.tasks:
-            told = self._resumed[mark.id] = resumed(mark, under)
+            own = engine.submits.of(mark.id)
+            told = self._resumed[mark.id] = resumed(mark, under, own)
             entry = pending_of(told, is_run=self.find_timeout is not None)
             self.pending[mark.id] = entry
             self._reports.note_changed(mark.id)
