@@ -104,7 +104,7 @@ def plant(entry: dict[str, Any], action: dict[str, Any]) -> Callable[[Any], None
 
     def write(context: Any) -> None:
         store = context["task_state_store"]
-        store.set("veeam_tried", {"phase": "tried"})
+        store.set("veeam_tried", {"noted": "tried"})
         (key,) = keys_of([Action(**action)])
         store.set(key, entry)
 
@@ -114,7 +114,7 @@ def plant(entry: dict[str, Any], action: dict[str, Any]) -> Callable[[Any], None
 def test_a_retry_that_finds_sending_alone_sends_nothing(server: ThreadedServer) -> None:
     """It fails for good, whatever `retries` says, and tells what to do."""
     server.add_job("Nightly", session="Working 5s, Stopped")
-    entry = {"phase": "sending", "action": "start Nightly", "max_tries": 2}
+    entry = {"noted": "sending", "action": "start Nightly", "max_tries": 2}
     with connected(server) as conn_id:
         ended = run_one(
             *(conn_id, "sending"),

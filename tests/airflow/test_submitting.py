@@ -51,15 +51,15 @@ def start(simulated: SimulatedServer, number: int = 0) -> Action:
     ("remembered", "by_retry", "by_person"),
     [
         (None, Step.SEND, Step.SEND),
-        ({"phase": "sending"}, Step.GIVE_UP, Step.SEND),
+        ({"noted": "sending"}, Step.GIVE_UP, Step.SEND),
         (
-            {"phase": "started", "checkpoint": {}, "reference": "r"},
+            {"noted": "started", "checkpoint": {}, "reference": "r"},
             *(Step.WATCH, Step.WATCH),
         ),
-        ({"phase": "ended", "outcome": {"outcome": "failed"}}, Step.SEND, Step.SEND),
-        ({"phase": "ended", "outcome": {"outcome": "lost"}}, Step.KEEP, Step.SEND),
-        ({"phase": "ended", "outcome": {"outcome": "succeeded"}}, Step.KEEP, Step.SEND),
-        ({"phase": "ended", "outcome": {"outcome": "warning"}}, Step.KEEP, Step.SEND),
+        ({"noted": "ended", "outcome": {"outcome": "failed"}}, Step.SEND, Step.SEND),
+        ({"noted": "ended", "outcome": {"outcome": "lost"}}, Step.KEEP, Step.SEND),
+        ({"noted": "ended", "outcome": {"outcome": "succeeded"}}, Step.KEEP, Step.SEND),
+        ({"noted": "ended", "outcome": {"outcome": "warning"}}, Step.KEEP, Step.SEND),
     ],
 )
 def test_only_a_person_has_sent_again_what_may_run(
@@ -75,10 +75,10 @@ def test_only_a_person_has_sent_again_what_may_run(
 @pytest.mark.parametrize(
     "remembered",
     [
-        *("sending", 7, [], {}, {"phase": "tried"}, {"max_tries": 1}),
-        {"phase": "started", "max_tries": "2", "checkpoint": None},
-        {"phase": "ended", "max_tries": 2, "outcome": "failed"},
-        {"phase": "ended", "max_tries": 2, "outcome": {}},
+        *("sending", 7, [], {}, {"noted": "tried"}, {"max_tries": 1}),
+        {"noted": "started", "max_tries": "2", "checkpoint": None},
+        {"noted": "ended", "max_tries": 2, "outcome": "failed"},
+        {"noted": "ended", "max_tries": 2, "outcome": {}},
     ],
 )
 def test_what_nobody_can_read_is_taken_for_sent(remembered: object) -> None:

@@ -61,7 +61,7 @@ class MemoryOfTries:
 
     async def put(self, key: str, value: dict[str, Any]) -> None:
         """Set the value, unless the worker dies here."""
-        if value["phase"] == self.dies_before:
+        if value["noted"] == self.dies_before:
             raise WorkerDiedError
         self.values[key] = value
 

@@ -80,15 +80,15 @@ def next_step(remembered: object, max_tries: int) -> Step:
     if remembered is None:
         return Step.SEND
     match remembered:
-        case {"phase": "started", "checkpoint": {}, "reference": str() | None}:
+        case {"noted": "started", "checkpoint": {}, "reference": str() | None}:
             # Cleared or not: it runs, and to send it again would start it twice.
             return Step.WATCH
         case {"max_tries": int(before)} if max_tries > before:
             return Step.SEND
-        case {"phase": "ended", "outcome": {"outcome": "failed"}}:
+        case {"noted": "ended", "outcome": {"outcome": "failed"}}:
             # It is certain how that ended; the author of the DAG asked for retries.
             return Step.SEND
-        case {"phase": "ended", "outcome": {"outcome": str()}}:
+        case {"noted": "ended", "outcome": {"outcome": str()}}:
             return Step.KEEP
     # It was being sent; or nobody knows, since this is nothing that we wrote.
     return Step.GIVE_UP
@@ -134,7 +134,7 @@ class Submitting:
         # Each question costs Airflow's API some 20 ms: none of a first try is asked.
         is_first = await self.memory.get(_TRIED) is None
         if is_first:
-            await self.memory.put(_TRIED, {"phase": "tried"})
+            await self.memory.put(_TRIED, {"noted": "tried"})
         for position, action in enumerate(actions):
             remembered: Any = None
             if not is_first:
@@ -177,7 +177,7 @@ class Submitting:
             self.outcomes[position] = not_watched(action, "failed", self._unsent)
             return
         key = self._keys[position]
-        entry = {"phase": "sending", "action": action.name, "max_tries": self.max_tries}
+        entry = {"noted": "sending", "action": action.name, "max_tries": self.max_tries}
         await self.memory.put(key, entry)
         try:
             task = await em.submit(path, action.body, method=action.method)
@@ -206,7 +206,7 @@ class Submitting:
             return
         self.checkpoints[position] = checkpoint
         started = {
-            "phase": "started",
+            "noted": "started",
             "task_id": task.task_id,
             "reference": logon.reference,
             "checkpoint": checkpoint,
@@ -222,7 +222,7 @@ async def remember_ends(
     for position, outcome in outcomes.items():
         entry = await memory.get(keys[position])
         if entry is not None and outcome["outcome"] != "uncertain":
-            ended = {**entry, "phase": "ended", "outcome": outcome}
+            ended = {**entry, "noted": "ended", "outcome": outcome}
             await memory.put(keys[position], ended)
 
 

@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
 
 
-class Phase(StrEnum):
+class Activity(StrEnum):
     """What a task was seen to do; the names of the colours in the timeline."""
 
     RUNNING = "running"
@@ -45,41 +45,41 @@ def outcome_of(event: vt.TaskEvent) -> Outcome:
     return Outcome.WARNING if event.has_warnings else Outcome.SUCCEEDED
 
 
-_PHASES = {
-    vt.TaskState.RUNNING: Phase.RUNNING,
-    vt.TaskState.OPERATION_FINISHED: Phase.COLLECTING,
-    vt.TaskState.FINISHED: Phase.COLLECTING,
+_ACTIVITIES = {
+    vt.TaskState.RUNNING: Activity.RUNNING,
+    vt.TaskState.OPERATION_FINISHED: Activity.COLLECTING,
+    vt.TaskState.FINISHED: Activity.COLLECTING,
 }
 
 
-def _phase_of(event: vt.TaskEvent) -> Phase:
+def _activity_of(event: vt.TaskEvent) -> Activity:
     if event.is_final:
-        return Phase.ENDED
+        return Activity.ENDED
     if event.stage is vt.RunStage.SEARCHING:
-        return Phase.SEARCHING
+        return Activity.SEARCHING
     if event.stage is vt.RunStage.SESSION:
-        return Phase.SESSION
-    return _PHASES.get(event.state, Phase.OTHER)
+        return Activity.SESSION
+    return _ACTIVITIES.get(event.state, Activity.OTHER)
 
 
 @attrs.frozen
 class Change:
-    """A phase that was seen to begin, between two moments.
+    """An activity that was seen to begin, between two moments.
 
     Attributes:
-        phase: Which one.
+        activity: Which one.
         not_before: The poll before; None for what was found first.
         observed_at: The reply that showed it.
     """
 
-    phase: Phase
+    activity: Activity
     not_before: datetime | None
     observed_at: datetime
 
 
 @attrs.define(eq=False)
 class Lane:
-    """One task as it was delivered: its changes of phase, and its latest event.
+    """One task as it was delivered: its changes of activity, and its latest event.
 
     Attributes:
         server: The name of its server, where there are several.
@@ -93,8 +93,8 @@ class Lane:
     def add(self, event: vt.TaskEvent) -> None:
         """Take the next event."""
         self.latest = event
-        change = Change(_phase_of(event), event.not_before, event.observed_at)
-        if self.changes and self.changes[-1].phase is change.phase:
+        change = Change(_activity_of(event), event.not_before, event.observed_at)
+        if self.changes and self.changes[-1].activity is change.activity:
             return
         if len(self.changes) >= _MOST_CHANGES:
             # One that goes back and forth for days; its beginning and end count.

@@ -6,10 +6,10 @@ import attrs
 
 import veeam_tasks as vt
 from veeam_tasks.report._recorder import (
+    Activity,
     Change,
     Lane,
     Outcome,
-    Phase,
     outcome_of,
     shown_id,
 )
@@ -34,7 +34,7 @@ class Run:
     Attributes:
         anchor: Its name within the page.
         operation: The server's name for the work, or that it never said one.
-        changes: Its phases, in order.
+        changes: Its activities, in order.
         name: Of the job, of the machine, or of the operation.
         kind: The operation and the job's type, where the name does not say it.
         reason: Why it did not succeed; what the server says of it if it did.
@@ -103,7 +103,7 @@ def run_of(lane: Lane, at: int) -> Run:
         machines=tuple(map(_machine, event.failures)),
         seen_at=first.observed_at,
         ended_at=event.observed_at if event.is_final else None,
-        ended_after=last.not_before if last.phase is Phase.ENDED else None,
+        ended_after=last.not_before if last.activity is Activity.ENDED else None,
     )
 
 

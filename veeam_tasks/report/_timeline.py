@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import attrs
 
-from veeam_tasks.report._recorder import Outage, Outcome, Phase
+from veeam_tasks.report._recorder import Activity, Outage, Outcome
 from veeam_tasks.report._runs import Run
 from veeam_tasks.report._words import counted, number
 
@@ -51,7 +51,7 @@ class Bar:
     """A rectangle.
 
     Attributes:
-        kind: Its class: the phase, or `maybe` for when a change may have been.
+        kind: Its class: the activity, or `maybe` for when a change may have been.
     """
 
     kind: str
@@ -97,7 +97,7 @@ class Timeline:
     bands: tuple[Bar, ...]
     ticks: tuple[tuple[float, str], ...]
     is_grouped: bool
-    phases: tuple[Phase, ...]
+    activities: tuple[Activity, ...]
 
 
 def timeline_of(
@@ -124,7 +124,7 @@ def timeline_of(
         _block(groups[at : at + _CHUNK // 2])
         for at in range(0, len(groups), _CHUNK // 2)
     ]
-    seen = {change.phase for run in runs for change in run.changes}
+    seen = {change.activity for run in runs for change in run.changes}
     return Timeline(
         scale=scale,
         blocks=tuple(blocks),
@@ -134,7 +134,9 @@ def timeline_of(
         ),
         ticks=tuple(_ticks(scale)),
         is_grouped=is_grouped,
-        phases=tuple(one for one in Phase if one in seen and one is not Phase.ENDED),
+        activities=tuple(
+            one for one in Activity if one in seen and one is not Activity.ENDED
+        ),
     )
 
 
@@ -162,7 +164,7 @@ def _lane_row(run: Run, scale: Scale, until: datetime) -> Row:
     bars = []
     changes = run.changes
     for change, later in zip(changes, [*changes[1:], None], strict=True):
-        if change.phase is Phase.ENDED:
+        if change.activity is Activity.ENDED:
             break
         begin = change.observed_at
         seen = until if later is None else later.observed_at
@@ -170,10 +172,10 @@ def _lane_row(run: Run, scale: Scale, until: datetime) -> Row:
         sure = max(sure, begin)
         if sure > begin:
             x, width = scale.bar(begin, sure)
-            bars.append(Bar(change.phase, x, width))
+            bars.append(Bar(change.activity, x, width))
         if seen > sure:
             x, width = scale.bar(sure, seen)
-            bars.append(Bar(f"{change.phase} maybe", x, width))
+            bars.append(Bar(f"{change.activity} maybe", x, width))
     return Row(
         y=0,
         height=_LANE,
