@@ -142,7 +142,10 @@ class TransportError(VeeamTasksError):
         request: What was asked, as ``GET https://em.example:9398/api/tasks/task-1``.
         reason: What happened instead.
         connected: False if no connection could be made, so that nothing was sent.
-        kind: Which of the usual causes it was, or ``"other"``.
+        kind: Which of the usual causes it was: ``"refused"``, ``"unknown_host"``,
+            ``"no_route"``, ``"no_tls"``, ``"tls"``, ``"proxy"``, ``"disconnected"``,
+            ``"timeout"``, ``"password"`` (none could be had), ``"patience"`` (it is
+            over), or ``"other"``.
         detail: `reason` without the name of a foreign class before it.
     """
 

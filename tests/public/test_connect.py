@@ -124,6 +124,17 @@ def test_a_typo_names_the_nearest_keyword(typo: str, meant: str) -> None:
         vt.connect("https://em.example", **options)
 
 
+@pytest.mark.parametrize("name", ["verify", "verify_ssl", "check_hostname"])
+async def test_a_keyword_of_other_clients_names_ours(name: str) -> None:
+    """Who knows `verify` of requests and httpx is told what is there instead."""
+    options: dict[str, Any] = {"username": "u", "password": "p", name: False}
+    for way in ("connect", "connect in a loop", "SessionManager"):
+        with pytest.raises(TypeError) as caught:
+            await cast("Any", DOORS[way](URL, **options))
+        meant = "did you mean 'ca_file', 'fingerprint' or 'insecure'?"
+        assert str(caught.value).endswith(f"keyword argument '{name}'; {meant}")
+
+
 REQUIRED: dict[str, tuple[dict[str, str], str]] = {
     "connect": ({"usrname": "u", "password": "secret-1"}, "username"),
     "connect in a loop": ({"username": "u", "pasword": "secret-1"}, "password"),

@@ -2,22 +2,31 @@
 
 import asyncio
 import copy
+import inspect
 import pickle
+import re
 import socket
 import ssl
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import pytest
 from support.raw_server import TalkServer
 
 import veeam_tasks as vt
+from veeam_tasks._errors import TransportKind
 from veeam_tasks._transport.errors import DisconnectedError, transport_kind
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 URL = "https://em.example"
 ACCOUNT = {"username": "u", "password": "p"}
+
+
+def test_the_kinds_of_no_reply_are_told_where_an_editor_looks() -> None:
+    """Whoever writes words of his own finds them all in the class's text."""
+    told = re.findall(r'``"(\w+)"``', inspect.getdoc(vt.TransportError) or "")
+    assert told == list(get_args(TransportKind))
 
 
 @pytest.mark.parametrize(

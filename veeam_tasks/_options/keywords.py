@@ -107,6 +107,10 @@ _ARGUMENTS = {
   needs it where the token is not the ID in base64, as newer servers have it.""",
 }
 
+_TRUST = "'ca_file', 'fingerprint' or 'insecure'"
+# What it is called in requests, httpx and aiohttp.
+_ELSEWHERE: Final = dict.fromkeys(("verify", "verify_ssl", "check_hostname"), _TRUST)
+
 _WRONG = "A wrong argument is a ValueError or TypeError before anything is sent."
 
 
@@ -152,6 +156,8 @@ def check_names(
     for name in sorted(options.keys() - DEFAULTS.keys()):
         known = (*DEFAULTS, *given)
         text = f"{function}() got an {unexpected(name, known)}"
+        if name in _ELSEWHERE and text.endswith(quoted(name)):
+            text += f"; did you mean {_ELSEWHERE[name]}?"
         if missing and text.endswith(quoted(name)):
             text += f"; missing: {listed}"
         raise TypeError(text)
