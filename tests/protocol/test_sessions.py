@@ -4,6 +4,7 @@ The bodies are retyped from the vendor's reference pages and from published capt
 9.5 Update 4, 10, 12 and 13, shortened, with whole GUIDs.
 """
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -289,6 +290,23 @@ def test_guids_are_compared_not_urns() -> None:
     assert sessions.guid_of(f"urn:veeam:NasJob:{JOB.upper()}") == JOB
     assert sessions.guid_of(f"urn:veeam:Job:{JOB}") == JOB
     assert sessions.guid_of("urn:veeam:Job:none") is None
+
+
+@pytest.mark.parametrize("kind", [*sessions.KINDS, *sessions._TASK_KINDS])
+def test_a_collection_of_any_kind_reads_the_same_in_json_and_in_xml(kind: str) -> None:
+    """Whatever the case of its name in JSON; a kind without one there is no reply."""
+    uid = f"urn:veeam:{kind}:{JOB}"
+    is_task = kind in sessions._TASK_KINDS
+    decode = sessions.decode_task_sessions if is_task else sessions.decode_sessions
+    written = (
+        f'<{kind}s><{kind} UID="{uid}" Type="{kind}"><State>Stopped</State>'
+        f"<Result>Success</Result></{kind}></{kind}s>"
+    )
+    expected = decode(reply(written), Secrets())
+    assert len(expected.sessions) == 1
+    entity = {"UID": uid, "Type": kind, "State": "Stopped", "Result": "Success"}
+    for name in (f"{kind}s", f"{kind[0].lower()}{kind[1:]}s"):
+        assert decode(reply(json.dumps({name: [entity]})), Secrets()) == expected
 
 
 @given(st.binary(max_size=200) | st.sampled_from([b"{}", b"<a/>", b"<QueryResult/>"]))

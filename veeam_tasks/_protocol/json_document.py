@@ -64,10 +64,12 @@ _NAMES = {
     "backupjobsessions": "BackupJobSessions",
     "replicajobsessions": "ReplicaJobSessions",
     "restoresessions": "RestoreSessions",
+    "cdpreplicasessions": "CdpReplicaSessions",
     "cloudfailoversessions": "CloudFailoverSessions",
     "cloudfailovertasks": "CloudFailoverTasks",
     "backuptasksessions": "BackupTaskSessions",
     "replicatasksessions": "ReplicaTaskSessions",
+    "cdpreplicatasksessions": "CdpReplicaTaskSessions",
 }
 # Null means "none of them" for these, and "absent" for every other member.
 _COLLECTIONS = {"Tasks", "Resources"}
@@ -87,7 +89,7 @@ def read(body: bytes) -> dict[str, Any]:
     are absent.
 
     Raises:
-        RefusedError: It breaks a limit, or says one thing twice.
+        DocumentError: It breaks a limit, or says one thing twice.
         ValueError: It is not JSON in UTF-8.
         RecursionError: It is nested far too deep.
     """
@@ -98,7 +100,7 @@ def read_as_is(body: bytes) -> dict[str, Any]:
     """Return an object as it is.
 
     Raises:
-        RefusedError: It breaks a limit, or says one thing twice.
+        DocumentError: It breaks a limit, or says one thing twice.
         ValueError: It is not JSON in UTF-8.
         RecursionError: It is nested far too deep.
     """
