@@ -1,6 +1,7 @@
 """ARCHITECTURE.md is in step with the folders, files and names of the package."""
 
 import ast
+import builtins
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -99,3 +100,25 @@ def test_each_name_in_the_text_is_there() -> None:
     places = {*paths, *(path.removesuffix(".py") for path in paths)}
     names = set(re.findall(r"`(?:veeam_tasks\.)?([\w./]+)`", TEXT)) - NOT_OURS
     assert sorted(one for one in names if not is_there(one, defined, places)) == []
+
+
+def raised_in(text: str) -> set[str]:
+    """Return the errors that a docstring names under Raises."""
+    listed = re.search(r"Raises:\n((?:    .*\n?)+)", text)
+    heads = re.findall(r"^    (\w[\w., ]*):", listed[1] if listed else "", re.MULTILINE)
+    return {name.rpartition(".")[2] for head in heads for name in head.split(", ")}
+
+
+def test_each_error_that_a_docstring_raises_is_there() -> None:
+    """A class of the package, or an error of Python or of a package that it imports."""
+    known = {*dir(builtins), "UsageError", "CancelledError", "ClientError"}
+    wanted: dict[str, str] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                known.add(node.name)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                text = ast.get_docstring(node) or ""
+                wanted |= dict.fromkeys(raised_in(text), f"{path.name}:{node.lineno}")
+    assert len(wanted) > 20
+    assert {name: where for name, where in wanted.items() if name not in known} == {}

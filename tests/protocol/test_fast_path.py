@@ -37,7 +37,7 @@ def parsed(body: bytes) -> Task:
     """Return the task that the XML parser finds.
 
     Raises:
-        MalformedReplyError, RefusedError: It finds none.
+        MalformedReplyError, DocumentError: It finds none.
     """
     reply = Reply(
         request="GET x", status=200, content_type="application/xml", body=body

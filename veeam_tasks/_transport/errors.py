@@ -29,7 +29,7 @@ class DisconnectedError(aiohttp.ClientError):
 
     Args:
         name: The class of that error.
-        text: What `words_of` says of it.
+        text: What `describe` says of it.
     """
 
     def __init__(self, name: str, text: str) -> None:
