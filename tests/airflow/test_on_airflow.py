@@ -3,6 +3,7 @@
 `dag.test()` runs operator, deferral and trigger in this process, on SQLite.
 """
 
+import importlib
 import re
 from contextlib import ExitStack
 from importlib import metadata
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import veeam_tasks.airflow
 from veeam_tasks.simulator import ThreadedServer
 
 try:
@@ -20,6 +22,7 @@ except metadata.PackageNotFoundError:
 
 from support.airflow_itself import connected, new_dag, run, xcom
 
+README = Path(veeam_tasks.airflow.__file__).with_name("README.md")
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("airflow_home"),
@@ -213,10 +216,7 @@ def dags_of_readme(folder: Path) -> Any:
     """Return the DAG bag of a folder with the code of the README, each block a file."""
     from airflow.dag_processing.dagbag import DagBag
 
-    import veeam_tasks.airflow
-
-    readme = Path(veeam_tasks.airflow.__file__).with_name("README.md")
-    code = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     for number, text in enumerate(code):
         (folder / f"example_{number}.py").write_text(text)
     return DagBag(str(folder))
@@ -231,6 +231,42 @@ def test_the_first_example_of_the_readme_runs(
     assert bag.import_errors == {}
     with connected(server, "em_berlin"):
         assert run(bag.dags["nightly"]) == {"sql": "success"}
+
+
+def test_the_readme_starts_here_and_waits_there(
+    server: ThreadedServer, tmp_path: Path
+) -> None:
+    """The sensor takes what the operator has started; the hook sees its task."""
+    bag = dags_of_readme(tmp_path)
+    with connected(server, "em_berlin"):
+        states = run(bag.dags["start_and_wait"])
+    assert states == dict.fromkeys(("start", "end", "tasks_there"), "success")
+    assert len(server.logons) == 1
+    assert server.job_sessions[-1].result == "Success"
+
+
+def test_every_class_for_dags_has_an_example_in_the_readme() -> None:
+    """Those that the provider says an author of DAGs is offered."""
+    from veeam_tasks.airflow._info import get_provider_info
+
+    info = get_provider_info()
+    modules = [
+        name
+        for kind in ("hooks", "operators", "sensors")
+        for one in info[kind]
+        for name in one["python-modules"]
+    ]
+    offered = {
+        name
+        for module in map(importlib.import_module, modules)
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and name.startswith("Veeam")
+    }
+    code = "".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL))
+    assert offered
+    assert {name for name in offered if name not in code} == set()
 
 
 def test_the_night_of_the_readme_runs_on_three_servers(
