@@ -209,7 +209,7 @@ class JobNameError(vt.VeeamTasksError):
             what = f"{name!r} fits {len(fits)} jobs: {listed}"
         elif inside:
             listed = ", ".join(repr(job.name) for job in inside[:_SHOWN])
-            what = f"no name of a job begins with {name!r}; it is inside {listed}"
+            what = f"{name!r}: the name of no job begins with it; it is in {listed}"
         elif near:
             listed = " or ".join(repr(job.name) for job in near)
             what += f"; did you mean {listed}?"

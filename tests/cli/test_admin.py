@@ -94,10 +94,12 @@ def test_other_things_are_done_with_a_job(
     [
         (["--job", "Nightly"], "there is no such job; 'veeam-tasks jobs' lists them"),
         (["--job", ""], "--job '': there is no such job; 'veeam-tasks jobs' lists"),
+        (["--job", "Backup"], "--job 'Backup': the name of no job begins with it; it"),
         (["Oracle Backup"], 'veeam-tasks submit --job "Oracle Backup"'),
         (["Oracle"], 'veeam-tasks submit --job "Oracle"'),
         ([], "pass what to do: a PATH like"),
-        (["jobs/x?action=start", "--job", "x"], "pass what to do"),
+        (["jobs/x?action=start", "--job", "x"], "pass a PATH or --job, not both"),
+        (["--job", "Oracle", "Backup"], 'write: --job "Oracle Backup"'),
         (["jobs/x", "--action", "stop"], "--action goes with --job NAME"),
     ],
 )
@@ -129,7 +131,10 @@ def test_any_resource_can_be_read(shell: Here) -> None:
     assert (ran.status, ran.objects[0]["Job"]["@Name"]) == (0, "Oracle Backup")
     ran = shell("read", "../web")
     assert ran.status == 2
-    assert ran.complaint.startswith("veeam-tasks read: PATH '../web' names no resource")
+    assert ran.complaint == (
+        "veeam-tasks read: PATH '../web' names no resource of this server: it has a ."
+        " or .. in it; write what stands below /api/, as 'jobs/ID?action=start'"
+    )
 
 
 def test_the_documented_actions_are_listed(bare: Here) -> None:
@@ -430,9 +435,11 @@ def test_what_is_typed_counts_more_than_the_file(
         ("[servers.prod]\nurl = true\n", "url must be a text"),
         ("[servers.prod]\ninsecure = 'x'\n", "insecure must be true or false"),
         ("servers = [", "is no TOML"),
-        ("server = 1\n", "'server' is not known here"),
+        ("server = 1\n", "'server' is not known; it takes: default, [servers.NAME]"),
         ("[servers.prod]\nurl = 'em'\n", "[servers.prod] url 'em' has no scheme"),
         ("[servers.prod]\nrequest-timeout = 'x'\n", "write 90, 90s, 10m"),
+        ('[servers.prod]\nusername = "C\\svc"\n', r"in single quotes, as 'CORP\svc'"),
+        ("[servers.prod]\nusername = 'u'\n", "the server 'prod' of the configuration"),
     ],
 )
 def test_a_mistake_in_the_file_is_told_with_its_place(
@@ -444,6 +451,17 @@ def test_a_mistake_in_the_file_is_told_with_its_place(
     ran = bare("list", "--server", "prod", "--username", "u")
     assert (ran.status, ran.out) == (2, "")
     assert words in ran.complaint
+
+
+def test_a_server_of_the_file_without_an_account_is_named(
+    bare: Here, tmp_path: Path
+) -> None:
+    """The entry is missing in the file: no variable would count beside it."""
+    write_config(tmp_path, "[servers.prod]\nurl = 'https://em.example'\n")
+    bare.set({"VEEAM_EM_USERNAME": "u"})
+    ran = bare("list", "--server", "prod")
+    assert ran.status == 2
+    assert "'prod' of the configuration file has no username; write" in ran.complaint
 
 
 def test_a_token_counts_more_than_a_server_of_the_environment(

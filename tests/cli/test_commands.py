@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 from click.shell_completion import ShellComplete
 from support.command_line import (
     QUICK,
@@ -17,6 +18,8 @@ from support.command_line import (
     settings_of,
 )
 
+import veeam_tasks as vt
+from veeam_tasks.cli._explain import explain
 from veeam_tasks.cli._main import main
 from veeam_tasks.simulator import Fault, FaultKind, ThreadedServer
 
@@ -115,7 +118,7 @@ def test_a_watch_out_of_time_is_exit_status_124(
     slow = server.add_task("Running", shared=True).task_id
     ran = shell("watch", bad, slow, "--timeout", "1.5s", *QUICK)
     assert ran.status == 124
-    assert f"unfinished, and they go on at the server: {slow}" in ran.err
+    assert f"unfinished, and still under way at the server: {slow}" in ran.err
     assert "time ran out after 1.5 s with 1 of 2 tasks unfinished" in ran.err
     ran = shell("watch", slow, "--timeout", "0.1s", "--quiet")
     assert ran.status == 124
@@ -130,7 +133,7 @@ def test_fail_fast_ends_with_the_first_failure(
     bad = server.add_task("Finished failed", shared=True).task_id
     ran = shell("watch", slow, bad, "--fail-fast", *QUICK)
     assert ran.status == 1
-    assert f"unfinished, and they go on at the server: {slow}" in ran.err
+    assert f"unfinished, and still under way at the server: {slow}" in ran.err
 
 
 def test_watch_all_ends_quietly_at_its_timeout(shell: Here) -> None:
@@ -376,8 +379,29 @@ def test_logon_shares_its_logon_session_with_later_commands(
     assert server.logon_sessions == []
 
 
+@pytest.mark.parametrize(
+    ("detail", "words"),
+    [
+        ("Hostname mismatch, certificate is not valid for 'a'", "name the server in"),
+        ("certificate has expired", "let the certificate be renewed, or pin it"),
+        ("self-signed certificate", "name its CA with"),
+    ],
+)
+def test_what_helps_depends_on_why_a_certificate_is_not_trusted(
+    detail: str, words: str
+) -> None:
+    """No CA helps against a wrong name or an old certificate."""
+    error = vt.CertificateError(
+        request="GET https://a:9398/api/",
+        reason=detail,
+        detail=detail,
+        fingerprint="AB:CD",
+    )
+    assert words in explain(error)
+
+
 def test_a_dead_token_is_exit_status_4(shell: Here, server: ThreadedServer) -> None:
-    """Commands and `logout` say that the logon session has ended, and what to do."""
+    """Commands say what to do; for `logout` there is only something to forget."""
     shell.set(exports(shell("logon").out))
     server.expire_logon_sessions()
     ran = shell("list")
@@ -388,7 +412,7 @@ def test_a_dead_token_is_exit_status_4(shell: Here, server: ThreadedServer) -> N
     )
     ran = shell("logout", "--powershell")
     assert ran.status == 4
-    assert "the logon session of VEEAM_EM_TOKEN has ended" in ran.complaint
+    assert ran.complaint.endswith("of VEEAM_EM_TOKEN had ended already")
     assert "Remove-Item Env:VEEAM_EM_TOKEN" in ran.out
 
 
@@ -527,6 +551,7 @@ WRONG: list[tuple[list[str], dict[str, str | None], int, str]] = [
     (["list"], {"VEEAM_EM_PASSWORD": "wrong"}, 4, "is not tried again"),
     (["list"], {"VEEAM_EM_CA_FILE": None}, 3, "--fingerprint"),
     (["list"], {"VEEAM_EM_CA_FILE": "/nonexistent"}, 2, "VEEAM_EM_CA_FILE /non"),
+    (["list", "--ca-file", "OTHER_CA"], {}, 3, "let --ca-file hold the CA that issued"),
     (["list", "--fingerprint", "abc"], {}, 2, "--fingerprint must be a SHA-256"),
     (["list"], {"VEEAM_EM_FINGERPRINT": "ab" * 32}, 2, "one of them at most"),
     (["list", "--fingerprint", "ab" * 32], {}, 3, "someone may be in between"),
@@ -536,7 +561,8 @@ WRONG: list[tuple[list[str], dict[str, str | None], int, str]] = [
     (["list", "--frobnicate"], {}, 2, "No such option"),
     (["frobnicate"], {}, 2, "there is no command 'frobnicate'"),
     (["job"], {}, 2, "did you mean 'jobs'?"),
-    (["jobs", "--url", "http://127.0.0.1:99999"], {}, 2, "up to 65535, 9398 as a rule"),
+    (["jobs", "--url", "http://127.0.0.1:99999"], {}, 2, ": Port out of range"),
+    (["list", "--request-timeuot", "9"], {}, 2, "'; did you mean '--request-timeout'"),
     (["get"], {}, 2, "Missing argument"),
     (["get", "frob"], {}, 2, "names no task: pass an ID like 'task-7' or"),
     (["watch"], {}, 2, "pass one of these"),
@@ -546,7 +572,10 @@ WRONG: list[tuple[list[str], dict[str, str | None], int, str]] = [
     (["watch", "--file", "BYTES"], {}, 2, "no text in UTF-8"),
     (["watch", "--file", "LINES"], {}, 2, "line 1 of "),
     (["watch", "--file", "OBJECT"], {}, 2, "no JSON object with a task_id"),
-    (["watch", "--simulate", "0"], {}, 2, "--simulate"),
+    (["watch", "--simulate", "0"], {}, 2, "'0' is no whole number from 1 to 100000"),
+    (["watch", "--simulate", "x"], {}, 2, "'x' is no whole number from 1 to 100000"),
+    (["watch", "--simulate", "1", "--speed", "nan"], {}, 2, "is no number from 0.01"),
+    (["watch", "--simulate", "1", "--state", "NEW"], {}, 2, "does not go with --simul"),
     (["watch", "task-1", "--speed", "2"], {}, 2, "--speed goes with --simulate"),
     (["watch", "task-1", "--longest-pause", "1h"], {}, 2, "600 s at most"),
     (["submit", "../secrets"], {}, 2, "names no resource"),
@@ -578,6 +607,7 @@ def test_wrong_input_is_one_line(
         "LINES": b"one\ntwo",
         "BYTES": b"\xff\xfe\xfa",
         "OBJECT": b'{"id": 7}',
+        "OTHER_CA": trustme.CA().cert_pem.bytes(),
     }.items():
         (tmp_path / name).write_bytes(content)
         (tmp_path / name).chmod(0o600)

@@ -45,7 +45,7 @@ def test_a_signal_stops_watching_and_logs_out(
     child.send_signal(number)
     _, err = child.communicate(timeout=SECONDS)
     assert child.returncode == status
-    assert "unfinished, and they go on at the server: task-1" in err
+    assert "unfinished, and still under way at the server: task-1" in err
     assert "2 tasks: 0 succeeded, 1 failed, 1 unfinished" in err
     assert "Traceback" not in err
     assert server.logon_sessions == []
@@ -151,7 +151,7 @@ def test_a_reader_that_is_slow_does_not_stop_the_polls(
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=SECONDS)
     assert child.returncode == 130
-    assert "unfinished, and they go on" in err
+    assert "unfinished, and still under way" in err
 
 
 def test_simulate_prints_where_it_is_and_stops_by_a_signal() -> None:

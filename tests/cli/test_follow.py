@@ -77,11 +77,11 @@ def test_a_backup_that_failed_is_status_1_with_its_reasons(
         {"vm": "db01", "result": "Failed", "reason": "No space"},
         {"vm": "db02", "result": "Failed", "reason": "No credentials"},
     ]
-    line = f"{last['task_id']} failed ({one.name}): Failed: db01: No space (+1)"
+    line = f"{last['task_id']} failed ({one.name}): db01: No space (+1)"
     assert line in ran.err.splitlines()
     quiet = shell("submit", "--job", one.name, "--follow", "--quiet", *QUICK)
     assert quiet.status == 1
-    assert quiet.complaint.endswith("Failed: db01: No space (+1)")
+    assert quiet.complaint.endswith("): db01: No space (+1)")
 
 
 def test_a_warning_is_status_0_unless_it_is_to_fail(
@@ -148,11 +148,11 @@ def test_a_job_session_that_is_searched_for_is_no_unfinished_task(
     assert "go on" not in ran.err
     slow = server.add_task("Running", shared=True).task_id
     ran = shell("watch", begun, slow, *words)
-    assert f"unfinished, and they go on at the server: {slow}\n" in ran.err
+    assert f"unfinished, and still under way at the server: {slow}\n" in ran.err
     assert f"finished, but the job session is not found yet: {begun}\n" in ran.err
     assert (
         "with 1 of 2 tasks unfinished and the job session of 1 of 2 tasks not found"
-        " yet; the unfinished go on at the server\n"
+        " yet; what is unfinished goes on at the server\n"
     ) in ran.err
 
 

@@ -61,6 +61,18 @@ def test_a_column_without_anything_is_not_there(server: ThreadedServer) -> None:
     stop(child)
 
 
+def test_what_a_narrow_display_cuts_is_seen_to_be_cut(server: ThreadedServer) -> None:
+    """The line on the server ends with a sign; a head is whole or not there."""
+    server.add_task("Running", operation="StartVMRestore", shared=True)
+    child = on_terminal(["watch", "task-1"], settings_of(server), columns=30)
+    lines = display(child, "(?s)asked.*TASK")
+    [head] = [line for line in lines if line.startswith("TASK")]
+    assert head.split() == ["TASK", "STATE", "AGE"]
+    [health] = [line for line in lines if line.startswith("server:")]
+    assert health.endswith("…")
+    stop(child)
+
+
 def test_the_display_tells_when_the_server_is_asked(server: ThreadedServer) -> None:
     """When it was asked last and is asked next; in an outage why, and the next try."""
     server.add_task("Running", shared=True)

@@ -43,7 +43,7 @@ def test_a_watch_leaves_a_report(
     ran = shell("watch", task.task_id, "--report", str(file), *QUICK)
     assert ran.status == 1
     page = file.read_text(encoding="utf-8")
-    assert "Of 1 task, 1 failed." in page
+    assert "The one task failed." in page
     assert "Disk &lt;full&gt;" in page
     assert server.url in page
     assert server.username not in page
@@ -61,7 +61,7 @@ def test_what_cut_a_watch_short_stands_in_the_report(
     assert ran.status == 124
     page = file.read_text(encoding="utf-8")
     assert "Watching ended early." in page
-    assert "1 was left unfinished" in page
+    assert "The one task was left unfinished." in page
 
 
 def test_submit_leaves_one_too(shell: Here, tmp_path: Path) -> None:
@@ -168,15 +168,15 @@ async def test_the_page_is_written_each_minute(tmp_path: Path) -> None:
         watch = em.watch("task-1")
         kept.expect(list(watch.report.outcomes))
         await anyio.sleep(1)
-        assert verdict_of(file) == "Of 1 task, 1 was not seen yet."
+        assert verdict_of(file) == "The one task was not seen yet."
         kept.event(await anext(watch))
         await anyio.sleep(58)
-        assert verdict_of(file) == "Of 1 task, 1 was not seen yet."
+        assert verdict_of(file) == "The one task was not seen yet."
         await anyio.sleep(2)
-        assert verdict_of(file) == "Of 1 task, 1 is still under way."
+        assert verdict_of(file) == "The one task is still under way."
         async for event in watch:
             kept.event(event)
-        assert verdict_of(file) == "Of 1 task, 1 is still under way."
+        assert verdict_of(file) == "The one task is still under way."
         await kept.finish()
     assert verdict_of(file) == "The one task succeeded."
 

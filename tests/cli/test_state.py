@@ -452,3 +452,17 @@ def test_the_url_of_the_file_is_taken_and_another_is_refused(
     assert shell("resume", file, *QUICK).status == 0
     shell.set({"VEEAM_EM_URL": server.url})
     shell("logout")
+
+
+def test_of_an_ended_watch_of_another_server_nothing_is_told(
+    shell: Here, server: ThreadedServer, file: str
+) -> None:
+    """It is refused, and not announced first."""
+    task = server.add_task("Finished ok", shared=True)
+    assert shell("watch", task.task_id, "--state", file).status == 0
+    with ThreadedServer() as other:
+        shell.set({"VEEAM_EM_URL": other.url})
+        ran = shell("resume", file)
+    assert ran.status == 2
+    assert f"not of {other.url}" in ran.err
+    assert "had ended" not in ran.err

@@ -174,7 +174,7 @@ def test_a_terminal_that_goes_away_logs_out(server: ThreadedServer) -> None:
     child.send_signal(signal.SIGHUP)
     _, err = child.communicate(timeout=SECONDS)
     assert child.returncode == 129
-    assert "unfinished, and they go on" in err
+    assert "unfinished, and still under way" in err
     assert server.logon_sessions == []
 
 

@@ -94,7 +94,7 @@ def test_ctrl_c_tells_what_is_unfinished(server: ThreadedServer) -> None:
     child = on_terminal(["watch", task.task_id], settings_of(server))
     child.expect("1 running")
     child.sendintr()
-    child.expect("unfinished, and they go on at the server: task-1")
+    child.expect("unfinished, and still under way at the server: task-1")
     child.expect("1 task: 0 succeeded, 0 failed, 1 unfinished")
     assert ended(child) == 130
     assert not task.is_deleted
@@ -107,7 +107,7 @@ def test_ctrl_c_stops_no_job_that_is_followed(server: ThreadedServer) -> None:
     child = on_terminal(["submit", path, "--follow", *QUICK], settings_of(server))
     child.expect("Working")
     child.sendintr()
-    child.expect(r"unfinished, and they go on at the server: task-1 \(Nightly\)")
+    child.expect(r"unfinished, and still under way at the server: task-1 \(Nightly\)")
     assert ended(child) == 130
     assert server.job_sessions[-1].state == "Working"
     changing = [one for one in server.requests if one.method != "GET"]
@@ -128,7 +128,7 @@ def test_why_a_followed_job_failed_stands_whole_below_the_table(
     child.expect("1 task: 0 succeeded, 1 failed")
     below = " ".join(plain(child.before or "").split())
     assert below.endswith(
-        "task-1 failed (Nightly): Failed: srv01: Processing srv01 Error: There is not"
+        "task-1 failed (Nightly): srv01: Processing srv01 Error: There is not"
         " enough space on the disk."
     )
     assert ended(child) == 1

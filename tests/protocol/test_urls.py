@@ -276,7 +276,7 @@ def test_the_prefix_of_a_reverse_proxy_is_taken_off(named: str, expected: str) -
 )
 def test_what_names_no_resource_is_refused(named: str, problem: str) -> None:
     """It is a ValueError that says why and what to write."""
-    with pytest.raises(ValueError, match="Write a path like") as caught:
+    with pytest.raises(ValueError, match="; write a path like") as caught:
         resource_path(named, BASE)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)

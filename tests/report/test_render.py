@@ -208,7 +208,7 @@ def test_what_goes_on_is_said_so() -> None:
     recorder = Recorder("https://em.example:9398/api/")
     recorder.add_event(event())
     page = render(recorder)
-    assert verdict(page) == "Of 1 task, 1 is still under way."
+    assert verdict(page) == "The one task is still under way."
     recorder.finish(vt.TransportError(request="GET x", reason="no reply"))
     assert "no reply" in render(recorder)
 

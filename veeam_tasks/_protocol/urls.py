@@ -294,10 +294,10 @@ def _encoded(part: str, raw: re.Pattern[bytes]) -> str:
 def _refuse(shown: str, problem: str) -> NoReturn:
     raise ArgumentError(
         parameter="path",
-        problem=f"names no resource of this server: {problem}. Write a path like"
-        " 'jobs/ID?action=start', or pass a Link or its href",
+        problem=f"names no resource of this server: {problem}",
         shown=shown,
         subject=shown,
+        advice="write a path like 'jobs/ID?action=start', or pass a Link or its href",
     )
 
 

@@ -57,6 +57,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _with_hint(error: click.ClickException, context: click.Context | None) -> str:
     """Return what is wrong; where click says no more than that, with where to look."""
     text = error.format_message()
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        near = " or ".join(repr(name) for name in sorted(error.possibilities))
+        return f"{error.message.rstrip('.')}; did you mean {near}?"
     is_bare = isinstance(error, click.NoSuchOption | click.MissingParameter)
     if context is None or not (is_bare or text.startswith("Got unexpected")):
         return text

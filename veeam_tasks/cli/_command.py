@@ -4,9 +4,11 @@
 ``veeam-tasks help COMMAND`` explains every option.
 """
 
+import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Final, ParamSpec, TypeVar
@@ -59,6 +61,35 @@ class Duration(click.ParamType[float]):
                 ctx,
             )
         return seconds
+
+
+class WholeNumber(click.IntRange):
+    """A whole number from `min` to `max`, told of as people say it."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the number."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            text = f"{value!r} is no whole number from {self.min} to {self.max}"
+        raise click.BadParameter(text, ctx, param)
+
+
+class Number(click.FloatRange):
+    """A number from `min` to `max`, told of as people say it."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        with suppress(click.BadParameter):
+            number = super().convert(value, param, ctx)
+            if not math.isnan(number):  # which is in any range
+                return number
+        text = f"{value!r} is no number from {self.min} to {self.max}"
+        raise click.BadParameter(text, ctx, param)
 
 
 class Option(click.Option):

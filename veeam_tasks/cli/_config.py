@@ -87,7 +87,9 @@ def named_server(name: str | None) -> NamedServer | None:
         raise click.UsageError(text)
     unknown = sorted(set(content) - {"default", "servers"})
     if unknown:
-        text = f"{shown}: {unknown[0]!r} is not known here: default, [servers.NAME]"
+        text = (
+            f"{shown}: {unknown[0]!r} is not known; it takes: default, [servers.NAME]"
+        )
         raise click.UsageError(text)
     servers = content.get("servers", {})
     wanted = content.get("default") if name is None else name
@@ -116,6 +118,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     # Of TOML, of UTF-8, of a number with 5,000 digits, of as many brackets.
     except (ValueError, RecursionError) as error:
         problem = f"{shown} is no TOML: {error}"
+        if "Unescaped '\\'" in problem:
+            problem += r"; write it in single quotes, as 'CORP\svc'"
     raise click.UsageError(problem)
 
 

@@ -166,8 +166,17 @@ def _current() -> Named | None:
     return found
 
 
+def _takes_jobs() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and "job" in context.params
+
+
 def _colon(error: vt.ArgumentError) -> str:
-    return ":" if error.shown and error.parameter not in {"url", "path"} else ""
+    # Some problems go on from the value as a sentence: 'x' has no scheme.
+    goes_on = error.parameter in {"url", "path"} and not str(error).startswith(
+        f"{error.shown}: "
+    )
+    return ":" if error.shown and not goes_on else ""
 
 
 def _correction(error: vt.ArgumentError, server: Named | None) -> str:
@@ -182,10 +191,8 @@ def _correction(error: vt.ArgumentError, server: Named | None) -> str:
             "; write https://, or pass --insecure if nobody else can listen on the way"
         )
     if error.parameter == "path":
-        return (
-            "; write what stands below /api/, as 'jobs/ID?action=start', or name a job"
-            " with --job"
-        )
+        by_name = ", or name a job with --job" if _takes_jobs() else ""
+        return f"; write what stands below /api/, as 'jobs/ID?action=start'{by_name}"
     return "" if "=" in error.advice or not error.advice else f"; {error.advice}"
 
 
@@ -283,7 +290,7 @@ def _certificate(error: vt.CertificateError, server: Named | None) -> str:
             " may be in between, so nothing was sent. If the certificate was replaced,"
             f" compare with the server's own console, and pin the new one{new}"
         )
-    advice = f"name its CA with {name_of('ca_file', server)}"
+    advice = _how_to_trust(error, server)
     if error.fingerprint:
         advice = (
             "Compare its fingerprint with the server's own console; if it is the same,"
@@ -295,6 +302,19 @@ def _certificate(error: vt.CertificateError, server: Named | None) -> str:
         f"the certificate of {place} is not trusted: {visible(error.detail)}{shown}."
         f" {advice}"
     )
+
+
+def _how_to_trust(error: vt.CertificateError, server: Named | None) -> str:
+    """Return what else than a pin makes this certificate one that is trusted."""
+    why = error.detail.lower()
+    if "mismatch" in why:
+        return f"name the server in {name_of('url', server)} as its certificate does"
+    if "expired" in why or "not yet valid" in why:
+        return "let the certificate be renewed"
+    file = name_of("ca_file", server)
+    if server is not None and server.settings.get("ca_file"):
+        return f"let {file} hold the CA that issued it, which it does not"
+    return f"name its CA with {file}"
 
 
 def _logon(error: vt.LogonError, server: Named | None) -> str:
@@ -367,4 +387,6 @@ def late(error: vt.WatchTimeoutError, *, is_simulated: bool = False) -> str:
     text = f"time ran out after {span(error.seconds)} with {' and '.join(parts)}"
     if is_simulated or len(left) == searched:
         return text
-    return f"{text}; {'the unfinished' if searched else 'they'} go on at the server"
+    if searched:
+        return f"{text}; what is unfinished goes on at the server"
+    return f"{text}; {'it goes' if len(left) == 1 else 'they go'} on at the server"

@@ -250,7 +250,12 @@ class Display:
     def _health(self) -> RenderableType:
         down = self._progress.outage
         if down is None:
-            return Text(f"server: answers{self._rhythm()}", style="dim", no_wrap=True)
+            return Text(
+                f"server: answers{self._rhythm()}",
+                style="dim",
+                no_wrap=True,
+                overflow="ellipsis",
+            )
         away = clock((datetime.now(UTC) - down.at).total_seconds())
         why = visible(outage(down.error) or down.detail)
         return Text(

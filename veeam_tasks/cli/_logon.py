@@ -16,7 +16,7 @@ import veeam_tasks as vt
 from veeam_tasks.cli._command import Command, option
 from veeam_tasks.cli._exits import Exit
 from veeam_tasks.cli._json_lines import write
-from veeam_tasks.cli._messages import say
+from veeam_tasks.cli._messages import complain, say
 from veeam_tasks.cli._options import (
     PROXY,
     output_options,
@@ -25,7 +25,7 @@ from veeam_tasks.cli._options import (
 )
 from veeam_tasks.cli._password import Hidden
 from veeam_tasks.cli._reporters import OutputMode
-from veeam_tasks.cli._runner import report_error, run_async
+from veeam_tasks.cli._runner import run_async, status_of
 from veeam_tasks.cli._server import Server, checking
 
 _WHOLE_COLUMNS = 110
@@ -99,7 +99,7 @@ def logon(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) ->
 
     status = run_async(work, on_signal=session.abort)
     if status == Exit.OK and sys.stdout.isatty() and not output.quiet:
-        say(f"To take such lines over at once: {_TAKE_OVER[shell]}")
+        say(f"To set these variables in this shell at once: {_TAKE_OVER[shell]}")
     return status
 
 
@@ -134,7 +134,8 @@ def logout(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) -
                 )
             except vt.LogonError as error:
                 # It has ended already: there is nothing left but to forget it.
-                status = report_error(error)
+                complain("the logon session of VEEAM_EM_TOKEN had ended already")
+                status = status_of(error)
         for name in ("VEEAM_EM_TOKEN", "VEEAM_EM_SESSION_ID"):
             click.echo(_FORGET[shell].format(name))
         if not output.quiet and not status:

@@ -10,7 +10,7 @@ from veeam_tasks.cli._exits import Exit
 
 PLACES: Final = {
     "watch": ("_watch", "watch", "Watch tasks until they are finished."),
-    "submit": ("_tasks", "submit", "Start an action and watch its task."),
+    "submit": ("_tasks", "submit", "Start a job or another action, and watch it."),
     "resume": ("_resume", "resume", "Go on with a watch that was cut short."),
     "jobs": ("_jobs", "jobs", "List the jobs of the server."),
     "actions": (

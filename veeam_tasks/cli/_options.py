@@ -37,6 +37,7 @@ _VARIABLES: Final = {
 URL = option(
     "--url",
     group=CONNECTION,
+    metavar="URL",
     envvar="VEEAM_EM_URL",
     help="The server, as https://em.example:9398. [VEEAM_EM_URL]",
 )
@@ -67,6 +68,7 @@ _ACCOUNT_OPTIONS: Final = (
     option(
         "--username",
         group=CONNECTION,
+        metavar="ACCOUNT",
         envvar="VEEAM_EM_USERNAME",
         help="DOMAIN\\user or user@domain. [VEEAM_EM_USERNAME]",
     ),
@@ -251,6 +253,11 @@ class _Settings:
         """Whether a server of the configuration file was chosen."""
         return self._named is not None
 
+    @property
+    def server(self) -> str | None:
+        """What the configuration file calls the server that was chosen there."""
+        return None if self._named is None else self._named.name
+
     def is_typed(self, name: str) -> bool:
         """Tell whether it stands on the command line."""
         source = self._context.get_parameter_source(name)
@@ -310,6 +317,7 @@ def _server(
         },
         sources=settings.sources,
         quiet=bool(context.params.get("quiet")),
+        name=settings.server,
     )
 
 

@@ -304,7 +304,9 @@ def ended_line(row: Row) -> str:
     outcome = outcome_of(row.latest)
     what = row.job or row.operation
     named = f" ({what})" if what else ""
-    return f"{row.task_id} {outcome}{named}: {reason_of(row.latest)}"
+    # Of a job its result is the first word, which says the same.
+    reason = reason_of(row.latest).removeprefix("Failed: ")
+    return f"{row.task_id} {outcome}{named}: {reason}"
 
 
 def run_line(row: Row) -> str:
@@ -329,7 +331,7 @@ def unfinished_lines(task_ids: Sequence[str], progress: Progress) -> Iterator[st
     """
     searched = [one for one in task_ids if progress.is_searched(one)]
     going = [one for one in task_ids if not progress.is_searched(one)]
-    what = "and they go on at the server"
+    what = "and still under way at the server"
     if progress.is_simulated:
         what = "and gone with the simulated server"
     if going:

@@ -98,8 +98,6 @@ def resume(
     watching = attrs.evolve(watching, state=kept)
     if state.action is None:
         _check_follows(state, watching, kept)
-        if state.has_ended:
-            say(f"{kept.shown}: that watch had ended; this is what was told of it")
     sessions = sessions_of(found, reporter.notice, **watching.options)
 
     async def work() -> Exit:
@@ -142,7 +140,8 @@ async def _look(
         found = await look_for(action, em, output, watching.find_timeout)
         if found is not None:
             state = State(checkpoints={"": found})
-            return await _go_on({"": em}, state, reporter, watching)
+            watches = _resumed({"": em}, state, watching)
+            return await _go_on({"": em}, watches, state, reporter, watching)
     await tell_end(
         watching,
         f"{action.method} {visible(action.path)} may have been started before, and"
@@ -160,24 +159,41 @@ async def _resume(
     sessions: SeveralSessions, state: State, reporter: Reporter, watching: Watching
 ) -> Exit:
     async with sessions as logged_on:
+        watches = _resumed(logged_on.managers, state, watching)
+        if state.has_ended:
+            assert watching.state is not None
+            shown = watching.state.shown
+            say(f"{shown}: that watch had ended; this is what was told of it")
         ended = await _go_on(
-            logged_on.managers, state, reporter, watching, logged_on.whys
+            logged_on.managers, watches, state, reporter, watching, whys=logged_on.whys
         )
         return first_of(logged_on.status, ended)
 
 
+def _resumed(
+    managers: "Mapping[str, vt.SessionManager]", state: State, watching: Watching
+) -> "dict[str, vt.Watch]":
+    """Return the watches of a state, by the names of their servers.
+
+    Raises:
+        click.UsageError: One is damaged, or of another server.
+    """
+    return {
+        name: _resumed_one(em, state.checkpoints[name], watching)
+        for name, em in managers.items()
+    }
+
+
 async def _go_on(
     managers: "Mapping[str, vt.SessionManager]",
+    watches: "Mapping[str, vt.Watch]",
     state: State,
     reporter: Reporter,
     watching: Watching,
+    *,
     whys: Sequence[str] = (),
 ) -> Exit:
     """Watch what a state says to its end."""
-    watches = {
-        name: _resumed(em, state.checkpoints[name], watching)
-        for name, em in managers.items()
-    }
     number = sum(len(one.report.outcomes) for one in watches.values())
     where = ", ".join(name or em.url for name, em in managers.items())
     title = f"Watching {counted(number, 'task')} again at {where or 'no server'}"
@@ -187,7 +203,7 @@ async def _go_on(
     return await follow(watches, reporter, watching, state, whys)
 
 
-def _resumed(
+def _resumed_one(
     em: "vt.SessionManager", checkpoint: Any, watching: Watching
 ) -> "vt.Watch":
     """Return the watch of a checkpoint.

@@ -56,6 +56,7 @@ class Server:
         options: What goes to the package as it is.
         sources: How the user named each setting.
         quiet: Whether only what goes wrong is told.
+        name: What the configuration file calls it, if it is one of that.
     """
 
     url: str | None
@@ -66,6 +67,7 @@ class Server:
     options: Mapping[str, Any] = attrs.field(repr=False)
     sources: Mapping[str, str]
     quiet: bool = False
+    name: str | None = None
 
     @property
     def is_adopted(self) -> bool:
@@ -92,6 +94,9 @@ class Server:
         Raises:
             click.UsageError: There is none.
         """
+        if self.url is None and self.name:
+            text = f"the server {self.name!r} of the configuration file has no url"
+            raise click.UsageError(text)
         if self.url is None:
             text = (
                 "no server: pass --url, or set VEEAM_EM_URL, as https://em.example:9398,"
@@ -148,6 +153,11 @@ class Server:
             username = click.prompt("User name", err=True)
         if username is None:
             text = "no user name: pass --username, or set VEEAM_EM_USERNAME"
+            if self.name:
+                text = (
+                    f"the server {self.name!r} of the configuration file has no"
+                    " username; write one there, or pass --username"
+                )
             raise click.UsageError(text)
         with checking(self):
             # It checks all that was said, and sends nothing yet: nobody is asked for a

@@ -16,6 +16,8 @@ from veeam_tasks.cli._command import (
     TRUST,
     Command,
     Duration,
+    Number,
+    WholeNumber,
     option,
 )
 from veeam_tasks.cli._exits import Exit
@@ -78,16 +80,16 @@ class _FaultRule(click.ParamType["tuple[FaultKind, float | None, str | None]"]):
     short_help="Run a simulated server to try things against.",
     examples=(
         "veeam-tasks simulate",
-        "veeam-tasks simulate --port 9398 --tasks 50 --tls --seed 1 --speed 10",
+        "veeam-tasks simulate --tls --tasks 50 --seed 1 --speed 10",
         "veeam-tasks simulate --fault status:0.1 --fault stall:0.01:/api/tasks",
     ),
 )
 @option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     default=9398,
-    show_default=True,
-    help="0 takes any that is free.",
+    metavar="PORT",
+    help="0 takes any that is free. [default: 9398]",
 )
 @option(
     "--host",
@@ -98,10 +100,10 @@ class _FaultRule(click.ParamType["tuple[FaultKind, float | None, str | None]"]):
 )
 @option(
     "--tasks",
-    type=click.IntRange(0, 100_000),
+    type=WholeNumber(0, 100_000),
     default=20,
-    show_default=True,
-    help="How many tasks there are; the first logon session gets them.",
+    metavar="N",
+    help="How many tasks there are; the first logon session gets them. [default: 20]",
 )
 @option(
     "--scoped/--shared",
@@ -113,7 +115,7 @@ class _FaultRule(click.ParamType["tuple[FaultKind, float | None, str | None]"]):
 @option(
     "--jobs",
     group=SIMULATION,
-    type=click.IntRange(0, 10_000),
+    type=WholeNumber(0, 10_000),
     default=0,
     metavar="N",
     help="More jobs than the six that are there, with a week of runs each.",
@@ -121,7 +123,7 @@ class _FaultRule(click.ParamType["tuple[FaultKind, float | None, str | None]"]):
 @option(
     "--failing",
     group=SIMULATION,
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.05,
     metavar="SHARE",
     help="The share of the tasks, and of the jobs of --jobs, that fail; the last run of"
@@ -146,14 +148,15 @@ class _FaultRule(click.ParamType["tuple[FaultKind, float | None, str | None]"]):
     "--cert-file",
     group=TRUST,
     type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
     help="Speak TLS with the certificate and the key in this file, in PEM.",
 )
 @option(
     "--version",
     type=click.Choice(["9.5u4", "12", "13"]),
     default="12",
-    show_default=True,
-    help="The version of the Enterprise Manager that is played.",
+    metavar="VERSION",
+    help="The Enterprise Manager that is played: 9.5u4, 12, 13. [default: 12]",
 )
 @option(
     "--seed",
@@ -164,21 +167,23 @@ class _FaultRule(click.ParamType["tuple[FaultKind, float | None, str | None]"]):
 )
 @option(
     "--speed",
-    type=click.FloatRange(0.01, 1000),
+    type=Number(0.01, 1000),
     default=1.0,
     metavar="X",
-    help="How much faster the tasks go.",
+    help="How much faster the tasks go. [default: 1]",
 )
 @option(
     "--username",
     group=CONNECTION,
     default="admin",
+    metavar="ACCOUNT",
     help="The account that may do everything. [default: admin]",
 )
 @option(
     "--password-file",
     group=CONNECTION,
     type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
     help="A file with its password. [default: admin-secret]",
 )
 @option(
@@ -358,9 +363,9 @@ class ServerInfo:
             ),
             '    eval "$(veeam-tasks logon)"',
             "    veeam-tasks list",
-            f"    veeam-tasks submit 'jobs/{_JOB}?action=start'",
+            '    veeam-tasks submit --job "SQL Replication" --follow',
             "    veeam-tasks watch --all --timeout 2m",
-            "    veeam-tasks logout",
+            '    eval "$(veeam-tasks logout)"',
             "",
             "Or with curl, whose logon session has tasks of its own:",
             "",

@@ -26,7 +26,7 @@ _WIDE = 120
 _LONGEST, _LONGEST_WIDE = 18, 38
 _MESSAGE = 24
 # In this order they give way; what would get less is left out. TASK and STATE stay.
-_LEAST: Final = {"OPERATION": 6, "AGE": 4, "JOB": 8, "MESSAGE": 10}
+_LEAST: Final = {"OPERATION": len("OPERATION"), "AGE": 4, "JOB": 8, "MESSAGE": 10}
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -209,10 +209,10 @@ def print_jobs(rows: Sequence[Sequence[str]]) -> None:
     if _natural_width(names, cells) > console.size.width:
         # An ID that is broken in two cannot be copied: it gets a line of its own.
         cells = [
-            (Text.assemble(name, "\n", (job_id.plain, "dim")), *rest)
+            (Text.assemble(name, "\n  ", (job_id.plain, "dim")), *rest)
             for name, *rest, job_id in cells
         ]
-        names = names[:-1]
+        names = ("NAME, ID", *names[1:-1])
     for at in (2, 1):
         if _natural_width(names, cells) > console.size.width:
             names = (*names[:at], *names[at + 1 :])

@@ -245,7 +245,7 @@ class _Action:
 
 @click.command(
     cls=Command,
-    short_help="Start an action and watch its task.",
+    short_help="Start a job or another action, and watch it.",
     examples=(
         'veeam-tasks submit --job "Oracle Backup" --follow',
         "veeam-tasks submit 'jobs/b04c217b-0538-4650-bec4-19deff4ea1ac?action=stop'",
@@ -328,10 +328,17 @@ def submit(
 
 
 def _check_path(path: str | None, job: str | None, action: str | None) -> None:
-    if (path is None) == (job is None):
+    if path is None and job is None:
         text = (
             "pass what to do: a PATH like 'jobs/ID?action=start', or --job with the"
             " name or the ID of a job"
+        )
+        raise click.UsageError(text)
+    if path is not None and job is not None:
+        # Most often a name with a blank in it, which the shell took apart.
+        text = (
+            f"pass a PATH or --job, not both; if {visible(f'{job} {path}')!r} is the"
+            f' name of a job, write: --job "{visible(f"{job} {path}")}"'
         )
         raise click.UsageError(text)
     if job is None and action is not None:

@@ -11,7 +11,7 @@ import attrs
 import click
 
 import veeam_tasks as vt
-from veeam_tasks.cli._command import Command, option
+from veeam_tasks.cli._command import Command, Number, WholeNumber, option
 from veeam_tasks.cli._events import NamedEvents, labelled
 from veeam_tasks.cli._exits import Exit, first_of
 from veeam_tasks.cli._explain import explain, late, outage
@@ -68,14 +68,14 @@ _ENDED_BADLY = frozenset({"failed", "lost"})
 )
 @option(
     "--simulate",
-    type=click.IntRange(1, 100_000),
+    type=WholeNumber(1, 100_000),
     metavar="N",
     help="N tasks of a simulated server, of which one fails.",
 )
 @option(
     "--speed",
     group="Pace",
-    type=click.FloatRange(0.01, 1000),
+    type=Number(0.01, 1000),
     metavar="X",
     help="How much faster the simulated tasks go. [default: 1]",
 )
@@ -107,6 +107,12 @@ def watch(
     named = bool(ids) or file is not None
     _check_source(named + is_all, simulate, speed)
     reporter = make_reporter(output)
+    if simulate is not None and watching.state is not None:
+        text = (
+            "--state does not go with --simulate: that server ends with the command,"
+            " so that nothing could go on with it"
+        )
+        raise click.UsageError(text)
     if simulate is not None:
         work = _Simulation(tasks=simulate, speed=speed or 1.0)
         return report_to_end(
@@ -172,7 +178,7 @@ async def _watch(
     async with session as em:
         if names is None:
             watch = em.watch_all(**watching.how)
-            title, total = f"Watching all tasks of this logon at {em.url}", None
+            title, total = f"Watching all tasks of this logon session at {em.url}", None
         else:
             ids = await checked_ids(em, names)
             watch = em.watch(ids, **watching.how)

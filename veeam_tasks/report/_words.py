@@ -81,7 +81,9 @@ def verdict(counts: Counter[Outcome], *, unseen: int = 0, is_over: bool) -> str:
     if unseen:
         word = "was" if unseen == 1 else "were"
         bad.append(f"{number(unseen)} {word} {'never seen' if is_over else NOT_YET}")
-    if bad:
+    if bad and total == 1:
+        text = f"The one task {bad[0].removeprefix('1 ')}"
+    elif bad:
         text = f"Of {counted(total, 'task')}, {listed(bad)}"
         text += f"; {number(good)} succeeded" if good else ""
     elif total == 1:
