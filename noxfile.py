@@ -271,7 +271,7 @@ def eager(session: nox.Session) -> None:
 
 @nox.session(default=False, python=LAST)
 def debug(session: nox.Session) -> None:
-    """Run all tests in asyncio's debug mode; otherwise one in eight is.
+    """Run all tests in asyncio's debug mode; otherwise one in sixteen is.
 
     Not the programs that tests start: on a busy machine asyncio would tell them of slow
     steps, and what they print is what is tested.

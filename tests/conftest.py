@@ -1,5 +1,6 @@
 """What every test shares: asyncio as backend, the guard of secrets, the watchdog."""
 
+import gc
 import os
 import signal
 import zlib
@@ -81,6 +82,16 @@ def pytest_collection_modifyitems(
         for marker, reason in left_out.items():
             if item.get_closest_marker(marker) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Have no garbage collection go over what was collected here, which stays.
+
+    Six thousand tests and their modules are some hundred thousand objects, and each
+    full collection would look at all of them: a twentieth of the time of all tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:

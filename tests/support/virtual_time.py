@@ -281,12 +281,12 @@ def virtual_loop() -> asyncio.AbstractEventLoop:
 
 
 def is_debug_for(test: str) -> bool:
-    """Tell whether a test runs in asyncio's debug mode, which costs a fifth.
+    """Tell whether a test runs in asyncio's debug mode, which may double its time.
 
-    One in eight does, always the same ones, on the Python that runs all tests.
+    One in sixteen does, always the same ones, on the Python that runs all tests.
     """
     # Divided, since what is left over by 8 chooses the loop of a test.
-    return ALL_IN_DEBUG or (_RUNS_ALL and zlib.crc32(test.encode()) // 8 % 8 == 0)
+    return ALL_IN_DEBUG or (_RUNS_ALL and zlib.crc32(test.encode()) // 8 % 16 == 0)
 
 
 def backend(test: str, marker: pytest.Mark) -> Backend:
