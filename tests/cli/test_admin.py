@@ -693,7 +693,7 @@ def test_the_log_has_facts_and_outcomes(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-@pytest.mark.parametrize("columns", [50, 80, 200])
+@pytest.mark.parametrize("columns", [50, 200])
 def test_each_command_fits_its_terminal(
     server: ThreadedServer, arguments: list[str], words: str, columns: int
 ) -> None:
