@@ -14,6 +14,7 @@ from support.command_line import (
     QUICK,
     SECONDS,
     Here,
+    between_pipes,
     clean_environment,
     ended,
     on_terminal,
@@ -581,12 +582,8 @@ def test_a_hook_that_fails_is_told_and_hides_nothing(
 def test_a_hook_that_hangs_does_not_hold_ctrl_c(server: ThreadedServer) -> None:
     """It is ended with us."""
     server.add_task("Finished failed", shared=True)
-    child = subprocess.Popen(
-        [*COMMAND, "watch", "task-1", "--on-failure", "sleep 60"],
-        env=clean_environment(**settings_of(server)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    child = between_pipes(
+        ["watch", "task-1", "--on-failure", "sleep 60"], settings_of(server)
     )
     assert child.stdout is not None
     child.stdout.readline()
@@ -599,13 +596,7 @@ def test_patience_covers_the_first_logon(server: ThreadedServer) -> None:
     """A server that is away is waited for, which is told once; then all goes on."""
     server.add_task("Finished", shared=True)
     server.pause()
-    child = subprocess.Popen(
-        [*COMMAND, "watch", "task-1", "--patience", "1m"],
-        env=clean_environment(**settings_of(server)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    child = between_pipes(["watch", "task-1", "--patience", "1m"], settings_of(server))
     assert child.stderr is not None
     line = child.stderr.readline()
     assert line.startswith(f"waiting for {server.url}, for 1 min at most: connection")

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 from support.command_line import (
-    COMMAND,
     QUICK,
     SECONDS,
     between_pipes,
-    clean_environment,
     elsewhere,
     settings_of,
 )
@@ -156,12 +154,8 @@ def test_a_reader_that_is_slow_does_not_stop_the_polls(
 
 def test_simulate_prints_where_it_is_and_stops_by_a_signal() -> None:
     """Into a pipe it is one object with everything that another command needs."""
-    child = subprocess.Popen(
-        [*COMMAND, "simulate", "--port", "0", "--tasks", "2", "--tls", "--seed", "1"],
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    child = between_pipes(
+        ["simulate", "--port", "0", "--tasks", "2", "--tls", "--seed", "1"]
     )
     assert child.stdout is not None
     place = json.loads(child.stdout.readline())
@@ -226,14 +220,7 @@ def test_a_repl_that_is_refused_is_one_line(server: ThreadedServer) -> None:
 
 def test_sigterm_ends_a_repl_with_a_log_out(server: ThreadedServer) -> None:
     """A prompt that is ended from outside logs out as well."""
-    child = subprocess.Popen(
-        [*COMMAND, "repl"],
-        env=clean_environment(**settings_of(server)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    child = between_pipes(["repl"], settings_of(server), stdin=subprocess.PIPE)
     assert child.stdin is not None
     assert child.stdout is not None
     child.stdin.write("print('ready', flush=True)\nawait asyncio.sleep(1000)\n")

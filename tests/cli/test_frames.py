@@ -57,7 +57,7 @@ def of_a_wrong_option(_: Path) -> None:
         session_id=None,
         options={"proxy": PROXY, "request_timeout": -1},
         sources={},
-    ).session()
+    ).logon()
 
 
 CASES = of_a_file, of_a_command, of_a_command_again, of_a_wrong_option

@@ -9,7 +9,14 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from support.command_line import COMMAND, SECONDS, Here, clean_environment, settings_of
+from support.command_line import (
+    COMMAND,
+    SECONDS,
+    Here,
+    between_pipes,
+    clean_environment,
+    settings_of,
+)
 
 from veeam_tasks.simulator import ThreadedServer
 
@@ -26,12 +33,8 @@ def server() -> Iterator[ThreadedServer]:
 def test_a_watch_serves_metrics_on_loopback(server: ThreadedServer) -> None:
     """From the logon to the end; with port 0 it says which one it has."""
     task = server.add_task("Running", shared=True)
-    with subprocess.Popen(
-        [*COMMAND, "watch", task.task_id, "--metrics", ":0"],
-        env=clean_environment(**settings_of(server)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    with between_pipes(
+        ["watch", task.task_id, "--metrics", ":0"], settings_of(server)
     ) as child:
         assert child.stdout is not None
         assert child.stderr is not None

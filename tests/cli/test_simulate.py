@@ -21,6 +21,7 @@ from support.command_line import (
     COMMAND,
     SECONDS,
     Here,
+    between_pipes,
     clean_environment,
     ended,
     on_terminal,
@@ -68,13 +69,7 @@ class Simulated:
 @contextmanager
 def simulated(*arguments: str) -> Iterator[Simulated]:
     """Run the command into a pipe until it is told to stop."""
-    child = subprocess.Popen(
-        [*COMMAND, "simulate", "--port", "0", *arguments],
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    child = between_pipes(["simulate", "--port", "0", *arguments])
     try:
         assert child.stdout is not None
         line = child.stdout.readline()

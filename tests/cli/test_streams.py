@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command_line import COMMAND, SECONDS, Ran, clean_environment, settings_of
+from support.command_line import (
+    COMMAND,
+    SECONDS,
+    Ran,
+    between_pipes,
+    clean_environment,
+    settings_of,
+)
 from support.secrets_guard import GUARD
 
 from veeam_tasks.simulator import ThreadedServer
@@ -85,13 +92,7 @@ def test_errors_that_cannot_be_written_change_nothing(
 
 def test_help_that_nobody_reads_is_no_failure() -> None:
     """A pipe that is closed is quiet for help as it is for tasks."""
-    child = subprocess.Popen(
-        [*COMMAND, "--help"],
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    child = between_pipes(["--help"])
     assert child.stdout is not None
     assert child.stderr is not None
     child.stdout.close()

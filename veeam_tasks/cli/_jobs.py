@@ -99,10 +99,10 @@ def jobs(*, server: Server, output: OutputMode) -> int:
     The last result is that of the job's newest session; a job without one among the
     newest 500 has none. The exit status is 0 whatever the results.
     """
-    session = server.session()
+    logon = server.logon()
 
     async def work() -> Exit:
-        async with session as em:
+        async with logon as em:
             try:
                 found = await read_jobs(em, results=True)
             except vt.ForbiddenError as error:
@@ -119,7 +119,7 @@ def jobs(*, server: Server, output: OutputMode) -> int:
             say("The server has no jobs that this account may see.")
         return Exit.OK
 
-    return run_async(work, on_signal=session.abort)
+    return run_async(work, on_signal=logon.abort)
 
 
 def _columns(job: Job) -> Sequence[str]:
@@ -146,10 +146,10 @@ def read(*, path: str, server: Server, output: OutputMode) -> int:
     XML is decoded as it is, attributes as "@Name". On a terminal it is indented, into
     a pipe it is one line.
     """
-    session = server.session()
+    logon = server.logon()
 
     async def work() -> Exit:
-        async with session as em:
+        async with logon as em:
             with checking(server):
                 value = await em.read(path)
         if output.wants_objects:
@@ -159,4 +159,4 @@ def read(*, path: str, server: Server, output: OutputMode) -> int:
             sys.stdout.flush()
         return Exit.OK
 
-    return run_async(work, on_signal=session.abort)
+    return run_async(work, on_signal=logon.abort)

@@ -85,10 +85,10 @@ def logon(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) ->
     shell = _chosen(powershell=powershell, cmd=cmd)
     own = attrs.evolve(server, token=None, session_id=None)
     click.get_current_context().obj = own
-    session = own.session(keep_alive=False)
+    logon = own.logon(keep_alive=False)
 
     async def work() -> Exit:
-        async with session as em:
+        async with logon as em:
             if output.as_json:
                 write(_settings(own, em))
             else:
@@ -97,7 +97,7 @@ def logon(*, powershell: bool, cmd: bool, server: Server, output: OutputMode) ->
             await em.aclose(log_out=False)
         return Exit.OK
 
-    status = run_async(work, on_signal=session.abort)
+    status = run_async(work, on_signal=logon.abort)
     if status == Exit.OK and sys.stdout.isatty() and not output.quiet:
         say(f"To set these variables in this shell at once: {_TAKE_OVER[shell]}")
     return status

@@ -27,7 +27,7 @@ from veeam_tasks.cli._input import decoded
 from veeam_tasks.cli._options import output_options, server_options
 from veeam_tasks.cli._reporters import OutputMode
 from veeam_tasks.cli._runner import report_error, run_async
-from veeam_tasks.cli._server import LogonSession, Server
+from veeam_tasks.cli._server import Logon, Server
 from veeam_tasks.cli._streams import is_output_broken, tell
 
 _CONSOLE = "<console>"
@@ -52,11 +52,11 @@ def repl(*, server: Server, output: OutputMode) -> int:
     exit() log out. What is piped in is a script: it ends with the first exception, and
     with status 1 then.
     """
-    session = server.session()
+    logon = server.logon()
     if sys.stdin.isatty():
-        return _prompt(LoopThread(session), output)
+        return _prompt(LoopThread(logon), output)
     source = _source()
-    return run_async(lambda: _script(session, source), on_signal=session.abort)
+    return run_async(lambda: _script(logon, source), on_signal=logon.abort)
 
 
 def _source() -> str:
@@ -68,7 +68,7 @@ def _source() -> str:
     return decoded(content, "standard input")
 
 
-async def _script(session: LogonSession, source: str) -> int:
+async def _script(logon: Logon, source: str) -> int:
     """Run a script; return its exit status."""
     try:
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -76,7 +76,7 @@ async def _script(session: LogonSession, source: str) -> int:
     except (SyntaxError, ValueError) as error:
         tell("".join(traceback.format_exception_only(error)).rstrip("\n"))
         return Exit.FAILED
-    async with session as em:
+    async with logon as em:
         try:
             await _execute(compiled, {**_names(em), "__name__": "__main__"})
         except _Quit as quit_:
@@ -134,8 +134,8 @@ def _on_terminate(_: int, __: FrameType | None) -> NoReturn:
 class LoopThread:
     """An event loop in a thread, and the manager that is logged on in it."""
 
-    def __init__(self, session: LogonSession) -> None:
-        self._session = session
+    def __init__(self, logon: Logon) -> None:
+        self._logon = logon
         self._ready: Future[vt.SessionManager] = Future()
         self._main: asyncio.Task[None] | None = None
         self._has_begun = threading.Event()
@@ -169,7 +169,7 @@ class LoopThread:
         self.loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
         self._has_begun.set()
         try:
-            async with self._session as em:
+            async with self._logon as em:
                 self._ready.set_result(em)
                 await asyncio.Event().wait()
         except vt.VeeamTasksError as error:

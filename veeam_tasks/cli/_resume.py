@@ -13,7 +13,7 @@ from veeam_tasks.cli._messages import counted, say, visible
 from veeam_tasks.cli._options import Servers, output_options, servers_options
 from veeam_tasks.cli._pending import look_for, searched_for
 from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
-from veeam_tasks.cli._several import SeveralSessions, sessions_of
+from veeam_tasks.cli._several import SeveralLogons, logons_of
 from veeam_tasks.cli._state import PendingAction, State, StateFile
 from veeam_tasks.cli._watch import follow, report_to_end, tell_end
 from veeam_tasks.cli._watching import (
@@ -98,14 +98,14 @@ def resume(
     watching = attrs.evolve(watching, state=kept)
     if state.action is None:
         _check_follows(state, watching, kept)
-    sessions = sessions_of(found, reporter.notice, **watching.options)
+    logons = logons_of(found, reporter.notice, **watching.options)
 
     async def work() -> Exit:
         if state.action is None:
-            return await _resume(sessions, state, reporter, watching)
-        return await _look(state.action, sessions, reporter, watching, output)
+            return await _resume(logons, state, reporter, watching)
+        return await _look(state.action, logons, reporter, watching, output)
 
-    return report_to_end(reporter, work, watching, sessions)
+    return report_to_end(reporter, work, watching, logons)
 
 
 def _check_follows(state: State, watching: Watching, kept: StateFile) -> None:
@@ -127,13 +127,13 @@ def _follows(state: State) -> bool:
 
 async def _look(
     action: PendingAction,
-    sessions: SeveralSessions,
+    logons: SeveralLogons,
     reporter: Reporter,
     watching: Watching,
     output: OutputMode,
 ) -> Exit:
     """Look for what may have been started, and go on with it if that is certain."""
-    async with sessions as logged_on:
+    async with logons as logged_on:
         em = logged_on.managers.get("")
         if em is None:
             return logged_on.status
@@ -156,9 +156,9 @@ async def _look(
 
 
 async def _resume(
-    sessions: SeveralSessions, state: State, reporter: Reporter, watching: Watching
+    logons: SeveralLogons, state: State, reporter: Reporter, watching: Watching
 ) -> Exit:
-    async with sessions as logged_on:
+    async with logons as logged_on:
         watches = _resumed(logged_on.managers, state, watching)
         if state.has_ended:
             assert watching.state is not None

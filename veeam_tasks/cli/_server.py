@@ -105,7 +105,7 @@ class Server:
             raise click.UsageError(text)
         return self.url
 
-    def session(
+    def logon(
         self,
         *,
         patience: float | None = None,
@@ -113,7 +113,7 @@ class Server:
         onlookers: Sequence[Onlooker] = (),
         name: str | None = None,
         **more: Any,
-    ) -> "LogonSession":
+    ) -> "Logon":
         """Return what logs on when it is entered, or adopts the logon session.
 
         Args:
@@ -140,7 +140,7 @@ class Server:
                 adopted = vt.adopt(
                     url, self.token, session_id=self.session_id, **options.reveal()
                 )
-            return LogonSession(
+            return Logon(
                 adopted,
                 server=self,
                 shown=url,
@@ -167,7 +167,7 @@ class Server:
             )
         root = manager.url.removesuffix("/").removesuffix("/api")
         self.password.prepare(url=root, username=username)
-        return LogonSession(
+        return Logon(
             manager,
             server=self,
             shown=root,
@@ -177,7 +177,7 @@ class Server:
         )
 
 
-class LogonSession:
+class Logon:
     """Logs on when it is entered and out when it is left; tells what takes long.
 
     Args:

@@ -13,7 +13,7 @@ from veeam_tasks.cli._exits import Exit, first_of
 from veeam_tasks.cli._explain import explain, outage
 from veeam_tasks.cli._messages import complain
 from veeam_tasks.cli._runner import status_of
-from veeam_tasks.cli._server import LogonSession, Server
+from veeam_tasks.cli._server import Logon, Server
 
 Listener = Any
 
@@ -33,20 +33,20 @@ class LoggedOn:
     whys: list[str] = attrs.field(factory=list)
 
 
-class SeveralSessions:
+class SeveralLogons:
     """Logs on to several servers when it is entered, and out when it is left.
 
     Args:
-        sessions: By the names of the servers.
+        logons: By the names of the servers.
     """
 
-    def __init__(self, sessions: Mapping[str, LogonSession]) -> None:
-        self._sessions = sessions
+    def __init__(self, logons: Mapping[str, Logon]) -> None:
+        self._logons = logons
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> LoggedOn:
         found = LoggedOn({}, Exit.OK)
-        ways = [self._enter(name, one, found) for name, one in self._sessions.items()]
+        ways = [self._enter(name, one, found) for name, one in self._logons.items()]
         try:
             await asyncio.gather(*ways)
         except BaseException:
@@ -57,9 +57,9 @@ class SeveralSessions:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
 
-    async def _enter(self, name: str, session: LogonSession, found: LoggedOn) -> None:
+    async def _enter(self, name: str, logon: Logon, found: LoggedOn) -> None:
         try:
-            found.managers[name] = await self._stack.enter_async_context(session)
+            found.managers[name] = await self._stack.enter_async_context(logon)
         except vt.VeeamTasksError as error:
             why = f"{name}: {explain(error)}" if name else explain(error)
             found.whys.append(why)
@@ -68,21 +68,21 @@ class SeveralSessions:
 
     def abort(self) -> None:
         """End what may hold up a log-out of any of them."""
-        for session in self._sessions.values():
-            session.abort()
+        for logon in self._logons.values():
+            logon.abort()
 
 
-def sessions_of(
+def logons_of(
     servers: Mapping[str, Server], listener: Listener | None = None, **options: Any
-) -> SeveralSessions:
+) -> SeveralLogons:
     """Return what logs on to servers; notices are told with the names of theirs.
 
     Raises:
         click.UsageError: Something that was said of one of them is wrong.
     """
-    return SeveralSessions(
+    return SeveralLogons(
         {
-            name: one.session(on_notice=_named(name, listener), **options)
+            name: one.logon(on_notice=_named(name, listener), **options)
             for name, one in servers.items()
         }
     )

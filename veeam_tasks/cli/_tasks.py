@@ -25,8 +25,8 @@ from veeam_tasks.cli._options import (
 from veeam_tasks.cli._pending import note_action
 from veeam_tasks.cli._reporters import OutputMode, Reporter, make_reporter
 from veeam_tasks.cli._runner import report_error, run_async
-from veeam_tasks.cli._server import LogonSession, Server, checking
-from veeam_tasks.cli._several import sessions_of
+from veeam_tasks.cli._server import Logon, Server, checking
+from veeam_tasks.cli._several import logons_of
 from veeam_tasks.cli._state import State
 from veeam_tasks.cli._watch import follow, report_to_end, tell_end
 from veeam_tasks.cli._watching import (
@@ -63,11 +63,11 @@ def list_tasks(*, servers: Servers, output: OutputMode) -> int:
         found = {name: servers.named(name) for name in names}
     else:
         found = {"": servers.sole()}
-    session = sessions_of(found)
+    logon = logons_of(found)
 
     async def work() -> Exit:
         lists: dict[str, list[vt.Task]] = {}
-        async with session as logged_on:
+        async with logon as logged_on:
             for name, em in logged_on.managers.items():
                 lists[name] = await em.fetch_all()
         _print_lists(lists, output)
@@ -77,7 +77,7 @@ def list_tasks(*, servers: Servers, output: OutputMode) -> int:
                 say(f"{prefix}{_why_empty(found[name])}")
         return logged_on.status
 
-    return run_async(work, on_signal=session.abort)
+    return run_async(work, on_signal=logon.abort)
 
 
 def _print_lists(lists: dict[str, list[vt.Task]], output: OutputMode) -> None:
@@ -122,10 +122,10 @@ def get(*, ids: tuple[str, ...], server: Server, output: OutputMode) -> int:
     The exit status is 0 whatever the tasks' results.
     """
     names = read_names(ids)
-    session = server.session()
+    logon = server.logon()
 
     async def work() -> Exit:
-        async with session as em:
+        async with logon as em:
             status, printed = Exit.OK, 0
             for task_id in await checked_ids(em, names):
                 try:
@@ -139,7 +139,7 @@ def get(*, ids: tuple[str, ...], server: Server, output: OutputMode) -> int:
                 printed += 1
         return status
 
-    return run_async(work, on_signal=session.abort)
+    return run_async(work, on_signal=logon.abort)
 
 
 @click.command(
@@ -156,10 +156,10 @@ def delete(*, ids: tuple[str, ...], server: Server, output: OutputMode) -> int:
     Whether that stops their work as well, the vendor's pages leave open.
     """
     names = read_names(ids)
-    session = server.session()
+    logon = server.logon()
 
     async def work() -> Exit:
-        async with session as em:
+        async with logon as em:
             status = Exit.OK
             for task_id in await checked_ids(em, names):
                 try:
@@ -173,7 +173,7 @@ def delete(*, ids: tuple[str, ...], server: Server, output: OutputMode) -> int:
                     click.echo(f"{task_id} deleted")
         return status
 
-    return run_async(work, on_signal=session.abort)
+    return run_async(work, on_signal=logon.abort)
 
 
 @attrs.frozen(kw_only=True)
@@ -313,17 +313,17 @@ def submit(
         text = "--follow watches what was started to its end; --no-watch does not"
         raise click.UsageError(text)
     if no_watch:
-        session = server.session(patience=watching.patience)
+        logon = server.logon(patience=watching.patience)
         return run_async(
-            lambda: _start_only(work, session, server, output), on_signal=session.abort
+            lambda: _start_only(work, logon, server, output), on_signal=logon.abort
         )
     reporter = make_reporter(output)
-    session = server.session(on_notice=reporter.notice, **watching.options)
+    logon = server.logon(on_notice=reporter.notice, **watching.options)
     return report_to_end(
         reporter,
-        lambda: _start_and_watch(work, session, server, reporter, watching),
+        lambda: _start_and_watch(work, logon, server, reporter, watching),
         watching,
-        session,
+        logon,
     )
 
 
@@ -354,9 +354,9 @@ def _check_path(path: str | None, job: str | None, action: str | None) -> None:
 
 
 async def _start_only(
-    action: _Action, session: LogonSession, server: Server, output: OutputMode
+    action: _Action, logon: Logon, server: Server, output: OutputMode
 ) -> Exit:
-    async with session as em:
+    async with logon as em:
         try:
             task = await action.send(em, server)
         except vt.ForbiddenError as error:
@@ -377,12 +377,12 @@ async def _start_only(
 
 async def _start_and_watch(
     action: _Action,
-    session: LogonSession,
+    logon: Logon,
     server: Server,
     reporter: Reporter,
     watching: Watching,
 ) -> Exit:
-    async with session as em:
+    async with logon as em:
         try:
             task = await action.send(em, server)
         except vt.ForbiddenError as error:

@@ -28,8 +28,8 @@ from veeam_tasks.cli._reporters import (
     make_reporter,
 )
 from veeam_tasks.cli._runner import run_async, status_of
-from veeam_tasks.cli._server import LogonSession
-from veeam_tasks.cli._several import SeveralSessions, sessions_of
+from veeam_tasks.cli._server import Logon
+from veeam_tasks.cli._several import SeveralLogons, logons_of
 from veeam_tasks.cli._state import KeptEvents, State
 from veeam_tasks.cli._streams import hush
 from veeam_tasks.cli._watching import (
@@ -126,7 +126,7 @@ def watch(
         work_of = _wanted(servers, names)
         if is_all and not output.quiet:
             say(_how_it_ends(watching.timeout))
-        both = sessions_of(
+        both = logons_of(
             {name: servers.named(name) for name in work_of},
             reporter.notice,
             **watching.options,
@@ -138,7 +138,7 @@ def watch(
             both,
         )
     server = servers.sole()
-    session = server.session(on_notice=reporter.notice, **watching.options)
+    logon = server.logon(on_notice=reporter.notice, **watching.options)
     if is_all and not output.quiet:
         say(_how_it_ends(watching.timeout))
     if is_all and not server.is_adopted and not output.quiet:
@@ -148,9 +148,9 @@ def watch(
         )
     return report_to_end(
         reporter,
-        lambda: _watch(session, names, reporter, watching),
+        lambda: _watch(logon, names, reporter, watching),
         watching,
-        session,
+        logon,
     )
 
 
@@ -170,12 +170,12 @@ def _check_source(real: int, simulate: int | None, speed: float | None) -> None:
 
 
 async def _watch(
-    session: LogonSession,
+    logon: Logon,
     names: list[TaskName] | None,
     reporter: Reporter,
     watching: Watching,
 ) -> Exit:
-    async with session as em:
+    async with logon as em:
         if names is None:
             watch = em.watch_all(**watching.how)
             title, total = f"Watching all tasks of this logon session at {em.url}", None
@@ -207,12 +207,12 @@ def _wanted(
 
 
 async def _watch_several(
-    sessions: SeveralSessions,
+    logons: SeveralLogons,
     wanted: Mapping[str, list[TaskName] | None],
     reporter: Reporter,
     watching: Watching,
 ) -> Exit:
-    async with sessions as logged_on:
+    async with logons as logged_on:
         watches: dict[str, vt.Watch] = {}
         total = 0
         for server, em in logged_on.managers.items():
@@ -235,7 +235,7 @@ def report_to_end(
     reporter: Reporter,
     work: Callable[[], Coroutine[Any, Any, int]],
     watching: Watching,
-    session: LogonSession | SeveralSessions | None = None,
+    logon: Logon | SeveralLogons | None = None,
 ) -> int:
     """Run `work`, which tells `reporter`; return the exit status.
 
@@ -258,10 +258,10 @@ def report_to_end(
 
     def interrupted() -> None:
         reporter.close()
-        if session is not None:
-            session.abort()
+        if logon is not None:
+            logon.abort()
 
-    status = run_async(told, on_signal=interrupted, logs_out=session is not None)
+    status = run_async(told, on_signal=interrupted, logs_out=logon is not None)
     if reporter.is_stuck:
         # A thread still writes to a pipe that nobody reads; it must not hold us.
         os._exit(status)
