@@ -118,8 +118,11 @@ async def test_what_had_ended_is_in_the_report_and_not_told() -> None:
             again = other.resume(state)
             assert await rest_of(again) == []
             after = again.report
-            for key in ("url", "tasks", "version"):
+            for key in ("url", "version"):
                 assert saved(again)[key] == state[key]
+            # Of the logon session before this one, which a third may be under as well.
+            earlier = [{**one, "earlier": True} for one in state["tasks"]]
+            assert saved(again)["tasks"] == earlier
             assert other.statistics().polls == 0
         for name in ("succeeded", "failed", "lost", "unfinished"):
             assert getattr(after, name) == getattr(before, name)
@@ -254,6 +257,55 @@ async def test_a_stranger_under_the_id_of_a_task_never_seen_is_not_ours() -> Non
             (event,) = [event async for event in other.resume(state)]
             assert event.state is vt.TaskState.LOST
             assert "never seen" in str(event.error)
+
+
+async def resumed_as_a_stranger(
+    server: SimulatedServer, em: vt.SessionManager, state: dict[str, Any]
+) -> vt.TaskEvent:
+    """Resume under the logon session of a manager, which has another task-1."""
+    server.add_task("Finished failed", operation="DeleteJob")
+    assert em.token is not None
+    options = settings_for(server, {})
+    async with adopt(server.url, em.token, **options) as third:
+        assert state["logon"] == third.reference
+        (event,) = [event async for event in third.resume(state)]
+    return event
+
+
+async def test_what_was_resumed_and_not_looked_at_is_still_of_an_earlier_one() -> None:
+    """A checkpoint at once knows the new logon session, which is not the task's."""
+    async with SimulatedServer() as server:
+        async with door(server) as em:
+            server.add_task("Running")
+            watch = em.watch("task-1")
+            await anext(watch)
+            state = saved(watch)
+        server.restart()
+        async with door(server) as other:
+            state = saved(other.resume(state))
+            event = await resumed_as_a_stranger(server, other, state)
+        assert event.state is vt.TaskState.LOST
+
+
+async def test_what_was_not_looked_at_since_a_renewal_is_of_an_earlier_one() -> None:
+    """A checkpoint in the moment of the renewal knows the new logon session."""
+    states: list[dict[str, Any]] = []
+
+    def on_notice(notice: vt.Notice) -> None:
+        if notice.kind == "renewed":
+            states.append(saved(watch))
+
+    async with (
+        SimulatedServer(per_session_counter=True) as server,
+        door(server, on_notice=on_notice) as em,
+    ):
+        server.add_task("Running")
+        watch = em.watch("task-1")
+        await anext(watch)
+        server.expire_logon_sessions()
+        await em.fetch_all()
+        event = await resumed_as_a_stranger(server, em, states[0])
+        assert event.state is vt.TaskState.LOST
 
 
 @pytest.mark.parametrize(

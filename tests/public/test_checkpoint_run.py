@@ -287,3 +287,25 @@ async def test_what_this_process_has_started_itself_may_be_resumed_in_it(
             again = em.resume(state)
             reports = [await one.wait() for one in [again, watch][: 2 - is_closed]]
     assert [report.succeeded for report in reports] == [("task-1",)] * len(reports)
+
+
+@pytest.mark.parametrize("seconds", [0, 3])
+async def test_a_job_is_found_though_two_checkpoints_lie_between(
+    seconds: float,
+) -> None:
+    """The second is made before the task was looked at, under its own logon session."""
+    async with SimulatedServer(job_links="never", session_delay=8) as server:
+        job = server.add_job("Oracle", session="Working 60s, Stopped")
+        async with door(server) as em:
+            task = await em.submit(f"{job.path}?action=start")
+            watch = em.watch(task, follow=True)
+            await anext(watch)
+            await anyio.sleep(seconds)
+            state = saved(watch)
+        async with door(server) as other:
+            state = saved(other.resume(state))
+            assert other.token is not None
+            options = settings_for(server, {})
+            async with adopt(server.url, other.token, **options) as third:
+                report = await third.resume(state).wait()
+    assert report.succeeded == ("task-1",)

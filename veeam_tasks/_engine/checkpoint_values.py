@@ -354,6 +354,8 @@ class TaskMark:
         asked: When the poll was sent that showed it so, in seconds since 1970.
         start: The submit that it came from, if that is known.
         run: Its job session, once that is searched.
+        earlier: Whether it is of an earlier logon session than the checkpoint, as far
+            as was known.
         extra: What is not known here.
     """
 
@@ -368,6 +370,7 @@ class TaskMark:
     asked: float | None = _maybe(_time)
     start: StartMark | None = None
     run: RunMark | None = None
+    earlier: bool = attrs.field(default=False, validator=_flag)
     extra: Mapping[str, Any] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:

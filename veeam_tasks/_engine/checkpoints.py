@@ -41,6 +41,7 @@ def written_task(
     run: dict[str, Any] | None = None,
     submitted: Submitted | None = None,
     known: Task | None = None,
+    is_earlier: bool = False,
 ) -> dict[str, Any]:
     """Return a watched task as JSON has it: what was delivered, and what is owed.
 
@@ -52,8 +53,11 @@ def written_task(
         run: Its job session as JSON has it, if that is searched or followed.
         submitted: Where it came from, if that is known.
         known: The task, where neither entry nor record has seen it.
+        is_earlier: Whether it is of an earlier logon session than there is now.
     """
     plain: dict[str, Any] = {"id": task_id}
+    if is_earlier:
+        plain["earlier"] = True
     delivered = entry.delivered
     if delivered is not None:
         plain["sequence"] = delivered.sequence

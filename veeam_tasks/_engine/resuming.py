@@ -18,6 +18,7 @@ from veeam_tasks._engine.checkpoint_values import (
 )
 from veeam_tasks._engine.decisions import is_another
 from veeam_tasks._engine.pending_event import PendingEvent, PendingRun, event_of
+from veeam_tasks._engine.records import TaskRecord
 from veeam_tasks._engine.run_records import Deadline, RunRecord
 from veeam_tasks._errors import TaskLostError
 from veeam_tasks._events import Observation, TaskEvent
@@ -157,6 +158,27 @@ def resumed(mark: TaskMark, under: int, own: Submitted | None = None) -> Resumed
             # Its job session may be known here, and is not another start's.
             submitted = attrs.evolve(submitted, number=own.number)
     return Resumed(mark=mark, under=under, task=task, submitted=submitted)
+
+
+def is_earlier(
+    generation: int,
+    entry: PendingEvent,
+    told: Resumed | None,
+    record: RunRecord | TaskRecord | None,
+) -> bool:
+    """Tell whether a task is of an earlier logon session than there is now.
+
+    Of one that was not looked at since, the one there is now may have another task.
+    """
+    if entry.is_final:
+        return entry.ended_under < generation
+    if isinstance(record, RunRecord):
+        return record.first_generation < generation
+    if told is not None and not told.is_found:
+        return told.under < generation
+    return record is not None and (
+        (record.generation or record.first_generation) < generation
+    )
 
 
 def pending_of(told: Resumed, *, is_run: bool) -> PendingEvent:

@@ -29,6 +29,7 @@ from veeam_tasks._engine.reader import Reader
 from veeam_tasks._engine.resuming import (
     Resumed,
     delivered_event,
+    is_earlier,
     pending_of,
     resumed,
     run_of,
@@ -443,19 +444,20 @@ class Subscription:
             run=run_mark,
             submitted=submitted,
             known=known,
+            is_earlier=is_earlier(
+                self._engine.session.generation, entry, told, run or record
+            ),
         )
         return plain if told is None else {**told.mark.extra, **plain}
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Take every task as it stood, and watch those that have not ended."""
         engine = self._engine
-        same = (
-            checkpoint.logon is not None
-            and checkpoint.logon == engine.session.reference
-        )
-        under = engine.session.generation if same else 0
+        same = checkpoint.logon in {engine.session.reference} - {None}
+        now = engine.session.generation if same else 0
         new: list[str] = []
         for mark in checkpoint.tasks:
+            under = 0 if mark.earlier else now
             own = engine.submits.of(mark.id)
             told = self._resumed[mark.id] = resumed(mark, under, own)
             entry = pending_of(told, is_run=self.find_timeout is not None)
@@ -472,8 +474,8 @@ class Subscription:
             self._unfinished += 1
             if not self._resume_run(told):
                 new.append(mark.id)
-        self._past.extend(delivered_event(mark, under) for mark in checkpoint.past)
-        self._unwanted.update(dict.fromkeys(checkpoint.discarded, under))
+        self._past.extend(delivered_event(mark, now) for mark in checkpoint.past)
+        self._unwanted.update(dict.fromkeys(checkpoint.discarded, now))
         engine.subscribe(self._me, new)
         self._wake()
 
