@@ -28,14 +28,12 @@ class LoopProbe:
         longest_cpu: Seconds of CPU of the longest hold.
         longest_own: Seconds of the longest hold, less the waiting for a core; None
             where the system does not tell of that.
-        callbacks: How many callbacks ran.
     """
 
     def __init__(self) -> None:
         self.longest = 0.0
         self.longest_cpu = 0.0
         self.longest_own: float | None = None
-        self.callbacks = 0
         self._file: int | None = None
         self._plain = asyncio.Handle._run  # noqa: SLF001 - see the docstring
 
@@ -50,7 +48,6 @@ class LoopProbe:
             self.longest_cpu = max(self.longest_cpu, time.thread_time() - cpu)
             took = time.perf_counter() - wall
             self.longest = max(self.longest, took)
-            self.callbacks += 1
             # The probe may have ended within this very callback.
             if self.longest_own is not None and self._file is not None:
                 own = took - (waited() - before)

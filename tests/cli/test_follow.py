@@ -9,7 +9,6 @@ from support.command_line import QUICK, Here
 from veeam_tasks.simulator import Job, ThreadedServer
 
 FAST = "Starting 100ms, Working 400ms, Stopped"
-EVENT_KEYS = {"stage", "session"}
 SESSION_KEYS = {
     *("uid", "kind", "name", "job_name", "state", "result", "progress"),
     *("created_at", "ended_at", "is_retry", "href"),

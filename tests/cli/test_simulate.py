@@ -27,8 +27,6 @@ from support.command_line import (
     on_terminal,
 )
 
-JOB = "b04c217b-0538-4650-bec4-19deff4ea1ac"
-
 
 @attrs.define
 class Simulated:

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import anyio
 import pytest
@@ -25,8 +24,6 @@ from veeam_tasks._engine.watch import Waiter, why_ended
 from veeam_tasks.simulator import Fault, SimulatedServer
 
 pytestmark = pytest.mark.virtual_time(debug=False)
-
-NOW = datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
 
 
 async def test_nothing_is_told_after_the_final_event() -> None:

@@ -203,10 +203,6 @@ def told_by_shell(one: Program) -> tuple[list[dict[str, Any]], bool]:
     return events, is_uncertain
 
 
-def _guid(session: dict[str, Any] | None) -> str | None:
-    return None if session is None else session["uid"].rpartition(":")[2]
-
-
 def count(one: Program, server: ThreadedServer, figures: Figures) -> None:
     """Compare what was told with what the server knows."""
     truth: dict[str, list[Any]] = {}

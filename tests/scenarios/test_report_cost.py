@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
 from typing import TypeVar
@@ -17,7 +16,6 @@ from veeam_tasks.simulator import Fault, SimulatedServer
 pytestmark = pytest.mark.virtual_time(debug=False)
 
 T = TypeVar("T")
-NOW = datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
 
 
 def steps_of(work: Callable[[], T]) -> tuple[int, T]:

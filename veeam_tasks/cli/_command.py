@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -25,8 +25,6 @@ SIMULATION: Final = "Simulation"
 _GROUPS: Final = (FOLLOW, UNATTENDED, PACE, SIMULATION, CONNECTION, TRUST, OUTPUT)
 _UNIT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)?", re.ASCII)
 _UNITS: Final = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Duration(click.ParamType[float]):
