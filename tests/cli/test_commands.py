@@ -548,7 +548,13 @@ WRONG: list[tuple[list[str], dict[str, str | None], int, str]] = [
         2,
         "pass one of them",
     ),
-    (["list"], {"VEEAM_EM_PASSWORD": "wrong"}, 4, "is not tried again"),
+    (
+        ["list"],
+        {"VEEAM_EM_PASSWORD": "wrong"},
+        4,
+        "the password; it is not tried again",
+    ),
+    (["list", "--password-file", "OLD"], {}, 4, "the password of --password-file; it"),
     (["list"], {"VEEAM_EM_CA_FILE": None}, 3, "--fingerprint"),
     (["list"], {"VEEAM_EM_CA_FILE": "/nonexistent"}, 2, "VEEAM_EM_CA_FILE /non"),
     (["list", "--ca-file", "OTHER_CA"], {}, 3, "let --ca-file hold the CA that issued"),
@@ -604,6 +610,7 @@ def test_wrong_input_is_one_line(
     arguments, variables, status, words = case
     for name, content in {
         "EMPTY": b"",
+        "OLD": b"old-secret",
         "LINES": b"one\ntwo",
         "BYTES": b"\xff\xfe\xfa",
         "OBJECT": b'{"id": 7}',

@@ -197,7 +197,7 @@ def test_cron_mails_what_went_wrong_and_nothing_else(
     status, mail = night()
     assert (status, mail.count("\n")) == (1, 1)
     assert mail.startswith("task-2 failed (SQL Replication): srv01: ")
-    assert "task-2 Stopped, failed: Failed" in (tmp_path / "log").read_text()
+    assert "task-2 Stopped, failed: srv01: " in (tmp_path / "log").read_text()
     server.set_script("Running 1s, Finished failed 'Disk full'")
     assert night() == (1, "task-3 failed (StartJob): Disk full\n")
     assert "task-3 Finished, failed: Disk full" in (tmp_path / "log").read_text()

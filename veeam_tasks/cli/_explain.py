@@ -330,9 +330,18 @@ def _logon(error: vt.LogonError, server: Named | None) -> str:
     account = name_of("username", server)
     return (
         f"{error.request}: the server refused the logon with {error.status}{said}."
-        f" Check {account} and the password; it is not tried again, so that the account"
-        " is not locked"
+        f" Check {account} and {_password_of(server)}; it is not tried again, so that"
+        " the account is not locked"
     )
+
+
+def _password_of(server: Named | None) -> str:
+    """Return where the refused password came from, if a setting says."""
+    for name in ("password_file", "password_command", "password_keyring"):
+        named = None if server is None else server.named(name)
+        if named:
+            return f"the password of {named}"
+    return "the password"
 
 
 def _status(error: vt.StatusError, server: Named | None) -> str:

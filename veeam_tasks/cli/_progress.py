@@ -304,9 +304,15 @@ def ended_line(row: Row) -> str:
     outcome = outcome_of(row.latest)
     what = row.job or row.operation
     named = f" ({what})" if what else ""
-    # Of a job its result is the first word, which says the same.
-    reason = reason_of(row.latest).removeprefix("Failed: ")
-    return f"{row.task_id} {outcome}{named}: {reason}"
+    return f"{row.task_id} {outcome}{named}: {_after_failed(row.latest)}"
+
+
+def _after_failed(event: vt.TaskEvent) -> str:
+    """Return what is to be read about a final event, behind the word for its end.
+
+    Of a job the first word is its result, which would say the same once more.
+    """
+    return reason_of(event).removeprefix("Failed: ")
 
 
 def run_line(row: Row) -> str:
@@ -366,5 +372,5 @@ def log_line(event: vt.TaskEvent) -> str:
     line = f"{event.task_id} {word_of(event)}"
     if outcome is None:
         return line
-    reason = reason_of(event)
+    reason = _after_failed(event)
     return f"{line}, {outcome}: {reason}" if reason else f"{line}, {outcome}"
