@@ -3,11 +3,14 @@
 import json
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from support.command_line import QUICK, Here, ended, on_terminal
 
+import veeam_tasks as vt
+from veeam_tasks.cli._progress import Progress
 from veeam_tasks.simulator import ThreadedServer
 
 
@@ -117,6 +120,31 @@ def test_a_dead_server_stops_nobody(
     assert "dead: " in ran.err
     ran = shell("list", "--server", "dead", *BOTH)
     assert (ran.status, len(ran.objects)) == (3, 1)
+
+
+def test_a_watch_of_all_that_ends_while_a_server_is_away_is_status_3(
+    shell: Here, servers: dict[str, ThreadedServer]
+) -> None:
+    """Also where only what went wrong is told, and another server is there."""
+    share(shell, "prod", "dr")
+    servers["dr"].pause()
+    ran = shell("watch", "--all", *BOTH, "--timeout", "1.5s", "--quiet", *QUICK)
+    assert (ran.status, ran.out) == (3, "")
+    assert "watch: the server is away: dr: connection" in ran.err
+    servers["dr"].resume()
+
+
+def test_the_return_of_one_server_is_not_that_of_another() -> None:
+    """Each has an outage of its own."""
+    progress = Progress(total=None)
+    at = datetime(2026, 11, 27, tzinfo=UTC)
+    for kind, server in (("unreachable", "dr"), ("unreachable", "prod")):
+        notice = vt.Notice(kind=vt.NoticeKind(kind), at=at, detail=server)
+        progress.note(notice, server)
+    back = vt.Notice(kind=vt.NoticeKind.RECOVERED, at=at, detail="prod")
+    progress.note(back, "prod")
+    assert progress.outage is not None
+    assert progress.outage.detail == "dr"
 
 
 def test_all_tasks_of_several_servers(

@@ -171,6 +171,7 @@ class Progress:
         is_simulated: Whether the server is one of this process, and ends with it.
         begun: How many tasks have started a job that goes on, unfollowed.
         warnings: How many jobs ended with Warning.
+        outages: Why servers are away now, by their names; "" if there is one only.
     """
 
     total: int | None
@@ -183,7 +184,7 @@ class Progress:
     running: dict[str, Row] = attrs.field(factory=dict)
     failures: list[Row] = attrs.field(factory=list)
     recent: "deque[Row]" = attrs.field(factory=lambda: deque(maxlen=_RECENT))
-    outage: vt.Notice | None = None
+    outages: dict[str, vt.Notice] = attrs.field(factory=dict)
 
     @property
     def is_good(self) -> bool:
@@ -225,12 +226,17 @@ class Progress:
         row = self.running.get(task_id)
         return row is not None and row.latest.stage is vt.RunStage.SEARCHING
 
-    def note(self, notice: vt.Notice) -> None:
-        """Take note of the server's health."""
+    def note(self, notice: vt.Notice, server: str = "") -> None:
+        """Take note of a server's health."""
         if notice.kind is vt.NoticeKind.UNREACHABLE:
-            self.outage = notice
+            self.outages[server] = notice
         elif notice.kind is vt.NoticeKind.RECOVERED:
-            self.outage = None
+            self.outages.pop(server, None)
+
+    @property
+    def outage(self) -> vt.Notice | None:
+        """Why a server is away now, the one that has been for longest; None if none."""
+        return next(iter(self.outages.values()), None)
 
     @property
     def ended(self) -> int:

@@ -92,9 +92,9 @@ class Reporter(ABC):
         """
         self.progress.take(event)
 
-    def notice(self, notice: vt.Notice) -> None:
+    def notice(self, notice: vt.Notice, server: str = "") -> None:
         """Tell of the server's health."""
-        self.progress.note(notice)
+        self.progress.note(notice, server)
 
     def close(self) -> None:  # noqa: B027 - most have nothing open
         """Stop telling of events. May be called twice."""
@@ -169,9 +169,9 @@ class JsonReporter(Reporter):
         line = event_object(event)
         await self._writer.write({**line, "again": True} if again else line)
 
-    def notice(self, notice: vt.Notice) -> None:
+    def notice(self, notice: vt.Notice, server: str = "") -> None:
         """Tell of an outage, its end, and a logon anew."""
-        self.progress.note(notice)
+        self.progress.note(notice, server)
         if not self._quiet:
             tell_notice(notice)
 
@@ -213,9 +213,9 @@ class LinesReporter(Reporter):
             line = f"{line}  {outcome}  {reason_of(event)}"
         self._print(line.rstrip())
 
-    def notice(self, notice: vt.Notice) -> None:
+    def notice(self, notice: vt.Notice, server: str = "") -> None:
         """Tell of an outage, its end, and a logon anew."""
-        self.progress.note(notice)
+        self.progress.note(notice, server)
         tell_notice(notice)
 
     def summary(self, unfinished: Iterable[str]) -> None:

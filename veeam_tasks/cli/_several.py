@@ -98,6 +98,7 @@ def _named(name: str, listener: Listener | None) -> Listener | None:
     def tell(notice: "vt.Notice") -> None:
         detail = f"{name}: {outage(notice.error) or notice.detail}"
         task_ids = tuple(label(name, task_id) for task_id in notice.task_ids)
-        listener(attrs.evolve(notice, detail=detail, task_ids=task_ids, error=None))
+        named = attrs.evolve(notice, detail=detail, task_ids=task_ids, error=None)
+        listener(named, name)
 
     return tell

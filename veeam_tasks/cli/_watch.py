@@ -290,6 +290,7 @@ async def follow(
     is_heard = True
     reporter.progress.follows = watching.follow
     failures: list[tuple[str, vt.VeeamTasksError]] = []
+    away: list[str] = []
     hook = FailureHook.parse(watching.on_failure)
     events = NamedEvents(watches)
     kept = None
@@ -303,6 +304,7 @@ async def follow(
             await kept.begin()
         if await _read(kept or events, reporter, hook, watching):
             failures = await events.failures()
+            away = _still_away(reporter.progress, state, dict(failures))
         if hook is not None:
             await hook.finish()
     except BrokenPipeError:
@@ -323,10 +325,12 @@ async def follow(
         reporter.summary(events.unfinished())
     outcome = _exit_of(reporter.progress, watching)
     cut = [_why_cut_short(name, one, reporter.progress) for name, one in failures]
+    cut += away
     await tell_end(watching, "; ".join([*whys, *cut]) or None)
     for why in cut:
         complain(why)
-    return first_of(*[status_of(one) for _, one in failures], outcome)
+    statuses = [status_of(one) for _, one in failures] + [Exit.SERVER] * bool(away)
+    return first_of(*statuses, outcome)
 
 
 async def tell_end(watching: Watching, why: str | None = None) -> None:
@@ -388,7 +392,7 @@ def _why_cut_short(server: str, failure: vt.VeeamTasksError, progress: Progress)
     if isinstance(failure, vt.WatchTimeoutError):
         text = late(failure, is_simulated=progress.is_simulated)
     text = f"{server}: {text}" if server else text
-    down = progress.outage
+    down = progress.outages.get(server)
     if down is None:
         return text
     is_patience = isinstance(failure, vt.TransportError) and failure.kind == "patience"
@@ -396,6 +400,30 @@ def _why_cut_short(server: str, failure: vt.VeeamTasksError, progress: Progress)
     if isinstance(failure, vt.WatchTimeoutError):
         return f"{text}; the server is away: {why}"
     return f"{text}: {why}" if is_patience else text
+
+
+def _still_away(
+    progress: Progress, state: State | None, told: Mapping[str, object]
+) -> list[str]:
+    """Return which servers are away at the end of a watch of all tasks.
+
+    It ends when its time is over, and that is no failure; but of a server that is away
+    then nobody knows what became of its tasks.
+
+    Args:
+        progress: What was seen.
+        state: What the watch was resumed from, if it was.
+        told: The servers of which it is told already why they are not watched.
+    """
+    before = {} if state is None else state.checkpoints
+    is_open = any(one.get("all") for one in before.values())
+    if progress.total is not None and not is_open:
+        return []
+    return [
+        f"the server is away: {outage(down.error) or down.detail}"
+        for name, down in progress.outages.items()
+        if name not in told
+    ]
 
 
 def _exit_of(progress: Progress, watching: Watching) -> Exit:
