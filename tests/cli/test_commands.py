@@ -668,6 +668,25 @@ def test_log_lines_go_where_they_are_wanted(
     assert server.password not in written + ran.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list", "--username", "nobody"], "ERROR POST http"),
+        (["submit", "--job", "Nowhere"], "ERROR --job 'Nowhere': there is no such job"),
+        (["list", "--insecure"], "WARNING --insecure: no certificate is verified"),
+    ],
+)
+def test_what_goes_wrong_stands_in_the_log_file(
+    shell: Here, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    """Whoever opens it after the night finds why; with -v it is not printed twice."""
+    file = tmp_path / "log"
+    ran = shell(*arguments, "-v", "--log-file", str(file))
+    assert file.read_text().count(words) == 1
+    said = words.partition(" ")[2]
+    assert ran.err.count(said) == 1
+
+
 def test_what_went_wrong_with_a_poll_takes_two_v(
     shell: Here, server: ThreadedServer
 ) -> None:

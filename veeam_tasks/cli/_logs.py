@@ -7,11 +7,8 @@ from contextlib import contextmanager, suppress
 
 import click
 
-from veeam_tasks.cli._messages import visible, warn
+from veeam_tasks.cli._messages import LOG, log_said, visible, warn
 from veeam_tasks.cli._streams import tell
-
-LOG = logging.getLogger("veeam_tasks.shell")
-"""Of what the shell itself has to say: what became of each task."""
 
 _LEVELS = {1: logging.INFO}
 
@@ -23,6 +20,11 @@ def _is_not_told_here(record: logging.LogRecord) -> bool:
     """Leave out what the shell says itself, in its own words, of each task."""
     is_ours = record.name == LOG.name
     return is_ours or getattr(record, "event", None) not in _TOLD_HERE
+
+
+def _is_not_said(record: logging.LogRecord) -> bool:
+    """Leave out what stands on standard error already."""
+    return not getattr(record, "is_said", False)
 
 
 class _StandardError(logging.Handler):
@@ -74,6 +76,7 @@ def logging_to(*, verbose: int, log_file: str | None) -> Iterator[None]:
     if verbose:
         shown = _StandardError()
         shown.setLevel(_LEVELS.get(verbose, logging.DEBUG))
+        shown.addFilter(_is_not_said)
         shown.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%X"))
         handlers.append(shown)
     if log_file is not None:
@@ -86,6 +89,10 @@ def logging_to(*, verbose: int, log_file: str | None) -> Iterator[None]:
         logger.setLevel(logging.DEBUG)
     try:
         yield
+    except click.UsageError as error:
+        # It is printed when the file is closed already.
+        log_said(logging.ERROR, error.format_message())
+        raise
     finally:
         logger.setLevel(before)
         for handler in handlers:

@@ -1,5 +1,6 @@
 """What people read on standard error: one line each, and what is fit to be shown."""
 
+import logging
 import re
 import sys
 import textwrap
@@ -8,6 +9,9 @@ from typing import Final
 import click
 
 from veeam_tasks.cli._streams import columns_of, tell
+
+LOG = logging.getLogger("veeam_tasks.shell")
+"""Of what the shell itself has to say: ends of tasks, and what went wrong."""
 
 _FEWEST_COLUMNS: Final = 20
 # Control characters, surrogates, line separators, and what turns the direction of text.
@@ -43,7 +47,17 @@ def span(seconds: float) -> str:
 
 
 def complain(text: str, context: click.Context | None = None) -> None:
-    """Print one line about what went wrong."""
+    """Print one line about what went wrong, which is a log line, too."""
+    log_said(logging.ERROR, text)
+    _print_about(text, context)
+
+
+def log_said(level: int, text: str) -> None:
+    """Write into the log what is said on standard error, where it is not said again."""
+    LOG.log(level, "%s", visible(text), extra={"is_said": True})
+
+
+def _print_about(text: str, context: click.Context | None = None) -> None:
     if context is None:
         context = click.get_current_context(silent=True)
     name = "veeam-tasks" if context is None else context.command_path
@@ -52,7 +66,8 @@ def complain(text: str, context: click.Context | None = None) -> None:
 
 def warn(text: str) -> None:
     """Print one line about what is dangerous, but goes on."""
-    complain(f"warning: {text}")
+    log_said(logging.WARNING, text)
+    _print_about(f"warning: {text}")
 
 
 def say(text: str) -> None:

@@ -15,8 +15,7 @@ import attrs
 import veeam_tasks as vt
 from veeam_tasks.cli._explain import outage
 from veeam_tasks.cli._json_lines import Writer, event_object
-from veeam_tasks.cli._logs import LOG
-from veeam_tasks.cli._messages import say
+from veeam_tasks.cli._messages import LOG, say
 from veeam_tasks.cli._progress import (
     GOES_ON,
     Progress,
