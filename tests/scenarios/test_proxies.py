@@ -258,6 +258,7 @@ async def test_the_servers_own_word_refuses_a_renewal_for_good(name: str) -> Non
     assert sum(seen.method == "POST" for seen in server.seen) == 2
 
 
+TOKEN = "X-RestSvcSessionId"
 CHALLENGE = "WWW-Authenticate: Basic Realm=RestSvc"
 HEAD = f"HTTP/1.1 401 Unauthorized\r\n{CHALLENGE}\r\nContent-Length: 500\r\n\r\n"
 BROKEN: dict[str, Answer] = {
@@ -308,6 +309,34 @@ async def test_a_refusal_that_cannot_be_read_is_one_all_the_same(
         with pytest.raises(LogonError), anyio.fail_after(600):
             await expired(server.url(), site)
         assert sum(seen.method == "POST" for seen in server.seen) == 2 - first
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN.keys() - {"stalled"}))
+@pytest.mark.parametrize("call", [True, False])
+async def test_a_token_is_renewed_though_no_refusal_can_be_read(
+    name: str, call: bool
+) -> None:
+    """Else nobody would ever learn that it has expired."""
+    site = Site()
+
+    def route(seen: Seen) -> Answer:
+        is_late = seen.method == "GET" and seen.header(TOKEN) != site.token
+        return BROKEN[name] if is_late else site(seen)
+
+    async with (
+        RawServer(route=route) as server,
+        connect(server.url(), username="u", password="pass-word", **OPTIONS) as em,
+    ):
+        watch = em.watch("task-7")
+        await anext(watch)
+        if call:
+            await watch.aclose()
+        site.expire()
+        site.state = "Finished"
+        with anyio.fail_after(60):
+            task = await (em.fetch("task-7") if call else em.wait("task-7"))
+    assert task.succeeded
+    assert site.logons == 2
 
 
 async def test_a_page_that_is_cut_is_still_an_outage() -> None:

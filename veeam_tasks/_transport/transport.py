@@ -248,6 +248,8 @@ class Transport:
         self.requests += 1
         self.sent_at = self._now()
         self.in_flight += 1
+        response: aiohttp.ClientResponse | None = None
+        refusal: Reply | None = None
         try:
             while True:
                 try:
@@ -270,11 +272,16 @@ class Transport:
             self._polls[_class_of(reply.status)] += 1
             return reply  # noqa: TRY300 - what it raises is mapped below
         except Exception as error:  # noqa: BLE001 parsers of foreign bytes may raise anything
-            self._polls[NO_REPLY] += 1
+            if response is not None and response.status == UNAUTHORIZED:
+                # Its head says it all; else an expired token would never be renewed.
+                refusal = _refusal(response, f"GET {shown or url}")
+            self._polls[NO_REPLY if refusal is None else UNAUTHORIZED // 100] += 1
             failure = self._map_error(error, f"GET {shown or url}")
             body = b""  # it may hold an echo, and reporters print locals
         finally:
             self.in_flight -= 1
+        if refusal is not None:
+            return refusal
         raise await self._with_certificate(failure)
 
     async def send(
@@ -359,7 +366,7 @@ class Transport:
             break
         shown = f"{request.method} {self._root}{request.shown}"
         limit = request.max_reply_bytes or self.max_reply_bytes
-        if request.is_own and response.status == UNAUTHORIZED:
+        if response.status == UNAUTHORIZED:
             refusal = _refusal(response, shown)
             if refusal is not None:
                 # Its head says it all: a logon that is sent again and again, since the
