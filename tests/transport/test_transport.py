@@ -212,6 +212,39 @@ async def test_requests_are_counted_by_kind_and_class_of_status() -> None:
         assert transport._replies["action"] == [1, 0, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 " + b"echo" * 3_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-A: " + b"echo" * 3_000 + b"\r\n\r\n",
+        reply(headers=["Content-Encoding: " + "echo" * 2_000]),
+        reply(status="302 Found", headers=["Location: /" + "echo" * 2_000]),
+    ],
+    ids=["reason", "header", "encoding", "location"],
+)
+async def test_no_error_repeats_a_long_header(answer: bytes) -> None:
+    """Who reads it wants the beginning at most."""
+    async with RawServer(answer) as server, opened(server) as transport:
+        try:
+            got = await poll(transport)
+        except VeeamTasksError as error:
+            said = str(error)
+        else:
+            said = got.location or ""
+    assert said
+    assert said.count("echo") <= 125
+    assert "bytearray" not in said
+
+
+async def test_an_encoding_that_echoes_the_token_hides_it() -> None:
+    """What stands in a header may be any word of the request."""
+    answer = reply(headers=[f"Content-Encoding: {TOKEN}"])
+    async with RawServer(answer) as server, opened(server) as transport:
+        with pytest.raises(MalformedReplyError, match="unknown Content-Enc") as caught:
+            await poll(transport)
+    assert TOKEN not in str(caught.value)
+
+
 @pytest.mark.parametrize("status", [600, 999])
 async def test_a_status_above_599_is_a_reply_of_the_fifth_class(status: int) -> None:
     """Whatever is asked: it is no error of ours that no class has that number."""

@@ -18,7 +18,9 @@ from veeam_tasks._errors import (
 CUT = "Not enough data"
 """What aiohttp says of a body that ended too early."""
 
-_QUOTED = re.compile(r"(?:^|[\s:]+)b?['\"]|:?\s*\n")
+_QUOTED = re.compile(r"(?:^|[\s:]+)(?:bytearray\()?b?['\"]|:?\s*\n")
+
+_LONGEST_SHOWN = 500
 
 # Of which context aiohttp tells the repr, which means nothing to anybody.
 _SSL = re.compile(r" ssl:(?:<[^>]*>|\S+)(?= \[)")
@@ -177,3 +179,8 @@ def _is_no_tls(error: OSError) -> bool:
 
 def _unquoted(text: str) -> str:
     return _QUOTED.split(text, maxsplit=1)[0]
+
+
+def beginning(text: str) -> str:
+    """Return so much of a header's value as an error can show."""
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."

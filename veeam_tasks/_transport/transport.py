@@ -47,6 +47,7 @@ from veeam_tasks._protocol.messages import (
 from veeam_tasks._redaction import Secret, Secrets, hidden, quoted, visible
 from veeam_tasks._telemetry.monitor import NO_REPLY, Monitor
 from veeam_tasks._transport.errors import (
+    beginning,
     describe,
     error_class,
     is_connect_failure,
@@ -395,7 +396,9 @@ class Transport:
             raise MalformedReplyError(request=request, problem=problem)
         encoding = headers.get(hdrs.CONTENT_ENCODING)
         if encoding is not None and encoding.lower() not in _ENCODINGS:
-            problem = f"unknown Content-Encoding {quoted(visible(encoding))}"
+            problem = (
+                f"unknown Content-Encoding {quoted(beginning(self._shown(encoding)))}"
+            )
             raise MalformedReplyError(request=request, problem=problem)
         location = headers.get(hdrs.LOCATION) if status >= REDIRECT else None
         return Reply(
@@ -407,7 +410,7 @@ class Transport:
             retry_after=_retry_after(headers) if status >= BAD_REQUEST else None,
             location=None
             if location is None
-            else visible(self._secrets.hide_in_path(location)),
+            else beginning(visible(self._secrets.hide_in_path(location))),
             challenge=_challenge(headers) if status == UNAUTHORIZED else None,
             date=date,
         )
@@ -564,10 +567,9 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _date(headers: Mapping[str, str]) -> datetime | None:
-    """Return the time that the server says it is; None if it says none.
+    """Return the time that the server says it is; None for one that no clock shows.
 
-    Nor is it one that no clock can show: FILETIME begins in 1601, and near the end of
-    all dates nothing could be added.
+    FILETIME begins in 1601, and near the end of all dates nothing could be added.
     """
     date = _moment(headers.get(hdrs.DATE, ""))
     return date if date is not None and date.year in _YEARS else None
