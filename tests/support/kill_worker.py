@@ -21,7 +21,8 @@ class Notes:
 
     Attributes:
         sent: Of each path whether its task is known; False: it may have been started.
-        watches: The checkpoint of each watch, with the path that each task came from.
+        watches: The checkpoint of each watch, with the paths that each task ID came
+            from: after a restart of the server it comes again, for another path.
         told: The events that were taken, as the program tells them.
     """
 
@@ -97,7 +98,7 @@ async def send(
         notes.sent[path] = True
         watch.add(task)
         own = notes.watches[-1]
-        own["paths"][task.task_id] = path
+        own["paths"].setdefault(task.task_id, []).append(path)
         own["checkpoint"] = watch.checkpoint()
         notes.save()
         added.set()
@@ -106,12 +107,18 @@ async def send(
 async def read(watches: list[vt.Watch], notes: Notes) -> None:
     """Take events, and note each with the checkpoint that counts it."""
     async for watch, event in vt.merge(watches):
-        own = notes.watches[watches.index(watch)]
-        session = event.session
+        number, session = watches.index(watch), event.session
+        own = notes.watches[number]
+        # What had the ID before is told to its end first, maybe when it is taken anew.
+        ended = sum(
+            one["is_final"]
+            for one in notes.told
+            if (one["watch"], one["task_id"]) == (number, event.task_id)
+        )
         notes.told.append(
             {
-                "path": own["paths"][event.task_id],
-                "watch": watches.index(watch),
+                "path": own["paths"][event.task_id][ended],
+                "watch": number,
                 "task_id": event.task_id,
                 "sequence": event.sequence,
                 "is_final": event.is_final,
