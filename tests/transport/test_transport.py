@@ -421,6 +421,10 @@ async def test_retry_after_is_seconds(
     [
         ("Mon, 23 Nov 2026 10:00:00 GMT", 2026),
         ("Mon, 01 Jan 1601 00:00:00 GMT", None),
+        ("Wed, 31 Dec 1969 23:59:59 GMT", None),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 1970),
+        ("Wed, 31 Dec 9997 23:59:59 GMT", 9997),
+        ("Thu, 01 Jan 9998 00:00:00 GMT", None),
         ("Fri, 31 Dec 9999 23:59:59 GMT", None),
         ("x", None),
     ],
