@@ -53,7 +53,7 @@ def test_time_and_bytes_cost_on_both_sides() -> None:
     choice.note_single(0.012, 0)
     together = {"watched": 100, "polls_a_second": 100.0, "now": 0.0}
     choice.prefers_collection(**together, pause=1.0, seconds=0.15, size=1_500_000)
-    assert "costs 1.00 of asking one by one" in choice.reason
+    assert "costs 1.00 of asking one by one, and below 0.5 it is" in choice.reason
     choice.prefers_collection(**together, pause=4.0, seconds=0.15, size=1_500_000)
     assert "costs 0.25 of asking one by one" in choice.reason
 

@@ -124,8 +124,9 @@ class CostModel:
         self.is_together = share < limit
         word = "together" if self.is_together else "singly"
         self.reason = (
-            f"{word}: asking for all costs {share:.2f} of asking one by one"
-            f" ({polls_a_second:.0f} polls a second; {size} bytes every {pause:.1f} s)"
+            f"{word}: asking for all costs {share:.2f} of asking one by one, and below"
+            f" {limit:g} it is chosen ({polls_a_second:.0f} polls a second; {size}"
+            f" bytes every {pause:.1f} s)"
         )
         if self.is_together:
             self._next_break = _FIRST_BREAK
