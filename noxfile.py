@@ -42,7 +42,7 @@ MODES = ("never", "auto", "always")
 
 def group(name: str) -> list[str]:
     """Return the requirements of a dependency group."""
-    return list(PROJECT["dependency-groups"][name])
+    return list(nox.project.dependency_groups(PROJECT, name))
 
 
 def find_kept_pythons() -> None:
@@ -99,7 +99,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of the package, its samples, the READMEs' code, this file."""
-    session.install("-q", "-e", PACKAGE, *group("types"), *group("test"))
+    session.install("-q", "-e", PACKAGE, *group("types"))
     shown = str(Path(session.create_tmp()) / "readme_blocks.py")
     session.run("python", "tests/typing/readme.py", shown)
     session.run("mypy", "veeam_tasks", "tests/typing", "noxfile.py", shown)
@@ -111,18 +111,21 @@ def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, on every supported Python that is here.
 
     The last one runs all of them, the lengthy ones and those of the README too. The
-    others run the core, of tests with many cases a third; the first also the scenarios
-    and a third of what starts programs. Each takes another way to ask for tasks.
+    others run the core, of tests with many cases a third; the first also a sixth of the
+    scenarios and of what starts programs. Each takes another way to ask for tasks.
     So it is of what is asked for after `--`; tests/README.md says why.
     """
-    session.install("-q", f"{wheel(session)}{EXTRAS}", *group("test"))
     number = PYTHONS.index(str(session.python))
     env = WHEEL | {"VEEAM_TASKS_COALESCE": MODES[number % len(MODES)]}
     asked: Sequence[str] = session.posargs
+    needed = "test"
     if session.python != LAST:
         env |= share(number)
-        if not asked:
-            asked = CORE[:-1] if number else [f"--ignore={one}" for one in SHOWN]
+        if not asked and number:
+            asked, needed = CORE[:-1], "test-core"
+        elif not asked:
+            asked = [f"--ignore={one}" for one in SHOWN]
+    session.install("-q", f"{wheel(session)}{EXTRAS}", *group(needed))
     session.run("pytest", "-q", *SPREAD, *asked, env=env)
 
 
@@ -137,8 +140,9 @@ def lowest(session: nox.Session) -> None:
         *PROJECT["project"]["optional-dependencies"]["simulator"],
     ]
     lowest_of_all = [bound.replace(">=", "~=") + ".0" for bound in bounds]
-    session.install("-q", wheel(session), *lowest_of_all, *group("test"))
     asked = session.posargs or WIRE
+    needed = group("test" if session.posargs else "test-core")
+    session.install("-q", wheel(session), *lowest_of_all, *needed)
     session.run("pytest", "-q", *SPREAD, *asked, env=WHEEL | share(2))
 
 

@@ -97,28 +97,28 @@ def pytest_collection_finish() -> None:
 def keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the cases of each test keep every third, say, where `VEEAM_TASKS_SHARE` asks.
 
-    And of the tests without cases, in the folders that take long. "0/3", "1/3" and
-    "2/3" have each of them once between them. They are counted in an order without a
-    pattern: in their own, a share might be all JSON, say.
+    "0/3", "1/3" and "2/3" have each of them once between them. Of the tests without
+    cases, in the folders that take long, it is half such a share. They are counted in
+    an order without a pattern: in their own, a share might be all JSON, say.
     """
     asked = os.environ.get("VEEAM_TASKS_SHARE")
     if asked is None:
         return
     number, of = map(int, asked.split("/"))
-    cases = defaultdict(list)
+    alike = defaultdict(list)
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
         if hasattr(item, "callspec"):
-            cases[item.parent, item.originalname].append(item)
+            alike[item.parent, item.originalname, of].append(item)
         elif item.path.parent.name in SLOW_FOLDERS:
-            cases[item.parent, item.path.stem].append(item)
+            alike[item.parent, item.path.stem, 2 * of].append(item)
     left_out = set()
-    for (_, name), same in cases.items():
+    for (_, name, apart), same in alike.items():
         same.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
         first = zlib.crc32(name.encode())
         left_out.update(
-            item for at, item in enumerate(same, first) if at % of != number
+            item for at, item in enumerate(same, first) if at % apart != number
         )
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
