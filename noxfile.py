@@ -99,7 +99,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of the package, its samples, the READMEs' code, this file."""
-    session.install("-q", "-e", PACKAGE, *group("types"))
+    session.install("-q", "-e", f"{PACKAGE[:-1]},keyring]", *group("types"))
     shown = str(Path(session.create_tmp()) / "readme_blocks.py")
     session.run("python", "tests/typing/readme.py", shown)
     session.run("mypy", "veeam_tasks", "tests/typing", "noxfile.py", shown)
