@@ -212,6 +212,18 @@ async def test_requests_are_counted_by_kind_and_class_of_status() -> None:
         assert transport._replies["action"] == [1, 0, 0, 0, 0, 0]
 
 
+async def test_polls_are_counted_by_class_of_status() -> None:
+    """Each once, also a 401 whose body cannot be read, and one without a reply."""
+    unreadable = reply(status="401 Unauthorized", headers=["Content-Encoding: gzip"])
+    answers = [reply(RUNNING), unreadable, b"nonsense\r\n\r\n"]
+    async with RawServer(*answers) as server, opened(server) as transport:
+        assert (await poll(transport)).status == 200
+        assert (await poll(transport)).status == 401
+        with pytest.raises(MalformedReplyError):
+            await poll(transport)
+        assert transport._replies["poll"] == [1, 0, 1, 0, 1, 0]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
