@@ -453,8 +453,8 @@ class Subscription:
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Take every task as it stood, and watch those that have not ended."""
         engine = self._engine
-        same = checkpoint.logon in {engine.session.reference} - {None}
-        now = engine.session.generation if same else 0
+        logon, current = checkpoint.logon, engine.session.reference
+        now = engine.session.generation if logon and logon == current else 0
         new: list[str] = []
         for mark in checkpoint.tasks:
             under = 0 if mark.earlier else now
